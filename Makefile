@@ -1,0 +1,30 @@
+# Each target does all its own set-up in a fresh clone: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint types clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-deps -c constraints.txt auto-LiRPA
+	touch $@
+
+demo: $(VENV)/.installed
+	mkdir -p out
+	$(BIN)/corgi verify models/gtsrb.onnx models/demo/no_entry.png --picture out/demo.png
+
+test: $(VENV)/.installed
+	$(BIN)/pytest -n 2
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,78 @@
+"""The paper's attack: signed steps that lower the sum of the original top-k values (G Alg. 1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from corgi.attack.interface import Attempt
+from corgi.attack.target import Target
+from corgi.network import layers
+from corgi.types import Ball
+
+
+class _Softplus(nn.Module):
+    """log(1 + exp(beta x)) / beta, a smooth Relu."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.softplus(x, self.beta)
+
+
+@dataclass(frozen=True)
+class GhorbaniAttack:
+    """Algorithm 1 of Gu et al., after Ghorbani et al.
+
+    The iterate that keeps the fewest of the original top-k pixels is returned (ties: the smaller margin),
+    measured on the true network also when the steps follow its softplus twin.
+
+    Attributes:
+        steps: P of the paper.
+        step: step size as a share of the radius.
+        softplus_beta: steepness of the softplus that replaces Relu for the gradient; None keeps Relu.
+
+    """
+
+    steps: int = 300
+    step: float = 0.1
+    softplus_beta: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name, for results."""
+        return "topk-sum" if self.softplus_beta is None else f"topk-sum-softplus{self.softplus_beta:g}"
+
+    def run(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Attempt:
+        """Attack one ball (see `Attack.run`); deterministic, starts from the centre only."""
+        box = ball.inner_box(torch.float32)
+        guide = target if self.softplus_beta is None else smooth_twin(target, self.softplus_beta)
+        inside = list(target.top.pixels)
+        image = ball.center.to(torch.float32)[None]
+        best, best_key = image[0], (math.inf, math.inf)
+        for _ in range(self.steps):
+            image.requires_grad_(True)
+            (gradient,) = torch.autograd.grad(guide.cams(image)[:, inside].sum(), image)
+            image = (image.detach() - self.step * ball.radius * gradient.sign()).clamp(box.lower, box.upper)
+            with torch.no_grad():
+                kept = set(target.cams(image)[0].topk(target.top.k).indices.tolist()) & set(inside)
+            key = (float(len(kept)), float(target.broken_margins(image)[0]))
+            if key < best_key:
+                best, best_key = image[0].clone(), key
+        margin = float(target.broken_margins(best[None])[0])
+        return Attempt(best, margin, self.steps)
+
+
+def smooth_twin(target: Target, beta: float) -> Target:
+    """The same target with every Relu replaced by softplus, for gradients."""
+
+    def smooth(layer: nn.Module) -> nn.Module:
+        return _Softplus(beta) if isinstance(layer, layers.Relu) else layer
+
+    return replace(target, trunk=target.trunk.with_layers(smooth))

@@ -1,0 +1,199 @@
+"""The smallest radius at which an attack succeeds: grow until it does, then bisect (theory 1.8)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from corgi.attack.ghorbani import GhorbaniAttack
+from corgi.attack.interface import Attack
+from corgi.attack.margin import MarginAttack
+from corgi.attack.target import Target
+from corgi.attack.witness import confirm
+from corgi.progress import Listener, Progress, silent
+from corgi.results import EmpiricalBound, Witness
+from corgi.types import Ball
+
+
+class AttackKind(StrEnum):
+    """The attacks a user can choose."""
+
+    MARGIN = "margin"
+    TOPK = "topk"
+    TOPK_SOFTPLUS = "topk-softplus"
+
+
+@dataclass(frozen=True)
+class AttackOptions:
+    """How to attack.
+
+    Attributes:
+        kind: which attack.
+        keep_label: a witness must keep the predicted class.
+        steps: gradient steps a ball; None takes the attack's own default.
+        restarts: random starts (margin attack only).
+        softplus_beta: steepness of the softplus variant.
+        tolerance: relative width at which bisection stops.
+        rounds: most balls attacked.
+        seed: of the random starts.
+
+    """
+
+    kind: AttackKind = AttackKind.MARGIN
+    keep_label: bool = False
+    steps: int | None = None
+    restarts: int = 2
+    softplus_beta: float = 30.0
+    tolerance: float = 0.005
+    rounds: int = 40
+    seed: int = 0
+
+    def build(self) -> Attack:
+        """The attack these options describe."""
+        if self.kind is AttackKind.MARGIN:
+            return MarginAttack(steps=self.steps or 100, restarts=self.restarts)
+        beta = self.softplus_beta if self.kind is AttackKind.TOPK_SOFTPLUS else None
+        return GhorbaniAttack(steps=self.steps or 300, softplus_beta=beta)
+
+
+def attack_radius(
+    target: Target,
+    image: Tensor,
+    options: AttackOptions,
+    *,
+    rounding: float,
+    up_to: float = 1.0,
+    only: float | None = None,
+    deadline: float | None = None,
+    listener: Listener = silent,
+) -> EmpiricalBound:
+    """The closest witness an attack finds around an image [C, H, W].
+
+    Args:
+        target: the property.
+        image: the original image, float32 in [0, 1].
+        options: how to attack.
+        rounding: error bound of one map value (see `confirm`).
+        up_to: largest radius tried.
+        only: attack this one radius and do not look for a smaller one.
+        deadline: `time.monotonic()` at which to stop with what there is.
+        listener: told of every ball attacked.
+
+    """
+    search = _Search(target, image, options, rounding, deadline, listener)
+    try:
+        if only is not None:
+            search.attack(only)
+        elif search.grow(up_to):
+            search.bisect()
+    except KeyboardInterrupt as interrupt:
+        raise AttackInterrupted(search.result()) from interrupt
+    return search.result()
+
+
+class AttackInterrupted(KeyboardInterrupt):
+    """Ctrl-C during an attack; carries what was found until then."""
+
+    def __init__(self, found: EmpiricalBound) -> None:
+        super().__init__()
+        self.found = found
+
+
+class _Search:
+    """State of one search: the best witness, the largest radius that withstood, the work spent."""
+
+    def __init__(
+        self,
+        target: Target,
+        image: Tensor,
+        options: AttackOptions,
+        rounding: float,
+        deadline: float | None,
+        listener: Listener,
+    ) -> None:
+        self.target, self.image, self.options = target, image, options
+        self.rounding, self.deadline, self.listener = rounding, deadline, listener
+        self.strategy = options.build()
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.best: Witness | None = None
+        self.withstood, self.largest = 0.0, 0.0
+        self.rounds, self.gradients = 0, 0
+        self.started = time.monotonic()
+
+    @property
+    def spent(self) -> bool:
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        return late or self.rounds >= self.options.rounds
+
+    def attack(self, radius: float) -> bool:
+        """Attack one ball; keep a confirmed witness. True if there is one."""
+        self.rounds += 1
+        self.largest = max(self.largest, radius)
+        ball = Ball(self.image, radius)
+        attempt = self.strategy.run(self.target, ball, self.starts(), self.generator)
+        self.gradients += attempt.gradients
+        witness = confirm(self.target, ball, attempt.image, self.rounding) if attempt.margin < 0 else None
+        if witness is None:
+            self.withstood = max(self.withstood, radius)
+        elif self.best is None or witness.radius < self.best.radius:
+            self.best = self.shrink(witness)
+        found = None if self.best is None else self.best.radius
+        outcome = "withstood" if witness is None else "broken"
+        self.listener(Progress("attack", f"radius {radius:.3g} {outcome}", attacked=found))
+        return witness is not None
+
+    def starts(self) -> Tensor:
+        """The best witness so far: projected onto a smaller ball it is a good start."""
+        if self.best is None:
+            return torch.zeros(0, *self.image.shape)
+        return torch.from_numpy(self.best.image)[None]
+
+    def shrink(self, witness: Witness) -> Witness:
+        """The first broken point on the way from the image to a witness, if onnxruntime confirms it."""
+        shares = torch.linspace(0, 1, 33)[1:, None, None, None]
+        path = self.image + shares * (torch.from_numpy(witness.image) - self.image)
+        margins = self.target.broken_margins(path)
+        for index in (margins < 0).nonzero().reshape(-1)[:2]:
+            closer = confirm(self.target, Ball(self.image, witness.radius), path[int(index)], self.rounding)
+            if closer is not None:
+                return closer
+        return witness
+
+    def first_radius(self) -> float:
+        """Where the margin would vanish were the network linear: margin / ||gradient||_1 (theory 1.7)."""
+        image = self.image[None].clone().requires_grad_(True)
+        margin = self.target.margins(image)
+        (gradient,) = torch.autograd.grad(margin.sum(), image)
+        value, slope = float(margin.detach()), float(gradient.abs().sum())
+        return value / slope if slope > 0 and value > 0 else 1e-3
+
+    def grow(self, up_to: float) -> bool:
+        guess = self.first_radius()
+        radius = min(max(guess, 1e-7), up_to)
+        while not self.attack(radius):
+            if radius >= up_to or self.spent:
+                return False
+            radius = min(radius * (1.5 if radius < 4 * guess else 4), up_to)
+        return True
+
+    def bisect(self) -> None:
+        assert self.best is not None
+        while not self.spent and self.best.radius > self.withstood * (1 + self.options.tolerance):
+            lower = max(self.withstood, 0.5 * self.best.radius)
+            self.attack((lower * self.best.radius) ** 0.5)
+            if self.withstood >= self.best.radius:
+                return
+
+    def result(self) -> EmpiricalBound:
+        return EmpiricalBound(
+            witness=self.best,
+            attack=self.strategy.name,
+            searched_up_to=self.largest,
+            keeps_label=self.options.keep_label,
+            gradients=self.gradients,
+            seconds=time.monotonic() - self.started,
+        )

@@ -1,0 +1,91 @@
+"""The top-k pixels of a map, and the one number that decides whether they stay (theory 1.4, 1.5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from corgi.errors import UsageError
+from corgi.results import TopK
+
+
+def top_k(cam: Tensor, k: int, rounding: float) -> TopK:
+    """The k largest pixels of a map [h, w] (float64).
+
+    Equal values are ordered by index, but a tie across rank k is reported: the set is then not unique
+    (theory 1.4). `rounding` bounds the error of one pixel's value; a gap it can explain is a tie.
+
+    Raises:
+        UsageError: k is not between 1 and the number of pixels minus one.
+
+    """
+    values = cam.reshape(-1).to(torch.float64)
+    check_ranks(k, k, values.numel())
+    order = values.argsort(descending=True, stable=True)
+    gap = float(values[order[k - 1]] - values[order[k]])
+    return TopK(k, tuple(int(i) for i in order[:k]), gap, tie=not gap > 2 * rounding)
+
+
+def check_ranks(k: int, k2: int, pixels: int) -> None:
+    """Refuse ranks a map of `pixels` pixels cannot have.
+
+    Raises:
+        UsageError: not 1 <= k <= k2 < pixels.
+
+    """
+    if not 1 <= k < pixels:
+        raise UsageError(f"k = {k}: the map has {pixels} pixels, expected 1 <= k <= {pixels - 1}")
+    if not k <= k2 < pixels:
+        raise UsageError(f"k2 = {k2}: expected k <= k2 <= {pixels - 1} with k = {k}")
+
+
+def choose_k(cam: Tensor, first: int = 5, last: int = 50) -> int:
+    """The k in [first, last] with the largest relative CAM gap (G section 4).
+
+    Relative: the share of what is left of the map's height that falls away between rank k and k + 1,
+    (I_[k] - I_[k+1]) / (I_[k] - min I); unchanged by scaling and shifting the map.
+
+    Raises:
+        UsageError: the range holds no rank of this map.
+
+    """
+    values = cam.reshape(-1).to(torch.float64).sort(descending=True).values
+    last = min(last, values.numel() - 1)
+    if not 1 <= first <= last:
+        raise UsageError(f"--k auto: no rank between {first} and {last} in a map of {values.numel()} pixels")
+    upper, lower = values[first - 1 : last], values[first : last + 1]
+    height = (upper - values[-1]).clamp(min=torch.finfo(torch.float64).tiny)
+    return first + int(((upper - lower) / height).argmax())
+
+
+def outside(top: TopK, pixels: int) -> Tensor:
+    """The pixels not in the set, ascending: int64 [pixels - k]."""
+    mask = torch.ones(pixels, dtype=torch.bool)
+    mask[list(top.pixels)] = False
+    return mask.nonzero().reshape(-1)
+
+
+def decision_margin(cams: Tensor, top: TopK, k2: int) -> Tensor:
+    """How far maps [N, pixels] are from losing the property: < 0 exactly where it is broken. [N].
+
+    min over T minus the (k2-k+1)-th largest value outside T. Where it is negative, the smallest pixel of T
+    has k2-k+1 outside pixels and k-1 pixels of T at or above it, so its rank exceeds k2; conversely, if any
+    pixel of T has rank above k2, so has the smallest. (theory 1.5; k2 = k is theory 1.4.)
+    """
+    inside = list(top.pixels)
+    others = outside(top, cams.shape[-1]).to(cams.device)
+    smallest = cams[..., inside].amin(-1)
+    rank = k2 - top.k + 1
+    return smallest - cams[..., others].topk(rank, dim=-1).values[..., -1]
+
+
+def lost_pixels(cam: Tensor, top: TopK, k2: int) -> tuple[int, ...]:
+    """Pixels of the set that are not in the top-k2 of a map [pixels], the ones of the set first among equals.
+
+    Empty exactly where `decision_margin` is >= 0, ties included: with the set first among equals its
+    smallest pixel has rank k + (number of outside pixels above it).
+    """
+    order = sorted(top.pixels, key=lambda i: -float(cam[i]))
+    others = cam[outside(top, cam.numel()).to(cam.device)]
+    lost = {i for rank, i in enumerate(order) if rank + int((others > cam[i]).sum()) >= k2}
+    return tuple(i for i in top.pixels if i in lost)

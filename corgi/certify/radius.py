@@ -1,0 +1,147 @@
+"""The largest radius a test certifies: a guarded secant on the score (theory 1.6).
+
+The property is monotone, the computed score need not be (relaxation slopes switch). So nothing is inferred
+from a failed radius but where to look next, and what is returned is the largest radius actually certified,
+with the smallest one tried that was not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from corgi.results import Status
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """When to stop.
+
+    Attributes:
+        tolerance: relative width of the bracket that is narrow enough.
+        evaluations: most scores computed.
+        deadline: `time.monotonic()` after which no further score is started; None for no limit.
+        smallest: a bracket below this radius is given up (nothing certified).
+
+    """
+
+    tolerance: float = 0.01
+    evaluations: int = 30
+    deadline: float | None = None
+    smallest: float = 1e-9
+
+
+@dataclass
+class Bracket:
+    """Where a search stands, and in the end its result.
+
+    Attributes:
+        certified: largest radius with a positive score; uncertified: smallest one without (None: none yet).
+        scores: all (radius, score) computed, in order.
+        status: CERTIFIED when narrow enough, TIME_LIMIT, INTERRUPTED, or UNKNOWN when nothing or not
+            enough was certified within the limits.
+
+    """
+
+    value_at_zero: float
+    certified: float = 0.0
+    uncertified: float | None = None
+    scores: list[tuple[float, float]] = field(default_factory=list)
+    status: Status = Status.UNKNOWN
+
+    def record(self, radius: float, score: float) -> None:
+        """Add a computed score; only a positive, non-NaN one certifies."""
+        self.scores.append((radius, score))
+        if score > 0:
+            self.certified = max(self.certified, radius)
+        elif self.uncertified is None or radius < self.uncertified:
+            self.uncertified = radius
+
+
+def search_radius(
+    score: Callable[[float], float],
+    value_at_zero: float,
+    *,
+    ceiling: float,
+    limits: SearchLimits,
+    on_step: Callable[[Bracket], None] = lambda _: None,
+) -> Bracket:
+    """Search (0, ceiling) for the largest radius with a positive score.
+
+    Args:
+        score: lower bound of the decision margin at a radius; may stop early by KeyboardInterrupt.
+        value_at_zero: the decision margin at the image itself, > 0.
+        ceiling: a radius known or assumed not to be certifiable (an attack's, or the pixel range).
+        limits: when to stop.
+        on_step: told after every score.
+
+    """
+    bracket = Bracket(value_at_zero)
+    try:
+        while len(bracket.scores) < limits.evaluations:
+            if limits.deadline is not None and time.monotonic() >= limits.deadline:
+                bracket.status = Status.TIME_LIMIT
+                return bracket
+            low = bracket.certified
+            high = min(ceiling, bracket.uncertified if bracket.uncertified is not None else ceiling)
+            if (low > 0 and high <= low * (1 + limits.tolerance)) or high <= limits.smallest:
+                break
+            radius = next_radius(bracket, low, high, limits.tolerance)
+            bracket.record(radius, score(radius))
+            on_step(bracket)
+    except KeyboardInterrupt:
+        bracket.status = Status.INTERRUPTED
+        return bracket
+    bracket.status = Status.CERTIFIED if bracket.certified > 0 else Status.UNKNOWN
+    return bracket
+
+
+def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> float:
+    """Where to compute the next score, strictly inside (low, high).
+
+    Aim just below the secant's root while that is above `low`, then just above it: two hits end the search.
+    The guard: after two steps that shrank the bracket by less than half, bisect.
+    """
+    if not bracket.scores:
+        return 0.75 * high
+    root = _secant_root(bracket)
+    if root is None or _slow(bracket) or not low < root < high:
+        return (low * high) ** 0.5 if low > 0 else 0.25 * high
+    below, above = root * (1 - tolerance / 3), root * (1 + tolerance / 3)
+    if low < root * (1 - tolerance / 2) and below < high:
+        return below
+    return above if low < above < high else (low * high) ** 0.5 if low > 0 else 0.5 * high
+
+
+def _secant_root(bracket: Bracket) -> float | None:
+    """Root of the line through the nearest points on both sides, (0, value_at_zero) among them.
+
+    With no failed radius yet, or no certified one, it extends the line through the two nearest points.
+    """
+    points = [(0.0, bracket.value_at_zero), *bracket.scores]
+    finite = [p for p in points if abs(p[1]) < float("inf")]
+    passed = sorted(p for p in finite if p[1] > 0)
+    failed = sorted(p for p in finite if p[1] <= 0)
+    if failed:
+        first, second = passed[-1], failed[0]
+    elif len(passed) > 1:
+        first, second = passed[-2], passed[-1]
+    else:
+        return None
+    slope = (second[1] - first[1]) / (second[0] - first[0]) if second[0] > first[0] else 0.0
+    return first[0] - first[1] / slope if slope < 0 else None
+
+
+def _slow(bracket: Bracket) -> bool:
+    """Whether the last two steps together left more than half of the bracket before them."""
+    if len(bracket.scores) < 4:
+        return False
+    return _width(bracket, 0) > 0.5 * _width(bracket, 2)
+
+
+def _width(bracket: Bracket, back: int) -> float:
+    scores = bracket.scores[: len(bracket.scores) - back]
+    low = max((r for r, s in scores if s > 0), default=0.0)
+    high = min((r for r, s in scores if not s > 0), default=float("inf"))
+    return high - low

@@ -1,0 +1,30 @@
+"""The final decision in float64, with a margin that rounding cannot explain (theory 5)."""
+
+from __future__ import annotations
+
+import torch
+
+from corgi.certify.decide import Question, score
+from corgi.engines.interface import BoundEngine, Bounder
+from corgi.engines.rounding import rounding_bound
+from corgi.results import Recheck
+from corgi.types import Ball
+
+
+class Rechecker:
+    """Decides radii in float64 for one question. The engine is bound on first use and then kept."""
+
+    def __init__(self, question: Question, engine: BoundEngine) -> None:
+        self._question, self._engine = question, engine
+        self._bounder: Bounder | None = None
+        # The score is a difference of two map values: each may be off by this much.
+        largest = float(rounding_bound(question.network, question.class_id).max())
+        self.rounding = 2 * largest
+
+    def decide(self, ball: Ball) -> Recheck | None:
+        """The certificate of a ball, or None where the float64 score does not clear the rounding bound."""
+        if self._bounder is None:
+            network, class_id = self._question.network, self._question.class_id
+            self._bounder = self._engine.bind(network, class_id, torch.float64)
+        margin = score(self._question, self._bounder, ball)
+        return Recheck(ball.radius, margin, self.rounding) if margin > self.rounding else None

@@ -1,0 +1,362 @@
+"""One image, end to end: explain, attack, certify, re-check (theory 1)."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
+from corgi.attack.target import Target
+from corgi.cam.topk import check_ranks, choose_k, decision_margin, top_k
+from corgi.certify.decide import Form, Question, score
+from corgi.certify.radius import Bracket, SearchLimits, search_radius
+from corgi.certify.recheck import Rechecker
+from corgi.engines.gate import check_engine_at_radius_zero
+from corgi.engines.interface import BoundEngine, Bounder
+from corgi.engines.lirpa import LirpaEngine
+from corgi.engines.rounding import value_rounding
+from corgi.errors import EngineError, ImageError, UsageError
+from corgi.network.gate import check_equal_to_onnxruntime
+from corgi.network.network import Network
+from corgi.progress import Listener, Progress, silent
+from corgi.results import (
+    DeterministicCertificate,
+    EmpiricalBound,
+    FloatArray,
+    ImageArray,
+    Recheck,
+    Status,
+    TopK,
+    VerifyResult,
+)
+from corgi.types import Ball
+
+ATTACK_SHARE = 0.4
+"""Share of a time limit the attack may use: a certificate is what the user came for."""
+
+_RETREATS = (1.0, 0.999, 0.99, 0.95, 0.8, 0.5)
+"""Where the float64 recheck looks if it cannot confirm the float32 radius itself."""
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What to verify and how.
+
+    Attributes:
+        k: size of the set; None takes the k with the largest relative CAM gap.
+        k2: the set must stay among the k2 largest; None means k.
+        class_id: class to explain; None means the predicted one.
+        eps: decide this radius (pixel scale) instead of searching.
+        engine, form: how to bound.
+        attack: how to attack; None for no attack.
+        tolerance: relative width of the final bracket.
+        max_evaluations: most bound evaluations of a search.
+        time_limit: seconds after which the best certificate so far is re-checked and returned.
+
+    """
+
+    k: int | None = 15
+    k2: int | None = None
+    class_id: int | None = None
+    eps: float | None = None
+    engine: BoundEngine = field(default_factory=LirpaEngine)
+    form: Form = Form.PAIRWISE
+    attack: AttackOptions | None = field(default_factory=AttackOptions)
+    tolerance: float = 0.01
+    max_evaluations: int = 30
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.eps is not None and not (math.isfinite(self.eps) and 0 < self.eps <= 1):
+            raise UsageError(f"eps = {self.eps}: expected a radius in (0, 1], pixel scale [0, 1]")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UsageError(f"time limit = {self.time_limit}: expected seconds > 0")
+        if not 0 < self.tolerance < 1:
+            raise UsageError(f"tolerance = {self.tolerance}: expected a share in (0, 1)")
+        if self.max_evaluations < 1:
+            raise UsageError(f"max evaluations = {self.max_evaluations}: expected at least 1")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The map of one image.
+
+    Attributes:
+        class_id: the explained class; predicted_class: what onnxruntime predicts.
+        cam: the map [h, w], float64.
+        top: its top-k set.
+        rounding: bound on the rounding error of one value of the map.
+
+    """
+
+    class_id: int
+    predicted_class: int
+    cam: FloatArray
+    top: TopK
+    rounding: float
+
+
+def explain(
+    network: Network, image: ImageArray, k: int | None = 15, class_id: int | None = None
+) -> Explanation:
+    """The map of an image [C, H, W] in [0, 1] and its top-k pixels.
+
+    Raises:
+        ImageError: the image does not fit the network.
+        UsageError: no such class, or a k the map cannot have.
+        GateError: the converted network differs from onnxruntime on this image.
+        EngineError: the trunk holds a layer whose rounding error is not known.
+
+    """
+    image = check_image(network, image)
+    check_equal_to_onnxruntime(network, image[None])
+    predicted = network.predict(image)
+    explained = predicted if class_id is None else class_id
+    if not 0 <= explained < network.head.classes:
+        raise UsageError(f"class {explained}: the network has classes 0-{network.head.classes - 1}")
+    cam = network.cam(image, explained)
+    rounding = value_rounding(network, explained)
+    top = top_k(cam, choose_k(cam) if k is None else k, rounding)
+    return Explanation(explained, predicted, cam.numpy(), top, rounding)
+
+
+def check_image(network: Network, image: ImageArray) -> ImageArray:
+    """The image as contiguous float32 [C, H, W].
+
+    Raises:
+        ImageError: wrong shape, type or range.
+
+    """
+    if image.shape != network.input_shape:
+        raise ImageError(f"image has shape {image.shape}, the network expects {network.input_shape}")
+    if image.dtype != np.float32:
+        raise ImageError(f"image has type {image.dtype}, expected float32")
+    if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
+        raise ImageError(f"image has values from {image.min()} to {image.max()}, expected [0, 1]")
+    return np.ascontiguousarray(image)
+
+
+def verify(
+    network: Network,
+    image: ImageArray,
+    options: VerifyOptions | None = None,
+    *,
+    image_name: str = "array",
+    listener: Listener = silent,
+) -> VerifyResult:
+    """Certify the top-k set of the map of an image [C, H, W] float32 in [0, 1].
+
+    Ctrl-C and the time limit end the search, not the answer: what was certified until then is re-checked
+    in float64 (one more evaluation) and returned, marked as such.
+
+    Raises:
+        ImageError, UsageError: the image or an option does not fit the network.
+        GateError: network or engine differ from onnxruntime on this image.
+        EngineError: the engine cannot bound this network, or a certificate and a witness contradict each
+            other.
+
+    """
+    return _Verification(network, image, options or VerifyOptions(), image_name, listener).run()
+
+
+class _Verification:
+    """State of one verification."""
+
+    def __init__(
+        self, network: Network, image: ImageArray, options: VerifyOptions, image_name: str, listener: Listener
+    ) -> None:
+        self.started = time.monotonic()
+        self.network, self.options, self.listener = network, options, listener
+        self.image, self.image_name = check_image(network, image), image_name
+        self.explanation = explain(network, self.image, options.k, options.class_id)
+        self.top = self.explanation.top
+        self.k2 = self.top.k if options.k2 is None else options.k2
+        check_ranks(self.top.k, self.k2, network.pixels)
+        self.ball = Ball(torch.from_numpy(self.image), 0.0)
+        self.question = Question(network, self.explanation.class_id, self.top, self.k2, options.form)
+        self.attack: EmpiricalBound | None = None
+        self.stopped: Status | None = None
+        values = torch.from_numpy(self.explanation.cam).reshape(-1)
+        self.value = float(decision_margin(values, self.top, self.k2))
+
+    @property
+    def tied(self) -> bool:
+        """Whether the property already fails to be strict at the image itself."""
+        return not self.value > 2 * self.explanation.rounding
+
+    def deadline(self, share: float = 1.0) -> float | None:
+        limit = self.options.time_limit
+        return None if limit is None else self.started + share * limit
+
+    def run(self) -> VerifyResult:
+        if self.tied:
+            reason = f"tie at rank {self.k2}: the top-{self.top.k} set is not unique at the image itself"
+            return self.result(self.no_certificate(Status.UNKNOWN, reason), Status.UNKNOWN, reason)
+        self.run_attack()
+        if self.options.eps is not None and self.attack is not None and self.attack.witness is not None:
+            reason = f"a witness at radius {self.attack.witness.radius:.6g} breaks the property"
+            none = self.no_certificate(Status.UNKNOWN, "not attempted: the property is refuted")
+            return self.result(none, Status.REFUTED, reason)
+        if self.stopped is Status.INTERRUPTED:
+            reason = "interrupted during the attack, before anything was certified"
+            return self.result(self.no_certificate(self.stopped, reason), self.stopped, reason)
+        try:
+            certificate = self.certify()
+        except KeyboardInterrupt:  # outside the search, which keeps what it has: nothing is confirmed
+            reason = "interrupted before float64 confirmed a radius"
+            certificate = self.no_certificate(Status.INTERRUPTED, reason)
+        self.check_consistent(certificate)
+        return self.result(certificate, certificate.status, certificate.reason)
+
+    def run_attack(self) -> None:
+        options = self.options.attack
+        if options is None:
+            return
+        target = Target(
+            self.network.trunk32,
+            self.network,
+            self.explanation.class_id,
+            self.top,
+            self.k2,
+            options.keep_label,
+            self.explanation.predicted_class,
+        )
+        try:
+            self.attack = attack_radius(
+                target,
+                self.ball.center,
+                options,
+                rounding=self.explanation.rounding,
+                only=self.options.eps,
+                deadline=self.deadline(ATTACK_SHARE),
+                listener=self.listener,
+            )
+        except AttackInterrupted as interrupt:
+            self.attack, self.stopped = interrupt.found, Status.INTERRUPTED
+
+    def certify(self) -> DeterministicCertificate:
+        started = time.monotonic()
+        bounder = self.options.engine.bind(self.network, self.explanation.class_id, torch.float32)
+        self.listener(Progress("certify", "engine against onnxruntime at radius 0"))
+        noise = np.random.default_rng(0).random((1, *self.network.input_shape), dtype=np.float32)
+        images = np.concatenate([self.image[None], noise])
+        check_engine_at_radius_zero(self.network, self.explanation.class_id, bounder, images)
+        bracket = self.decide(bounder) if self.options.eps is not None else self.search(bounder)
+        recheck, tries = self.recheck(bracket)
+        certificate = self.certificate(bracket, recheck, len(bracket.scores) + tries)
+        return replace(certificate, seconds=time.monotonic() - started)
+
+    def decide(self, bounder: Bounder) -> Bracket:
+        assert self.options.eps is not None
+        bracket = Bracket(self.value)
+        bracket.record(
+            self.options.eps, score(self.question, bounder, self.ball.with_radius(self.options.eps))
+        )
+        bracket.status = Status.PROVED if bracket.certified > 0 else Status.UNKNOWN
+        return bracket
+
+    def search(self, bounder: Bounder) -> Bracket:
+        found = None if self.attack is None else self.attack.radius
+        limits = SearchLimits(self.options.tolerance, self.options.max_evaluations, self.deadline())
+
+        def on_step(bracket: Bracket) -> None:
+            radius, value = bracket.scores[-1]
+            detail = f"radius {radius:.3g} {'certified' if value > 0 else 'not certified'}"
+            self.listener(Progress("certify", detail, bracket.certified, found))
+
+        return search_radius(
+            lambda radius: score(self.question, bounder, self.ball.with_radius(radius)),
+            self.value,
+            ceiling=1.0 if found is None else found,
+            limits=limits,
+            on_step=on_step,
+        )
+
+    def recheck(self, bracket: Bracket) -> tuple[Recheck | None, int]:
+        """The largest radius near the searched one that float64 confirms, and the number of tries."""
+        if bracket.certified <= 0:
+            return None, 0
+        rechecker = Rechecker(self.question, self.options.engine)
+        retreats = _RETREATS if self.options.eps is None else (1.0,)
+        for tries, share in enumerate(retreats, start=1):
+            radius = bracket.certified * share
+            self.listener(Progress("recheck", f"radius {radius:.3g} in float64", certified=radius))
+            confirmed = rechecker.decide(self.ball.with_radius(radius))
+            if confirmed is not None:
+                return confirmed, tries
+            bracket.uncertified = radius
+        return None, len(retreats)
+
+    def certificate(
+        self, bracket: Bracket, recheck: Recheck | None, evaluations: int
+    ) -> DeterministicCertificate:
+        status, reason = bracket.status, ""
+        if recheck is None and bracket.certified > 0:
+            status, reason = Status.UNKNOWN, "float64 did not confirm the certificate beyond rounding"
+        elif status is Status.TIME_LIMIT:
+            reason = f"time limit of {self.options.time_limit:g} s reached"
+        elif status is Status.INTERRUPTED:
+            reason = "interrupted"
+        elif recheck is None:
+            asked, method = self.options.eps, self.options.engine.method
+            reason = "no radius was certified within the limits of the search"
+            if asked is not None:
+                reason = f"the {method} bounds do not decide radius {asked:g}, and no attack broke it"
+        return replace(
+            self.no_certificate(status, reason),
+            radius=0.0 if recheck is None else recheck.radius,
+            uncertified_radius=bracket.uncertified,
+            evaluations=evaluations,
+            recheck=recheck,
+        )
+
+    def no_certificate(self, status: Status, reason: str) -> DeterministicCertificate:
+        return DeterministicCertificate(
+            radius=0.0,
+            uncertified_radius=None,
+            status=status,
+            reason=reason,
+            method=self.options.engine.method,
+            form=self.options.form.value,
+            engine=self.options.engine.name,
+            k=self.top.k,
+            k2=self.k2,
+            norm=self.ball.norm,
+            evaluations=0,
+            recheck=None,
+            seconds=0.0,
+        )
+
+    def check_consistent(self, certificate: DeterministicCertificate) -> None:
+        """A certificate at or beyond a confirmed witness is a fault of corgi: refuse to answer."""
+        found = None if self.attack is None else self.attack.radius
+        if found is not None and certificate.radius >= found:
+            raise EngineError(
+                f"contradiction: {certificate.engine} certifies radius {certificate.radius:.6g}, but"
+                f" onnxruntime confirms a witness at {found:.6g}",
+                hint="This is a fault in corgi. No certificate is given; please report the model and image.",
+            )
+
+    def result(self, certificate: DeterministicCertificate, status: Status, reason: str) -> VerifyResult:
+        return VerifyResult(
+            model=self.network.path,
+            model_sha256=self.network.sha256,
+            image_name=self.image_name,
+            image=self.image,
+            class_id=self.explanation.class_id,
+            class_name=self.network.class_name(self.explanation.class_id),
+            predicted_class=self.explanation.predicted_class,
+            cam=self.explanation.cam,
+            top=self.top,
+            certificate=certificate,
+            attack=self.attack,
+            status=status,
+            reason=reason,
+            eps=self.options.eps,
+            seed=0 if self.options.attack is None else self.options.attack.seed,
+            seconds=time.monotonic() - self.started,
+        )

@@ -1,0 +1,1 @@
+"""The command line: one file a subcommand, each parse -> call the library -> render. It alone prints."""

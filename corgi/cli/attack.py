@@ -1,0 +1,127 @@
+"""`corgi attack`: the closest image an attack finds whose map has other largest pixels."""
+
+from __future__ import annotations
+
+import time
+from math import isfinite
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from corgi.attack.search import AttackInterrupted, AttackKind, AttackOptions, attack_radius
+from corgi.attack.target import Target
+from corgi.cam.topk import check_ranks
+from corgi.certify.verify import Explanation, explain
+from corgi.cli import common
+from corgi.cli.exits import Exit
+from corgi.errors import UsageError
+from corgi.network.network import Network
+from corgi.report import picture
+from corgi.report.document import attack_document, to_json
+from corgi.report.text import attack_text
+from corgi.report.versions import installed_versions
+from corgi.results import EmpiricalBound, ImageArray
+
+
+def command(
+    model: common.ModelArgument,
+    image: common.ImageArgument,
+    k: common.KOption = "15",
+    k2: common.K2Option = None,
+    class_id: common.ClassOption = None,
+    eps: Annotated[
+        float | None, typer.Option(help="Attack this radius only, pixel scale [0, 1].", show_default="search")
+    ] = None,
+    attack_kind: Annotated[AttackKind, typer.Option("--kind", "--attack-kind", help="Which attack.")] = (
+        AttackKind.MARGIN
+    ),
+    keep_label: Annotated[
+        bool, typer.Option("--keep-label", help="A witness must keep the predicted class.")
+    ] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds; then the best until then.", show_default="none")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random starts.")] = 0,
+    preprocess: common.PreprocessOption = None,
+    json: common.JsonOption = None,
+    picture_file: common.PictureOption = None,
+    witness: common.WitnessOption = None,
+    quiet: common.QuietOption = False,
+    debug: common.DebugOption = False,
+) -> int:
+    """Look for the closest image to IMAGE whose map has other largest pixels: an upper bound, no guarantee.
+
+    Exit code: 0 a witness was found (1 with --eps: refuted), 2 none was found, 3 Ctrl-C, 4 error.
+    """
+    _check(eps, time_limit)
+    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--witness", witness, ("npy",))
+    common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--witness": witness})
+    ranks = common.parse_k(k)
+    options = AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed)
+    interrupted = False
+    with common.working("loading", quiet=quiet) as listener:
+        network, pixels = common.read_input(model, image, preprocess)
+        explanation = explain(network, pixels, ranks, class_id)
+        k2 = explanation.top.k if k2 is None else k2
+        target = _target(network, explanation, k2, keep_label)
+        try:
+            found = attack_radius(
+                target,
+                torch.from_numpy(pixels),
+                options,
+                rounding=explanation.rounding,
+                only=eps,
+                deadline=None if time_limit is None else time.monotonic() + time_limit,
+                listener=listener,
+            )
+        except AttackInterrupted as stop:
+            found, interrupted = stop.found, True
+    _save(pixels, network, explanation, k2, found, picture_file)
+    common.save_witness(found, witness, quiet=quiet)
+    document = attack_document(
+        network, str(image), explanation, found, k2=k2, eps=eps, seed=seed, versions=installed_versions()
+    )
+    common.emit(attack_text(document), to_json(document), json, quiet=quiet)
+    return Exit.TIME_LIMIT if interrupted else _exit(found, eps)
+
+
+def _check(eps: float | None, time_limit: float | None) -> None:
+    if eps is not None and not (isfinite(eps) and 0 < eps <= 1):
+        raise UsageError(f"--eps {eps}: expected a radius in (0, 1], pixel scale [0, 1]")
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"--time-limit {time_limit}: expected seconds > 0")
+
+
+def _target(network: Network, explanation: Explanation, k2: int, keep_label: bool) -> Target:
+    check_ranks(explanation.top.k, k2, network.pixels)
+    return Target(
+        network.trunk32,
+        network,
+        explanation.class_id,
+        explanation.top,
+        k2,
+        keep_label,
+        explanation.predicted_class,
+    )
+
+
+def _save(
+    pixels: ImageArray,
+    network: Network,
+    explanation: Explanation,
+    k2: int,
+    found: EmpiricalBound,
+    picture_file: Path | None,
+) -> None:
+    if picture_file is not None:
+        name = network.class_name(explanation.class_id)
+        common.save_picture(picture.attack_picture(pixels, explanation, k2, name, found), picture_file)
+
+
+def _exit(found: EmpiricalBound, eps: float | None) -> Exit:
+    if found.witness is None:
+        return Exit.UNKNOWN
+    return Exit.OK if eps is None else Exit.REFUTED

@@ -1,0 +1,46 @@
+"""`corgi cam`: the class activation map of an image and its largest pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from corgi.certify.verify import explain
+from corgi.cli import common
+from corgi.cli.exits import Exit
+from corgi.report import picture
+from corgi.report.document import cam_document, to_json
+from corgi.report.text import cam_text
+from corgi.report.versions import installed_versions
+
+
+def command(
+    model: common.ModelArgument,
+    image: common.ImageArgument,
+    k: common.KOption = "15",
+    class_id: common.ClassOption = None,
+    preprocess: common.PreprocessOption = None,
+    json: common.JsonOption = None,
+    picture_file: common.PictureOption = None,
+    save: Annotated[Path | None, typer.Option(help="Save the map [h, w].", metavar="FILE.npy")] = None,
+    quiet: common.QuietOption = False,
+    debug: common.DebugOption = False,
+) -> int:
+    """Show the class activation map of IMAGE and its largest pixels."""
+    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--save", save, ("npy",))
+    common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--save": save})
+    ranks = common.parse_k(k)
+    with common.working("loading", quiet=quiet):
+        network, pixels = common.read_input(model, image, preprocess)
+        explanation = explain(network, pixels, ranks, class_id)
+    if picture_file is not None:
+        figure = picture.cam_picture(pixels, explanation, network.class_name(explanation.class_id))
+        common.save_picture(figure, picture_file)
+    if save is not None:
+        common.write("--save", save, common.npy_bytes(explanation.cam))
+    document = cam_document(network, str(image), explanation, installed_versions())
+    common.emit(cam_text(document), to_json(document), json, quiet=quiet)
+    return Exit.OK

@@ -1,0 +1,210 @@
+"""What the subcommands share: options, input, output files, progress."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from matplotlib.figure import Figure
+from rich.console import Console, RenderableType
+
+from corgi.data.image import load_input
+from corgi.data.preprocess import Recipe
+from corgi.errors import UsageError
+from corgi.network.network import Network, load
+from corgi.progress import Listener, Progress, silent
+from corgi.report import picture
+from corgi.results import EmpiricalBound, ImageArray
+
+STDOUT = Path("-")
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX classifier with a CAM head.")]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG, PPM or NPY file.")]
+KOption = Annotated[
+    str, typer.Option("--k", metavar="N|auto", help="Size of the top set; auto: largest CAM gap.")
+]
+K2Option = Annotated[
+    int | None, typer.Option("--k2", help="The set must stay among the K2 largest.", show_default="K")
+]
+ClassOption = Annotated[
+    int | None, typer.Option("--class", help="Class to explain.", show_default="the predicted one")
+]
+PreprocessOption = Annotated[
+    str | None,
+    typer.Option(help="Recipe for pictures, as `resize` or `gtsrb`; `none`.", show_default="the model's own"),
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE|-", help="Write JSON; - prints it instead of the text.")
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option("--picture", help=f"Draw a picture: {', '.join(picture.FORMATS)}.", metavar="FILE"),
+]
+WitnessOption = Annotated[Path | None, typer.Option(help="Save the witness [C, H, W].", metavar="FILE.npy")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No text, no progress: exit code and files only.")]
+
+
+def parse_k(text: str) -> int | None:
+    """The value of `--k`; None for `auto`.
+
+    Raises:
+        UsageError: neither a whole number nor `auto`.
+    """
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--k {text}: expected a whole number or auto") from None
+
+
+def check_device(device: str) -> str:
+    """A torch device that works here.
+
+    Raises:
+        UsageError: torch does not know it, or it cannot be used.
+    """
+    try:
+        torch.zeros(1, device=torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"--device {device} cannot be used: {reason}", hint="Use --device cpu.") from None
+    return device
+
+
+def read_input(model: Path, image: Path, preprocess: str | None) -> tuple[Network, ImageArray]:
+    """A loaded network and the image [C, H, W] as its input.
+
+    Raises:
+        UsageError: the recipe is not one.
+        ModelError, ImageError: a file cannot be served.
+    """
+    recipe = None if preprocess is None else Recipe.parse(preprocess)
+    if not image.is_file():
+        raise UsageError(f"{image}: no such image file")
+    network = load(model)
+    own = None if network.preprocess is None else Recipe.parse(network.preprocess)
+    return network, load_input(image, network.input_shape, recipe, own)
+
+
+def check_outputs(inputs: tuple[Path, ...], outputs: dict[str, Path | None]) -> None:
+    """Refuse output files that could not be written, before the work is done.
+
+    Args:
+        inputs: files that must not be overwritten.
+        outputs: option name -> file; None and `-` are no files.
+
+    Raises:
+        UsageError: a missing or closed folder, a folder as file, an input, or one file for two outputs.
+    """
+    taken = {path.resolve(): f"the input {path}" for path in inputs}
+    for option, path in outputs.items():
+        if path is None or (path == STDOUT and option == "--json"):
+            continue
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise UsageError(f"{option} {path}: the folder {folder} does not exist", hint="Make it first.")
+        if path.is_dir():
+            raise UsageError(f"{option} {path}: is a folder, expected a file name")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise UsageError(f"{option} {path}: no permission to write there")
+        if path.resolve() in taken:
+            raise UsageError(f"{option} {path}: would overwrite {taken[path.resolve()]}")
+        taken[path.resolve()] = option
+
+
+def check_ending(option: str, path: Path | None, endings: tuple[str, ...]) -> None:
+    """Refuse a file name without one of the endings.
+
+    Raises:
+        UsageError: another ending, or none.
+    """
+    if path is not None and path.suffix[1:].lower() not in endings:
+        raise UsageError(f"{option} {path}: expected a name that ends in .{', .'.join(endings)}")
+
+
+def write(option: str, path: Path, content: bytes) -> None:
+    """Write a file whole or, on an error, not at all.
+
+    Raises:
+        UsageError: the file system refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
+
+
+def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """An array as an NPY file."""
+    target = io.BytesIO()
+    np.save(target, array, allow_pickle=False)
+    return target.getvalue()
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write what `--picture` asked for."""
+    write("--picture", path, picture.picture_bytes(figure, path.suffix[1:].lower()))
+
+
+def save_witness(attack: EmpiricalBound | None, path: Path | None, *, quiet: bool) -> None:
+    """Write what `--witness` asked for, or say that there is none."""
+    if path is None:
+        return
+    if attack is None or attack.witness is None:
+        note(f"no witness was found, {path} is not written", quiet=quiet)
+    else:
+        write("--witness", path, npy_bytes(attack.witness.image))
+
+
+def emit(text: RenderableType, json: str, target: Path | None, *, quiet: bool = False) -> None:
+    """Print text for people, and JSON where `--json` wants it: `-` leaves stdout to JSON alone."""
+    if target == STDOUT:
+        typer.echo(json, nl=False)
+        return
+    if target is not None:
+        write("--json", target, json.encode())
+    if not quiet:
+        Console(highlight=False, soft_wrap=False).print(text)
+
+
+def note(message: str, *, quiet: bool = False) -> None:
+    """A line on stderr that is no error."""
+    if not quiet:
+        typer.echo(f"corgi: {message}", err=True)
+
+
+@contextmanager
+def working(what: str, *, quiet: bool = False) -> Iterator[Listener]:
+    """A listener that shows progress on stderr if that is a terminal.
+
+    What libraries print meanwhile goes to stderr, so that stdout carries corgi's answer alone.
+    """
+    console = Console(stderr=True)
+    with redirect_stdout(sys.stderr):
+        if quiet or not console.is_terminal:
+            yield silent
+            return
+        with console.status(what) as status:
+            yield _show(status.update)
+
+
+def _show(update: Callable[[str], None]) -> Listener:
+    def listener(progress: Progress) -> None:
+        certified = f", certified {progress.certified:.4g}" if progress.certified > 0 else ""
+        attacked = "" if progress.attacked is None else f", witness at {progress.attacked:.4g}"
+        update(f"{progress.stage}: {progress.detail}{certified}{attacked}")
+
+    return listener

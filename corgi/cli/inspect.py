@@ -1,0 +1,35 @@
+"""`corgi inspect`: what corgi recognises in a model file."""
+
+from __future__ import annotations
+
+from corgi.cli import common
+from corgi.cli.exits import Exit
+from corgi.engines.lowering import lower_trunk
+from corgi.errors import EngineError
+from corgi.network.network import Network, load
+from corgi.report.document import inspect_document, to_json
+from corgi.report.text import inspect_text
+from corgi.report.versions import installed_versions
+
+
+def command(
+    model: common.ModelArgument,
+    json: common.JsonOption = None,
+    quiet: common.QuietOption = False,
+    debug: common.DebugOption = False,
+) -> int:
+    """Show the input, the CAM head and the classes of MODEL, and whether it can be bounded."""
+    common.check_outputs((model,), {"--json": json})
+    with common.working("loading", quiet=quiet):
+        network = load(model)
+        document = inspect_document(network, _lirpa_refusal(network), installed_versions())
+    common.emit(inspect_text(document), to_json(document), json, quiet=quiet)
+    return Exit.OK
+
+
+def _lirpa_refusal(network: Network) -> str | None:
+    try:
+        lower_trunk(network)
+    except EngineError as error:
+        return str(error)
+    return None

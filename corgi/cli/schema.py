@@ -1,0 +1,30 @@
+"""`corgi schema`: the JSON Schema of what `--json` writes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from corgi.cli import common
+from corgi.cli.exits import Exit
+from corgi.report.document import json_schema
+
+
+class Kind(StrEnum):
+    """The published documents, by the command that writes them."""
+
+    VERIFY = "verify"
+    CAM = "cam"
+    ATTACK = "attack"
+    INSPECT = "inspect"
+
+
+def command(
+    kind: Annotated[Kind, typer.Argument(help="The command whose --json it describes.")] = Kind.VERIFY,
+    debug: common.DebugOption = False,
+) -> int:
+    """Print the JSON Schema of a command's --json document."""
+    typer.echo(json_schema(kind.value), nl=False)
+    return Exit.OK

@@ -1,0 +1,88 @@
+"""`corgi verify`: a certified radius, an attack radius and a picture of one image's map."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from corgi.attack.search import AttackKind, AttackOptions
+from corgi.certify.decide import Form
+from corgi.certify.verify import VerifyOptions, verify
+from corgi.cli import common
+from corgi.cli.exits import exit_of
+from corgi.engines.lirpa import LirpaEngine, LirpaMethod
+from corgi.errors import UsageError
+from corgi.report import picture
+from corgi.report.document import to_json, verify_document
+from corgi.report.text import verify_text
+from corgi.report.versions import installed_versions
+
+
+class EngineName(StrEnum):
+    """The bounding engines a user can choose."""
+
+    LIRPA = "lirpa"
+
+
+def command(
+    model: common.ModelArgument,
+    image: common.ImageArgument,
+    k: common.KOption = "15",
+    k2: common.K2Option = None,
+    class_id: common.ClassOption = None,
+    eps: Annotated[
+        float | None, typer.Option(help="Decide this radius, pixel scale [0, 1].", show_default="search")
+    ] = None,
+    method: Annotated[LirpaMethod, typer.Option(help="Relaxation.")] = LirpaMethod.CROWN,
+    engine: Annotated[EngineName, typer.Option(help="Bounding engine.")] = EngineName.LIRPA,
+    form: Annotated[Form, typer.Option(help="Linear forms to bound.")] = Form.PAIRWISE,
+    attack: Annotated[bool, typer.Option("--attack/--no-attack", help="Look for a witness first.")] = True,
+    attack_kind: Annotated[AttackKind, typer.Option(help="Which attack.")] = AttackKind.MARGIN,
+    keep_label: Annotated[
+        bool, typer.Option("--keep-label", help="A witness must keep the predicted class.")
+    ] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds; then the best until then.", show_default="none")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Relative width at which the search stops.")] = 0.01,
+    device: Annotated[str, typer.Option(help="Torch device of the engine.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Of the attack's random starts.")] = 0,
+    preprocess: common.PreprocessOption = None,
+    json: common.JsonOption = None,
+    picture_file: common.PictureOption = None,
+    witness: common.WitnessOption = None,
+    quiet: common.QuietOption = False,
+    debug: common.DebugOption = False,
+) -> int:
+    """Certify the class activation map of IMAGE: within which radius its largest pixels stay the same.
+
+    Exit code: 0 proved or a positive radius, 1 refuted, 2 unknown, 3 time limit or Ctrl-C, 4 error.
+    """
+    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--witness", witness, ("npy",))
+    common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--witness": witness})
+    if witness is not None and not attack:
+        raise UsageError("--witness: with --no-attack there is none to save")
+    options = VerifyOptions(
+        k=common.parse_k(k),
+        k2=k2,
+        class_id=class_id,
+        eps=eps,
+        engine=LirpaEngine(relaxation=method, device=common.check_device(device)),
+        form=form,
+        attack=AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed) if attack else None,
+        tolerance=tolerance,
+        time_limit=time_limit,
+    )
+    with common.working("loading", quiet=quiet) as listener:
+        network, pixels = common.read_input(model, image, preprocess)
+        result = verify(network, pixels, options, image_name=str(image), listener=listener)
+    if picture_file is not None:
+        common.save_picture(picture.verify_picture(result), picture_file)
+    common.save_witness(result.attack, witness, quiet=quiet)
+    common.emit(
+        verify_text(result), to_json(verify_document(result, installed_versions())), json, quiet=quiet
+    )
+    return exit_of(result.status)

@@ -1,0 +1,1 @@
+"""Input data: picture files, pre-processing recipes, and the folder layouts of public data sets."""

@@ -1,0 +1,228 @@
+"""The official folder layout of GTSRB, the German Traffic Sign Recognition Benchmark.
+
+Stallkamp et al., "Man vs. computer", Neural Networks 32 (2012); https://benchmark.ini.rub.de.
+
+    DIR/Training/CCCCC/TTTTT_FFFFF.ppm     class, track (one physical sign), frame of the track
+    DIR/Final_Test/Images/NNNNN.ppm        without tracks
+    DIR/Final_Test/GT-final_test.csv       Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from corgi.errors import DataError, UsageError
+
+CLASS_NAMES = (
+    "speed limit 20",
+    "speed limit 30",
+    "speed limit 50",
+    "speed limit 60",
+    "speed limit 70",
+    "speed limit 80",
+    "end of speed limit 80",
+    "speed limit 100",
+    "speed limit 120",
+    "no overtaking",
+    "no overtaking by trucks",
+    "priority at next crossing",
+    "priority road",
+    "yield",
+    "stop",
+    "no vehicles",
+    "no trucks",
+    "no entry",
+    "danger",
+    "curve left",
+    "curve right",
+    "double curve",
+    "uneven road",
+    "slippery road",
+    "road narrows on the right",
+    "road works",
+    "traffic lights",
+    "pedestrians",
+    "children",
+    "bicycles",
+    "snow or ice",
+    "wild animals",
+    "end of all restrictions",
+    "turn right",
+    "turn left",
+    "straight on",
+    "straight on or right",
+    "straight on or left",
+    "pass on the right",
+    "pass on the left",
+    "roundabout",
+    "end of no overtaking",
+    "end of no overtaking by trucks",
+)
+"""What each of the 43 class ids means."""
+
+_SYMMETRIC = (11, 12, 13, 15, 17, 18, 22, 26, 30, 35)
+_PAIRS = ((19, 20), (33, 34), (36, 37), (38, 39))
+MIRRORED: Mapping[int, int] = MappingProxyType(
+    {c: c for c in _SYMMETRIC} | dict(_PAIRS) | {right: left for left, right in _PAIRS}
+)
+"""The class a sign belongs to when its picture is mirrored left to right; other classes have none."""
+
+_TRAINING_NAME = re.compile(r"(\d{5})_(\d{5})\.ppm")
+_ROI_COLUMNS = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
+
+
+@dataclass(frozen=True)
+class Roi:
+    """The sign's box in its picture: first and last column and row that belong to it, in pixels."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled picture.
+
+    Attributes:
+        path: the PPM file.
+        class_id: 0..42.
+        track: number of the physical sign within its class; None in the test part, which has none.
+        roi: the sign's box, where a CSV file says it.
+    """
+
+    path: Path
+    class_id: int
+    track: int | None
+    roi: Roi | None
+
+
+def read_training(data_dir: Path) -> tuple[Sample, ...]:
+    """All training samples, by class, track and frame. Boxes come from `GT-CCCCC.csv` where it exists.
+
+    Raises:
+        DataError: a folder is missing or empty, or a name is not the layout's.
+    """
+    root = _existing(data_dir / "Training", "a folder with one subfolder CCCCC a class")
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    samples = tuple(sample for folder in folders for sample in _read_class(folder))
+    if not samples:
+        raise DataError(f"{root}: no training image", hint="Expected Training/CCCCC/TTTTT_FFFFF.ppm.")
+    return samples
+
+
+def read_test(data_dir: Path) -> tuple[Sample, ...]:
+    """All test samples, in the order of the CSV file.
+
+    Raises:
+        DataError: the folder, the CSV file, one of its columns or an image it names is missing.
+    """
+    images = _existing(data_dir / "Final_Test" / "Images", "the folder of test images")
+    table = _existing(data_dir / "Final_Test" / "GT-final_test.csv", "the table of test labels")
+    samples = []
+    for row in _rows(table, ("Filename", *_ROI_COLUMNS, "ClassId")):
+        path = images / row["Filename"]
+        if not path.is_file():
+            raise DataError(f"{table}: names {row['Filename']}, which is not in {images}")
+        samples.append(Sample(path, _class_id(row["ClassId"], table), None, _roi(row, table)))
+    if not samples:
+        raise DataError(f"{table}: no row, expected one a test image")
+    return tuple(samples)
+
+
+def split_by_track(
+    samples: Sequence[Sample], fraction: float, seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """The samples in two parts that share no physical sign: frames of one track look nearly the same.
+
+    From every class with two tracks or more, `fraction` of its tracks (rounded, at least one, never
+    all) goes to the second part. The choice depends on the tracks and the seed, not on the order.
+
+    Args:
+        samples: samples with tracks.
+        fraction: of each class's tracks, in (0, 1).
+        seed: of the choice.
+
+    Returns:
+        The larger and the held-out part, each in the order of `samples`.
+
+    Raises:
+        UsageError: the fraction is outside (0, 1), or a sample has no track.
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"validation fraction {fraction} is not between 0 and 1")
+    tracks: defaultdict[int, set[int]] = defaultdict(set)
+    for sample in samples:
+        if sample.track is None:
+            raise UsageError(f"{sample.path}: has no track, so it cannot be split by track")
+        tracks[sample.class_id].add(sample.track)
+    generator = np.random.default_rng(seed)
+    held: set[tuple[int, int | None]] = set()
+    for class_id in sorted(tracks):
+        order = generator.permutation(sorted(tracks[class_id]))
+        count = min(max(round(fraction * len(order)), 1), len(order) - 1)
+        held.update((class_id, int(track)) for track in order[:count])
+    first = tuple(s for s in samples if (s.class_id, s.track) not in held)
+    return first, tuple(s for s in samples if (s.class_id, s.track) in held)
+
+
+def _read_class(folder: Path) -> list[Sample]:
+    """The samples of one class folder; an empty folder has none."""
+    if not re.fullmatch(r"\d{5}", folder.name):
+        raise DataError(f"{folder}: not a class folder", hint="Expected a name of five digits, as 00017.")
+    class_id = _class_id(folder.name, folder)
+    table = folder / f"GT-{folder.name}.csv"
+    rows = _rows(table, ("Filename", *_ROI_COLUMNS)) if table.is_file() else []
+    boxes = {row["Filename"]: _roi(row, table) for row in rows}
+    samples = []
+    for path in sorted(folder.glob("*.ppm")):
+        name = _TRAINING_NAME.fullmatch(path.name)
+        if name is None:
+            raise DataError(f"{path}: not a training image's name", hint="Expected TTTTT_FFFFF.ppm.")
+        samples.append(Sample(path, class_id, int(name.group(1)), boxes.get(path.name)))
+    return samples
+
+
+def _existing(path: Path, what: str) -> Path:
+    if not path.exists():
+        raise DataError(
+            f"{path}: missing; expected {what}",
+            hint="DIR must hold Training/ and Final_Test/ as GTSRB's archives unpack them.",
+        )
+    return path
+
+
+def _rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a `;`-separated file that has at least these columns."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, delimiter=";", restval="")
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(f"{table}: no column {', '.join(missing)}", hint="Columns are `;`-separated.")
+            return list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: not a text table ({error})") from error
+
+
+def _class_id(text: str, where: Path) -> int:
+    if text.isdecimal() and int(text) < len(CLASS_NAMES):
+        return int(text)
+    raise DataError(f"{where}: class {text!r}; expected 0..{len(CLASS_NAMES) - 1}")
+
+
+def _roi(row: dict[str, str], table: Path) -> Roi:
+    try:
+        x1, y1, x2, y2 = (int(row[column]) for column in _ROI_COLUMNS)
+    except ValueError:
+        raise DataError(f"{table}: the box of {row['Filename']} is not four integers") from None
+    return Roi(x1, y1, x2, y2)

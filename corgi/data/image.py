@@ -1,0 +1,270 @@
+"""From an image file to a network input: read, pre-process, check. Nothing is ever resized silently."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from corgi.data.picture import Picture
+from corgi.data.preprocess import Recipe
+from corgi.errors import ImageError
+
+InputArray = NDArray[np.float32]
+Pixels = NDArray[np.float64]
+
+FORMATS = ("PNG", "JPEG", "PPM")
+"""Pillow's names of the picture formats corgi reads; `PPM` includes PGM and PBM."""
+
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused before they are decoded: a small file can claim any size."""
+
+_BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+def load_input(
+    path: Path, input_shape: tuple[int, int, int], recipe: Recipe | None, model_recipe: Recipe | None
+) -> InputArray:
+    """The network input that an image file stands for.
+
+    A picture file goes through `recipe` if one is given, else through the model's own, else it is taken
+    as it is. An NPY array that already has the network's shape counts as pre-processed: the model's
+    own recipe is not applied to it again (an explicit `recipe` is). A grey picture is replicated for a
+    3-channel network; colour becomes grey only by a recipe's `grey` step.
+
+    Args:
+        path: PNG, JPEG, PPM/PGM or NPY file.
+        input_shape: C, H, W of the network input.
+        recipe: what the user asked for; overrides `model_recipe`.
+        model_recipe: what the model file carries.
+
+    Returns:
+        Array [C, H, W], float32, in [0, 1].
+
+    Raises:
+        ImageError: the file cannot be read, has values outside [0, 1], or its size or channels after
+            pre-processing are not the network's.
+    """
+    if _is_npy(path):
+        array = _read_npy(path)
+        ready = _as_input(array, input_shape)
+        if ready is not None and recipe is None:
+            return ready
+        picture = Picture(_as_picture(array, input_shape, path), str(path))
+    else:
+        picture = read_image(path)
+    chosen = recipe if recipe is not None else model_recipe
+    size = input_shape[1:]
+    if chosen is not None:
+        picture = chosen.apply(picture, size)
+    return _fit(picture, input_shape, chosen, model_recipe)
+
+
+def read_image(path: Path) -> Picture:
+    """A PNG, JPEG or PPM/PGM file as a picture, upright (EXIF orientation applied).
+
+    Palettes are looked up, an alpha channel that hides nothing is dropped, 16-bit grey keeps its 16
+    bits. Refused, because the pixels a network should see are not defined: transparency, CMYK,
+    16-bit colour (pillow reads only 8 of the bits), floating-point pictures, more than one frame.
+
+    Raises:
+        ImageError: the file is missing, damaged, larger than `MAX_PIXELS`, or of a refused kind.
+    """
+    try:
+        # Pillow only warns about a picture that is large enough to be an attack; corgi refuses it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                _check_header(image, path)
+                image.load()
+                return Picture(_pixels(ImageOps.exif_transpose(image), path), str(path))
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(path) from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{path}: not a PNG, JPEG or PPM file", hint="Convert it, or save an array as NPY."
+        ) from None
+    except _BROKEN_FILE as error:
+        raise ImageError(f"{path}: cannot be read ({error})", hint="The file may be truncated.") from error
+
+
+def _is_npy(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
+
+
+def _too_large(path: Path) -> ImageError:
+    return ImageError(
+        f"{path}: more than {MAX_PIXELS} pixels", hint="Scale the picture down before you hand it over."
+    )
+
+
+def _check_header(image: Image.Image, path: Path) -> None:
+    """Refuse by the header alone, before any pixel is decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(path)
+    if getattr(image, "n_frames", 1) > 1 and image.format == "PNG":
+        raise ImageError(f"{path}: an animation of {getattr(image, 'n_frames', 1)} frames, expected one")
+    codings = [tile.args for tile in getattr(image, "tile", [])]
+    if image.mode != "I" and not image.mode.startswith("I;") and any(_is_16_bit(c) for c in codings):
+        raise ImageError(
+            f"{path}: 16-bit colour, which would lose half its bits",
+            hint="Save it with 8 bits a channel, or as an NPY array of floats in [0, 1].",
+        )
+
+
+def _is_16_bit(coding: Any) -> bool:
+    """Whether pillow's decoder arguments (PNG: a raw mode; PPM: raw mode and largest value) say so."""
+    if isinstance(coding, tuple):
+        return len(coding) == 2 and isinstance(coding[1], int) and coding[1] > 255
+    return isinstance(coding, str) and ";16" in coding
+
+
+def _pixels(image: Image.Image, path: Path) -> Pixels:
+    """Pixels [H, W, C] in [0, 1] of a decoded image."""
+    mode = image.mode
+    if mode == "I" or mode.startswith("I;16"):
+        return _unit(np.asarray(image).astype(np.float64), 65535.0)[:, :, np.newaxis]
+    if mode == "1":
+        return np.asarray(image).astype(np.float64)[:, :, np.newaxis]
+    if mode == "P" or (mode in ("RGB", "L") and "transparency" in image.info):
+        image = image.convert("RGBA")
+    if image.mode in ("RGBA", "LA"):
+        alpha = np.asarray(image.getchannel("A"))
+        if alpha.min() < 255:
+            raise ImageError(
+                f"{path}: has transparent pixels (alpha {alpha.min()} of 255), whose colour is not defined",
+                hint="Flatten it onto a background first.",
+            )
+        image = image.convert("RGB" if image.mode == "RGBA" else "L")
+    if image.mode not in ("RGB", "L"):
+        raise ImageError(
+            f"{path}: pillow mode {mode}; expected RGB, grey, or a palette of them",
+            hint="Convert the picture to RGB (a CMYK picture needs its colour profile for that).",
+        )
+    pixels = _unit(np.asarray(image).astype(np.float64), 255.0)
+    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+
+
+def _unit(values: Pixels, largest: float) -> Pixels:
+    # A product, not a quotient: bit-equal to skimage's img_as_float, on which recipes were computed.
+    return values * (1.0 / largest)
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    """The array of an NPY file, its dtype kept.
+
+    Raises:
+        ImageError: missing, damaged, pickled, too large, not uint8 or float, or a value that is not a pixel.
+    """
+    try:
+        # Mapped, so that a header which claims more than the file holds fails before memory is taken.
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except _BROKEN_FILE as error:
+        raise ImageError(f"{path}: not a readable NPY array ({error})") from error
+    if not isinstance(mapped, np.ndarray):
+        raise ImageError(f"{path}: an archive of arrays, expected one NPY array")
+    if mapped.size > 3 * MAX_PIXELS:
+        raise _too_large(path)
+    if mapped.dtype != np.uint8 and mapped.dtype.kind != "f":
+        raise ImageError(f"{path}: dtype {mapped.dtype}; expected uint8, or floats in [0, 1]")
+    array = np.array(mapped)
+    if array.dtype.kind == "f":
+        outside = ~((array >= 0) & (array <= 1))  # NaN is outside as well
+        if outside.any():
+            place = tuple(int(i) for i in np.argwhere(outside)[0])
+            raise ImageError(
+                f"{path}: value {array[place]} at index {list(place)}; expected floats in [0, 1]",
+                hint="Divide 0..255 values by 255, or save them as uint8.",
+            )
+    return array
+
+
+def _floats(array: NDArray[Any]) -> Pixels:
+    values = array.astype(np.float64)
+    return _unit(values, 255.0) if array.dtype == np.uint8 else values
+
+
+def _as_input(array: NDArray[Any], input_shape: tuple[int, int, int]) -> InputArray | None:
+    """The array as the network's input, when it has exactly that shape in some layout; else None.
+
+    Case 1: [C, H, W].  Case 2: [1, C, H, W], a batch of one.  Case 3: [H, W, C].  Case 4: [H, W], C = 1.
+    """
+    channels, height, width = input_shape
+    if array.shape == input_shape or array.shape == (1, *input_shape):
+        values = array.reshape(input_shape)
+    elif array.shape == (height, width, channels):
+        values = array.transpose(2, 0, 1)
+    elif channels == 1 and array.shape == (height, width):
+        values = array[np.newaxis]
+    else:
+        return None
+    return np.ascontiguousarray(_floats(values), dtype=np.float32)
+
+
+def _as_picture(array: NDArray[Any], input_shape: tuple[int, int, int], path: Path) -> Pixels:
+    """Pixels [H, W, C] of an array in either layout.
+
+    The network's own shape decides first, then the only axis that can be a channel axis (length 1 or 3).
+    """
+    if array.shape in (input_shape, (1, *input_shape)):
+        return _floats(array.reshape(input_shape)).transpose(1, 2, 0)
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim == 2:
+        return _floats(array)[:, :, np.newaxis]
+    if array.ndim == 3:
+        first, last = array.shape[0] in (1, 3), array.shape[2] in (1, 3)
+        if last and (not first or array.shape == (*input_shape[1:], input_shape[0])):
+            return _floats(array)
+        if first and not last:
+            return _floats(array).transpose(1, 2, 0)
+    raise ImageError(
+        f"{path}: array of shape {list(array.shape)}; the network takes {list(input_shape)} (C, H, W)",
+        hint="Expected a layout C, H, W or H, W, C with 1 or 3 channels.",
+    )
+
+
+def _fit(
+    picture: Picture, input_shape: tuple[int, int, int], recipe: Recipe | None, model_recipe: Recipe | None
+) -> InputArray:
+    """The pre-processed picture as network input [C, H, W], or the error that says what does not fit."""
+    channels, height, width = input_shape
+    if picture.size != (height, width):
+        applied = f" after `{recipe}`" if recipe is not None and recipe.steps else ""
+        raise ImageError(
+            f"{picture.name}: {_wide(picture.size)} pixels{applied}, but the network takes"
+            f" {_wide((height, width))} (width x height)",
+            hint=_size_hint(recipe, model_recipe),
+        )
+    pixels = picture.pixels
+    if picture.channels == 1 and channels == 3:
+        pixels = np.repeat(pixels, 3, axis=2)
+    elif picture.channels != channels:
+        hint = "Add the `grey` step: `--preprocess grey`, or `grey` in front of your recipe."
+        raise ImageError(
+            f"{picture.name}: {picture.channels} channels, but the network takes {channels}",
+            hint=hint if (picture.channels, channels) == (3, 1) else "Hand over an NPY array of its shape.",
+        )
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _wide(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"
+
+
+def _size_hint(recipe: Recipe | None, model_recipe: Recipe | None) -> str:
+    steps = recipe.steps if recipe is not None else ()
+    resize = Recipe((*(step for step in steps if step != "resize"), "resize"))
+    if model_recipe is None or not model_recipe.steps or model_recipe == recipe:
+        return f"Use `--preprocess {resize}`."
+    return f"Use the model's own recipe, `--preprocess {model_recipe}`, or `--preprocess {resize}`."

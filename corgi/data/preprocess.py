@@ -1,0 +1,132 @@
+"""Pre-processing recipes: what happens to a picture before a network sees it.
+
+A recipe is a comma-separated list of step names, applied from left to right; it travels with a model in
+the ONNX metadata key `corgi.preprocess`. `gtsrb` names the pipeline of Gu et al. (their published code):
+equalise V in HSV, cut the central square, resize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage import color, exposure, transform
+
+from corgi.data.picture import Picture
+from corgi.errors import UsageError
+
+Pixels = NDArray[np.float64]
+Step = Callable[[Pixels, tuple[int, int]], Pixels]
+
+# Typed as any callable: scikit-image ships types for some of its functions only.
+_equalize_hist: Callable[..., Any] = exposure.equalize_hist
+_resize_image: Callable[..., Any] = transform.resize
+
+METADATA_KEY = "corgi.preprocess"
+"""The ONNX `metadata_props` key that holds a model's own recipe."""
+
+NONE = "none"
+
+
+def _equalized(values: Pixels) -> Pixels:
+    return np.asarray(_equalize_hist(values))
+
+
+def _equalize_value(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Histogram equalisation (256 bins) of V in HSV; of the grey value itself on a grey picture."""
+    if pixels.shape[2] == 1:
+        return _equalized(pixels[:, :, 0])[:, :, np.newaxis]
+    hsv = color.rgb2hsv(pixels)
+    hsv[:, :, 2] = _equalized(hsv[:, :, 2])
+    return np.asarray(color.hsv2rgb(hsv))
+
+
+def _center_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """The central square of the shorter side.
+
+    Both halves are floor(side / 2) long, so an odd side loses one pixel: the authors' crop, which
+    networks trained on it expect. A side of 1 stays 1.
+    """
+    height, width = pixels.shape[:2]
+    half = min(height, width) // 2
+    if half == 0:
+        return pixels[height // 2 :, width // 2 :][:1, :1]
+    row, column = height // 2, width // 2
+    return pixels[row - half : row + half, column - half : column + half]
+
+
+def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Bilinear resize to the network's size, smoothed first where it shrinks (skimage's default)."""
+    return np.asarray(_resize_image(pixels, size))
+
+
+def _grey(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Colour to luminance (skimage's weights for linear light, 0.2125 / 0.7154 / 0.0721)."""
+    return pixels if pixels.shape[2] == 1 else np.asarray(color.rgb2gray(pixels))[:, :, np.newaxis]
+
+
+STEPS: Mapping[str, Step] = MappingProxyType(
+    {"equalize-value": _equalize_value, "center-crop": _center_crop, "resize": _resize, "grey": _grey}
+)
+ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {NONE: (), "gtsrb": ("equalize-value", "center-crop", "resize")}
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A pipeline of named steps; the empty one leaves a picture as it is.
+
+    Attributes:
+        steps: names from `STEPS`, in order of application.
+
+    Raises:
+        UsageError: a step has another name.
+    """
+
+    steps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if step not in STEPS:
+                known = ", ".join([*STEPS, *ALIASES])
+                raise UsageError(
+                    f"unknown pre-processing step {step!r}",
+                    hint=f"A recipe is a comma-separated list of: {known}.",
+                )
+
+    @staticmethod
+    def parse(text: str) -> Recipe:
+        """The recipe written as `equalize-value,center-crop,resize`, `gtsrb` or `none`.
+
+        Raises:
+            UsageError: a step is unknown or empty, or `none` stands beside other steps.
+        """
+        names = [name.strip() for name in text.split(",")]
+        if NONE in names and len(names) > 1:
+            raise UsageError(f"recipe {text!r} combines `none` with other steps", hint="Drop `none`.")
+        return Recipe(tuple(step for name in names for step in ALIASES.get(name, (name,))))
+
+    def __str__(self) -> str:
+        return ",".join(self.steps) or NONE
+
+    def apply(self, picture: Picture, size: tuple[int, int]) -> Picture:
+        """The picture after all steps.
+
+        Args:
+            picture: the picture.
+            size: height and width of the network input; the `resize` step goes there.
+        """
+        pixels = picture.pixels
+        for step in self.steps:
+            pixels = STEPS[step](pixels, size)
+        # Rounding in the HSV round trip can leave the box by an ulp; a pixel never may.
+        return replace(picture, pixels=np.clip(pixels, 0.0, 1.0))
+
+
+GTSRB = Recipe(ALIASES["gtsrb"])
+"""The pre-processing of Gu et al."""

@@ -1,0 +1,49 @@
+"""What every bounding engine offers, and what it promises.
+
+The promise: for every image of the ball, the map lies inside the bounds returned. Bounds come as
+`Interval.from_engine` makes them, so NaN is vacuous and a crossing is an error. tests/soundness holds every
+engine, method and form to it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from corgi.network.network import Network
+from corgi.types import Ball, Interval
+
+
+class Bounder(Protocol):
+    """An engine bound to one network, class and precision."""
+
+    def pixels(self, ball: Ball) -> Interval:
+        """Folded intervals (theory 1.2): bounds of every map pixel, each [pixels]."""
+
+    def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
+        """Pairwise margins (theory 1.3): lower bounds of I_above - I_below, int64 [rows] each -> [rows]."""
+
+    def features(self, ball: Ball) -> Interval:
+        """Feature-wise intervals (theory 1.1): bounds of the feature map, each [F, pixels]."""
+
+
+class BoundEngine(Protocol):
+    """A way to bound networks: a frozen value whose fields are its options."""
+
+    @property
+    def name(self) -> str:
+        """Name and version, for results."""
+
+    @property
+    def method(self) -> str:
+        """The relaxation it uses."""
+
+    def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> Bounder:
+        """Prepare to bound the map of a class.
+
+        Raises:
+            EngineError: the network has a layer the engine does not bound exactly as it is defined.
+
+        """

@@ -1,0 +1,220 @@
+"""Bounds by auto_LiRPA: IBP, CROWN-IBP, CROWN and alpha-CROWN on the lowered trunk.
+
+MaxPool reaches the library as max(a, b) = b + relu(a - b) (`lowering.py`), because its own MaxPool relaxation
+is loose and ignores ceil_mode and dilations. The final 1x1 convolution is flattened: release 0.3 cannot end
+in a convolution.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from corgi.engines.auto_lirpa import BoundedModule, BoundedTensor, PerturbationLpNorm, release
+from corgi.engines.lowering import explained_class, lower_trunk
+from corgi.engines.rounding import rounding_bound
+from corgi.errors import EngineError
+from corgi.network.network import Network
+from corgi.types import Ball, Interval
+
+_UNIT_RATIO = {torch.float64: 1.0, torch.float32: 2.0**29}
+"""Unit roundoff relative to float64's."""
+
+
+class LirpaMethod(StrEnum):
+    """Methods of auto_LiRPA, from fast and loose to slow and tight."""
+
+    IBP = "ibp"
+    CROWN_IBP = "crown-ibp"
+    CROWN = "crown"
+    ALPHA_CROWN = "alpha-crown"
+
+
+_LIBRARY_NAMES = {
+    LirpaMethod.IBP: "IBP",
+    LirpaMethod.CROWN_IBP: "CROWN-IBP",
+    LirpaMethod.CROWN: "CROWN",
+    LirpaMethod.ALPHA_CROWN: "CROWN-Optimized",
+}
+
+
+_MAP, _FEATURES = "map", "features"
+
+_LAYOUTS = ("patches", "matrix")
+"""How the library stores convolutions, fast first. Release 0.3 fails on some graphs in patches."""
+
+
+@dataclass(frozen=True)
+class LirpaEngine:
+    """auto_LiRPA as a bounding engine.
+
+    Attributes:
+        relaxation: the method.
+        iterations: gradient steps of alpha-CROWN.
+        rows: most margins bounded in one backward pass (bounds the memory).
+        device: torch device.
+
+    """
+
+    relaxation: LirpaMethod = LirpaMethod.CROWN
+    iterations: int = 20
+    rows: int = 128
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """Name and release."""
+        return f"lirpa (auto_LiRPA {release()})"
+
+    @property
+    def method(self) -> str:
+        """The relaxation, as the user names it."""
+        return self.relaxation.value
+
+    def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> LirpaBounder:
+        """Prepare to bound the map of a class.
+
+        Raises:
+            EngineError: a layer the engine does not honour exactly.
+
+        """
+        return LirpaBounder(self, network, class_id, dtype)
+
+
+class LirpaBounder:
+    """auto_LiRPA bound to one network, class and precision. Reuses the inner bounds of the last ball."""
+
+    def __init__(self, engine: LirpaEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
+        self._engine, self._network, self._dtype = engine, network, dtype
+        trunk = lower_trunk(network)
+        self._sources = {
+            _MAP: nn.Sequential(trunk, explained_class(network, class_id), nn.Flatten()),
+            _FEATURES: nn.Sequential(trunk, nn.Flatten()),
+        }
+        self._layouts = list(_LAYOUTS)
+        self._built: dict[str, Any] = {}
+        self._slack = float(rounding_bound(network, class_id).max()) * _UNIT_RATIO[dtype]
+        self._last_ball: Ball | None = None
+
+    def pixels(self, ball: Ball) -> Interval:
+        """Folded intervals (theory 1.2), each [pixels]."""
+        lower, upper = self._bound(_MAP, ball, None)
+        self._last_ball = ball
+        return self._interval(lower, upper)
+
+    def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
+        """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
+        chunks = [torch.zeros(0, dtype=self._dtype)]
+        for start in range(0, len(above), self._engine.rows):
+            stop = min(start + self._engine.rows, len(above))
+            rows = torch.arange(stop - start)
+            form = torch.zeros(1, stop - start, self._network.pixels, dtype=self._dtype)
+            form[0, rows, above[start:stop]] += 1.0
+            form[0, rows, below[start:stop]] -= 1.0
+            lower, _ = self._bound(_MAP, ball, form)
+            chunks.append(self._interval(lower, torch.full_like(lower, torch.inf)).lower)
+        return torch.cat(chunks)
+
+    def features(self, ball: Ball) -> Interval:
+        """Feature-wise intervals (theory 1.1), each [F, pixels]."""
+        lower, upper = self._bound(_FEATURES, ball, None)
+        shape = (self._network.head.filters, self._network.pixels)
+        return self._interval(lower.reshape(shape), upper.reshape(shape))
+
+    def _interval(self, lower: Tensor, upper: Tensor) -> Interval:
+        return Interval.from_engine(lower, upper, slack=self._slack, engine=self._engine.name)
+
+    def _bound(self, source: str, ball: Ball, form: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Bounds of all outputs, or of the rows of `form`, in the first layout the library can do.
+
+        Raises:
+            EngineError: the library fails in every layout.
+        """
+        while True:
+            try:
+                return self._compute(source, ball, form)
+            except (KeyboardInterrupt, MemoryError):
+                raise
+            except Exception as error:  # the library asserts, indexes None, and worse
+                # Whatever it was, it never becomes a bound.
+                self._built.clear()
+                self._last_ball = None
+                if len(self._layouts) == 1:
+                    raise self._failure(error) from error
+                del self._layouts[0]
+
+    def _compute(self, source: str, ball: Ball, form: Tensor | None) -> tuple[Tensor, Tensor]:
+        optimizes = self._engine.relaxation is LirpaMethod.ALPHA_CROWN
+        arguments: dict[str, Any] = {"method": _LIBRARY_NAMES[self._engine.relaxation]}
+        # Without an input the library keeps the inner bounds of its last one; alpha-CROWN cannot.
+        if form is None or optimizes or ball is not self._last_ball:
+            arguments["x"] = (self._input(ball),)
+        if form is not None:
+            arguments |= {"C": form.to(self._engine.device), "bound_upper": False}
+        with _quiet(self._dtype), torch.set_grad_enabled(optimizes):
+            if source not in self._built:
+                self._built[source] = self._build(self._sources[source])
+            lower, upper = self._built[source].compute_bounds(**arguments)
+        lower = lower.detach().cpu().reshape(-1)
+        if form is not None:  # what the library returns beside the lower bounds is not one of these rows
+            return lower, lower
+        return lower, upper.detach().cpu().reshape(-1)
+
+    def _build(self, module: nn.Module) -> Any:
+        module = _with_parameters(copy.deepcopy(module)).to(self._dtype).to(self._engine.device).eval()
+        dummy = torch.zeros(1, *self._network.input_shape, dtype=self._dtype, device=self._engine.device)
+        options = {
+            "verbosity": 0,
+            "conv_mode": self._layouts[0],
+            # Release 0.3 asserts on its own sparse alphas with forms of several rows.
+            "sparse_features_alpha": False,
+            "sparse_spec_alpha": False,
+            "optimize_bound_args": {"iteration": self._engine.iterations, "early_stop_patience": 5},
+        }
+        return BoundedModule(module, dummy, bound_opts=options, device=self._engine.device)
+
+    def _failure(self, error: Exception) -> EngineError:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        tighter = self._engine.relaxation is LirpaMethod.ALPHA_CROWN
+        return EngineError(
+            f"{self._network.path}: {self._engine.name} cannot bound this network with"
+            f" {self._engine.method}: {reason}",
+            hint="Try --method crown." if tighter else "Try --method ibp, which it can always do.",
+        )
+
+    def _input(self, ball: Ball) -> Any:
+        box = ball.box(self._dtype)
+        lower, upper = (v[None].to(self._engine.device) for v in (box.lower, box.upper))
+        center = ball.center.to(self._dtype)[None].to(self._engine.device)
+        return BoundedTensor(center, PerturbationLpNorm(norm=np.inf, x_L=lower, x_U=upper))
+
+
+def _with_parameters(module: nn.Module) -> nn.Module:
+    """Constants as parameters: the library asks the first parameter for the precision."""
+    for layer in module.modules():
+        for name, value in list(layer.named_buffers(recurse=False)):
+            del layer._buffers[name]
+            layer.register_parameter(name, nn.Parameter(value.contiguous(), requires_grad=False))
+    return module
+
+
+@contextmanager
+def _quiet(dtype: torch.dtype) -> Iterator[None]:
+    """The library creates tensors of the default type and prints deprecation warnings of torch."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_default_dtype(before)

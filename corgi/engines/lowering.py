@@ -1,0 +1,253 @@
+"""Rewrite a trunk into the few layers every linear-relaxation engine bounds well.
+
+requires: a converted trunk (typed layers, samples independent).
+ensures: the same function of one image, using only Conv (dense, undilated, symmetric padding), Relu,
+Sigmoid, Tanh, Add, Sub and Concat along channels. The cases, numbered as in the code:
+  1. Conv: groups and dilation written out as zeros of a dense kernel;
+  2. Affine by channel: folded into the convolution before it, else a 1x1 convolution;
+  3. Clip: low + relu(x - low), then high - relu(high - x);
+  4. MaxPool: max(a, b) = b + relu(a - b) as a tournament over strided selections of the window, any Relu
+     around it moved behind it (relu and max commute);
+  5. AveragePool and zero Pad: convolutions;
+  6. Identity: dropped;
+  7. LeakyRelu: slope * x + (1 - slope) * relu(x), which relaxes to the same two lines.
+Anything else is refused: a layer an engine would bound wrongly or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from corgi.errors import EngineError
+from corgi.network import layers
+from corgi.network.convert import Step, TorchGraph
+from corgi.network.network import Network
+from corgi.network.rules import spread_dilation, symmetric_kernel
+
+PLAIN_LAYERS = (
+    layers.Conv,
+    layers.Relu,
+    layers.Sigmoid,
+    layers.Tanh,
+    layers.Add,
+    layers.Sub,
+    layers.Concat,
+)
+
+
+def lower_trunk(network: Network) -> TorchGraph:
+    """The trunk of a network in plain layers, float64.
+
+    Raises:
+        EngineError: a layer outside the cases above, named with its node.
+
+    """
+    return _Lowering(network).run()
+
+
+def explained_class(network: Network, class_id: int) -> layers.Conv:
+    """The 1x1 convolution with kernel w^c that turns the feature map into the map (theory 1.2)."""
+    weight = network.head.weight[class_id][None, :, None, None]
+    return layers.Conv(weight, weight.new_zeros(1))
+
+
+class _Lowering:
+    """State of one rewriting: the plain steps so far and what each old value became."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.trunk = network, network.trunk
+        self.renamed = {self.trunk.input_name: self.trunk.input_name}
+        self.channels = {self.trunk.input_name: network.input_shape[0]}
+        self.steps: list[Step] = []
+        self.uses: dict[str, list[Step]] = {}
+        for step in self.trunk.steps:
+            for name in step.inputs:
+                self.uses.setdefault(name, []).append(step)
+
+    def run(self) -> TorchGraph:
+        for step in self.trunk.steps:
+            self.renamed[step.output] = self.lower(step)
+        output = self.renamed[self.trunk.output_name]
+        return TorchGraph(tuple(self.steps), self.trunk.input_name, output).eval()
+
+    def lower(self, step: Step) -> str:
+        layer, inputs = step.layer, tuple(self.renamed[name] for name in step.inputs)
+        match layer:
+            case layers.Conv():  # case 1
+                weight = spread_dilation(_dense(layer.weight, layer.groups), layer.dilation)
+                return self.emit(step, layers.Conv(weight, layer.bias, layer.stride, layer.padding), inputs)
+            case layers.Affine():  # case 2
+                return self.affine(step, layer, inputs[0])
+            case layers.Clip():  # case 3
+                return self.clip(step, layer, inputs[0])
+            case layers.MaxPool():  # case 4
+                return self.max_pool(step, layer, inputs[0])
+            case layers.Relu() if self.pooled_only(step.output):  # case 4: comes behind the pool
+                return inputs[0]
+            case layers.AveragePool():  # case 5
+                return self.average_pool(step, layer, inputs[0])
+            case layers.Pad():  # case 5
+                if layer.value != 0:
+                    self.refuse(step, f"padding with {layer.value}", "padding with 0")
+                eye = _selection(self.channels[inputs[0]], (1, 1), 0)
+                return self.emit(step, _padded_conv(eye, (1, 1), layer.pads), inputs)
+            case layers.Identity():  # case 6
+                return inputs[0]
+            case layers.Add() | layers.Sub() | layers.Concat():
+                return self.combine(step, inputs)
+            case layers.LeakyRelu():  # case 7
+                kept = self.channelwise(step, inputs[0], layer.slope, 0.0)
+                positive = self.emit(step, layers.Relu(), inputs)
+                positive = self.channelwise(step, positive, 1 - layer.slope, 0.0)
+                return self.emit(step, layers.Add(), (kept, positive))
+            case layers.Relu() | layers.Sigmoid() | layers.Tanh():
+                return self.emit(step, layer, inputs)
+        self.refuse(step, "this operator inside the trunk", "layers that keep [N, C, H, W]")
+
+    def emit(self, step: Step, layer: nn.Module, inputs: tuple[str, ...]) -> str:
+        name = f"{step.output}:{len(self.steps)}"
+        self.steps.append(Step(step.node, step.op, layer, inputs, name))
+        match layer:
+            case layers.Conv():
+                self.channels[name] = int(layer.weight.shape[0])
+            case layers.Concat():
+                self.channels[name] = sum(self.channels[i] for i in inputs)
+            case _:
+                self.channels[name] = self.channels[inputs[0]]
+        return name
+
+    def refuse(self, step: Step, what: str, supported: str) -> NoReturn:
+        raise EngineError(
+            f"{self.network.path}: {step}: the bounding engine does not support {what}",
+            hint=f"Supported: {supported}.",
+        )
+
+    def pooled_only(self, value: str) -> bool:
+        uses = self.uses.get(value, [])
+        only = bool(uses) and all(isinstance(s.layer, layers.MaxPool) for s in uses)
+        return only and value != self.trunk.output_name
+
+    def affine(self, step: Step, layer: layers.Affine, source: str) -> str:
+        channels = self.channels[source]
+        try:
+            scale = layer.scale.broadcast_to(channels, 1, 1).reshape(-1)
+            shift = layer.shift.broadcast_to(channels, 1, 1).reshape(-1)
+        except RuntimeError:
+            self.refuse(step, "constants that vary over the map", "one constant a channel")
+        last = self.steps[-1] if self.steps else None
+        # Folding changes the value called `source`, so nobody else may read it under any of its names.
+        names = [old for old, new in self.renamed.items() if new == source]
+        ours_alone = names == [step.inputs[0]] and len(self.uses[step.inputs[0]]) == 1
+        if last and last.output == source and isinstance(last.layer, layers.Conv) and ours_alone:
+            conv = last.layer
+            weight = conv.weight * scale[:, None, None, None]
+            folded = layers.Conv(weight, conv.bias * scale + shift, conv.stride, conv.padding)
+            self.steps[-1] = replace(last, layer=folded)
+            return source
+        return self.emit(step, layers.Conv(torch.diag(scale)[:, :, None, None], shift), (source,))
+
+    def clip(self, step: Step, layer: layers.Clip, source: str) -> str:
+        """First y = low + relu(x - low) = max(x, low), then high - relu(high - y) = min(y, high)."""
+        value = source
+        if math.isfinite(layer.low):
+            value = self.channelwise(step, value, 1.0, -layer.low)
+            value = self.emit(step, layers.Relu(), (value,))
+            value = self.channelwise(step, value, 1.0, layer.low)
+        if math.isfinite(layer.high):
+            value = self.channelwise(step, value, -1.0, layer.high)
+            value = self.emit(step, layers.Relu(), (value,))
+            value = self.channelwise(step, value, -1.0, layer.high)
+        return value
+
+    def channelwise(self, step: Step, source: str, scale: float, shift: float) -> str:
+        if (scale, shift) == (1.0, 0.0):
+            return source
+        eye = _selection(self.channels[source], (1, 1), 0)
+        bias = eye.new_full((self.channels[source],), shift)
+        return self.emit(step, layers.Conv(eye * scale, bias), (source,))
+
+    def max_pool(self, step: Step, layer: layers.MaxPool, source: str) -> str:
+        if layer.ceil_mode:
+            self.refuse(step, "attribute ceil_mode=1", "ceil_mode=0")
+        if layer.dilation != (1, 1):
+            self.refuse(step, f"attribute dilations={list(layer.dilation)}", "dilations=[1, 1]")
+        producer = next((s for s in self.trunk.steps if s.output == step.inputs[0]), None)
+        before = producer is not None and isinstance(producer.layer, layers.Relu)
+        after = self.uses.get(step.output, [])
+        behind = len(after) == 1 and isinstance(after[0].layer, layers.Relu)
+        if any(layer.pads) and not (before or behind):
+            # A selection reads 0 in the padding, which is harmless only if relu clips the maximum at 0.
+            self.refuse(step, "padding without a Relu before or behind", "padded pooling of Relu outputs")
+        moved = before and self.pooled_only(step.inputs[0])
+        pooled = self.tournament(step, layer, source)
+        return self.emit(step, layers.Relu(), (pooled,)) if moved else pooled
+
+    def tournament(self, step: Step, layer: layers.MaxPool, source: str) -> str:
+        """Pairwise maxima: max(a, b) = b + relu(a - b). The first round's a - b is one convolution."""
+        channels, size = self.channels[source], layer.kernel[0] * layer.kernel[1]
+
+        def select(kernel: Tensor) -> str:
+            return self.emit(step, _padded_conv(kernel, layer.stride, layer.pads), (source,))
+
+        one = [_selection(channels, layer.kernel, j) for j in range(size)]
+        values = []
+        for a, b in zip(one[0::2], one[1::2], strict=False):
+            over = self.emit(step, layers.Relu(), (select(a - b),))
+            values.append(self.emit(step, layers.Add(), (select(b), over)))
+        if size % 2:
+            values.append(select(one[-1]))
+        while len(values) > 1:
+            first, second, *rest = values
+            difference = self.emit(step, layers.Sub(), (first, second))
+            over = self.emit(step, layers.Relu(), (difference,))
+            values = [*rest, self.emit(step, layers.Add(), (second, over))]
+        return values[0]
+
+    def average_pool(self, step: Step, layer: layers.AveragePool, source: str) -> str:
+        if layer.ceil_mode:
+            self.refuse(step, "attribute ceil_mode=1", "ceil_mode=0")
+        if any(layer.padding) and not layer.count_include_pad:
+            self.refuse(step, "padding with count_include_pad=0", "count_include_pad=1, or no padding")
+        channels, (height, width) = self.channels[source], layer.kernel
+        weight = torch.eye(channels, dtype=torch.float64)[:, :, None, None]
+        weight = weight.expand(-1, -1, height, width) / (height * width)
+        bias = weight.new_zeros(channels)
+        return self.emit(step, layers.Conv(weight, bias, layer.stride, layer.padding), (source,))
+
+    def combine(self, step: Step, inputs: tuple[str, ...]) -> str:
+        if isinstance(step.layer, layers.Concat):
+            if step.layer.axis != 1:
+                self.refuse(step, f"attribute axis={step.layer.axis}", "axis=1 (channels)")
+            return self.emit(step, step.layer, inputs)
+        if len({self.network.shapes[name] for name in step.inputs}) != 1:
+            self.refuse(step, "operands of different shapes", "operands of one shape")
+        return self.emit(step, step.layer, inputs)
+
+
+def _dense(weight: Tensor, groups: int) -> Tensor:
+    """A grouped kernel [O, I / groups, kh, kw] as the block-diagonal dense one [O, I, kh, kw]."""
+    if groups == 1:
+        return weight
+    out, per_group, kh, kw = weight.shape
+    dense = weight.new_zeros(out, per_group * groups, kh, kw)
+    for g in range(groups):
+        rows = slice(g * out // groups, (g + 1) * out // groups)
+        dense[rows, g * per_group : (g + 1) * per_group] = weight[rows]
+    return dense
+
+
+def _selection(channels: int, kernel: tuple[int, int], index: int) -> Tensor:
+    """The kernel [C, C, kh, kw] that reads element `index` (row-major) of the window, channel by channel."""
+    weight = torch.zeros(channels, channels, *kernel, dtype=torch.float64)
+    weight[range(channels), range(channels), index // kernel[1], index % kernel[1]] = 1.0
+    return weight
+
+
+def _padded_conv(weight: Tensor, stride: tuple[int, int], pads: tuple[int, int, int, int]) -> layers.Conv:
+    kernel, padding, _ = symmetric_kernel(weight, pads, (1, 1))
+    return layers.Conv(kernel, kernel.new_zeros(kernel.shape[0]), stride, padding)

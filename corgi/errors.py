@@ -1,0 +1,48 @@
+"""The errors corgi raises for input it cannot serve.
+
+Every message names the file, node or value, says what was expected, and `hint` says what to do.
+"Unknown" is never one of these: an undecided question is a result with a reason (`corgi.results`).
+"""
+
+from __future__ import annotations
+
+
+class CorgiError(Exception):
+    """Base of all errors a user can cause. Carries a one-line `message` and an optional `hint`."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}\n{hint}")
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(CorgiError):
+    """An option or argument has a value that cannot be served."""
+
+
+class ImageError(CorgiError):
+    """An image file cannot be read, or does not fit the network's input."""
+
+
+class DataError(CorgiError):
+    """A data folder does not have the layout of the data set it is said to hold."""
+
+
+class ModelError(CorgiError):
+    """A model file cannot be read, is not valid ONNX, or uses something corgi does not honour."""
+
+
+class UnsupportedOperator(ModelError):
+    """A node's operator, attribute or operand is outside the set corgi honours."""
+
+
+class NoCamHead(ModelError):
+    """The network does not end in pooling -> fully connected, so it has no class activation map."""
+
+
+class GateError(ModelError):
+    """The network corgi built does not equal onnxruntime on the same input."""
+
+
+class EngineError(CorgiError):
+    """A bounding engine cannot serve this network, or broke its own contract."""

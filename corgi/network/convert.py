@@ -1,0 +1,119 @@
+"""A checked graph -> a torch module that runs the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from corgi.errors import ModelError, UnsupportedOperator
+from corgi.network.graph import Graph, Node
+from corgi.network.node_reader import NodeReader
+from corgi.network.rules import RULES
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer of a network: which values it reads and which one it writes."""
+
+    node: str
+    op: str
+    layer: nn.Module
+    inputs: tuple[str, ...]
+    output: str
+
+    def __str__(self) -> str:
+        return f"node '{self.node}' ({self.op})"
+
+
+class TorchGraph(nn.Module):
+    """A network as its steps in topological order.
+
+    Attributes:
+        steps: the layers; input_name: the value the image is bound to; output_name: the value returned.
+
+    """
+
+    def __init__(self, steps: tuple[Step, ...], input_name: str, output_name: str) -> None:
+        super().__init__()
+        self.steps, self.input_name, self.output_name = steps, input_name, output_name
+        self.layers = nn.ModuleList(step.layer for step in steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the output value [N, ...]; samples are independent."""
+        values = {self.input_name: x}
+        for step in self.steps:
+            values[step.output] = step.layer(*(values[name] for name in step.inputs))
+        return values[self.output_name]
+
+    def with_layers(self, replaced: Callable[[nn.Module], nn.Module]) -> TorchGraph:
+        """The same network with every layer exchanged for `replaced(layer)`."""
+        steps = tuple(replace(step, layer=replaced(step.layer)) for step in self.steps)
+        return TorchGraph(steps, self.input_name, self.output_name)
+
+    def up_to(self, output_name: str) -> TorchGraph:
+        """The part of the network that `output_name` depends on."""
+        needed, kept = {output_name}, []
+        for step in reversed(self.steps):
+            if step.output in needed:
+                needed.update(step.inputs)
+                kept.append(step)
+        return TorchGraph(tuple(reversed(kept)), self.input_name, output_name)
+
+
+def convert(graph: Graph) -> tuple[TorchGraph, dict[str, tuple[int, ...]]]:
+    """Convert all nodes the output depends on, in float64.
+
+    Returns:
+        the module, and the shape of each of its values at batch size 1.
+
+    Raises:
+        UnsupportedOperator: a node, attribute or operand outside the supported set.
+        ModelError: a layer does not fit its input.
+
+    """
+    values = {graph.input_name: torch.zeros(1, *graph.input_shape, dtype=torch.float64)}
+    steps: list[Step] = []
+    for node in _needed(graph):
+        step = _convert_node(graph, node, {name: tuple(v.shape) for name, v in values.items()})
+        try:
+            with torch.no_grad():
+                values[step.output] = step.layer(*(values[name] for name in step.inputs))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{graph.path}: {node} cannot be run: {reason}") from error
+        steps.append(step)
+    if graph.output_name not in values:
+        raise ModelError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
+    shapes = {name: tuple(v.shape) for name, v in values.items()}
+    return TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes
+
+
+def _needed(graph: Graph) -> list[Node]:
+    names, kept = {graph.output_name}, []
+    for node in reversed(graph.nodes):
+        if any(output in names for output in node.outputs):
+            names.update(node.inputs)
+            kept.append(node)
+    return list(reversed(kept))
+
+
+def _convert_node(graph: Graph, node: Node, shapes: dict[str, tuple[int, ...]]) -> Step:
+    rule = RULES.get(node.op)
+    if rule is None:
+        raise UnsupportedOperator(
+            f"{graph.path}: {node}: operator {node.op} is not supported",
+            hint=f"Supported operators: {', '.join(RULES)}.",
+        )
+    reader = NodeReader(str(graph.path), node, graph.constants, shapes)
+    missing = [n for n in node.inputs if n and n not in shapes and n not in graph.constants]
+    if missing or not reader.variables:
+        reader.refuse(f"operand '{missing[0]}'" if missing else "a node without an operand from the image")
+    try:
+        layer = rule(reader)
+    except (RuntimeError, ValueError, IndexError) as error:  # torch, numpy: an operand of an odd shape
+        reader.refuse(f"an operand or attribute that does not fit ({str(error).splitlines()[0]})")
+    reader.finish()
+    return Step(node.name, node.op, layer, reader.variables, node.outputs[0])

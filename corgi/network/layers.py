@@ -1,0 +1,272 @@
+"""The typed layers a converted network consists of.
+
+Engines dispatch on these types, so there is one type a meaning: constants are folded into `Affine`, every
+padding is explicit, and the batch axis is always the first and never touched.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Conv(nn.Module):
+    """2-D convolution, zero padding symmetric in each direction, dilation and groups as in torch."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C', H', W']."""
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Affine(nn.Module):
+    """x * scale + shift with constants that broadcast against one image's value."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return x * self.scale + self.shift
+
+
+class Linear(nn.Module):
+    """x @ weight + bias over the last axis."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, ..., F] -> [N, ..., F']."""
+        return x @ self.weight + self.bias
+
+
+class Relu(nn.Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return F.relu(x)
+
+
+class LeakyRelu(nn.Module):
+    """max(x, 0) + slope * min(x, 0)."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return F.leaky_relu(x, self.slope)
+
+
+class Sigmoid(nn.Module):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return torch.sigmoid(x)
+
+
+class Tanh(nn.Module):
+    """Hyperbolic tangent."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return torch.tanh(x)
+
+
+class Clip(nn.Module):
+    """min(max(x, low), high)."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return x.clamp(self.low, self.high)
+
+
+class MaxPool(nn.Module):
+    """Maximum over windows; the padding (top, left, bottom, right) never wins."""
+
+    def __init__(
+        self,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.pads = kernel, stride, pads
+        self.dilation, self.ceil_mode = dilation, ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H', W']."""
+        top, left, bottom, right = self.pads
+        if any(self.pads):
+            x = F.pad(x, (left, right, top, bottom), value=-torch.inf)
+        return F.max_pool2d(x, self.kernel, self.stride, 0, self.dilation, self.ceil_mode)
+
+
+class AveragePool(nn.Module):
+    """Mean over windows; symmetric padding, counted or not."""
+
+    def __init__(
+        self,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int] = (0, 0),
+        ceil_mode: bool = False,
+        count_include_pad: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H', W']."""
+        return F.avg_pool2d(x, self.kernel, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+
+
+class Mean(nn.Module):
+    """Mean over the given axes (never the batch axis)."""
+
+    def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
+        super().__init__()
+        self.axes, self.keepdims = axes, keepdims
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drops the axes, or keeps them with size 1."""
+        return x.mean(self.axes, keepdim=self.keepdims)
+
+
+class Add(nn.Module):
+    """Sum of two values of the network."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Broadcasts as ONNX does."""
+        return a + b
+
+
+class Sub(nn.Module):
+    """Difference of two values of the network."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Broadcasts as ONNX does."""
+        return a - b
+
+
+class Mul(nn.Module):
+    """Product of two values of the network (no engine bounds it yet)."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Broadcasts as ONNX does."""
+        return a * b
+
+
+class Div(nn.Module):
+    """Quotient of two values of the network (no engine bounds it yet)."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Broadcasts as ONNX does."""
+        return a / b
+
+
+class Concat(nn.Module):
+    """Values put side by side along one axis, constants among them."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Sizes add up along the axis."""
+        return torch.cat(values, self.axis)
+
+
+class Pad(nn.Module):
+    """Constant padding of an image-shaped value, (top, left, bottom, right) >= 0."""
+
+    def __init__(self, pads: tuple[int, int, int, int], value: float = 0.0) -> None:
+        super().__init__()
+        self.pads, self.value = pads, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H + top + bottom, W + left + right]."""
+        top, left, bottom, right = self.pads
+        return F.pad(x, (left, right, top, bottom), value=self.value)
+
+
+class Reshape(nn.Module):
+    """A new shape for each image's value; also flatten, squeeze and unsqueeze."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, ...] -> [N, *shape]."""
+        return x.reshape(x.shape[0], *self.shape)
+
+
+class Transpose(nn.Module):
+    """A permutation of the axes that leaves the batch axis first."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Permutes the axes."""
+        return x.permute(self.order)
+
+
+class Identity(nn.Module):
+    """x (dropout at inference included)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the value."""
+        return x
+
+
+class Softmax(nn.Module):
+    """exp(x) / sum(exp(x)) over one axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return torch.softmax(x, self.axis)

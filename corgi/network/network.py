@@ -1,0 +1,143 @@
+"""A loaded network: everything the rest of corgi needs to know of a model file."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from corgi.errors import ModelError
+from corgi.network.convert import TorchGraph, convert
+from corgi.network.gate import check_equal_to_onnxruntime
+from corgi.network.graph import Graph, read_graph
+from corgi.network.head import CamHead, recognise_head
+from corgi.network.oracle import OnnxOracle
+
+PREPROCESS_KEY = "corgi.preprocess"
+CLASS_NAMES_KEY = "corgi.class_names"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A checked network with a CAM head.
+
+    Attributes:
+        graph: the checked ONNX graph.
+        module: the whole network in float64: [N, C, H, W] -> [N, classes].
+        shapes: shape of each value of `module` at batch size 1.
+        trunk: the part up to the feature map in float64: [N, C, H, W] -> [N, F, h, w].
+        head: the CAM head.
+        oracle: onnxruntime on the original file.
+        preprocess: recipe for pictures that travels in the file, or None.
+        class_names: one name a class, or None.
+
+    """
+
+    graph: Graph
+    module: TorchGraph
+    shapes: Mapping[str, tuple[int, ...]]
+    trunk: TorchGraph
+    head: CamHead
+    oracle: OnnxOracle
+    preprocess: str | None
+    class_names: tuple[str, ...] | None
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self.graph.path
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the model file and its external data."""
+        return self.graph.sha256
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of the image input."""
+        return self.graph.input_shape
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the map."""
+        return self.head.map_shape[0] * self.head.map_shape[1]
+
+    @cached_property
+    def trunk32(self) -> TorchGraph:
+        """The trunk in float32, for attacks and searches."""
+        return copy.deepcopy(self.trunk).to(torch.float32)
+
+    def class_name(self, class_id: int) -> str | None:
+        """Name of a class, if the model carries names."""
+        return None if self.class_names is None else self.class_names[class_id]
+
+    def cam(self, image: NDArray[np.float32] | Tensor, class_id: int) -> Tensor:
+        """The map of one image [C, H, W] for a class, exact weights in float64: [h, w]."""
+        x = torch.as_tensor(image, dtype=torch.float64)[None]
+        with torch.no_grad():
+            return self.head.cam(self.trunk(x), class_id)[0]
+
+    def predict(self, image: NDArray[np.float32]) -> int:
+        """The class onnxruntime predicts for one image [C, H, W]."""
+        return int(self.oracle.run(image[None])[0][0].argmax())
+
+    def oracle_cam(self, image: NDArray[np.float32], class_id: int) -> tuple[NDArray[np.float64], int]:
+        """(map [h, w], predicted class) of one image [C, H, W], its features by onnxruntime."""
+        scores, features = self.oracle.run(image[None])
+        cam = self.head.cam(torch.from_numpy(features).to(torch.float64), class_id)[0]
+        return cam.numpy(), int(scores[0].argmax())
+
+
+def load(path: str | Path) -> Network:
+    """Load a classifier with a CAM head and hold it equal to onnxruntime.
+
+    Raises:
+        ModelError: the file cannot be read or is not served (see `corgi.network.graph.read_graph`).
+        UnsupportedOperator: a node, attribute or operand outside the supported set.
+        NoCamHead: the network does not end in pooling -> fully connected.
+        GateError: the converted network differs from onnxruntime.
+
+    """
+    graph = read_graph(Path(path))
+    module, shapes = convert(graph)
+    head = recognise_head(graph.path, module, shapes)
+    network = Network(
+        graph=graph,
+        module=module,
+        shapes=shapes,
+        trunk=module.up_to(head.feature).eval(),
+        head=head,
+        oracle=OnnxOracle(graph, head.feature),
+        preprocess=graph.metadata.get(PREPROCESS_KEY) or None,
+        class_names=_class_names(graph, head.classes),
+    )
+    check_equal_to_onnxruntime(network, _random_images(graph.input_shape))
+    return network
+
+
+def _class_names(graph: Graph, classes: int) -> tuple[str, ...] | None:
+    text = graph.metadata.get(CLASS_NAMES_KEY)
+    if not text:
+        return None
+    try:
+        names = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{graph.path}: metadata '{CLASS_NAMES_KEY}' is not JSON: {error}") from error
+    if not isinstance(names, list) or len(names) != classes:
+        raise ModelError(f"{graph.path}: metadata '{CLASS_NAMES_KEY}' must be a list of {classes} names")
+    return tuple(str(name) for name in names)
+
+
+def _random_images(shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Four images of different contrast, so that no layer is tested at its quiet point only."""
+    noise = np.random.default_rng(0).random((4, *shape), dtype=np.float32)
+    contrast = np.array([1.0, 0.5, 0.1, 0.0], dtype=np.float32)[:, None, None, None]
+    return noise * contrast + (1 - contrast) * np.float32(0.6)

@@ -1,0 +1,139 @@
+"""What a conversion rule sees of a node, and the proof that it left nothing unread.
+
+A rule reads attributes and constant operands through `NodeReader`; whatever it did not read is, by
+construction, something corgi does not honour, and `finish` refuses the node for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from corgi.errors import UnsupportedOperator
+from corgi.network.graph import Node
+
+
+class NodeReader:
+    """One node during conversion.
+
+    Attributes:
+        node: the node.
+        shapes: shape of every operand that varies with the image, batch size 1 included.
+
+    """
+
+    def __init__(
+        self,
+        where: str,
+        node: Node,
+        constants: Mapping[str, np.ndarray],
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        self.node = node
+        self._where = where
+        self._constants = constants
+        self.shapes = shapes
+        self._unread = set(node.attributes) | {
+            name for name in node.inputs if name in constants and name not in shapes
+        }
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Operands that vary with the image, in order."""
+        return tuple(name for name in self.node.inputs if name in self.shapes)
+
+    def shape(self, index: int = 0) -> tuple[int, ...]:
+        """Shape of operand `index`, which must vary with the image."""
+        name = self.node.inputs[index]
+        if name not in self.shapes:
+            self.refuse(f"operand {index} ('{name}') is a constant, expected a value of the network")
+        return self.shapes[name]
+
+    def is_constant(self, index: int) -> bool:
+        """Whether operand `index` is a constant."""
+        return self.node.inputs[index] not in self.shapes
+
+    def has(self, index: int) -> bool:
+        """Whether operand `index` is given."""
+        return index < len(self.node.inputs) and self.node.inputs[index] != ""
+
+    def array(self, index: int) -> np.ndarray:
+        """The constant operand `index`."""
+        name = self.node.inputs[index]
+        if name not in self._constants:
+            self.refuse(f"operand {index} ('{name}') depends on the image, expected a constant")
+        self._unread.discard(name)
+        return self._constants[name]
+
+    def tensor(self, index: int) -> Tensor:
+        """The constant operand `index` as a float64 tensor."""
+        array = self.array(index)
+        if array.dtype.kind not in "fiu":
+            self.refuse(f"operand {index} has type {array.dtype}, expected numbers")
+        return torch.from_numpy(array.astype(np.float64))
+
+    def integers(self, index: int) -> tuple[int, ...]:
+        """The constant operand `index` as integers."""
+        return tuple(int(v) for v in self.array(index).reshape(-1))
+
+    def int_attribute(self, name: str, default: int) -> int:
+        """An integer attribute, read."""
+        self._unread.discard(name)
+        value = self.node.attributes.get(name, default)
+        return value if isinstance(value, int) else self.refuse(f"attribute {name}={value!r} is no integer")
+
+    def float_attribute(self, name: str, default: float) -> float:
+        """A number attribute, read."""
+        self._unread.discard(name)
+        value = self.node.attributes.get(name, default)
+        if not isinstance(value, int | float):
+            self.refuse(f"attribute {name}={value!r} is no number")
+        return float(value)
+
+    def str_attribute(self, name: str, default: str) -> str:
+        """A string attribute, read."""
+        self._unread.discard(name)
+        value = self.node.attributes.get(name, default)
+        return value if isinstance(value, str) else self.refuse(f"attribute {name}={value!r} is no string")
+
+    def ints_attribute(self, name: str, default: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """A list of integers, read."""
+        self._unread.discard(name)
+        value = self.node.attributes.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, list):
+            self.refuse(f"attribute {name}={value!r} is no list of integers")
+        return tuple(int(v) for v in value)
+
+    def require(self, name: str, value: int, accepted: int) -> None:
+        """Refuse unless an attribute's value is the one corgi honours."""
+        if value != accepted:
+            self.refuse(f"attribute {name}={value}", supported=f"{name}={accepted}")
+
+    def refuse(self, reason: str, *, supported: str | None = None) -> NoReturn:
+        """Raise the error for this node."""
+        message = f"{self._where}: {self.node}: {reason} is not supported"
+        raise UnsupportedOperator(message, hint=None if supported is None else f"Supported: {supported}.")
+
+    def finish(self) -> None:
+        """Refuse the node if anything it says was not read.
+
+        Raises:
+            UnsupportedOperator: an attribute or constant operand is left.
+
+        """
+        if self._unread:
+            left = ", ".join(
+                f"{name}={self.node.attributes[name]!r}"
+                if name in self.node.attributes
+                else f"operand '{name}'"
+                for name in sorted(self._unread)
+            )
+            self.refuse(f"attribute {left}")
+        if len(self.node.outputs) != 1 and any(self.node.outputs[1:]):
+            self.refuse(f"a second output ({', '.join(self.node.outputs[1:])})")

@@ -1,0 +1,58 @@
+"""onnxruntime on the original file: the ground truth every claim is held against."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from corgi.errors import ModelError
+from corgi.network.graph import Graph
+
+
+class OnnxOracle:
+    """The user's model in onnxruntime, with the feature map added as a second output.
+
+    Images are run one at a time, so the meaning is that of batch size 1 whatever the file's batch axis is.
+
+    Raises:
+        ModelError: onnxruntime cannot run the file, or the feature map is not a value of it.
+
+    """
+
+    def __init__(self, graph: Graph, feature: str) -> None:
+        self._graph, self._feature = graph, feature
+        produced = {name for node in graph.proto.graph.node for name in node.output}
+        if feature not in produced:
+            raise ModelError(
+                f"{graph.path}: the feature map '{feature}' is not a value of the original file",
+                hint="onnxruntime renamed it while folding constants; simplify the model with onnxsim.",
+            )
+        model = onnx.ModelProto()
+        model.CopyFrom(graph.proto)
+        if feature not in {o.name for o in model.graph.output}:
+            model.graph.output.append(helper.make_tensor_value_info(feature, TensorProto.FLOAT, None))
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        try:
+            self._session = ort.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises its own family of pybind exceptions
+            raise ModelError(f"{graph.path}: onnxruntime cannot load the model: {error}") from error
+
+    def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Images [N, C, H, W] -> (network output [N, classes], feature map [N, F, h, w])."""
+        names = [self._graph.output_name, self._feature]
+        outputs = []
+        for image in images:
+            feed = {self._graph.input_name: np.ascontiguousarray(image[None], dtype=np.float32)}
+            try:
+                outputs.append(self._session.run(names, feed))
+            except Exception as error:
+                raise ModelError(f"{self._graph.path}: onnxruntime failed: {error}") from error
+        scores, features = zip(*outputs, strict=True)
+        return np.concatenate(scores), np.concatenate(features)

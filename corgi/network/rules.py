@@ -1,0 +1,422 @@
+"""ONNX operator -> layer: one short function an operator.
+
+Operator semantics: the ONNX operator specification, opset 9-23, at batch size 1 with independent samples:
+no rule may touch axis 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from corgi.network import layers
+from corgi.network.node_reader import NodeReader
+
+Rule = Callable[[NodeReader], nn.Module]
+
+
+def _axis(node: NodeReader, axis: int, rank: int) -> int:
+    """A non-negative axis that is not the batch axis."""
+    resolved = axis + rank if axis < 0 else axis
+    if not 0 < resolved < rank:
+        node.refuse(f"axis {axis} of a value of rank {rank}", supported="any axis but the batch axis 0")
+    return resolved
+
+
+def _axes(node: NodeReader, default: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Axes given as an attribute (older opsets) or as the second operand."""
+    return node.integers(1) if node.has(1) else node.ints_attribute("axes", default)
+
+
+def _pair(node: NodeReader, name: str, default: int) -> tuple[int, int]:
+    values = node.ints_attribute(name, (default, default)) or (default, default)
+    if len(values) != 2:
+        node.refuse(f"attribute {name}={list(values)}", supported="two spatial dimensions")
+    return values[0], values[1]
+
+
+def _pads(
+    node: NodeReader, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right), from `pads` or `auto_pad`."""
+    mode = node.str_attribute("auto_pad", "NOTSET")
+    pads = node.ints_attribute("pads", (0, 0, 0, 0)) or (0, 0, 0, 0)
+    if len(pads) != 4 or min(pads) < 0:
+        node.refuse(f"attribute pads={list(pads)}", supported="four values >= 0")
+    if mode == "NOTSET":
+        return pads[0], pads[1], pads[2], pads[3]
+    if mode == "VALID":
+        return 0, 0, 0, 0
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        node.refuse(f"attribute auto_pad={mode}", supported="NOTSET, VALID, SAME_UPPER, SAME_LOWER")
+    before, after = [], []
+    for size, k, s, d in zip(node.shape()[2:], kernel, stride, dilation, strict=True):
+        total = max((math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    return before[0], before[1], after[0], after[1]
+
+
+def _image_shaped(node: NodeReader) -> None:
+    if len(node.shape()) != 4:
+        node.refuse(f"an operand of rank {len(node.shape())}", supported="[N, C, H, W]")
+
+
+def symmetric_kernel(
+    weight: Tensor, pads: tuple[int, int, int, int], dilation: tuple[int, int]
+) -> tuple[Tensor, tuple[int, int], tuple[int, int]]:
+    """The same convolution with symmetric padding: zeros extend the kernel on the less padded side.
+
+    With pads (before, after) and p = max of both, a kernel extended by p - before zeros in front and
+    p - after behind starts its windows p - before earlier, hence reads the same pixels; the number of
+    windows is unchanged because the kernel grows by exactly the padding that was added.
+
+    Returns the weight [O, I, kh', kw'], padding and dilation (1 where the kernel had to grow).
+    """
+    top, left, bottom, right = pads
+    if top == bottom and left == right:
+        return weight, (top, left), dilation
+    spread = spread_dilation(weight, dilation)
+    vertical, horizontal = max(top, bottom), max(left, right)
+    extended = nn.functional.pad(
+        spread, (horizontal - left, horizontal - right, vertical - top, vertical - bottom)
+    )
+    return extended, (vertical, horizontal), (1, 1)
+
+
+def spread_dilation(weight: Tensor, dilation: tuple[int, int]) -> Tensor:
+    """A dilated kernel [O, I, kh, kw] written out with its zeros."""
+    out, inp, kh, kw = weight.shape
+    dh, dw = dilation
+    spread = weight.new_zeros(out, inp, (kh - 1) * dh + 1, (kw - 1) * dw + 1)
+    spread[:, :, ::dh, ::dw] = weight
+    return spread
+
+
+def conv(node: NodeReader) -> nn.Module:
+    """Conv, two-dimensional."""
+    _image_shaped(node)
+    weight = node.tensor(1)
+    if weight.dim() != 4:
+        node.refuse(f"a kernel of rank {weight.dim()}", supported="two-dimensional convolution")
+    kernel = (weight.shape[2], weight.shape[3])
+    if (node.ints_attribute("kernel_shape", kernel) or kernel) != kernel:
+        node.refuse(f"kernel_shape against a weight of shape {list(weight.shape)}")
+    bias = node.tensor(2) if node.has(2) else torch.zeros(weight.shape[0], dtype=weight.dtype)
+    stride, dilation = _pair(node, "strides", 1), _pair(node, "dilations", 1)
+    pads = _pads(node, kernel, stride, dilation)
+    groups = node.int_attribute("group", 1)
+    weight, padding, dilation = symmetric_kernel(weight, pads, dilation)
+    return layers.Conv(weight, bias, stride, padding, dilation, groups)
+
+
+def batch_normalization(node: NodeReader) -> nn.Module:
+    """BatchNormalization at inference: (x - mean) / sqrt(var + eps) * scale + bias, as one affine map."""
+    node.require("training_mode", node.int_attribute("training_mode", 0), 0)
+    node.float_attribute("momentum", 0.9)  # has no meaning at inference
+    epsilon = node.float_attribute("epsilon", 1e-5)
+    gamma, beta, mean, variance = (node.tensor(i) for i in (1, 2, 3, 4))
+    if bool((variance < 0).any()):
+        node.refuse(f"a negative variance ({float(variance.min()):.3g})")
+    scale = gamma / torch.sqrt(variance + epsilon)
+    per_channel = (-1,) + (1,) * (len(node.shape()) - 2)
+    return layers.Affine(scale.reshape(per_channel), (beta - mean * scale).reshape(per_channel))
+
+
+def relu(node: NodeReader) -> nn.Module:
+    """Relu."""
+    return layers.Relu()
+
+
+def leaky_relu(node: NodeReader) -> nn.Module:
+    """LeakyRelu with a slope in [0, 1]."""
+    slope = node.float_attribute("alpha", 0.01)
+    if not 0 <= slope <= 1:
+        node.refuse(f"attribute alpha={slope}", supported="0 <= alpha <= 1")
+    return layers.LeakyRelu(slope)
+
+
+def sigmoid(node: NodeReader) -> nn.Module:
+    """Sigmoid."""
+    return layers.Sigmoid()
+
+
+def tanh(node: NodeReader) -> nn.Module:
+    """Tanh."""
+    return layers.Tanh()
+
+
+_FLOAT32_MAX = float(torch.finfo(torch.float32).max)
+
+
+def clip(node: NodeReader) -> nn.Module:
+    """Clip; the limits are attributes up to opset 10 and operands after.
+
+    The ends of the float32 range are the specification's way to say "no limit"; taken as numbers, they would
+    swallow the value in x - low (`engines/lowering.py`, case 3).
+    """
+    low = float(node.tensor(1)) if node.has(1) else node.float_attribute("min", -math.inf)
+    high = float(node.tensor(2)) if node.has(2) else node.float_attribute("max", math.inf)
+    low = -math.inf if low <= -_FLOAT32_MAX else low
+    high = math.inf if high >= _FLOAT32_MAX else high
+    if low > high:
+        node.refuse(f"limits [{low}, {high}]", supported="min <= max")
+    return layers.Clip(low, high)
+
+
+def max_pool(node: NodeReader) -> nn.Module:
+    """MaxPool, two-dimensional."""
+    _image_shaped(node)
+    node.require("storage_order", node.int_attribute("storage_order", 0), 0)
+    kernel, stride = _pair(node, "kernel_shape", 1), _pair(node, "strides", 1)
+    dilation = _pair(node, "dilations", 1)
+    pads = _pads(node, kernel, stride, dilation)
+    return layers.MaxPool(kernel, stride, pads, dilation, bool(node.int_attribute("ceil_mode", 0)))
+
+
+def average_pool(node: NodeReader) -> nn.Module:
+    """AveragePool, two-dimensional, symmetric padding."""
+    _image_shaped(node)
+    kernel, stride = _pair(node, "kernel_shape", 1), _pair(node, "strides", 1)
+    dilation = _pair(node, "dilations", 1)
+    if dilation != (1, 1):
+        node.refuse(f"attribute dilations={list(dilation)}", supported="dilations=[1, 1]")
+    top, left, bottom, right = _pads(node, kernel, stride, dilation)
+    if (top, left) != (bottom, right):
+        node.refuse(f"padding {[top, left, bottom, right]}", supported="the same padding on both sides")
+    return layers.AveragePool(
+        kernel,
+        stride,
+        (top, left),
+        bool(node.int_attribute("ceil_mode", 0)),
+        bool(node.int_attribute("count_include_pad", 0)),
+    )
+
+
+def global_average_pool(node: NodeReader) -> nn.Module:
+    """GlobalAveragePool."""
+    return layers.Mean(tuple(range(2, len(node.shape()))), keepdims=True)
+
+
+def reduce_mean(node: NodeReader) -> nn.Module:
+    """ReduceMean over axes other than the batch."""
+    rank = len(node.shape())
+    axes = _axes(node, None)
+    node.require("noop_with_empty_axes", node.int_attribute("noop_with_empty_axes", 0), 0)
+    if not axes:
+        node.refuse("reduction of all axes, the batch included", supported="axes other than 0")
+    keepdims = bool(node.int_attribute("keepdims", 1))
+    return layers.Mean(tuple(_axis(node, a, rank) for a in axes), keepdims)
+
+
+def _constant_operand(node: NodeReader) -> tuple[int, Tensor] | None:
+    """Which of two operands is a constant, and its value without a batch axis; None if neither is."""
+    if len(node.node.inputs) != 2:
+        node.refuse(f"{len(node.node.inputs)} operands", supported="2 operands")
+    for index in (0, 1):
+        if node.is_constant(index):
+            value, rank = node.tensor(index), len(node.shape(1 - index))
+            if value.dim() > rank or (value.dim() == rank and value.shape[0] != 1):
+                node.refuse(f"a constant of shape {list(value.shape)}", supported="one that broadcasts")
+            return index, value[0] if value.dim() == rank else value
+    if len(node.shape(0)) != len(node.shape(1)):
+        # Broadcasting would then align the batch axis of one operand with an inner axis of the other.
+        node.refuse(
+            f"operands of shapes {list(node.shape(0))} and {list(node.shape(1))}", supported="equal ranks"
+        )
+    return None
+
+
+def add(node: NodeReader) -> nn.Module:
+    """Add of two values, or of a value and a constant."""
+    constant = _constant_operand(node)
+    if constant is None:
+        return layers.Add()
+    return layers.Affine(torch.ones_like(constant[1]), constant[1])
+
+
+def sub(node: NodeReader) -> nn.Module:
+    """Sub of two values, or of a value and a constant on either side."""
+    constant = _constant_operand(node)
+    if constant is None:
+        return layers.Sub()
+    index, value = constant
+    ones = torch.ones_like(value)
+    return layers.Affine(ones, -value) if index == 1 else layers.Affine(-ones, value)
+
+
+def mul(node: NodeReader) -> nn.Module:
+    """Mul of two values, or of a value and a constant."""
+    constant = _constant_operand(node)
+    if constant is None:
+        return layers.Mul()
+    return layers.Affine(constant[1], torch.zeros_like(constant[1]))
+
+
+def div(node: NodeReader) -> nn.Module:
+    """Div of two values, or of a value by a constant."""
+    constant = _constant_operand(node)
+    if constant is None:
+        return layers.Div()
+    index, value = constant
+    if index == 0 or bool((value == 0).any()):
+        node.refuse("a constant numerator or a zero divisor", supported="value / non-zero constant")
+    return layers.Affine(1 / value, torch.zeros_like(value))
+
+
+def concat(node: NodeReader) -> nn.Module:
+    """Concat of values of the network."""
+    if len(node.variables) != len(node.node.inputs):
+        node.refuse("a constant operand", supported="values of the network")
+    return layers.Concat(_axis(node, node.int_attribute("axis", 1), len(node.shape())))
+
+
+def pad(node: NodeReader) -> nn.Module:
+    """Pad with a constant in the two spatial dimensions; amounts are an attribute before opset 11."""
+    _image_shaped(node)
+    mode = node.str_attribute("mode", "constant")
+    if mode != "constant":
+        node.refuse(f"attribute mode={mode}", supported="mode=constant")
+    amounts = node.integers(1) if node.has(1) else node.ints_attribute("pads", ())
+    value = float(node.tensor(2)) if node.has(2) else node.float_attribute("value", 0.0)
+    if node.has(3):
+        node.refuse("the operand 'axes'", supported="pads for all four axes")
+    if amounts is None or len(amounts) != 8 or min(amounts) < 0 or any(amounts[i] for i in (0, 1, 4, 5)):
+        node.refuse(f"padding {amounts}", supported="amounts >= 0 in height and width only")
+    return layers.Pad((amounts[2], amounts[3], amounts[6], amounts[7]), value)
+
+
+def flatten(node: NodeReader) -> nn.Module:
+    """Flatten from axis 1."""
+    node.require("axis", _axis(node, node.int_attribute("axis", 1), max(len(node.shape()), 2)), 1)
+    return layers.Reshape((math.prod(node.shape()[1:]),))
+
+
+def reshape(node: NodeReader) -> nn.Module:
+    """Reshape to a constant shape that keeps the batch axis."""
+    before, target = node.shape(), list(node.integers(1))
+    zero_is_size = node.int_attribute("allowzero", 0)
+    for i, size in enumerate(target):
+        if size == 0 and not zero_is_size and i < len(before):
+            target[i] = before[i]
+    if target.count(-1) == 1:
+        known = math.prod(size for size in target if size != -1)
+        target[target.index(-1)] = math.prod(before) // known if known else 0
+    if not target or target[0] != 1 or math.prod(target) != math.prod(before):
+        node.refuse(f"reshape from {list(before)} to {target}", supported="shapes that keep the batch axis")
+    return layers.Reshape(tuple(target[1:]))
+
+
+def squeeze(node: NodeReader) -> nn.Module:
+    """Squeeze of named axes."""
+    shape, axes = node.shape(), _axes(node, None)
+    if not axes:
+        node.refuse("squeeze of every axis of size 1, the batch included", supported="named axes")
+    drop = {_axis(node, a, len(shape)) for a in axes}
+    if any(shape[a] != 1 for a in drop):
+        node.refuse(f"squeeze of axes {sorted(drop)} of shape {list(shape)}", supported="axes of size 1")
+    return layers.Reshape(tuple(s for i, s in enumerate(shape) if i > 0 and i not in drop))
+
+
+def unsqueeze(node: NodeReader) -> nn.Module:
+    """Unsqueeze at named axes."""
+    shape, axes = list(node.shape()), _axes(node, ())
+    rank = len(shape) + len(axes or ())
+    for a in sorted(_axis(node, a, rank) for a in axes or ()):
+        shape.insert(a, 1)
+    return layers.Reshape(tuple(shape[1:]))
+
+
+def transpose(node: NodeReader) -> nn.Module:
+    """Transpose that leaves the batch axis first."""
+    rank = len(node.shape())
+    order = node.ints_attribute("perm", tuple(reversed(range(rank)))) or ()
+    if not order or order[0] != 0:
+        node.refuse(f"attribute perm={list(order)}", supported="orders that keep axis 0 first")
+    return layers.Transpose(order)
+
+
+def gemm(node: NodeReader) -> nn.Module:
+    """Gemm of a value with a constant matrix: alpha * A @ B + beta * C."""
+    node.require("transA", node.int_attribute("transA", 0), 0)
+    alpha, beta = node.float_attribute("alpha", 1.0), node.float_attribute("beta", 1.0)
+    weight = node.tensor(1) * alpha
+    weight = weight.T if node.int_attribute("transB", 0) else weight
+    bias = node.tensor(2) * beta if node.has(2) else torch.zeros((), dtype=weight.dtype)
+    if bias.dim() == 2:
+        if bias.shape[0] != 1:
+            node.refuse(f"a bias of shape {list(bias.shape)}", supported="one bias a column")
+        bias = bias[0]
+    return layers.Linear(weight.contiguous(), bias.broadcast_to(weight.shape[1:]).clone())
+
+
+def matmul(node: NodeReader) -> nn.Module:
+    """MatMul of a value with a constant matrix."""
+    weight = node.tensor(1)
+    if weight.dim() != 2:
+        node.refuse(f"a constant of rank {weight.dim()}", supported="value @ matrix")
+    return layers.Linear(weight, torch.zeros(weight.shape[1], dtype=weight.dtype))
+
+
+def dropout(node: NodeReader) -> nn.Module:
+    """Dropout at inference: the identity."""
+    node.float_attribute("ratio", 0.5)
+    node.int_attribute("seed", 0)
+    if node.has(1):
+        node.array(1)
+    if node.has(2) and bool(node.array(2)):
+        node.refuse("training mode", supported="dropout at inference")
+    return layers.Identity()
+
+
+def identity(node: NodeReader) -> nn.Module:
+    """Identity."""
+    return layers.Identity()
+
+
+def softmax(node: NodeReader) -> nn.Module:
+    """Softmax over the last axis (where all opsets mean the same)."""
+    rank = len(node.shape())
+    if rank != 2 and "axis" not in node.node.attributes:
+        # The default is axis 1 with the axes behind it flattened before opset 13, and the last axis since.
+        node.refuse("a default axis at a rank other than 2", supported="the attribute axis, set to the last")
+    axis = node.int_attribute("axis", 1)
+    if _axis(node, axis, rank) != rank - 1:
+        node.refuse(f"attribute axis={axis}", supported="the last axis")
+    return layers.Softmax(rank - 1)
+
+
+RULES: Mapping[str, Rule] = {
+    "Add": add,
+    "AveragePool": average_pool,
+    "BatchNormalization": batch_normalization,
+    "Clip": clip,
+    "Concat": concat,
+    "Conv": conv,
+    "Div": div,
+    "Dropout": dropout,
+    "Flatten": flatten,
+    "Gemm": gemm,
+    "GlobalAveragePool": global_average_pool,
+    "Identity": identity,
+    "LeakyRelu": leaky_relu,
+    "MatMul": matmul,
+    "MaxPool": max_pool,
+    "Mul": mul,
+    "Pad": pad,
+    "ReduceMean": reduce_mean,
+    "Relu": relu,
+    "Reshape": reshape,
+    "Sigmoid": sigmoid,
+    "Softmax": softmax,
+    "Squeeze": squeeze,
+    "Sub": sub,
+    "Tanh": tanh,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+}
+"""The supported set; `convert.py` reports it where a node is outside it."""

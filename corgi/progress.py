@@ -1,0 +1,30 @@
+"""How long work reports where it is, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of long work.
+
+    Attributes:
+        stage: what is going on ("attack", "certify", "recheck").
+        detail: where it is, for people.
+        certified: largest radius certified so far; attacked: smallest witness radius so far.
+
+    """
+
+    stage: str
+    detail: str
+    certified: float = 0.0
+    attacked: float | None = None
+
+
+Listener = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """A listener that ignores everything."""

@@ -1,0 +1,1 @@
+"""Results -> text, JSON documents and pictures. Pure functions: nothing here prints or writes a file."""

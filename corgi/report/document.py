@@ -1,0 +1,389 @@
+"""The JSON documents corgi publishes. Their schemas: docs/schema, `corgi schema`.
+
+A field is never removed or given another meaning within one `schema_version`; new fields may be added. Floats
+are finite by type: a NaN or an infinity cannot enter a document. Radii are in the pixel scale [0, 1] of the
+network input; `*_255` fields are the same numbers in steps of 8-bit pictures. Pixels of the map
+are [row, column], largest value first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
+
+from corgi.network.gate import TOLERANCE
+from corgi.network.network import Network
+from corgi.report import wording
+from corgi.report.versions import Versions
+from corgi.results import EmpiricalBound, FloatArray, Recheck, VerifyResult, Witness
+
+if TYPE_CHECKING:
+    from corgi.certify.verify import Explanation
+
+SCHEMA_VERSION: Literal["1"] = "1"
+
+Pixel = tuple[NonNegativeInt, NonNegativeInt]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class RecheckDocument(_Document):
+    """The final decision in float64: at `radius`, `margin` exceeds `rounding_bound`."""
+
+    radius: FiniteFloat
+    margin: FiniteFloat
+    rounding_bound: FiniteFloat
+
+
+class WitnessDocument(_Document):
+    """An image that breaks the property, confirmed by onnxruntime on the model file."""
+
+    radius: FiniteFloat
+    class_id: NonNegativeInt
+    same_label: bool
+    lost: tuple[Pixel, ...]
+    margin: FiniteFloat
+
+
+class AttackDetails(_Document):
+    """What an attack did. Empirical: never a guarantee."""
+
+    name: str
+    keeps_label: bool
+    searched_up_to: FiniteFloat
+    gradients: NonNegativeInt
+    seconds: FiniteFloat
+    witness: WitnessDocument | None
+
+
+class VerifyDocument(_Document):
+    """The answer of `corgi verify`."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: Literal["verify"] = "verify"
+    model: str
+    model_sha256: str
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    k: PositiveInt
+    k2: PositiveInt
+    norm: Literal["linf"]
+    eps: FiniteFloat | None
+    pixel_scale: str
+    certified_radius: FiniteFloat
+    certified_radius_255: FiniteFloat
+    uncertified_radius: FiniteFloat | None
+    uncertified_radius_255: FiniteFloat | None
+    attack_radius: FiniteFloat | None
+    attack_radius_255: FiniteFloat | None
+    ratio: FiniteFloat | None
+    method: str
+    form: str
+    engine: str
+    evaluations: NonNegativeInt
+    seconds: FiniteFloat
+    certify_seconds: FiniteFloat
+    seed: int
+    status: Literal["certified", "proved", "refuted", "unknown", "time_limit", "interrupted"]
+    reason: str
+    certificate_status: Literal["certified", "proved", "unknown", "time_limit", "interrupted"]
+    certificate_reason: str
+    tie: bool
+    gap: FiniteFloat
+    map_shape: tuple[PositiveInt, PositiveInt]
+    top_k: tuple[Pixel, ...]
+    guarantee: str | None
+    caveat: str
+    recheck: RecheckDocument | None
+    attack: AttackDetails | None
+    versions: Versions
+
+
+class CamDocument(_Document):
+    """The answer of `corgi cam`."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: Literal["cam"] = "cam"
+    model: str
+    model_sha256: str
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    k: PositiveInt
+    tie: bool
+    gap: FiniteFloat
+    map_shape: tuple[PositiveInt, PositiveInt]
+    top_k: tuple[Pixel, ...]
+    map: tuple[tuple[FiniteFloat, ...], ...]
+    versions: Versions
+
+
+class AttackDocument(_Document):
+    """The answer of `corgi attack`: an upper bound on the exact radius, or nothing."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: Literal["attack"] = "attack"
+    model: str
+    model_sha256: str
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    k: PositiveInt
+    k2: PositiveInt
+    norm: Literal["linf"] = "linf"
+    eps: FiniteFloat | None
+    pixel_scale: str = wording.PIXEL_SCALE
+    attack_radius: FiniteFloat | None
+    attack_radius_255: FiniteFloat | None
+    tie: bool
+    map_shape: tuple[PositiveInt, PositiveInt]
+    top_k: tuple[Pixel, ...]
+    seed: int
+    attack: AttackDetails
+    versions: Versions
+
+
+class InspectDocument(_Document):
+    """The answer of `corgi inspect`: what corgi recognised in a model file."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: Literal["inspect"] = "inspect"
+    model: str
+    model_sha256: str
+    opset: PositiveInt
+    nodes: PositiveInt
+    operators: dict[str, PositiveInt]
+    input_name: str
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    feature_map: str
+    feature_node: str
+    filters: PositiveInt
+    map_shape: tuple[PositiveInt, PositiveInt]
+    pooling: str
+    dense: str
+    softmax: bool
+    classes: PositiveInt
+    class_names: tuple[str, ...] | None
+    preprocess: str | None
+    gate: Literal["passed"]
+    gate_tolerance: FiniteFloat
+    lirpa: bool
+    lirpa_reason: str
+    versions: Versions
+
+
+DOCUMENTS: Mapping[str, type[_Document]] = MappingProxyType(
+    {"verify": VerifyDocument, "cam": CamDocument, "attack": AttackDocument, "inspect": InspectDocument}
+)
+"""The published documents by the subcommand that writes them."""
+
+
+def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
+    """The document of a verification.
+
+    Raises:
+        pydantic.ValidationError: a number of the result is not finite.
+    """
+    certificate = result.certificate
+    attacked = None if result.attack is None else result.attack.radius
+    return VerifyDocument(
+        model=str(result.model),
+        model_sha256=result.model_sha256,
+        image=result.image_name,
+        class_id=result.class_id,
+        class_name=result.class_name,
+        predicted_class=result.predicted_class,
+        k=certificate.k,
+        k2=certificate.k2,
+        norm=certificate.norm.value,
+        eps=result.eps,
+        pixel_scale=wording.PIXEL_SCALE,
+        certified_radius=certificate.radius,
+        certified_radius_255=certificate.radius * 255,
+        uncertified_radius=certificate.uncertified_radius,
+        uncertified_radius_255=_in_255(certificate.uncertified_radius),
+        attack_radius=attacked,
+        attack_radius_255=_in_255(attacked),
+        ratio=wording.ratio(result),
+        method=certificate.method,
+        form=certificate.form,
+        engine=certificate.engine,
+        evaluations=certificate.evaluations,
+        seconds=result.seconds,
+        certify_seconds=certificate.seconds,
+        seed=result.seed,
+        status=result.status.value,
+        reason=result.reason,
+        certificate_status=certificate.status.value,  # type: ignore[arg-type]  # never REFUTED, see its type
+        certificate_reason=certificate.reason,
+        tie=result.top.tie,
+        gap=result.top.gap,
+        map_shape=_shape(result.cam),
+        top_k=pixels(result.top.pixels, result.cam),
+        guarantee=wording.guarantee(result),
+        caveat=wording.CAVEAT,
+        recheck=_recheck(certificate.recheck),
+        attack=None
+        if result.attack is None
+        else attack_details(result.attack, result.cam, result.predicted_class),
+        versions=versions,
+    )
+
+
+def attack_details(attack: EmpiricalBound, cam: FloatArray, predicted_class: int) -> AttackDetails:
+    """What an attack did, for the map [h, w] it attacked and the class predicted for the original image."""
+    witness = attack.witness
+    return AttackDetails(
+        name=attack.attack,
+        keeps_label=attack.keeps_label,
+        searched_up_to=attack.searched_up_to,
+        gradients=attack.gradients,
+        seconds=attack.seconds,
+        witness=None if witness is None else _witness(witness, cam, predicted_class),
+    )
+
+
+def attack_document(
+    network: Network,
+    image_name: str,
+    explanation: Explanation,
+    attack: EmpiricalBound,
+    *,
+    k2: int,
+    eps: float | None,
+    seed: int,
+    versions: Versions,
+) -> AttackDocument:
+    """The document of an attack on the top-k set of a map."""
+    class_id, top, cam = explanation.class_id, explanation.top, explanation.cam
+    return AttackDocument(
+        model=str(network.path),
+        model_sha256=network.sha256,
+        image=image_name,
+        class_id=class_id,
+        class_name=network.class_name(class_id),
+        predicted_class=explanation.predicted_class,
+        k=top.k,
+        k2=k2,
+        eps=eps,
+        attack_radius=attack.radius,
+        attack_radius_255=_in_255(attack.radius),
+        tie=top.tie,
+        map_shape=_shape(cam),
+        top_k=pixels(top.pixels, cam),
+        seed=seed,
+        attack=attack_details(attack, cam, explanation.predicted_class),
+        versions=versions,
+    )
+
+
+def cam_document(
+    network: Network, image_name: str, explanation: Explanation, versions: Versions
+) -> CamDocument:
+    """The document of a map and its top-k set."""
+    class_id, top, cam = explanation.class_id, explanation.top, explanation.cam
+    return CamDocument(
+        model=str(network.path),
+        model_sha256=network.sha256,
+        image=image_name,
+        class_id=class_id,
+        class_name=network.class_name(class_id),
+        predicted_class=explanation.predicted_class,
+        k=top.k,
+        tie=top.tie,
+        gap=top.gap,
+        map_shape=_shape(cam),
+        top_k=pixels(top.pixels, cam),
+        map=tuple(tuple(float(value) for value in row) for row in cam),
+        versions=versions,
+    )
+
+
+def inspect_document(network: Network, lirpa_refusal: str | None, versions: Versions) -> InspectDocument:
+    """The document of a loaded network; `lirpa_refusal` says why engine lirpa cannot bound it, if so."""
+    head = network.head
+    operators: dict[str, int] = {}
+    for node in network.graph.nodes:
+        operators[node.op] = operators.get(node.op, 0) + 1
+    producer = {step.output: str(step) for step in network.trunk.steps}
+    return InspectDocument(
+        model=str(network.path),
+        model_sha256=network.sha256,
+        opset=network.graph.opset,
+        nodes=len(network.graph.nodes),
+        operators=dict(sorted(operators.items())),
+        input_name=network.graph.input_name,
+        input_shape=network.input_shape,
+        feature_map=head.feature,
+        feature_node=producer.get(head.feature, "the network's input"),
+        filters=head.filters,
+        map_shape=head.map_shape,
+        pooling=head.pooling,
+        dense=head.dense,
+        softmax=head.softmax,
+        classes=head.classes,
+        class_names=network.class_names,
+        preprocess=network.preprocess,
+        gate="passed",  # a network that does not equal onnxruntime cannot be loaded
+        gate_tolerance=TOLERANCE,
+        lirpa=lirpa_refusal is None,
+        lirpa_reason=lirpa_refusal or "",
+        versions=versions,
+    )
+
+
+def to_json(document: BaseModel) -> str:
+    """A document as indented JSON with a final newline."""
+    return document.model_dump_json(indent=2) + "\n"
+
+
+def json_schema(kind: str) -> str:
+    """The JSON Schema (draft 2020-12) of a document of `DOCUMENTS`, with a final newline."""
+    schema: dict[str, Any] = DOCUMENTS[kind].model_json_schema(mode="serialization")
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:corgi:schema:{kind}-{SCHEMA_VERSION}",
+    }
+    return json.dumps(head | schema, indent=2) + "\n"
+
+
+def pixels(flat: Sequence[int], cam: FloatArray) -> tuple[Pixel, ...]:
+    """Flat (row-major) indices of a map [h, w] as [row, column]."""
+    width = cam.shape[1]
+    return tuple((i // width, i % width) for i in flat)
+
+
+def _witness(witness: Witness, cam: FloatArray, predicted_class: int) -> WitnessDocument:
+    return WitnessDocument(
+        radius=witness.radius,
+        class_id=witness.class_id,
+        same_label=witness.class_id == predicted_class,
+        lost=pixels(witness.lost, cam),
+        margin=witness.margin,
+    )
+
+
+def _recheck(recheck: Recheck | None) -> RecheckDocument | None:
+    if recheck is None:
+        return None
+    return RecheckDocument(
+        radius=recheck.radius, margin=recheck.margin, rounding_bound=recheck.rounding_bound
+    )
+
+
+def _shape(cam: FloatArray) -> tuple[int, int]:
+    return int(cam.shape[0]), int(cam.shape[1])
+
+
+def _in_255(radius: float | None) -> float | None:
+    return None if radius is None else radius * 255

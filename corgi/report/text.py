@@ -1,0 +1,217 @@
+"""Results as text for people: rich renderables, which the command line prints."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from corgi.report import wording
+from corgi.report.document import AttackDocument, CamDocument, InspectDocument, Pixel
+from corgi.report.wording import class_label, round_down, round_up
+from corgi.results import Status, VerifyResult
+from corgi.train.gtsrb import TrainingReport
+
+_STYLES = {
+    Status.CERTIFIED: "bold green",
+    Status.PROVED: "bold green",
+    Status.REFUTED: "bold red",
+    Status.UNKNOWN: "bold yellow",
+    Status.TIME_LIMIT: "bold yellow",
+    Status.INTERRUPTED: "bold yellow",
+}
+
+
+def verify_text(result: VerifyResult) -> RenderableType:
+    """What was asked, what is certified, what the attack found, the numbers, and what none of it says."""
+    certificate = result.certificate
+    claim = wording.guarantee(result) or wording.no_guarantee(result)
+    parts: list[RenderableType] = [_headline(result), Text(), Text(claim, style="bold")]
+    if result.status in (Status.TIME_LIMIT, Status.INTERRUPTED) and certificate.radius > 0:
+        parts.append(Text(f"The search did not finish, so the radius may be larger: {result.reason}."))
+    parts.append(Text(wording.finding(result.attack, certificate.k, certificate.k2)))
+    parts += [Text(), Padding(_numbers(result), (0, 0, 0, 2)), Text()]
+    if certificate.radius > 0:
+        parts.append(Text(wording.CAVEAT, style="dim"))
+    return Group(*parts)
+
+
+def _headline(result: VerifyResult) -> Text:
+    text = Text(wording.headline(result.status).upper(), style=_STYLES[result.status])
+    label = class_label(result.class_id, result.class_name)
+    predicted = "predicted" if result.class_id == result.predicted_class else "not predicted"
+    if result.class_id != result.predicted_class:
+        predicted += f": onnxruntime says class {result.predicted_class}"
+    text.append(f"  {label}, {predicted}\n", style="not bold default")
+    text.append(f"model {result.model}, image {result.image_name}", style="not bold dim default")
+    return text
+
+
+def _numbers(result: VerifyResult) -> Table:
+    table = _table()
+    _certified_rows(table, result)
+    _attack_rows(table, result)
+    certificate, recheck = result.certificate, result.certificate.recheck
+    if recheck is not None:
+        _row(
+            table,
+            "float64 recheck",
+            f"margin {recheck.margin:.3g} at {round_down(recheck.radius)}",
+            f"rounding explains at most {recheck.rounding_bound:.2g}",
+        )
+    ranks = f"k = {certificate.k}" + (f", k2 = {certificate.k2}" if certificate.k2 != certificate.k else "")
+    height, width = result.cam.shape
+    gap = "tie" if result.top.tie else f"gap {result.top.gap:.3g} at rank {certificate.k}"
+    _row(table, "map", f"{height} x {width} pixels, {ranks}", gap)
+    gradients = 0 if result.attack is None else result.attack.gradients
+    _row(
+        table, "work", f"{certificate.evaluations} bound evaluations", f"{gradients} gradients of the attack"
+    )
+    _row(table, "time", f"{result.seconds:.1f} s", f"{certificate.seconds:.1f} s of it for the certificate")
+    return table
+
+
+def _certified_rows(table: Table, result: VerifyResult) -> None:
+    certificate = result.certificate
+    how = f"{certificate.method}, {certificate.form} form, {certificate.engine}"
+    _row(table, "certified radius", _radius(round_down, certificate.radius), f"deterministic: {how}")
+    if certificate.uncertified_radius is not None:
+        _row(
+            table,
+            "not certified at",
+            _radius(round_up, certificate.uncertified_radius),
+            "smallest radius tried",
+        )
+
+
+def _attack_rows(table: Table, result: VerifyResult) -> None:
+    attack = result.attack
+    if attack is None:
+        _row(table, "attack radius", "-", "no attack was run")
+        return
+    if attack.witness is None:
+        note = f"empirical: {attack.attack} found nothing up to {round_down(attack.searched_up_to)}"
+        _row(table, "attack radius", "-", note)
+        return
+    witness = attack.witness
+    note = f"empirical: {attack.attack}" + (", label kept on demand" if attack.keeps_label else "")
+    _row(table, "attack radius", _radius(round_up, witness.radius), note)
+    ratio = wording.ratio(result)
+    if ratio is not None:
+        note = "the exact radius lies between the two"
+        _row(table, "attack / certified", f"{ratio:.3f}", note)
+    kept = "the same" if witness.class_id == result.predicted_class else "another one than for the image"
+    lost = _pixels(tuple((i // result.cam.shape[1], i % result.cam.shape[1]) for i in witness.lost))
+    _row(table, "witness", f"class {witness.class_id}", f"{kept}; lost [row, column]: {lost}")
+
+
+def attack_text(document: AttackDocument) -> RenderableType:
+    """The answer of `corgi attack`."""
+    attack, witness = document.attack, document.attack.witness
+    table = _table()
+    if witness is None:
+        head = Text("NO WITNESS", style="bold yellow")
+        claim = wording.tie_at(document.k) if document.tie else wording.nothing_found(attack.searched_up_to)
+    else:
+        head = Text("WITNESS FOUND", style="bold red")
+        claim = wording.broken(witness.radius, len(witness.lost), document.k, document.k2)
+        kept = "the same" if witness.same_label else "another one than for the image"
+        _row(table, "attack radius", _radius(round_up, witness.radius), f"empirical: {attack.name}")
+        _row(
+            table,
+            "witness",
+            f"class {witness.class_id}",
+            f"{kept}; lost [row, column]: {_pixels(witness.lost)}",
+        )
+        _row(table, "past the decision by", f"{witness.margin:.3g}", "map values, onnxruntime")
+    _row(table, "work", f"{attack.gradients} gradients", f"{attack.seconds:.1f} s")
+    head.append(f"  {class_label(document.class_id, document.class_name)}\n", style="not bold default")
+    head.append(f"model {document.model}, image {document.image}", style="not bold dim default")
+    return Group(head, Text(), Text(claim, style="bold"), Text(), Padding(table, (0, 0, 0, 2)))
+
+
+def cam_text(document: CamDocument) -> RenderableType:
+    """The answer of `corgi cam`."""
+    height, width = document.map_shape
+    values = [value for row in document.map for value in row]
+    table = _table()
+    _row(table, "map", f"{height} x {width} pixels", f"values from {min(values):.4g} to {max(values):.4g}")
+    gap = wording.tie_at(document.k) if document.tie else f"gap to rank {document.k + 1}: {document.gap:.4g}"
+    _row(table, "k", str(document.k), gap)
+    _row(table, "largest pixels", "[row, column]", _pixels(document.top_k))
+    predicted = "predicted" if document.class_id == document.predicted_class else "not predicted"
+    if document.class_id != document.predicted_class:
+        predicted += f": onnxruntime says class {document.predicted_class}"
+    head = Text(f"{class_label(document.class_id, document.class_name)}, {predicted}\n", style="bold")
+    head.append(f"model {document.model}, image {document.image}", style="not bold dim default")
+    return Group(head, Text(), Padding(table, (0, 0, 0, 2)))
+
+
+def inspect_text(document: InspectDocument) -> RenderableType:
+    """The answer of `corgi inspect`."""
+    table = _table(notes=False)
+    operators = ", ".join(f"{count} {name}" for name, count in document.operators.items())
+    height, width = document.map_shape
+    rows = {
+        "input": f"'{document.input_name}' [N, {', '.join(map(str, document.input_shape))}]",
+        "nodes": f"{document.nodes} after constant folding, opset {document.opset}: {operators}",
+        "feature map": f"'{document.feature_map}', {document.filters} filters of {height} x {width}",
+        "made by": document.feature_node,
+        "pooling": document.pooling,
+        "fully connected": document.dense + (", then softmax" if document.softmax else ""),
+        "classes": _classes(document),
+        "pre-processing": document.preprocess or "none in the file",
+        "equality gate": f"passed: equals onnxruntime within {document.gate_tolerance:g} relative",
+        "engine lirpa": "can bound it" if document.lirpa else f"cannot bound it: {document.lirpa_reason}",
+        "sha256": document.model_sha256,
+    }
+    for name, value in rows.items():
+        _row(table, name, value)
+    return Group(Text(document.model, style="bold"), Text(), Padding(table, (0, 0, 0, 2)))
+
+
+def training_text(report: TrainingReport) -> RenderableType:
+    """What `corgi train` did."""
+    table = _table(notes=False)
+    rows = {
+        "training": f"{report.training_images} images of {report.training_tracks} tracks",
+        "validation": f"{report.validation_images} images of {report.validation_tracks} other tracks",
+        "epoch kept": f"{report.epoch} of {report.options.epochs}",
+        "validation accuracy": f"{report.validation_accuracy:.2%}",
+        "test accuracy": f"{report.test_accuracy:.2%} of {report.test_images} images, by onnxruntime",
+        "model": str(report.model),
+        "model card": str(report.card),
+        "time": f"{report.seconds:.0f} s",
+    }
+    for name, value in rows.items():
+        _row(table, name, value)
+    return table
+
+
+def _classes(document: InspectDocument) -> str:
+    if document.class_names is None:
+        return f"{document.classes}, no names in the file"
+    return f"{document.classes}: " + ", ".join(f"{i} {name}" for i, name in enumerate(document.class_names))
+
+
+def _table(*, notes: bool = True) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    if notes:
+        table.add_column(style="dim", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    """Add cells as they are: a file name or a pixel in brackets is not rich markup."""
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def _radius(rounded: wording.Rounding, value: float) -> str:
+    return f"{rounded(value)} ({rounded(value * 255)}/255)"
+
+
+def _pixels(places: tuple[Pixel, ...]) -> str:
+    return " ".join(f"[{row}, {column}]" for row, column in places)

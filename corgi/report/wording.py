@@ -1,0 +1,145 @@
+"""The sentences and numbers people read, in one place, so that text, JSON and picture say the same.
+
+A sentence with a radius in it is a claim, so its number is rounded towards the side on which it stays true:
+certified radii down, distances of witnesses up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from corgi.results import EmpiricalBound, Status, VerifyResult
+
+PIXEL_SCALE = "[0, 1] of the network input, before any normalisation inside the network"
+"""What one unit of a radius means."""
+
+CAVEAT = (
+    "The map is bounded in real arithmetic on the weights stored in the file; a run in floating point can "
+    "differ by its own rounding. The statement is about the map of this class and says nothing about the "
+    "label."
+)
+"""What a certificate does not say."""
+
+Rounding = Callable[[float], str]
+"""`round_down` or `round_up`."""
+
+DIGITS = 4
+"""Significant digits of a radius in a sentence."""
+
+
+def round_down(value: float, digits: int = DIGITS) -> str:
+    """A finite number >= 0 in decimal, never larger than it is."""
+    return _rounded(value, digits, ROUND_FLOOR)
+
+
+def round_up(value: float, digits: int = DIGITS) -> str:
+    """A finite number >= 0 in decimal, never smaller than it is."""
+    return _rounded(value, digits, ROUND_CEILING)
+
+
+def _rounded(value: float, digits: int, rounding: str) -> str:
+    exact = Decimal(repr(float(value)))
+    if exact == 0:
+        return "0"
+    unit = Decimal(1).scaleb(exact.adjusted() - digits + 1)
+    rounded = exact.quantize(unit, rounding=rounding).normalize()
+    return f"{rounded:f}" if rounded.adjusted() >= -6 else f"{rounded:e}"
+
+
+def class_label(class_id: int, name: str | None) -> str:
+    """A class as people name it: `class 17 (no entry)`."""
+    return f"class {class_id}" if name is None else f"class {class_id} ({name})"
+
+
+def guarantee(result: VerifyResult) -> str | None:
+    """What is certified, as one sentence that holds for every image it speaks of; None if nothing is."""
+    certificate = result.certificate
+    if certificate.radius <= 0:
+        return None
+    property_ = stays(certificate.k, certificate.k2)
+    label = class_label(result.class_id, result.class_name)
+    # Of equal values at rank k the first were taken; only a relaxed property can hold then.
+    choice = " (of equal values, the first)" if result.top.tie else ""
+    return (
+        f"For every image within {round_down(certificate.radius)} of this one (largest change of a pixel, "
+        f"scale [0, 1]), {property_[0]} of the map of {label}{choice} {property_[1]}."
+    )
+
+
+def stays(k: int, k2: int) -> tuple[str, str]:
+    """The property as subject and verb, to go around `of the map`."""
+    subject = "the largest pixel" if k == 1 else f"the {k} largest pixels"
+    single = k == 1
+    if k2 > k:
+        return subject, f"{'stays' if single else 'stay'} among the {k2} largest"
+    return subject, f"{'stays' if single else 'stay'} the same"
+
+
+def no_guarantee(result: VerifyResult) -> str:
+    """Why nothing is certified, as one sentence."""
+    if result.top.tie and result.certificate.k2 == result.top.k:
+        return tie_at(result.top.k)
+    if result.status is Status.REFUTED and result.eps is not None:
+        return (
+            f"The map does not keep its pixels within {result.eps:g}: an image no farther away changes them."
+        )
+    asked = "any radius" if result.eps is None else f"the radius {result.eps:g}"
+    reason = result.reason or result.certificate.reason
+    return f"Nothing is certified for {asked}" + (f": {reason.rstrip('.')}." if reason else ".")
+
+
+def tie_at(k: int) -> str:
+    """Why a tie leaves nothing to certify (theory 1.4)."""
+    return (
+        f"Tie at rank {k}: the pixels of rank {k} and {k + 1} have the same value, so the set of the {k} "
+        "largest is not unique and its radius is 0."
+    )
+
+
+def finding(attack: EmpiricalBound | None, k: int, k2: int) -> str:
+    """What the attack found, as one sentence. Empirical: an upper bound on the radius, or nothing."""
+    if attack is None:
+        return "No attack was run, so there is no upper bound on the radius."
+    if attack.witness is None:
+        return nothing_found(attack.searched_up_to)
+    return broken(attack.witness.radius, len(attack.witness.lost), k, k2)
+
+
+def nothing_found(searched_up_to: float) -> str:
+    """What it means that an attack found no witness."""
+    return (
+        f"The attack found no image that changes the map so, up to radius {round_down(searched_up_to)}. "
+        "That proves nothing."
+    )
+
+
+def broken(radius: float, lost: int, k: int, k2: int) -> str:
+    """What a witness at a distance shows, when it loses some of the k largest pixels."""
+    gone = f"{lost} of the {k} pixels {'is' if lost == 1 else 'are'} no longer among the {k2} largest"
+    if k == 1:
+        gone = f"the largest pixel is no longer {'the largest' if k2 == 1 else f'among the {k2} largest'}"
+    return (
+        f"In an image at distance {round_up(radius)}, found by attack and confirmed by onnxruntime on "
+        f"the model file, {gone}."
+    )
+
+
+def headline(status: Status) -> str:
+    """A status as people read it."""
+    return {
+        Status.CERTIFIED: "certified",
+        Status.PROVED: "proved",
+        Status.REFUTED: "refuted",
+        Status.UNKNOWN: "unknown",
+        Status.TIME_LIMIT: "time limit",
+        Status.INTERRUPTED: "interrupted",
+    }[status]
+
+
+def ratio(result: VerifyResult) -> float | None:
+    """Attack radius over certified radius, at least 1; None unless both are positive."""
+    attacked = None if result.attack is None else result.attack.radius
+    if attacked is None or result.certificate.radius <= 0:
+        return None
+    return attacked / result.certificate.radius

@@ -1,0 +1,1 @@
+"""Training of networks that have a class activation map, and their export to ONNX."""

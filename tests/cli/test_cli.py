@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from corgi.attack.search import AttackInterrupted
+from corgi.cli import attack as attack_command
+from corgi.cli import verify as verify_command
+from corgi.cli.exits import Exit, exit_of
+from corgi.cli.main import app
+from corgi.report.document import json_schema
+from corgi.results import EmpiricalBound, Status
+from tests.onnx_models import IMAGE, OnnxModel, float32
+
+
+def corgi(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def assert_error(result: Result, *parts: str) -> None:
+    """Exit 4, nothing on stdout, one or two short lines on stderr that hold the parts."""
+    assert result.exit_code == Exit.ERROR, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert 1 <= len(result.stderr.strip().splitlines()) <= 2, result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two convolutions with ReLUs, a 6 x 6 map of a grey 8 x 8 image, two classes with names."""
+    rng = np.random.default_rng(3)
+    net = OnnxModel((1, 8, 8), metadata={"corgi.class_names": '["cat", "dog"]'})
+    value = net.chain(
+        [
+            ("Conv", [float32(rng, 4, 1, 3, 3, scale=0.5), float32(rng, 4, scale=0.2)], {}),
+            ("Relu", [], {}),
+            ("Conv", [float32(rng, 4, 4, 1, 1, scale=0.7), 1 + float32(rng, 4, scale=0.1)], {}),
+            ("Relu", [], {}),
+        ]
+    )
+    return net.save(tmp_path_factory.mktemp("model"), net.head(value, float32(rng, 2, 4)))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "image.npy"
+    np.save(path, np.random.default_rng(4).random((1, 8, 8), dtype=np.float32))
+    return path
+
+
+def test_verify_writes_text_json_picture_and_witness(model: Path, image: Path, tmp_path: Path) -> None:
+    outputs = [
+        "--json",
+        tmp_path / "r.json",
+        "--picture",
+        tmp_path / "p.png",
+        "--witness",
+        tmp_path / "w.npy",
+    ]
+    result = corgi("verify", model, image, "--k", 3, *outputs)
+    assert result.exit_code == Exit.OK, result.output
+    assert "CERTIFIED" in result.stdout
+    assert "For every image within" in result.stdout
+    document = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(document, json.loads(json_schema("verify")))
+    assert 0 < document["certified_radius"] < document["attack_radius"]
+    assert document["class_name"] in ("cat", "dog")
+    witness, original = np.load(tmp_path / "w.npy"), np.load(image)
+    assert np.abs(witness.astype(float) - original.astype(float)).max() == document["attack_radius"]
+    assert Image.open(tmp_path / "p.png").format == "PNG"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.png", "r.json", "w.npy"]
+
+
+def test_json_dash_leaves_stdout_to_json(model: Path, image: Path) -> None:
+    result = corgi("verify", model, image, "--k", "auto", "--no-attack", "--method", "ibp", "--json", "-")
+    document = json.loads(result.stdout)
+    assert document["attack"] is None
+    assert document["method"] == "ibp"
+    assert result.exit_code == (Exit.OK if document["certified_radius"] > 0 else Exit.UNKNOWN)
+
+
+def test_quiet_prints_nothing(model: Path, image: Path) -> None:
+    result = corgi("verify", model, image, "--k", 3, "--eps", 1e-6, "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (Exit.OK, "", "")
+
+
+def test_eps_decides(model: Path, image: Path, tmp_path: Path) -> None:
+    assert corgi("verify", model, image, "--k", 3, "--eps", 1e-6).exit_code == Exit.OK
+    refuted = corgi("verify", model, image, "--k", 3, "--eps", 0.5)
+    assert refuted.exit_code == Exit.REFUTED
+    assert "REFUTED" in refuted.stdout
+    witness = tmp_path / "w.npy"
+    unknown = corgi("verify", model, image, "--k", 3, "--eps", 0.9, "--no-attack", "--method", "ibp")
+    assert unknown.exit_code == Exit.UNKNOWN
+    assert corgi("verify", model, image, "--k", 3, "--eps", 1e-6, "--witness", witness).exit_code == Exit.OK
+    assert not witness.exists()
+
+
+def test_a_tie_is_unknown_with_its_reason(model: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.full((1, 8, 8), 0.5, dtype=np.float32))
+    result = corgi("verify", model, tmp_path / "flat.npy", "--k", 3)
+    assert result.exit_code == Exit.UNKNOWN
+    assert "Tie at rank 3" in result.stdout
+
+
+def test_time_limit_exits_3(model: Path, image: Path) -> None:
+    result = corgi("verify", model, image, "--k", 3, "--time-limit", 1e-6)
+    assert result.exit_code == Exit.TIME_LIMIT
+    assert "time limit" in result.stdout
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_an_exit_code(status: Status) -> None:
+    assert exit_of(status) in (0, 1, 2, 3)
+
+
+def test_cam(model: Path, image: Path, tmp_path: Path) -> None:
+    saved, drawn = tmp_path / "cam.npy", tmp_path / "cam.svg"
+    result = corgi("cam", model, image, "--k", 3, "--save", saved, "--picture", drawn, "--json", "-")
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, json.loads(json_schema("cam")))
+    cam = np.load(saved)
+    assert cam.shape == (6, 6)
+    assert cam.tolist() == document["map"]
+    assert tuple(document["top_k"][0]) == np.unravel_index(cam.argmax(), cam.shape)
+    assert drawn.read_bytes().startswith(b"<?xml")
+    assert "largest pixels" in corgi("cam", model, image, "--k", 3, "--class", 1).stdout
+
+
+def test_inspect(model: Path) -> None:
+    document = json.loads(corgi("inspect", model, "--json", "-").stdout)
+    jsonschema.validate(document, json.loads(json_schema("inspect")))
+    assert document["input_shape"] == [1, 8, 8]
+    assert document["map_shape"] == [6, 6]
+    assert document["class_names"] == ["cat", "dog"]
+    assert document["lirpa"] is True
+    text = corgi("inspect", model).stdout
+    assert "GlobalAveragePool" in text
+    assert "4 filters of 6 x 6" in text
+
+
+def test_attack(model: Path, image: Path, tmp_path: Path) -> None:
+    outputs = [
+        "--witness",
+        tmp_path / "w.npy",
+        "--picture",
+        tmp_path / "p.png",
+        "--json",
+        tmp_path / "a.json",
+    ]
+    result = corgi("attack", model, image, "--k", 3, *outputs)
+    assert result.exit_code == Exit.OK, result.output
+    assert "WITNESS FOUND" in result.stdout
+    document = json.loads((tmp_path / "a.json").read_text())
+    jsonschema.validate(document, json.loads(json_schema("attack")))
+    assert document["attack_radius"] > 0
+    assert (tmp_path / "p.png").stat().st_size > 0
+    assert np.load(tmp_path / "w.npy").dtype == np.float32
+
+
+def test_attack_with_eps_refutes_or_does_not_know(model: Path, image: Path) -> None:
+    assert corgi("attack", model, image, "--k", 3, "--eps", 0.5).exit_code == Exit.REFUTED
+    nothing = corgi("attack", model, image, "--k", 3, "--eps", 1e-7)
+    assert nothing.exit_code == Exit.UNKNOWN
+    assert "NO WITNESS" in nothing.stdout
+
+
+def test_interrupted_attack_reports_what_it_has(
+    model: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise AttackInterrupted(EmpiricalBound(None, "margin", 0.1, False, 7, 1.0))
+
+    monkeypatch.setattr(attack_command, "attack_radius", stopped)
+    result = corgi("attack", model, image, "--k", 3)
+    assert result.exit_code == Exit.TIME_LIMIT
+    assert "7 gradients" in result.stdout
+
+
+def test_schema_prints_the_published_schema() -> None:
+    assert corgi("schema").stdout == json_schema("verify")
+    assert corgi("schema", "cam").stdout == json_schema("cam")
+
+
+def test_help_and_version() -> None:
+    assert corgi("--version").stdout.startswith("corgi ")
+    assert corgi("--help").exit_code == Exit.OK
+    assert corgi("train", "gtsrb", "--help").exit_code == Exit.OK
+    assert corgi().exit_code == Exit.ERROR
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--foo"], ["--foo", "--help"]),
+        (["--method", "magic"], ["magic", "alpha-crown"]),
+        (["--k", "many"], ["--k many"]),
+        (["--k", 0], ["k = 0", "35"]),
+        (["--k", 36], ["k = 36", "35"]),
+        (["--k", 5, "--k2", 4], ["k2 = 4"]),
+        (["--class", 2, "--k", 3], ["class 2", "0-1"]),
+        (["--eps", 0], ["eps"]),
+        (["--eps", "nan"], ["eps"]),
+        (["--tolerance", 2], ["tolerance"]),
+        (["--time-limit", -1], ["time limit"]),
+        (["--device", "quantum"], ["--device quantum"]),
+        (["--preprocess", "polish"], ["polish", "resize"]),
+        (["--picture", "x.docx"], ["x.docx", ".png"]),
+        (["--witness", "w.txt"], ["w.txt", ".npy"]),
+        (["--no-attack", "--witness", "w.npy"], ["--no-attack"]),
+        (["--json", "/no/such/folder/r.json"], ["/no/such/folder", "does not exist"]),
+        (["--seed", -1], ["--seed"]),
+    ],
+)
+def test_bad_options_are_errors(model: Path, image: Path, options: list[object], parts: list[str]) -> None:
+    assert_error(corgi("verify", model, image, *options), *parts)
+
+
+@pytest.mark.parametrize("command", ["verify", "cam", "attack"])
+def test_missing_files_are_errors(command: str, model: Path, image: Path) -> None:
+    assert_error(corgi(command, "no.onnx", image), "no.onnx")
+    assert_error(corgi(command, model, "no.png"), "no.png")
+    assert_error(corgi(command, model), "IMAGE")
+    assert_error(corgi("inspect", "no.onnx"), "no.onnx")
+
+
+def test_inputs_and_outputs_must_differ(model: Path, image: Path, tmp_path: Path) -> None:
+    assert_error(corgi("verify", model, image, "--json", model), "overwrite")
+    assert_error(corgi("verify", model, image, "--witness", image), "overwrite")
+    assert_error(corgi("verify", model, image, "--json", tmp_path), "is a folder")
+    same = tmp_path / "x.png"
+    assert_error(corgi("verify", model, image, "--json", same, "--picture", same), "overwrite")
+
+
+def test_wrong_size_proposes_a_recipe(model: Path, tmp_path: Path) -> None:
+    Image.new("L", (20, 20), 100).save(tmp_path / "large.png")
+    assert_error(corgi("verify", model, tmp_path / "large.png"), "20 x 20", "--preprocess resize")
+
+
+def test_a_broken_image_is_an_error(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    assert_error(corgi("cam", model, tmp_path / "broken.png"), "broken.png")
+
+
+def test_a_model_without_cam_head_is_refused(tmp_path: Path, image: Path) -> None:
+    rng = np.random.default_rng(0)
+    net = OnnxModel((1, 8, 8))
+    flat = net.node("Flatten", net.node("Relu", IMAGE), axis=1)
+    path = net.save(tmp_path, net.node("Gemm", flat, float32(rng, 64, 2)))
+    assert_error(corgi("inspect", path), "no CAM head", "global average pooling")
+    assert_error(corgi("verify", path, image), "no CAM head")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "text.onnx").write_text("hello")
+    assert_error(corgi("verify", tmp_path / "text.onnx", image), "text.onnx")
+
+
+def test_train_checks_before_it_works(tmp_path: Path) -> None:
+    assert_error(corgi("train", "gtsrb", "--data", tmp_path, "--out", tmp_path / "x.txt"), ".onnx")
+    assert_error(corgi("train", "gtsrb", "--data", tmp_path, "--out", "/no/such/x.onnx"), "does not exist")
+    assert_error(corgi("train", "gtsrb", "--data", tmp_path, "--out", tmp_path / "x.onnx"), "missing")
+
+
+def test_debug_shows_the_traceback() -> None:
+    result = corgi("inspect", "no.onnx", "--debug")
+    assert result.exit_code == Exit.ERROR
+    assert "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (ZeroDivisionError("oops"), Exit.ERROR, "ZeroDivisionError: oops"),
+        (KeyboardInterrupt(), Exit.KEYBOARD, ""),
+    ],
+)
+def test_the_unexpected_is_short(
+    error: BaseException,
+    code: Exit,
+    text: str,
+    model: Path,
+    image: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(verify_command, "verify", broken)
+    result = corgi("verify", model, image)
+    assert result.exit_code == code
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,47 @@
+"""What all tests share: the real data, and Hypothesis without a clock."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from numpy.typing import NDArray
+
+from corgi.network.network import Network, load
+
+# Timing is not a property under test, and a fixed search keeps a failure reproducible.
+settings.register_profile("corgi", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("corgi")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The shared real data: $CORGI_DATA, or ../shared/data beside the repository."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CORGI_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found at {folder}: set CORGI_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def paper_model(data_dir: Path) -> Network:
+    """The network of Gu et al., loaded."""
+    path = data_dir / "corgi_paper" / "gtsrb_gu2020.onnx"
+    if not path.is_file():
+        pytest.skip(f"{path} not found")
+    return load(path)
+
+
+@pytest.fixture(scope="session")
+def paper_image(data_dir: Path) -> NDArray[np.float32]:
+    """The image of their figure 3, as published and pre-processed: float32 [3, 48, 48]."""
+    path = data_dir / "corgi_paper" / "image_496.npy"
+    if not path.is_file():
+        pytest.skip(f"{path} not found")
+    return np.load(path)

@@ -1,0 +1,200 @@
+"""Every form of the CAM head, and what is refused for lack of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from corgi.errors import NoCamHead
+from corgi.network.network import load
+from tests.onnx_models import IMAGE, OnnxModel, float32, run_onnxruntime
+
+RNG = np.random.default_rng(5)
+WEIGHT, BIAS = float32(RNG, 4, 3), float32(RNG, 3)
+Part = Callable[[OnnxModel, str], str]
+
+
+def trunk(model: OnnxModel, filters: int = 4) -> str:
+    """A feature map [filters, 6, 5]."""
+    weight = float32(np.random.default_rng(1), filters, 2, 3, 3)
+    return model.node("Relu", model.node("Conv", IMAGE, weight))
+
+
+POOLINGS: dict[str, Part] = {
+    "global-average-pool": lambda m, v: m.node("GlobalAveragePool", v),
+    "reduce-mean": lambda m, v: m.reduce_mean(v, [2, 3]),
+    "reduce-mean-order": lambda m, v: m.reduce_mean(v, [3, 2]),
+    "reduce-mean-negative": lambda m, v: m.reduce_mean(v, [-1, -2]),
+    "average-pool": lambda m, v: m.node("AveragePool", v, kernel_shape=[6, 5]),
+    "average-pool-ceil": lambda m, v: m.node(
+        "AveragePool", v, kernel_shape=[6, 5], strides=[6, 5], ceil_mode=1, count_include_pad=1
+    ),
+}
+MIDDLES: dict[str, Part] = {
+    "flatten": lambda m, v: m.node("Flatten", v),
+    "reshape": lambda m, v: m.node("Reshape", v, np.array([0, -1])),
+    "reshape-fixed": lambda m, v: m.node("Reshape", v, np.array([-1, 4])),
+    "squeeze": lambda m, v: m.squeeze(v, [2, 3]),
+    "squeeze-twice": lambda m, v: m.squeeze(m.squeeze(v, [3]), [2]),
+    "dropout-flatten": lambda m, v: m.node("Flatten", m.dropout(v)),
+    "flatten-dropout-identity": lambda m, v: m.node("Identity", m.dropout(m.node("Flatten", v))),
+    "up-and-down": lambda m, v: m.node("Flatten", m.squeeze(v, [1], "Unsqueeze")),
+}
+ZERO = np.zeros(3, np.float32)
+DENSES: dict[str, tuple[Part, np.ndarray]] = {
+    "gemm": (lambda m, v: m.node("Gemm", v, WEIGHT, BIAS), BIAS),
+    "gemm-transposed": (lambda m, v: m.node("Gemm", v, WEIGHT.T, BIAS, transB=1), BIAS),
+    "gemm-no-bias": (lambda m, v: m.node("Gemm", v, WEIGHT), ZERO),
+    "matmul": (lambda m, v: m.node("MatMul", v, WEIGHT), ZERO),
+    "matmul-add": (lambda m, v: m.node("Add", m.node("MatMul", v, WEIGHT), BIAS), BIAS),
+    "add-matmul": (lambda m, v: m.node("Add", BIAS[None], m.node("MatMul", v, WEIGHT)), BIAS),
+    "matmul-add-scalar": (
+        lambda m, v: m.node("Add", m.node("MatMul", v, WEIGHT), np.float32(0.5)),
+        ZERO + 0.5,
+    ),
+    "gemm-add": (lambda m, v: m.node("Add", m.node("Gemm", v, WEIGHT, BIAS), BIAS), 2 * BIAS),
+}
+
+
+def check(model: OnnxModel, output: str, folder: Path, bias: np.ndarray, softmax: bool = False) -> None:
+    path = model.save(folder, output)
+    network = load(path)
+    head = network.head
+    assert (head.map_shape, head.filters, head.classes, head.softmax) == ((6, 5), 4, 3, softmax)
+    assert_allclose(head.weight, WEIGHT.T, rtol=1e-7)
+    assert_allclose(head.bias, bias, rtol=1e-7)
+    assert head.feature == "relu1_out"
+    assert "Pool" in head.pooling or "ReduceMean" in head.pooling
+    image = np.random.default_rng(0).random((1, *model.shape), dtype=np.float32)
+    scores, features = run_onnxruntime(path, image, head.feature)
+    assert_allclose(head.scores(torch.from_numpy(features).double()), scores, atol=1e-5)
+    maps = torch.stack([head.cam(torch.from_numpy(features).double(), c) for c in range(3)], 1)
+    assert_allclose(maps.mean((2, 3)) + head.bias, head.logits(torch.from_numpy(features).double()))
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("opset", [9, 13, 20])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_poolings(pooling: str, opset: int, softmax: bool, tmp_path: Path) -> None:
+    if pooling == "reduce-mean-negative" and opset < 11:
+        pytest.skip("negative axes exist since opset 11")
+    if pooling == "average-pool-ceil" and opset < 10:
+        pytest.skip("ceil_mode exists since opset 10")
+    model = OnnxModel((2, 8, 7), opset)
+    value = model.node("Flatten", POOLINGS[pooling](model, trunk(model)))
+    value = model.node("Gemm", value, WEIGHT, BIAS)
+    check(model, model.node("Softmax", value) if softmax else value, tmp_path, BIAS, softmax)
+
+
+@pytest.mark.parametrize("opset", [9, 13, 20])
+@pytest.mark.parametrize("middle", MIDDLES)
+def test_what_may_lie_between(middle: str, opset: int, tmp_path: Path) -> None:
+    model = OnnxModel((2, 8, 7), opset)
+    value = MIDDLES[middle](model, model.node("GlobalAveragePool", trunk(model)))
+    check(model, model.node("Gemm", value, WEIGHT, BIAS), tmp_path, BIAS)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("dense", DENSES)
+def test_fully_connected_forms(dense: str, softmax: bool, tmp_path: Path) -> None:
+    model = OnnxModel((2, 8, 7))
+    value = model.reduce_mean(trunk(model), [2, 3], keepdims=0)
+    part, bias = DENSES[dense]
+    value = part(model, value)
+    check(model, model.node("Softmax", value, axis=-1) if softmax else value, tmp_path, bias, softmax)
+
+
+def gap(model: OnnxModel, value: str) -> str:
+    return model.node("Flatten", model.node("GlobalAveragePool", value))
+
+
+def gemm(model: OnnxModel, value: str, *shape: int) -> str:
+    return model.node("Gemm", value, float32(RNG, *shape), float32(RNG, shape[1]))
+
+
+NO_HEAD: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
+    "no fully connected layer": (
+        lambda m: gap(m, trunk(m)),
+        "a fully connected layer",
+        "(Flatten)",
+    ),
+    "activation at the end": (
+        lambda m: m.node("Relu", gemm(m, gap(m, trunk(m)), 4, 3)),
+        "a fully connected layer",
+        "(Relu)",
+    ),
+    "flattened map": (
+        lambda m: gemm(m, m.node("Flatten", trunk(m)), 120, 3),
+        "global average pooling",
+        "(Relu)",
+    ),
+    "two layers": (
+        lambda m: gemm(m, m.node("Relu", gemm(m, gap(m, trunk(m)), 4, 5)), 5, 3),
+        "global average pooling",
+        "(Relu)",
+    ),
+    "two linear layers": (
+        lambda m: gemm(m, gemm(m, gap(m, trunk(m)), 4, 5), 5, 3),
+        "global average pooling",
+        "(Gemm)",
+    ),
+    "global max pooling": (
+        lambda m: gemm(m, m.node("Flatten", m.node("MaxPool", trunk(m), kernel_shape=[6, 5])), 4, 3),
+        "global average pooling",
+        "(MaxPool)",
+    ),
+    "pooling of half the map": (
+        lambda m: gemm(m, m.node("Flatten", m.node("AveragePool", trunk(m), kernel_shape=[3, 5])), 16, 3),
+        "global average pooling",
+        "(AveragePool)",
+    ),
+    "mean over width only": (
+        lambda m: gemm(m, m.node("Flatten", m.reduce_mean(trunk(m), [3])), 24, 3),
+        "global average pooling",
+        "(ReduceMean)",
+    ),
+    "mean over channels": (
+        lambda m: gemm(m, m.node("Flatten", m.reduce_mean(trunk(m), [1])), 30, 3),
+        "global average pooling",
+        "(ReduceMean)",
+    ),
+    "scaled scores": (
+        lambda m: m.node("Mul", gemm(m, gap(m, trunk(m)), 4, 3), np.float32(2)),
+        "an Add of one bias",
+        "(Mul)",
+    ),
+    "activation after pooling": (
+        lambda m: gemm(m, m.node("Tanh", gap(m, trunk(m))), 4, 3),
+        "global average pooling",
+        "(Tanh)",
+    ),
+    "pooling of the image": (
+        lambda m: gemm(m, gap(m, IMAGE), 2, 3),
+        "a feature map computed from the image",
+        "the network's input",
+    ),
+    "two pooled values": (
+        lambda m: gemm(m, m.node("Concat", gap(m, trunk(m)), gap(m, IMAGE), axis=1), 6, 3),
+        "global average pooling",
+        "(Concat)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_HEAD)
+def test_networks_without_a_cam_head_say_what_was_found(case: str, tmp_path: Path) -> None:
+    build, expected, found = NO_HEAD[case]
+    model = OnnxModel((2, 8, 7))
+    path = model.save(tmp_path, build(model))
+    with pytest.raises(NoCamHead) as caught:
+        load(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert f"expected {expected}" in message
+    assert found in message[message.index("found") :]
+    assert caught.value.hint

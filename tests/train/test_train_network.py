@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from corgi.errors import ModelError
+from corgi.train.augment import Augmentation
+from corgi.train.export import check_export, run_onnx, write_onnx
+from corgi.train.network import INPUT_SHAPE, fold_batch_norms, gu2020_network
+
+
+@pytest.fixture
+def network():
+    """A network whose batch normalisations do something."""
+    torch.manual_seed(0)
+    made = gu2020_network(5, 0.5)
+    for layer in made:
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, -2, 2)
+            nn.init.uniform_(layer.bias, -1, 1)
+            nn.init.uniform_(layer.running_mean, -1, 1)
+            nn.init.uniform_(layer.running_var, 0.1, 3)
+    return made.eval()
+
+
+def test_folding_keeps_the_function(network):
+    images = torch.rand(4, *INPUT_SHAPE)
+    folded = fold_batch_norms(network)
+    assert not any(isinstance(layer, nn.BatchNorm2d | nn.Dropout) for layer in folded)
+    with torch.no_grad():
+        assert torch.allclose(folded(images), network(images), atol=1e-4, rtol=1e-4)
+
+
+def test_folding_refuses_other_orders():
+    with pytest.raises(TypeError, match="behind ReLU"):
+        fold_batch_norms(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
+
+
+def test_export_equals_torch(network, tmp_path):
+    images = np.random.default_rng(0).random((7, *INPUT_SHAPE), np.float32)
+    write_onnx(fold_batch_norms(network), INPUT_SHAPE, tmp_path / "net.onnx", {"key": "value"})
+    assert check_export(network, tmp_path / "net.onnx", images) < 1e-5
+    assert run_onnx(tmp_path / "net.onnx", images, batch=3).shape == (7, 5)
+
+
+def test_another_file_does_not_pass_the_check(network, tmp_path):
+    images = np.random.default_rng(0).random((2, *INPUT_SHAPE), np.float32)
+    write_onnx(fold_batch_norms(network), INPUT_SHAPE, tmp_path / "net.onnx", {})
+    with torch.no_grad():
+        network[-1].bias += 1
+    with pytest.raises(ModelError, match="differs"):
+        check_export(network, tmp_path / "net.onnx", images)
+
+
+def test_other_layers_are_named(tmp_path):
+    with pytest.raises(ModelError, match=r"Tanh.*Conv2d"):
+        write_onnx(nn.Sequential(nn.Tanh()), INPUT_SHAPE, tmp_path / "net.onnx", {})
+
+
+def test_augmentation_keeps_shape_and_box():
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(32, *INPUT_SHAPE), torch.randint(43, (32,))
+    changed, same = Augmentation(0.2, 0.6, 0.5, 0.5, 0.1).apply(images, labels, generator)
+    assert changed.shape == images.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    assert torch.equal(same, labels)
+
+
+def test_augmentation_of_nothing_is_nothing():
+    images, labels = torch.rand(4, *INPUT_SHAPE), torch.arange(4)
+    changed, _ = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0).apply(images, labels, torch.Generator())
+    assert torch.equal(changed, images)
+
+
+def test_mirrored_images_change_their_label_exactly_then():
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(64, *INPUT_SHAPE), torch.tensor([0, 1, 2, 9] * 16)
+    augmentation = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, {0: 3, 1: 1})
+    changed, new = augmentation.apply(images, labels, generator)
+    mirrored = torch.tensor(
+        [torch.allclose(c, i.flip(2), atol=1e-4) for c, i in zip(changed, images, strict=True)]
+    )
+    kept = torch.tensor([torch.allclose(c, i, atol=1e-4) for c, i in zip(changed, images, strict=True)])
+    assert torch.equal(mirrored, ~kept)
+    assert torch.equal(new, torch.where(mirrored & (labels == 0), 3, labels))
+    assert not mirrored[labels == 2].any()
+    assert mirrored[labels == 1].any()
+    assert kept[labels == 0].any()
