@@ -2,58 +2,73 @@
 
 import corgi
 network = corgi.load("model.onnx")
-image = corgi.load_input("image.png", network)
+image = corgi.read_image("image.png", network)
 result = corgi.verify(network, image, k=15)
 result.certificate.radius, result.attack.radius
+
+Names are imported on first use (PEP 562), so `corgi --help` does not wait for torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from corgi.attack.search import AttackKind, AttackOptions
-from corgi.certify.decide import Form
-from corgi.certify.verify import Explanation, VerifyOptions, explain
-from corgi.certify.verify import verify as _verify
-from corgi.engines.lirpa import LirpaEngine, LirpaMethod
-from corgi.errors import CorgiError
-from corgi.network.network import Network, load
-from corgi.progress import Listener, Progress, silent
-from corgi.results import (
-    DeterministicCertificate,
-    EmpiricalBound,
-    ImageArray,
-    Status,
-    TopK,
-    VerifyResult,
-    Witness,
-)
-from corgi.types import Ball, Interval, Norm
+if TYPE_CHECKING:
+    from corgi.api import read_image, verify
+    from corgi.attack.search import AttackKind, AttackOptions
+    from corgi.certify.decide import Form
+    from corgi.certify.verify import Explanation, VerifyOptions, explain
+    from corgi.engines.lirpa import LirpaEngine, LirpaMethod
+    from corgi.errors import CorgiError
+    from corgi.network.network import Network, load
+    from corgi.progress import Progress
+    from corgi.results import (
+        DeterministicCertificate,
+        EmpiricalBound,
+        Status,
+        TopK,
+        VerifyResult,
+        Witness,
+    )
+    from corgi.types import Ball, Interval, Norm
 
 try:
     __version__ = version("corgi")
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+source"
 
+_HOMES = {
+    "corgi.api": ("read_image", "verify"),
+    "corgi.attack.search": ("AttackKind", "AttackOptions"),
+    "corgi.certify.decide": ("Form",),
+    "corgi.certify.verify": ("Explanation", "VerifyOptions", "explain"),
+    "corgi.engines.lirpa": ("LirpaEngine", "LirpaMethod"),
+    "corgi.errors": ("CorgiError",),
+    "corgi.network.network": ("Network", "load"),
+    "corgi.progress": ("Progress",),
+    "corgi.results": (
+        "DeterministicCertificate",
+        "EmpiricalBound",
+        "Status",
+        "TopK",
+        "VerifyResult",
+        "Witness",
+    ),
+    "corgi.types": ("Ball", "Interval", "Norm"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-def verify(
-    network: Network,
-    image: ImageArray,
-    options: VerifyOptions | None = None,
-    *,
-    image_name: str = "array",
-    listener: Listener = silent,
-    **changes: Any,
-) -> VerifyResult:
-    """Certify the top-k set of the map of an image [C, H, W], float32 in [0, 1].
 
-    `changes` are fields of `VerifyOptions`, for short calls: `verify(network, image, k=15, eps=0.001)`.
-    Radii are in the pixel scale [0, 1] of the network's input. See `corgi.certify.verify.verify` for errors.
-    """
-    chosen = replace(options or VerifyOptions(), **changes)
-    return _verify(network, image, chosen, image_name=image_name, listener=listener)
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'corgi' has no attribute '{name}'")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME_OF]
 
 
 __all__ = [
@@ -78,5 +93,6 @@ __all__ = [
     "Witness",
     "explain",
     "load",
+    "read_image",
     "verify",
 ]

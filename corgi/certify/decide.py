@@ -1,8 +1,8 @@
-"""Decide one ball: is the property certain on all of it (theory 1.1-1.5)?
+"""Decide one ball: does the property hold on all of it, by theory 1.1-1.5.
 
 The decision margin, min_{i in T} I_i minus the (k2-k+1)-th largest outside value, is bounded from below
-through the matrix M_ip of certified lower bounds of I_i - I_p. The property holds if, for every i in T, at most k2 - k outside
-pixels p have M_ip <= 0: then the rank of i is at most 1 + (k - 1) + (k2 - k) = k2. Hence
+through the matrix M_ip of certified lower bounds of I_i - I_p. The property holds if, for every i in T, at
+most k2 - k outside pixels p have M_ip <= 0: then the rank of i is at most 1 + (k - 1) + (k2 - k) = k2. Hence
 
     score = min_i ( (k2-k+1)-th smallest of M_i,: )   > 0  is sufficient; k2 = k is theory 1.4.
 """

@@ -305,7 +305,8 @@ class _Verification:
             asked, method = self.options.eps, self.options.engine.method
             reason = "no radius was certified within the limits of the search"
             if asked is not None:
-                reason = f"the {method} bounds do not decide radius {asked:g}, and no attack broke it"
+                attacked = "no attack was run" if self.attack is None else "no attack broke it"
+                reason = f"the {method} bounds do not decide radius {asked:g}, and {attacked}"
         return replace(
             self.no_certificate(status, reason),
             radius=0.0 if recheck is None else recheck.radius,

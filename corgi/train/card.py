@@ -28,7 +28,7 @@ def _what(report: TrainingReport) -> str:
 A classifier of the {len(CLASS_NAMES)} GTSRB sign classes: two 3 x 3 convolutions with 8 channels, 2 x 2 max
 pooling, two with 16 channels, global average pooling, one dense layer; a ReLU behind each
 convolution. It is the architecture of Gu et al., trained from scratch by corgi. Batch normalisation
-was used in training and is folded into the convolutions.
+was used in training and is folded into the convolutions and the dense layer.
 
 - Input `image`: [N, 3, 48, 48], red, green, blue in [0, 1]. Output `logits`: [N, {len(CLASS_NAMES)}].
 - Pre-processing, also in the file's metadata: `{GTSRB}`.

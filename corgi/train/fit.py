@@ -1,4 +1,4 @@
-"""The training loop: AdamW on a one-cycle schedule, averaged weights, the best epoch by validation."""
+"""The training loop: AdamW on a one-cycle schedule, the best epoch by validation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from corgi.train.augment import Augmentation
 
@@ -37,19 +36,17 @@ class Schedule:
         batch_size: images a step.
         learning_rate: the peak of the one-cycle schedule.
         weight_decay: of AdamW.
-        averaging: decay per step of the exponential average of weights and statistics.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
     weight_decay: float
-    averaging: float
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch (counted from 1) ended with: mean training loss, validation accuracy of the average."""
+    """What one epoch (counted from 1) ended with: mean training loss, validation accuracy."""
 
     number: int
     loss: float
@@ -73,7 +70,7 @@ def fit(
     generator: torch.Generator,
     progress: Callable[[Epoch], None],
 ) -> Fitted:
-    """Train `network` in place; of its averages after each epoch, return the best on `validation`.
+    """Train `network` in place and return it as it was after the best epoch on `validation`.
 
     The best has the highest accuracy; among equals it is the latest.
 
@@ -86,17 +83,14 @@ def fit(
         generator: of order and augmentation.
         progress: called after every epoch.
     """
-    steps = -(-len(training) // schedule.batch_size) * schedule.epochs
+    # A batch of one image has no statistics to normalise by, so a last batch of one is left out.
+    whole, rest = divmod(len(training), schedule.batch_size)
+    steps = (whole + (rest > 1)) * schedule.epochs
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
     rate = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, schedule.learning_rate, total_steps=steps, pct_start=WARM_UP
-    )
-    average = AveragedModel(
-        network,
-        multi_avg_fn=get_ema_multi_avg_fn(schedule.averaging),  # type: ignore[no-untyped-call]
-        use_buffers=True,
     )
     # Convolutions of few channels run about a third faster in this layout on a CPU.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -104,7 +98,7 @@ def fit(
     for number in range(1, schedule.epochs + 1):
         network.train()
         total = 0.0
-        order = torch.randperm(len(training), generator=generator)
+        order = torch.randperm(len(training), generator=generator)[: -1 if rest == 1 else None]
         for batch in torch.split(order, schedule.batch_size):
             images, labels = augmentation.apply(training.images[batch], training.labels[batch], generator)
             loss = F.cross_entropy(network(images.contiguous(memory_format=torch.channels_last)), labels)
@@ -112,21 +106,13 @@ def fit(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             rate.step()
-            average.update_parameters(network)
             total += loss.item() * len(batch)
-        epoch = Epoch(number, total / len(training), accuracy(average.module, validation))
+        epoch = Epoch(number, total / len(order), accuracy(network, validation))
         progress(epoch)
         if best is None or epoch.accuracy >= best.epoch.accuracy:
-            best = Fitted(_copy(network, average.module), epoch)
+            best = Fitted(copy.deepcopy(network).eval(), epoch)
     assert best is not None
     return best
-
-
-def _copy(network: nn.Sequential, weights: nn.Module) -> nn.Sequential:
-    """A new network of the same layers with these weights, in evaluation mode."""
-    copied = copy.deepcopy(network)
-    copied.load_state_dict(weights.state_dict())
-    return copied.eval()
 
 
 def accuracy(network: nn.Module, data: LabelledImages, batch: int = 512) -> float:

@@ -44,7 +44,7 @@ class TrainOptions:
         epochs: passes over the training images.
         seed: of split, initial weights, order, augmentation and dropout.
         validation: part of each class's tracks held out to choose the epoch.
-        batch_size, learning_rate, weight_decay, averaging: see `corgi.train.fit.Schedule`.
+        batch_size, learning_rate, weight_decay: see `corgi.train.fit.Schedule`.
         dropout: probability behind the max pool.
         warp, stretch, saturation, contrast, tint: see `corgi.train.augment.Augmentation`.
         threads: torch threads.
@@ -54,31 +54,29 @@ class TrainOptions:
         UsageError: a value outside its range.
     """
 
-    epochs: int = 120
+    epochs: int = 80
     seed: int = 0
     validation: float = 0.1
-    batch_size: int = 32
-    learning_rate: float = 0.012
+    batch_size: int = 64
+    learning_rate: float = 0.02
     weight_decay: float = 1e-4
-    averaging: float = 0.999
     dropout: float = 0.0
     warp: float = 0.1
-    stretch: float = 0.5
-    saturation: float = 0.4
+    stretch: float = 0.6
+    saturation: float = 0.5
     contrast: float = 0.1
     tint: float = 0.05
     threads: int = 1
     workers: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "threads", "workers"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected at least 1")
+        for name, least in (("epochs", 1), ("batch_size", 2), ("threads", 1), ("workers", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected at least {least}")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed is {self.seed}, expected 0 .. 2^63 - 1")
         for name in (
             "weight_decay",
-            "averaging",
             "dropout",
             "warp",
             "stretch",
@@ -229,9 +227,7 @@ def _fit(data: _Prepared, options: TrainOptions, progress: Callable[[Progress], 
         note = f"loss {epoch.loss:.4f}, validation accuracy {epoch.accuracy:.2%}"
         progress(Progress("train", epoch.number, options.epochs, note))
 
-    schedule = Schedule(
-        options.epochs, options.batch_size, options.learning_rate, options.weight_decay, options.averaging
-    )
+    schedule = Schedule(options.epochs, options.batch_size, options.learning_rate, options.weight_decay)
     augmentation = Augmentation(
         options.warp, options.stretch, options.saturation, options.contrast, options.tint, MIRRORED
     )

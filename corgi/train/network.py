@@ -4,13 +4,17 @@
     -> global average pool -> dense
 
 All convolutions are 3 x 3 with zero padding 1 and a ReLU behind them. Training puts a batch normalisation
-between convolution and ReLU; `fold_batch_norms` takes it out again, so the exported graph is the paper's.
+between convolution and ReLU and one in front of the dense layer; `fold_batch_norms` takes them out again,
+so the exported graph is the paper's. The last one matters most: averages over 576 pixels hardly differ
+between images, and without it the dense layer learns several times more slowly.
 """
 
 from __future__ import annotations
 
+import copy
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 INPUT_SHAPE = (3, 48, 48)
 """C, H, W of the network input; pixels in [0, 1]."""
@@ -32,6 +36,7 @@ def gu2020_network(classes: int, dropout: float) -> nn.Sequential:
         *_block(16, 16),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
+        nn.BatchNorm1d(16),
         nn.Linear(16, classes),
     )
 
@@ -43,27 +48,59 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
 def fold_batch_norms(network: nn.Sequential) -> nn.Sequential:
     """The same function in evaluation mode without batch normalisation and dropout.
 
-    With s = gamma / sqrt(variance + epsilon):  bn(w * x + b) = (s w) * x + s (b - mean) + beta.
+    With s = gamma / sqrt(variance + epsilon) and t = beta - s mean, a normalisation is x -> s x + t:
+
+    Case 1: behind a convolution.    s (w * x + b) + t = (s w) * x + (s b + t)
+    Case 2: before a dense layer.    W (s x + t) + b = (W s) x + (W t + b)
+
     Computed in float64 and rounded once.
+
+    Raises:
+        TypeError: a normalisation stands elsewhere.
     """
     layers: list[nn.Module] = []
+    pending: nn.BatchNorm1d | None = None
     for layer in network:
         if isinstance(layer, nn.BatchNorm2d):
             previous = layers.pop()
             if not isinstance(previous, nn.Conv2d):
                 raise TypeError(f"batch normalisation behind {type(previous).__name__}, expected Conv2d")
-            layers.append(_folded(previous, layer))
+            layers.append(_into_convolution(previous, layer))
+        elif isinstance(layer, nn.BatchNorm1d):
+            pending = layer
+        elif pending is not None:
+            if not isinstance(layer, nn.Linear):
+                raise TypeError(f"batch normalisation before {type(layer).__name__}, expected Linear")
+            layers.append(_into_dense(pending, layer))
+            pending = None
         elif not isinstance(layer, nn.Dropout):
             layers.append(layer)
     return nn.Sequential(*layers).eval()
 
 
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    if norm.running_mean is None or norm.running_var is None or conv.bias is None:
-        raise TypeError("expected a convolution with bias and a normalisation with running statistics")
+def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Factor s and offset t of a normalisation with running statistics, float64."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise TypeError("expected a batch normalisation with running statistics")
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    folded = nn.Conv2d(conv.in_channels, conv.out_channels, (3, 3), padding=1)
+    return scale, norm.bias.double() - scale * norm.running_mean.double()
+
+
+def _into_convolution(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    scale, shift = _scale_and_shift(norm)
+    folded = copy.deepcopy(conv)
     with torch.no_grad():
         folded.weight.copy_(conv.weight.double() * scale[:, None, None, None])
-        folded.bias.copy_((conv.bias.double() - norm.running_mean.double()) * scale + norm.bias.double())  # type: ignore[union-attr]
+        if conv.bias is None or folded.bias is None:
+            raise TypeError("expected a convolution with bias")
+        folded.bias.copy_(scale * conv.bias.double() + shift)
+    return folded
+
+
+def _into_dense(norm: nn.BatchNorm1d, dense: nn.Linear) -> nn.Linear:
+    scale, shift = _scale_and_shift(norm)
+    folded = copy.deepcopy(dense)
+    with torch.no_grad():
+        folded.weight.copy_(dense.weight.double() * scale)
+        folded.bias.copy_(dense.weight.double() @ shift + dense.bias.double())
     return folded

@@ -92,6 +92,10 @@ def test_shapes_and_tolerance(network: Network) -> None:
     with pytest.raises(GateError):
         compare(network, "value", reference + 1.1 * TOLERANCE * 8, reference)
     compare(network, "value", np.zeros((1, 2)), np.zeros((1, 2), np.float32))
+    by_channel = reference + np.array([[1.1 * TOLERANCE * 2, 0.0]])
+    compare(network, "value", by_channel, reference)
+    with pytest.raises(GateError):
+        compare(network, "value", by_channel, reference, by_channel=True)
 
 
 def test_a_network_that_overflows_is_refused(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from corgi.certify.decide import Form, Question, feature_wise
 from corgi.cam.topk import top_k
+from corgi.certify.decide import Form, Question, feature_wise
 from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
 from corgi.engines.rounding import rounding_bound
@@ -81,10 +81,14 @@ def test_bounds_hold_all_images_of_the_ball(engine: BoundEngine, seed: int, dtyp
         below = torch.randint(network.pixels, (20,), generator=rng)
         lower = bounder.differences(ball, above, below)
         margins = cams[:, above] - cams[:, below]
-        assert_inside(Interval(lower, torch.full_like(lower, torch.inf)), margins, 2 * slack, f"pairs, {where}")
+        assert_inside(
+            Interval(lower, torch.full_like(lower, torch.inf)), margins, 2 * slack, f"pairs, {where}"
+        )
 
         bounds = bounder.features(ball)
-        assert_inside(bounds, features.flatten(2), slack + 1e-4 * float(features.abs().max()), f"features, {where}")
+        assert_inside(
+            bounds, features.flatten(2), slack + 1e-4 * float(features.abs().max()), f"features, {where}"
+        )
         top = top_k(cams[0].reshape(network.head.map_shape), 1, 0.0)
         question = Question(network, class_id, top, 1, Form.FEATURE)
         assert_inside(feature_wise(question, bounds), cams, slack, f"feature-wise, {where}")

@@ -59,10 +59,14 @@ def test_nothing_inside_a_certified_ball_breaks_it(seed: int, method, form: Form
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_an_absurd_radius_is_not_certified_where_an_attack_changes_the_map(seed: int, method, tmp_path) -> None:
+def test_an_absurd_radius_is_not_certified_where_an_attack_changes_the_map(
+    seed: int, method, tmp_path
+) -> None:
     network, image, k, k2 = case(seed, tmp_path)
     options = AttackOptions(steps=40, restarts=4)
-    attacked = verify(network, image, k=k, k2=k2, eps=1.0, attack=options, engine=LirpaEngine(LirpaMethod.IBP))
+    attacked = verify(
+        network, image, k=k, k2=k2, eps=1.0, attack=options, engine=LirpaEngine(LirpaMethod.IBP)
+    )
     alone = verify(network, image, k=k, k2=k2, eps=1.0, attack=None, engine=LirpaEngine(method))
     if attacked.status is Status.REFUTED:
         assert alone.status is Status.UNKNOWN
@@ -77,9 +81,9 @@ def hidden_violation(folder: Path) -> tuple[Network, np.ndarray]:
     """A network whose map breaks in a corner of the ball that no gradient points to, and an image.
 
     The map is 0.01 * (mean of 3 x 3 pixels) + 100 relu(SIGNS . x - t). The image rises by 0.16 a row, so by
-    the means alone the last row of the 4 x 4 map stays on top up to radius 0.08. For the third row, SIGNS . x is
-    the window's centre; t lies 9 * 0.03 above it, so the pattern fires in the third row just
-    beyond radius 0.03, where the perturbation is r * SIGNS. Below, its gradient there is zero.
+    the means alone the last row of the 4 x 4 map stays on top up to radius 0.08. For the third row,
+    SIGNS . x is the window's centre; t lies 9 * 0.03 above it, so the pattern fires there just beyond
+    radius 0.03, where the perturbation is r * SIGNS. Below, its gradient there is zero.
     """
     rows = 0.1 + 0.16 * np.arange(6, dtype=np.float32)
     image = np.broadcast_to(rows[None, :, None], (1, 6, 6)).astype(np.float32)
@@ -94,7 +98,9 @@ def hidden_violation(folder: Path) -> tuple[Network, np.ndarray]:
 
 def test_the_planted_counterexample_exists_and_is_hidden(tmp_path) -> None:
     network, image = hidden_violation(tmp_path)
-    result = verify(network, image, k=4, eps=PLANTED, attack=AttackOptions(), engine=LirpaEngine(LirpaMethod.IBP))
+    result = verify(
+        network, image, k=4, eps=PLANTED, attack=AttackOptions(), engine=LirpaEngine(LirpaMethod.IBP)
+    )
     assert result.status is Status.UNKNOWN, "the attack should not find it"
     broken = image.copy()
     broken[0, 2:5, 1:4] += np.float32(PLANTED) * SIGNS

@@ -127,6 +127,12 @@ def test_the_seed_decides_the_weights(folder, tmp_path):
     assert not np.array_equal(files[0], files[2])
 
 
+def test_a_last_batch_of_one_image_is_left_out(folder, tmp_path):
+    report = train_gtsrb(folder, tmp_path / "net.onnx", replace(OPTIONS, batch_size=11, epochs=1))
+    assert report.training_images % 11 == 1
+    assert report.epoch == 1
+
+
 def test_a_process_pool_reads_the_same(folder):
     paths = sorted((folder / "Training" / "00014").glob("*.ppm"))
     assert np.array_equal(list(gtsrb._inputs(paths, 2)), list(gtsrb._inputs(paths, 1)))
@@ -136,6 +142,7 @@ def test_a_process_pool_reads_the_same(folder):
     ("option", "value"),
     [
         ("epochs", 0),
+        ("batch_size", 1),
         ("seed", -1),
         ("validation", 1.0),
         ("learning_rate", float("nan")),

@@ -15,7 +15,7 @@ def network():
     torch.manual_seed(0)
     made = gu2020_network(5, 0.5)
     for layer in made:
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, -2, 2)
             nn.init.uniform_(layer.bias, -1, 1)
             nn.init.uniform_(layer.running_mean, -1, 1)
@@ -26,7 +26,7 @@ def network():
 def test_folding_keeps_the_function(network):
     images = torch.rand(4, *INPUT_SHAPE)
     folded = fold_batch_norms(network)
-    assert not any(isinstance(layer, nn.BatchNorm2d | nn.Dropout) for layer in folded)
+    assert not any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.Dropout) for layer in folded)
     with torch.no_grad():
         assert torch.allclose(folded(images), network(images), atol=1e-4, rtol=1e-4)
 
@@ -34,6 +34,8 @@ def test_folding_keeps_the_function(network):
 def test_folding_refuses_other_orders():
     with pytest.raises(TypeError, match="behind ReLU"):
         fold_batch_norms(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
+    with pytest.raises(TypeError, match="before ReLU"):
+        fold_batch_norms(nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()))
 
 
 def test_export_equals_torch(network, tmp_path):
