@@ -14,7 +14,6 @@ class Progress:
         stage: what is going on ("attack", "certify", "recheck").
         detail: where it is, for people.
         certified: largest radius certified so far; attacked: smallest witness radius so far.
-
     """
 
     stage: str

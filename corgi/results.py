@@ -46,7 +46,6 @@ class TopK:
         gap: I_[k] - I_[k+1] at the image itself, float64.
         tie: the gap is not larger than float64 rounding can explain, so the set is not unique
             (theory 1.4) and its radius is 0.
-
     """
 
     k: int
@@ -63,7 +62,6 @@ class Recheck:
         radius: the radius that was decided.
         margin: smallest margin lower bound, float64 arithmetic.
         rounding_bound: a-priori bound on the rounding error of that margin; the margin exceeds it.
-
     """
 
     radius: float
@@ -87,7 +85,6 @@ class DeterministicCertificate:
         evaluations: bound evaluations spent, the recheck included.
         recheck: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
-
     """
 
     radius: float
@@ -117,7 +114,6 @@ class Witness:
         class_id: class onnxruntime predicts for it.
         margin: how far the map is past the decision, onnxruntime: (k2-k+1)-th largest outside pixel minus
             smallest top-k pixel; > 0.
-
     """
 
     image: ImageArray
@@ -139,7 +135,6 @@ class EmpiricalBound:
         keeps_label: the attack was asked to keep the predicted class.
         gradients: gradient evaluations spent.
         seconds: wall time.
-
     """
 
     witness: Witness | None
@@ -172,7 +167,6 @@ class VerifyResult:
         eps: the radius asked for, None for a search.
         seed: of the attack's random starts.
         seconds: wall time, loading excluded.
-
     """
 
     model: Path

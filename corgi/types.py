@@ -34,7 +34,6 @@ class Ball:
 
     Raises:
         UsageError: the radius is negative or not finite, or the centre leaves the pixel box.
-
     """
 
     center: Tensor
@@ -113,7 +112,6 @@ class Interval:
 
         Raises:
             EngineError: the shapes differ, or lower exceeds upper by more than `slack`.
-
         """
         if lower.shape != upper.shape:
             raise EngineError(

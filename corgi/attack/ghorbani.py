@@ -37,7 +37,6 @@ class GhorbaniAttack:
         steps: P of the paper.
         step: step size as a share of the radius.
         softplus_beta: steepness of the softplus that replaces Relu for the gradient; None keeps Relu.
-
     """
 
     steps: int = 300

@@ -20,7 +20,6 @@ class Attempt:
         image: its best image [C, H, W] float32, inside the ball.
         margin: decision margin of that image by our own float32 arithmetic; < 0 suggests a witness.
         gradients: gradient evaluations spent.
-
     """
 
     image: Tensor

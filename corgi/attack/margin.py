@@ -21,7 +21,6 @@ class MarginAttack:
         steps: gradient steps.
         restarts: random starts beside the centre and the starts given.
         first_step, last_step: step size as a share of the radius, cosine in between.
-
     """
 
     steps: int = 100

@@ -40,7 +40,6 @@ class AttackOptions:
         tolerance: relative width at which bisection stops.
         rounds: most balls attacked.
         seed: of the random starts.
-
     """
 
     kind: AttackKind = AttackKind.MARGIN
@@ -82,7 +81,6 @@ def attack_radius(
         only: attack this one radius and do not look for a smaller one.
         deadline: `time.monotonic()` at which to stop with what there is.
         listener: told of every ball attacked.
-
     """
     search = _Search(target, image, options, rounding, deadline, listener)
     try:

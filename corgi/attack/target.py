@@ -24,7 +24,6 @@ class Target:
         top, k2: the property: the top-k set stays within the top-k2.
         keep_label: whether a witness must keep the class `label`.
         label: the class predicted at the image.
-
     """
 
     trunk: TorchGraph

@@ -17,7 +17,6 @@ def top_k(cam: Tensor, k: int, rounding: float) -> TopK:
 
     Raises:
         UsageError: k is not between 1 and the number of pixels minus one.
-
     """
     values = cam.reshape(-1).to(torch.float64)
     check_ranks(k, k, values.numel())
@@ -31,7 +30,6 @@ def check_ranks(k: int, k2: int, pixels: int) -> None:
 
     Raises:
         UsageError: not 1 <= k <= k2 < pixels.
-
     """
     if not 1 <= k < pixels:
         raise UsageError(f"k = {k}: the map has {pixels} pixels, expected 1 <= k <= {pixels - 1}")
@@ -47,7 +45,6 @@ def choose_k(cam: Tensor, first: int = 5, last: int = 50) -> int:
 
     Raises:
         UsageError: the range holds no rank of this map.
-
     """
     values = cam.reshape(-1).to(torch.float64).sort(descending=True).values
     last = min(last, values.numel() - 1)

@@ -44,7 +44,6 @@ class Question:
         refine: with pairwise margins, the smallest ones are refined even where intervals already decide
             them, so that the score is the same function on both sides of the certified radius.
         most_pairs: most pairs bounded one by one; beyond that the ball is left uncertified.
-
     """
 
     network: Network

@@ -23,7 +23,6 @@ class SearchLimits:
         evaluations: most scores computed.
         deadline: `time.monotonic()` after which no further score is started; None for no limit.
         smallest: a bracket below this radius is given up (nothing certified).
-
     """
 
     tolerance: float = 0.01
@@ -41,7 +40,6 @@ class Bracket:
         scores: all (radius, score) computed, in order.
         status: CERTIFIED when narrow enough, TIME_LIMIT, INTERRUPTED, or UNKNOWN when nothing or not
             enough was certified within the limits.
-
     """
 
     value_at_zero: float
@@ -75,7 +73,6 @@ def search_radius(
         ceiling: a radius known or assumed not to be certifiable (an attack's, or the pixel range).
         limits: when to stop.
         on_step: told after every score.
-
     """
     bracket = Bracket(value_at_zero)
     try:

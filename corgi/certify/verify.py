@@ -56,7 +56,6 @@ class VerifyOptions:
         tolerance: relative width of the final bracket.
         max_evaluations: most bound evaluations of a search.
         time_limit: seconds after which the best certificate so far is re-checked and returned.
-
     """
 
     k: int | None = 15
@@ -90,7 +89,6 @@ class Explanation:
         cam: the map [h, w], float64.
         top: its top-k set.
         rounding: bound on the rounding error of one value of the map.
-
     """
 
     class_id: int
@@ -110,7 +108,6 @@ def explain(
         UsageError: no such class, or a k the map cannot have.
         GateError: the converted network differs from onnxruntime on this image.
         EngineError: the trunk holds a layer whose rounding error is not known.
-
     """
     image = check_image(network, image)
     check_equal_to_onnxruntime(network, image[None])
@@ -129,7 +126,6 @@ def check_image(network: Network, image: ImageArray) -> ImageArray:
 
     Raises:
         ImageError: wrong shape, type or range.
-
     """
     if image.shape != network.input_shape:
         raise ImageError(f"image has shape {image.shape}, the network expects {network.input_shape}")
@@ -158,7 +154,6 @@ def verify(
         GateError: network or engine differ from onnxruntime on this image.
         EngineError: the engine cannot bound this network, or a certificate and a witness contradict each
             other.
-
     """
     return _Verification(network, image, options or VerifyOptions(), image_name, listener).run()
 

@@ -19,7 +19,6 @@ def check_engine_at_radius_zero(
 
     Raises:
         GateError: a bound differs from onnxruntime's map.
-
     """
     for image in images:
         reference, _ = network.oracle_cam(image, class_id)

@@ -45,5 +45,4 @@ class BoundEngine(Protocol):
 
         Raises:
             EngineError: the network has a layer the engine does not bound exactly as it is defined.
-
         """

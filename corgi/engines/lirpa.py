@@ -62,7 +62,6 @@ class LirpaEngine:
         iterations: gradient steps of alpha-CROWN.
         rows: most margins bounded in one backward pass (bounds the memory).
         device: torch device.
-
     """
 
     relaxation: LirpaMethod = LirpaMethod.CROWN
@@ -85,7 +84,6 @@ class LirpaEngine:
 
         Raises:
             EngineError: a layer the engine does not honour exactly.
-
         """
         return LirpaBounder(self, network, class_id, dtype)
 

@@ -45,7 +45,6 @@ def lower_trunk(network: Network) -> TorchGraph:
 
     Raises:
         EngineError: a layer outside the cases above, named with its node.
-
     """
     return _Lowering(network).run()
 

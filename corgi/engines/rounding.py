@@ -36,7 +36,6 @@ class Magnitude:
     Attributes:
         value: [1, C, h, w] sum of absolute terms.
         operations: n; activations: A; both along the deepest path.
-
     """
 
     value: Tensor
@@ -51,7 +50,6 @@ def rounding_bound(network: Network, class_id: int) -> Tensor:
 
     Raises:
         EngineError: the trunk cannot be lowered.
-
     """
     top = _map_magnitude(network, class_id)
     return _gamma(top) * (1 + top.activations) ** 2 * top.value.reshape(-1)
@@ -64,7 +62,6 @@ def value_rounding(network: Network, class_id: int) -> float:
 
     Raises:
         EngineError: the trunk cannot be lowered.
-
     """
     top = _map_magnitude(network, class_id)
     return float(_gamma(top) * top.value.max())

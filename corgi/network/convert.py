@@ -33,7 +33,6 @@ class TorchGraph(nn.Module):
 
     Attributes:
         steps: the layers; input_name: the value the image is bound to; output_name: the value returned.
-
     """
 
     def __init__(self, steps: tuple[Step, ...], input_name: str, output_name: str) -> None:
@@ -72,7 +71,6 @@ def convert(graph: Graph) -> tuple[TorchGraph, dict[str, tuple[int, ...]]]:
     Raises:
         UnsupportedOperator: a node, attribute or operand outside the supported set.
         ModelError: a layer does not fit its input.
-
     """
     values = {graph.input_name: torch.zeros(1, *graph.input_shape, dtype=torch.float64)}
     steps: list[Step] = []

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from corgi.network.network import Network
 
 TOLERANCE = 1e-4
-"""Largest difference allowed, relative to the largest magnitude of the value or channel compared. onnxruntime works in
-float32 (unit roundoff 6e-8) and sums up to some thousands of terms; a wrong attribute moves values by far
-more than this."""
+"""Largest difference allowed, relative to the largest magnitude of the value or channel compared. onnxruntime
+works in float32 (unit roundoff 6e-8) and sums up to some thousands of terms; a wrong attribute moves values
+by far more than this."""
 
 _FLOOR = 0.1
 """A channel counts as at least this share of the largest one: what cancels there was once as large."""
@@ -27,7 +27,6 @@ def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) ->
 
     Raises:
         GateError: a value differs or is not finite.
-
     """
     scores, features = network.oracle.run(images)
     x = torch.from_numpy(images).to(torch.float64)
@@ -50,15 +49,12 @@ def compare(
 
     Raises:
         GateError: they differ in shape or by more than `TOLERANCE`, or one is not finite.
-
     """
     if ours.shape != reference.shape:
         raise GateError(f"{network.path}: {what} has shape {ours.shape}, onnxruntime says {reference.shape}")
     if not (np.isfinite(ours).all() and np.isfinite(reference).all()):
         raise GateError(f"{network.path}: {what} is not finite on a valid image")
-    others = (
-        tuple(a for a in range(reference.ndim) if a != 1) if reference.ndim in (2, 4) and batched else None
-    )
+    others = tuple(a for a in range(reference.ndim) if a != 1) if by_channel else None
     magnitude = np.abs(reference).max(axis=others, keepdims=True)
     scale = np.maximum(magnitude, max(_FLOOR * float(magnitude.max()), float(np.finfo(np.float32).tiny)))
     worst = float((np.abs(ours - reference) / scale).max())

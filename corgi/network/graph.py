@@ -69,7 +69,6 @@ class Graph:
         metadata: ONNX `metadata_props`.
         opset: version of the default operator set.
         proto: the original model with external data loaded.
-
     """
 
     path: Path
@@ -91,7 +90,6 @@ def read_graph(path: Path) -> Graph:
         ModelError: the file is missing, is not ONNX, is invalid, points outside its folder, or has an
             input or output corgi cannot serve; the message names the file and the reason.
         UnsupportedOperator: a node of a vendor domain or a hidden subgraph.
-
     """
     proto, digest = _load(path)
     opset = _check_opsets(path, proto)

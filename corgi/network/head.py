@@ -33,7 +33,6 @@ class CamHead:
         dense: the fully connected node, as text.
         weight: [classes, F] float64; bias: [classes] float64.
         softmax: whether a softmax follows.
-
     """
 
     feature: str
@@ -69,7 +68,6 @@ def recognise_head(path: Path, module: TorchGraph, shapes: Mapping[str, tuple[in
 
     Raises:
         NoCamHead: the network ends otherwise; the message says what was found.
-
     """
     reader = _Backwards(path, module, shapes)
     softmax = reader.take(layers.Softmax) is not None

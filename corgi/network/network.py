@@ -38,7 +38,6 @@ class Network:
         oracle: onnxruntime on the original file.
         preprocess: recipe for pictures that travels in the file, or None.
         class_names: one name a class, or None.
-
     """
 
     graph: Graph
@@ -104,7 +103,6 @@ def load(path: str | Path) -> Network:
         UnsupportedOperator: a node, attribute or operand outside the supported set.
         NoCamHead: the network does not end in pooling -> fully connected.
         GateError: the converted network differs from onnxruntime.
-
     """
     graph = read_graph(Path(path))
     module, shapes = convert(graph)

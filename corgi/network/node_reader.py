@@ -23,7 +23,6 @@ class NodeReader:
     Attributes:
         node: the node.
         shapes: shape of every operand that varies with the image, batch size 1 included.
-
     """
 
     def __init__(
@@ -125,7 +124,6 @@ class NodeReader:
 
         Raises:
             UnsupportedOperator: an attribute or constant operand is left.
-
         """
         if self._unread:
             left = ", ".join(

@@ -19,7 +19,6 @@ class OnnxOracle:
 
     Raises:
         ModelError: onnxruntime cannot run the file, or the feature map is not a value of it.
-
     """
 
     def __init__(self, graph: Graph, feature: str) -> None:

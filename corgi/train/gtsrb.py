@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from corgi.data.gtsrb import CLASS_NAMES, MIRRORED, Sample, read_test, read_training, split_by_track
 from corgi.data.image import load_input
 from corgi.data.preprocess import GTSRB, METADATA_KEY
-from corgi.errors import UsageError
+from corgi.errors import DataError, UsageError
 from corgi.train.augment import Augmentation
 from corgi.train.card import model_card
 from corgi.train.export import check_export, run_onnx, write_onnx
@@ -200,6 +200,11 @@ def train_gtsrb(
 def _prepare(data_dir: Path, options: TrainOptions, progress: Callable[[Progress], None]) -> _Prepared:
     test = read_test(data_dir)
     training, validation = split_by_track(read_training(data_dir), options.validation, options.seed)
+    if not validation:
+        raise DataError(
+            f"{data_dir}: no class has two tracks, so none can be held out for validation",
+            hint="Two physical signs of some class are needed at least.",
+        )
     samples = (*training, *validation, *test)
     images = np.empty((len(samples), *INPUT_SHAPE), np.float32)
     for index, image in enumerate(_inputs([sample.path for sample in samples], options.workers)):

@@ -164,3 +164,12 @@ def test_the_output_is_an_onnx_file(folder, tmp_path):
 def test_a_folder_that_is_not_gtsrb(tmp_path):
     with pytest.raises(DataError, match="missing"):
         train_gtsrb(tmp_path, tmp_path / "net.onnx", OPTIONS)
+
+
+def test_a_folder_too_small_to_split(folder, tmp_path):
+    sign = tmp_path / "Training" / "00014" / "00000_00000.ppm"
+    sign.parent.mkdir(parents=True)
+    sign.write_bytes((folder / "Training" / "00014" / "00000_00000.ppm").read_bytes())
+    (tmp_path / "Final_Test").symlink_to(folder / "Final_Test")
+    with pytest.raises(DataError, match="no class has two tracks"):
+        train_gtsrb(tmp_path, tmp_path / "net.onnx", OPTIONS)
