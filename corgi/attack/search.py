@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
@@ -12,11 +12,15 @@ from torch import Tensor
 from corgi.attack.ghorbani import GhorbaniAttack
 from corgi.attack.interface import Attack
 from corgi.attack.margin import MarginAttack
+from corgi.attack.pairs import critical_pairs
 from corgi.attack.target import Target
 from corgi.attack.witness import confirm
 from corgi.progress import Listener, Progress, silent
 from corgi.results import EmpiricalBound, Witness
 from corgi.types import Ball
+
+_DETOURS = (1.1, 1.25, 1.5)
+"""Larger balls attacked when the one asked for withstands: their witness, projected, is a good start."""
 
 
 class AttackKind(StrEnum):
@@ -35,7 +39,7 @@ class AttackOptions:
         kind: which attack.
         keep_label: a witness must keep the predicted class.
         steps: gradient steps a ball; None takes the attack's own default.
-        restarts: random starts (margin attack only).
+        restarts: random starts; pairs: starts that follow one critical pair each (margin attack only).
         softplus_beta: steepness of the softplus variant.
         tolerance: relative width at which bisection stops.
         rounds: most balls attacked.
@@ -46,6 +50,7 @@ class AttackOptions:
     keep_label: bool = False
     steps: int | None = None
     restarts: int = 2
+    pairs: int = 8
     softplus_beta: float = 30.0
     tolerance: float = 0.005
     rounds: int = 40
@@ -54,7 +59,7 @@ class AttackOptions:
     def build(self) -> Attack:
         """The attack these options describe."""
         if self.kind is AttackKind.MARGIN:
-            return MarginAttack(steps=self.steps or 100, restarts=self.restarts)
+            return MarginAttack(steps=self.steps or 60, restarts=self.restarts)
         beta = self.softplus_beta if self.kind is AttackKind.TOPK_SOFTPLUS else None
         return GhorbaniAttack(steps=self.steps or 300, softplus_beta=beta)
 
@@ -78,19 +83,19 @@ def attack_radius(
         options: how to attack.
         rounding: error bound of one map value (see `confirm`).
         up_to: largest radius tried.
-        only: attack this one radius and do not look for a smaller one.
+        only: stop at the first witness within this radius; larger balls are attacked only to find the way.
         deadline: `time.monotonic()` at which to stop with what there is.
         listener: told of every ball attacked.
     """
     search = _Search(target, image, options, rounding, deadline, listener)
     try:
         if only is not None:
-            search.attack(only)
+            search.reach(only)
         elif search.grow(up_to):
             search.bisect()
     except KeyboardInterrupt as interrupt:
         raise AttackInterrupted(search.result()) from interrupt
-    return search.result()
+    return search.result(only)
 
 
 class AttackInterrupted(KeyboardInterrupt):
@@ -113,7 +118,8 @@ class _Search:
         deadline: float | None,
         listener: Listener,
     ) -> None:
-        self.target, self.image, self.options = target, image, options
+        pairs = critical_pairs(target, image, options.pairs) if target.k2 == target.top.k else ()
+        self.target, self.image, self.options = replace(target, pairs=pairs), image, options
         self.rounding, self.deadline, self.listener = rounding, deadline, listener
         self.strategy = options.build()
         self.generator = torch.Generator().manual_seed(options.seed)
@@ -178,6 +184,20 @@ class _Search:
             radius = min(radius * (1.5 if radius < 4 * guess else 4), up_to)
         return True
 
+    def reach(self, radius: float) -> bool:
+        """Find a witness within a radius. A witness just outside it, walked back, shows where to start."""
+        if self.attack(radius):
+            return True
+        for share in _DETOURS:
+            if self.spent or radius * share > 1:
+                break
+            if self.attack(radius * share) and (self.within(radius) or self.attack(radius)):
+                break
+        return self.within(radius)
+
+    def within(self, radius: float) -> bool:
+        return self.best is not None and self.best.radius <= radius
+
     def bisect(self) -> None:
         assert self.best is not None
         while not self.spent and self.best.radius > self.withstood * (1 + self.options.tolerance):
@@ -186,11 +206,12 @@ class _Search:
             if self.withstood >= self.best.radius:
                 return
 
-    def result(self) -> EmpiricalBound:
+    def result(self, within: float | None = None) -> EmpiricalBound:
+        found = within is None or self.within(within)
         return EmpiricalBound(
-            witness=self.best,
+            witness=self.best if found else None,
             attack=self.strategy.name,
-            searched_up_to=self.largest,
+            searched_up_to=self.largest if within is None else within,
             keeps_label=self.options.keep_label,
             gradients=self.gradients,
             seconds=time.monotonic() - self.started,

@@ -24,6 +24,7 @@ class Target:
         top, k2: the property: the top-k set stays within the top-k2.
         keep_label: whether a witness must keep the class `label`.
         label: the class predicted at the image.
+        pairs: pairs (inside, outside) of pixels likely to change places first; attacks may aim at them.
     """
 
     trunk: TorchGraph
@@ -33,6 +34,7 @@ class Target:
     k2: int
     keep_label: bool
     label: int
+    pairs: tuple[tuple[int, int], ...] = ()
 
     def cams(self, images: Tensor) -> Tensor:
         """Maps [N, pixels] of images [N, C, H, W]."""

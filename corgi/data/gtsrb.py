@@ -144,8 +144,8 @@ def split_by_track(
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """The samples in two parts that share no physical sign: frames of one track look nearly the same.
 
-    From every class with two tracks or more, `fraction` of its tracks (rounded, at least one, never
-    all) goes to the second part. The choice depends on the tracks and the seed, not on the order.
+    `fraction` of every class's tracks (rounded, never all) goes to the second part: a class with few
+    tracks keeps them all. The choice depends on the tracks and the seed, not on the order.
 
     Args:
         samples: samples with tracks.
@@ -169,7 +169,7 @@ def split_by_track(
     held: set[tuple[int, int | None]] = set()
     for class_id in sorted(tracks):
         order = generator.permutation(sorted(tracks[class_id]))
-        count = min(max(round(fraction * len(order)), 1), len(order) - 1)
+        count = min(round(fraction * len(order)), len(order) - 1)
         held.update((class_id, int(track)) for track in order[:count])
     first = tuple(s for s in samples if (s.class_id, s.track) not in held)
     return first, tuple(s for s in samples if (s.class_id, s.track) in held)

@@ -54,18 +54,18 @@ class TrainOptions:
         UsageError: a value outside its range.
     """
 
-    epochs: int = 80
+    epochs: int = 100
     seed: int = 0
-    validation: float = 0.1
+    validation: float = 0.05
     batch_size: int = 64
     learning_rate: float = 0.02
-    weight_decay: float = 1e-4
-    dropout: float = 0.0
-    warp: float = 0.1
+    weight_decay: float = 1e-3
+    dropout: float = 0.05
+    warp: float = 0.13
     stretch: float = 0.6
-    saturation: float = 0.5
-    contrast: float = 0.1
-    tint: float = 0.05
+    saturation: float = 0.6
+    contrast: float = 0.15
+    tint: float = 0.1
     threads: int = 1
     workers: int = 2
 
@@ -202,8 +202,8 @@ def _prepare(data_dir: Path, options: TrainOptions, progress: Callable[[Progress
     training, validation = split_by_track(read_training(data_dir), options.validation, options.seed)
     if not validation:
         raise DataError(
-            f"{data_dir}: no class has two tracks, so none can be held out for validation",
-            hint="Two physical signs of some class are needed at least.",
+            f"{data_dir}: no class has tracks enough to hold out {options.validation:.0%} for validation",
+            hint="Use the whole data set, or hold out a larger part.",
         )
     samples = (*training, *validation, *test)
     images = np.empty((len(samples), *INPUT_SHAPE), np.float32)

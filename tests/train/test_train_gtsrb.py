@@ -171,5 +171,5 @@ def test_a_folder_too_small_to_split(folder, tmp_path):
     sign.parent.mkdir(parents=True)
     sign.write_bytes((folder / "Training" / "00014" / "00000_00000.ppm").read_bytes())
     (tmp_path / "Final_Test").symlink_to(folder / "Final_Test")
-    with pytest.raises(DataError, match="no class has two tracks"):
+    with pytest.raises(DataError, match="no class has tracks enough"):
         train_gtsrb(tmp_path, tmp_path / "net.onnx", OPTIONS)

@@ -1,0 +1,43 @@
+"""Which pairs of pixels will change places first, to first order (theory 1.7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from corgi.attack.target import Target
+from corgi.cam.topk import outside
+
+_CANDIDATES = 48
+"""Outside pixels looked at: the largest ones."""
+
+_ROWS = 64
+"""Gradients computed in one batch."""
+
+
+def critical_pairs(target: Target, image: Tensor, count: int) -> tuple[tuple[int, int], ...]:
+    """The `count` pairs (inside, outside) with the smallest linear radius at an image [C, H, W].
+
+    Were the network linear, I_i - I_p would vanish at radius (I_i - I_p) / ||grad I_i - grad I_p||_1.
+    """
+    with torch.no_grad():
+        values = target.cams(image[None])[0]
+    others = outside(target.top, len(values))
+    others = others[values[others].topk(min(_CANDIDATES, len(others))).indices]
+    inside = torch.tensor(target.top.pixels)
+    inside = inside[values[inside].topk(min(_CANDIDATES, len(inside)), largest=False).indices]
+    above, below = _gradients(target, image, inside), _gradients(target, image, others)
+    gaps = values[inside][:, None] - values[others][None, :]
+    radii = gaps / torch.cdist(above, below, p=1).clamp(min=torch.finfo(gaps.dtype).tiny)
+    best = radii.flatten().topk(min(count, radii.numel()), largest=False).indices
+    return tuple((int(inside[i // len(others)]), int(others[i % len(others)])) for i in best.tolist())
+
+
+def _gradients(target: Target, image: Tensor, pixels: Tensor) -> Tensor:
+    """Gradients of map pixels with respect to the image: [rows, C * H * W]."""
+    parts = []
+    for chunk in torch.split(pixels, _ROWS):
+        images = image.expand(len(chunk), *image.shape).clone().requires_grad_(True)
+        values = target.cams(images)[torch.arange(len(chunk)), chunk]
+        parts.append(torch.autograd.grad(values.sum(), images)[0].flatten(1))
+    return torch.cat(parts)

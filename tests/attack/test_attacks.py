@@ -1,0 +1,102 @@
+"""Attacks: what counts as a witness, and that every attack finds one where one is easy to find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from corgi import AttackKind, AttackOptions, explain, load
+from corgi.attack.search import attack_radius
+from corgi.attack.target import Target
+from corgi.attack.witness import confirm
+from corgi.types import Ball
+from tests.onnx_models import random_cam_network
+
+
+@pytest.fixture
+def target(tmp_path) -> tuple[Target, torch.Tensor, float]:
+    rng = np.random.default_rng(11)
+    network = load(random_cam_network(rng, tmp_path))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    explanation = explain(network, image, k=5)
+    assert not explanation.top.tie
+    label = explanation.predicted_class
+    found = Target(network.trunk32, network, explanation.class_id, explanation.top, 5, False, label)
+    return found, torch.from_numpy(image), explanation.rounding
+
+
+@pytest.mark.parametrize("kind", list(AttackKind))
+def test_a_witness_is_inside_the_ball_and_breaks_the_map_in_onnxruntime(target, kind) -> None:
+    aim, image, rounding = target
+    options = AttackOptions(kind=kind, steps=60)
+    found = attack_radius(aim, image, options, rounding=rounding)
+    assert found.witness is not None
+    witness = found.witness
+    assert witness.image.dtype == np.float32
+    assert witness.image.min() >= 0
+    assert witness.image.max() <= 1
+    distance = np.abs(witness.image.astype(np.float64) - image.numpy().astype(np.float64)).max()
+    assert witness.radius == distance == found.radius
+    cam, label = aim.network.oracle_cam(witness.image, aim.class_id)
+    largest = set(np.argsort(-cam.reshape(-1))[:5].tolist())
+    assert set(witness.lost) == set(aim.top.pixels) - largest
+    assert label == witness.class_id
+    assert witness.margin > 0
+
+
+def test_bisection_does_not_return_a_larger_radius_than_it_saw(target) -> None:
+    aim, image, rounding = target
+    radii = []
+    found = attack_radius(
+        aim, image, AttackOptions(steps=40), rounding=rounding, listener=lambda p: radii.append(p.attacked)
+    )
+    assert found.radius == min(r for r in radii if r is not None)
+
+
+def test_only_one_radius(target) -> None:
+    aim, image, rounding = target
+    tiny = attack_radius(aim, image, AttackOptions(steps=10), rounding=rounding, only=1e-7)
+    assert tiny.witness is None
+    assert tiny.radius is None
+    assert tiny.searched_up_to == 1e-7
+
+
+def test_a_deadline_in_the_past_attacks_at_most_once(target) -> None:
+    aim, image, rounding = target
+    found = attack_radius(aim, image, AttackOptions(steps=5), rounding=rounding, deadline=0.0)
+    assert found.gradients <= 5
+
+
+@pytest.mark.parametrize("fault", ["nan", "outside the ball", "outside the box", "unchanged map"])
+def test_no_witness_without_confirmation(target, fault) -> None:
+    aim, image, rounding = target
+    broken = attack_radius(aim, image, AttackOptions(steps=60), rounding=rounding).witness
+    assert broken is not None
+    candidate, radius = torch.from_numpy(broken.image.copy()), broken.radius
+    assert confirm(aim, Ball(image, radius), candidate, rounding) is not None
+    if fault == "nan":
+        candidate[0, 0, 0] = torch.nan
+    elif fault == "outside the ball":
+        radius *= 0.999
+    elif fault == "outside the box":
+        candidate[0, 0, 0] = -1e-6
+        radius = 1.0
+    else:
+        candidate = image.clone()
+    assert confirm(aim, Ball(image, radius), candidate, rounding) is None
+
+
+def test_keep_label(target) -> None:
+    aim, image, rounding = target
+    kept = Target(aim.trunk, aim.network, aim.class_id, aim.top, aim.k2, True, aim.label)
+    found = attack_radius(kept, image, AttackOptions(steps=40, keep_label=True), rounding=rounding)
+    assert found.witness is None or found.witness.class_id == aim.label
+
+
+def test_the_same_seed_gives_the_same_witness(target) -> None:
+    aim, image, rounding = target
+    first, second = (
+        attack_radius(aim, image, AttackOptions(steps=30, seed=5), rounding=rounding) for _ in "ab"
+    )
+    assert first.radius == second.radius

@@ -1,0 +1,70 @@
+"""The pipeline is the folder list: a layer imports only what stands below it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import corgi
+
+PACKAGE = Path(corgi.__file__).parent
+LAYERS = [
+    {"cli"},
+    {"api", "report"},
+    {"train"},
+    {"certify"},
+    {"attack", "engines"},
+    {"cam"},
+    {"network"},
+    {"data"},
+    {"results"},
+    {"progress", "types"},
+    {"errors"},
+]
+RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
+
+
+def imports(path: Path) -> set[str]:
+    """Parts of corgi a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("corgi.")}
+    return found
+
+
+def part(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def test_imports_go_down_only() -> None:
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent == PACKAGE and path.stem == "__init__":
+            continue
+        here = part(path)
+        for other in imports(path) - {here}:
+            if RANK[other] <= RANK[here]:
+                wrong.append(f"{path.relative_to(PACKAGE)} imports corgi.{other}")
+    assert not wrong, wrong
+
+
+def test_only_one_module_imports_auto_lirpa() -> None:
+    users = [p.name for p in PACKAGE.rglob("*.py") if 'import_module("auto_LiRPA")' in p.read_text()]
+    assert users == ["auto_lirpa.py"]
+    assert not [p for p in PACKAGE.rglob("*.py") if "import auto_LiRPA" in p.read_text()]
+
+
+def test_printing_and_exiting_live_in_the_cli() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if part(path) == "cli":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in ("print", "exit", "sys.exit", "os._exit"), f"{path}: {name}"
