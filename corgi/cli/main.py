@@ -49,12 +49,3 @@ app.command("inspect")(inspect.command)
 app.command("attack")(attack.command)
 app.add_typer(train.app, name="train")
 app.command("schema")(schema.command)
-
-
-def main() -> None:
-    """Run the command line and exit with one of `corgi.cli.exits.Exit`."""
-    app()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m corgi`."""
+
+from corgi.cli.start import main
+
+main()

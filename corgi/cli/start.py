@@ -1,0 +1,20 @@
+"""Where the console script begins: loading torch takes seconds, and may be stopped or fail like all else."""
+
+from __future__ import annotations
+
+import sys
+
+from corgi.cli.exits import Exit
+from corgi.errors import CorgiError
+
+
+def main() -> None:
+    """Load the command line and run it; exits with one of `corgi.cli.exits.Exit`."""
+    try:
+        from corgi.cli.main import app
+    except KeyboardInterrupt:
+        sys.exit(Exit.KEYBOARD)
+    except CorgiError as error:
+        print(f"corgi: {error}", file=sys.stderr)  # noqa: T201 - typer is not loaded yet
+        sys.exit(Exit.ERROR)
+    app()
