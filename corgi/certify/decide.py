@@ -83,9 +83,12 @@ def feature_wise(question: Question, features: Interval) -> Interval:
     """
     weight = question.network.head.weight[question.class_id].to(features.lower.dtype)
     positive, negative = weight.clamp(min=0), weight.clamp(max=0)
+    lower = positive @ features.lower + negative @ features.upper
+    upper = positive @ features.upper + negative @ features.lower
+    # 0 * inf and inf - inf are NaN: a vacuous filter makes a vacuous pixel.
     return Interval(
-        positive @ features.lower + negative @ features.upper,
-        positive @ features.upper + negative @ features.lower,
+        lower.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf),
+        upper.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf),
     )
 
 

@@ -38,8 +38,8 @@ class Bracket:
     Attributes:
         certified: largest radius with a positive score; uncertified: smallest one without (None: none yet).
         scores: all (radius, score) computed, in order.
-        status: CERTIFIED when narrow enough, TIME_LIMIT, INTERRUPTED, or UNKNOWN when nothing or not
-            enough was certified within the limits.
+        status: CERTIFIED when the search ended with a certified radius (the bracket shows how narrowly),
+            TIME_LIMIT, INTERRUPTED, or UNKNOWN when nothing was certified within the limits.
     """
 
     value_at_zero: float

@@ -6,7 +6,7 @@ import torch
 
 from corgi.certify.decide import Question, score
 from corgi.engines.interface import BoundEngine, Bounder
-from corgi.engines.rounding import rounding_bound
+from corgi.engines.rounding import rounding
 from corgi.results import Recheck
 from corgi.types import Ball
 
@@ -18,8 +18,8 @@ class Rechecker:
         self._question, self._engine = question, engine
         self._bounder: Bounder | None = None
         # The score is a difference of two map values: each may be off by this much.
-        largest = float(rounding_bound(question.network, question.class_id).max())
-        self.rounding = 2 * largest
+        errors = rounding(question.network, question.class_id)
+        self.rounding = 2 * float(errors.pixels.max())
 
     def decide(self, ball: Ball) -> Recheck | None:
         """The certificate of a ball, or None where the float64 score does not clear the rounding bound."""

@@ -18,7 +18,7 @@ from corgi.certify.recheck import Rechecker
 from corgi.engines.gate import check_engine_at_radius_zero
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.lirpa import LirpaEngine
-from corgi.engines.rounding import value_rounding
+from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
 from corgi.network.gate import check_equal_to_onnxruntime
 from corgi.network.network import Network
@@ -116,9 +116,9 @@ def explain(
     if not 0 <= explained < network.head.classes:
         raise UsageError(f"class {explained}: the network has classes 0-{network.head.classes - 1}")
     cam = network.cam(image, explained)
-    rounding = value_rounding(network, explained)
-    top = top_k(cam, choose_k(cam) if k is None else k, rounding)
-    return Explanation(explained, predicted, cam.numpy(), top, rounding)
+    error = rounding(network, explained).value
+    top = top_k(cam, choose_k(cam) if k is None else k, error)
+    return Explanation(explained, predicted, cam.numpy(), top, error)
 
 
 def check_image(network: Network, image: ImageArray) -> ImageArray:
@@ -183,13 +183,20 @@ class _Verification:
         """Whether the property already fails to be strict at the image itself."""
         return not self.value > 2 * self.explanation.rounding
 
+    def tie_reason(self) -> str:
+        where = f"tie at rank {self.k2}"
+        if self.value <= 0:
+            return f"{where}: the top-{self.top.k} set is not unique at the image itself"
+        error = 2 * self.explanation.rounding
+        return f"{where}: the gap of {self.value:.3g} is within float64 rounding ({error:.3g})"
+
     def deadline(self, share: float = 1.0) -> float | None:
         limit = self.options.time_limit
         return None if limit is None else self.started + share * limit
 
     def run(self) -> VerifyResult:
         if self.tied:
-            reason = f"tie at rank {self.k2}: the top-{self.top.k} set is not unique at the image itself"
+            reason = self.tie_reason()
             return self.result(self.no_certificate(Status.UNKNOWN, reason), Status.UNKNOWN, reason)
         self.run_attack()
         if self.options.eps is not None and self.attack is not None and self.attack.witness is not None:
@@ -248,6 +255,10 @@ class _Verification:
     def decide(self, bounder: Bounder) -> Bracket:
         assert self.options.eps is not None
         bracket = Bracket(self.value)
+        deadline = self.deadline()
+        if deadline is not None and time.monotonic() >= deadline:
+            bracket.status = Status.TIME_LIMIT
+            return bracket
         bracket.record(
             self.options.eps, score(self.question, bounder, self.ball.with_radius(self.options.eps))
         )

@@ -89,6 +89,30 @@ BoundedTensor = _library.BoundedTensor
 PerturbationLpNorm = _library.PerturbationLpNorm
 
 
+_RELAXED_RANGE = 500.0
+"""Release 0.3 relaxes sigmoid and tanh from tables on [-500, 500] and cuts a wider input to that range, but
+then applies the line to inputs outside it, where it is wrong."""
+
+
+def leaves_relaxed_range(module: Any) -> bool:
+    """Whether the last bounds relaxed a sigmoid or tanh outside the range the library does it soundly.
+
+    Unknown input bounds count as outside.
+    """
+    for node in module._modules.values():
+        if "Tanh" not in type(node).__name__ and "Sigmoid" not in type(node).__name__:
+            continue
+        limit = 0.99 * float(getattr(node, "x_limit", _RELAXED_RANGE))
+        source = node.inputs[0]
+        lower, upper = getattr(source, "lower", None), getattr(source, "upper", None)
+        if lower is None or upper is None:
+            return True
+        # Written so that NaN is outside.
+        if not (bool((lower >= -limit).all()) and bool((upper <= limit).all())):
+            return True
+    return False
+
+
 def release() -> str:
     """The installed release of auto_LiRPA."""
     for name in ("auto-LiRPA", "auto_LiRPA"):

@@ -19,9 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from corgi.engines.auto_lirpa import BoundedModule, BoundedTensor, PerturbationLpNorm, release
+from corgi.engines.auto_lirpa import (
+    BoundedModule,
+    BoundedTensor,
+    PerturbationLpNorm,
+    leaves_relaxed_range,
+    release,
+)
 from corgi.engines.lowering import explained_class, lower_trunk
-from corgi.engines.rounding import rounding_bound
+from corgi.engines.rounding import rounding
 from corgi.errors import EngineError
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
@@ -100,14 +106,14 @@ class LirpaBounder:
         }
         self._layouts = list(_LAYOUTS)
         self._built: dict[str, Any] = {}
-        self._slack = float(rounding_bound(network, class_id).max()) * _UNIT_RATIO[dtype]
+        errors = rounding(network, class_id)
+        largest = {_MAP: float(errors.pixels.max()), _FEATURES: errors.features}
+        self._slack = {source: error * _UNIT_RATIO[dtype] for source, error in largest.items()}
         self._last_ball: Ball | None = None
 
     def pixels(self, ball: Ball) -> Interval:
         """Folded intervals (theory 1.2), each [pixels]."""
-        lower, upper = self._bound(_MAP, ball, None)
-        self._last_ball = ball
-        return self._interval(lower, upper)
+        return self._interval(_MAP, *self._bound(_MAP, ball, None))
 
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
@@ -119,17 +125,17 @@ class LirpaBounder:
             form[0, rows, above[start:stop]] += 1.0
             form[0, rows, below[start:stop]] -= 1.0
             lower, _ = self._bound(_MAP, ball, form)
-            chunks.append(self._interval(lower, torch.full_like(lower, torch.inf)).lower)
+            chunks.append(self._interval(_MAP, lower, torch.full_like(lower, torch.inf)).lower)
         return torch.cat(chunks)
 
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
         lower, upper = self._bound(_FEATURES, ball, None)
         shape = (self._network.head.filters, self._network.pixels)
-        return self._interval(lower.reshape(shape), upper.reshape(shape))
+        return self._interval(_FEATURES, lower.reshape(shape), upper.reshape(shape))
 
-    def _interval(self, lower: Tensor, upper: Tensor) -> Interval:
-        return Interval.from_engine(lower, upper, slack=self._slack, engine=self._engine.name)
+    def _interval(self, source: str, lower: Tensor, upper: Tensor) -> Interval:
+        return Interval.from_engine(lower, upper, slack=self._slack[source], engine=self._engine.name)
 
     def _bound(self, source: str, ball: Ball, form: Tensor | None) -> tuple[Tensor, Tensor]:
         """Bounds of all outputs, or of the rows of `form`, in the first layout the library can do.
@@ -145,7 +151,6 @@ class LirpaBounder:
             except Exception as error:  # the library asserts, indexes None, and worse
                 # Whatever it was, it never becomes a bound.
                 self._built.clear()
-                self._last_ball = None
                 if len(self._layouts) == 1:
                     raise self._failure(error) from error
                 del self._layouts[0]
@@ -153,19 +158,32 @@ class LirpaBounder:
     def _compute(self, source: str, ball: Ball, form: Tensor | None) -> tuple[Tensor, Tensor]:
         optimizes = self._engine.relaxation is LirpaMethod.ALPHA_CROWN
         arguments: dict[str, Any] = {"method": _LIBRARY_NAMES[self._engine.relaxation]}
-        # Without an input the library keeps the inner bounds of its last one; alpha-CROWN cannot.
-        if form is None or optimizes or ball is not self._last_ball:
+        # Without an input the library keeps the inner bounds of its last one; alpha-CROWN cannot. They are
+        # those of `_last_ball` only once a computation with an input has come to its end.
+        reuses = source == _MAP and form is not None and not optimizes and ball is self._last_ball
+        if not reuses:
             arguments["x"] = (self._input(ball),)
+            self._last_ball = None
         if form is not None:
             arguments |= {"C": form.to(self._engine.device), "bound_upper": False}
         with _quiet(self._dtype), torch.set_grad_enabled(optimizes):
             if source not in self._built:
                 self._built[source] = self._build(self._sources[source])
-            lower, upper = self._built[source].compute_bounds(**arguments)
+            module = self._built[source]
+            lower, upper = module.compute_bounds(**arguments)
+        if source == _MAP:
+            self._last_ball = ball
+        if self._engine.relaxation is not LirpaMethod.IBP and leaves_relaxed_range(module):
+            rows = self._rows(source) if form is None else form.shape[1]
+            return torch.full((rows,), -torch.inf), torch.full((rows,), torch.inf)
         lower = lower.detach().cpu().reshape(-1)
         if form is not None:  # what the library returns beside the lower bounds is not one of these rows
             return lower, lower
         return lower, upper.detach().cpu().reshape(-1)
+
+    def _rows(self, source: str) -> int:
+        filters = self._network.head.filters
+        return self._network.pixels * (filters if source == _FEATURES else 1)
 
     def _build(self, module: nn.Module) -> Any:
         module = _with_parameters(copy.deepcopy(module)).to(self._dtype).to(self._engine.device).eval()

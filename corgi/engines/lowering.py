@@ -79,7 +79,8 @@ class _Lowering:
         match layer:
             case layers.Conv():  # case 1
                 weight = spread_dilation(_dense(layer.weight, layer.groups), layer.dilation)
-                return self.emit(step, layers.Conv(weight, layer.bias, layer.stride, layer.padding), inputs)
+                dense = layers.Conv(weight, layer.bias, layer.stride, layer.padding)
+                return self.emit(step, dense, inputs)
             case layers.Affine():  # case 2
                 return self.affine(step, layer, inputs[0])
             case layers.Clip():  # case 3
@@ -136,6 +137,7 @@ class _Lowering:
         try:
             scale = layer.scale.broadcast_to(channels, 1, 1).reshape(-1)
             shift = layer.shift.broadcast_to(channels, 1, 1).reshape(-1)
+            magnitude = layer.shift_magnitude.broadcast_to(channels, 1, 1).reshape(-1)
         except RuntimeError:
             self.refuse(step, "constants that vary over the map", "one constant a channel")
         last = self.steps[-1] if self.steps else None
@@ -145,10 +147,12 @@ class _Lowering:
         if last and last.output == source and isinstance(last.layer, layers.Conv) and ours_alone:
             conv = last.layer
             weight = conv.weight * scale[:, None, None, None]
-            folded = layers.Conv(weight, conv.bias * scale + shift, conv.stride, conv.padding)
+            bias, magnitude = conv.bias * scale + shift, conv.bias_magnitude * scale.abs() + magnitude
+            folded = layers.Conv(weight, bias, conv.stride, conv.padding, bias_magnitude=magnitude)
             self.steps[-1] = replace(last, layer=folded)
             return source
-        return self.emit(step, layers.Conv(torch.diag(scale)[:, :, None, None], shift), (source,))
+        diagonal = layers.Conv(torch.diag(scale)[:, :, None, None], shift, bias_magnitude=magnitude)
+        return self.emit(step, diagonal, (source,))
 
     def clip(self, step: Step, layer: layers.Clip, source: str) -> str:
         """First y = low + relu(x - low) = max(x, low), then high - relu(high - y) = min(y, high)."""

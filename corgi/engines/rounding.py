@@ -1,14 +1,15 @@
-"""An a-priori bound on the float64 rounding error of a bound of the map (theory 5; docs/theory.md).
+"""An a-priori bound on the float64 rounding error of a bound of the map (theory 5; docs/theory.md section 5).
 
-With u = 2^-53, n the accumulated operation count along the deepest path, gamma_n = n u / (1 - n u),
+With u = 2^-53, gamma_n = n u / (1 - n u), n the number of terms a backward pass accumulates for one row,
 M the map's value when every weight and every pixel is replaced by its largest magnitude over the pixel box,
 and A the number of activations on the deepest path:
 
-    |computed bound - bound in real arithmetic| <= gamma_n (1 + A)^2 M.
+    |computed bound - bound in real arithmetic| <= gamma_n (1 + A) (1 + A / 2) M.
 
-One factor (1 + A) counts the intercepts a backward pass collects (one an activation, each at most M in
-total); the other counts the activations whose own input bounds were computed with the same error, which
-moves a relaxation with slopes in [0, 1] by at most that error.
+(1 + A) M bounds the absolute terms of one backward pass: the expansion itself and one intercept an
+activation. Each activation's own input bounds carry the same error with the activations before it counted,
+which moves a relaxation with slopes in [0, 1] by at most that much: together
+sum_{a=0}^{A} (1 + a) M = (1 + A) (1 + A / 2) M.
 """
 
 from __future__ import annotations
@@ -21,85 +22,107 @@ from torch import Tensor
 
 from corgi.engines.lowering import explained_class, lower_trunk
 from corgi.network import layers
-from corgi.network.convert import Step
+from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import Network
 
 _UNIT = 2.0**-53
 _ACTIVATION_OPS = 16
 """Operations spent to relax one activation, generously: slopes, intercepts, one library function."""
 
+_OWN_ERROR = 1.01
+"""The magnitudes are sums of non-negative float64 numbers: their relative error is gamma_n, far below 1%."""
+
 
 @dataclass(frozen=True)
-class Magnitude:
-    """Largest magnitudes of a value over the pixel box, with what it took to compute it.
+class Rounding:
+    """Bounds on float64 rounding errors for one network and class.
 
     Attributes:
-        value: [1, C, h, w] sum of absolute terms.
-        operations: n; activations: A; both along the deepest path.
+        pixels: of any bound of each map pixel, [pixels]; for a difference of two pixels add both.
+        features: of any bound of any value of the feature map.
+        value: of the map's own value at any image, over all pixels (nothing is relaxed: A = 0).
+    """
+
+    pixels: Tensor
+    features: float
+    value: float
+
+
+@dataclass(frozen=True)
+class _Magnitude:
+    """Largest magnitudes of a value over the pixel box, with what it takes to bound it.
+
+    value: [1, C, h, w] sum of absolute terms; terms: fan-in or fan-out and activation work along the
+    deepest path; activations: A along it.
     """
 
     value: Tensor
-    operations: int
+    terms: int
     activations: int
 
 
-def rounding_bound(network: Network, class_id: int) -> Tensor:
-    """Bound on the float64 rounding error of any bound of each map pixel: float64 [pixels].
-
-    For the difference of two pixels add both entries.
+def rounding(network: Network, class_id: int) -> Rounding:
+    """Bounds on the rounding errors of everything an engine says of the map of a class.
 
     Raises:
         EngineError: the trunk cannot be lowered.
     """
-    top = _map_magnitude(network, class_id)
-    return _gamma(top) * (1 + top.activations) ** 2 * top.value.reshape(-1)
-
-
-def value_rounding(network: Network, class_id: int) -> float:
-    """Bound on the float64 rounding error of the map's own value at any image, over all pixels.
-
-    Forward evaluation relaxes nothing, so the factors (1 + A) are 1.
-
-    Raises:
-        EngineError: the trunk cannot be lowered.
-    """
-    top = _map_magnitude(network, class_id)
-    return float(_gamma(top) * top.value.max())
-
-
-def _gamma(magnitude: Magnitude) -> float:
-    """gamma_n, doubled: the magnitudes were themselves computed in float64."""
-    n = magnitude.operations * _UNIT
-    return 2 * n / (1 - n)
-
-
-def _map_magnitude(network: Network, class_id: int) -> Magnitude:
     plain = lower_trunk(network)
-    ones = torch.ones(1, *network.input_shape, dtype=torch.float64)
-    # Pixels lie in [0, 1]; rounding the box and taking its centre and half-width costs four operations.
-    values = {plain.input_name: Magnitude(ones, 4, 0)}
+    values = _magnitudes(network, plain)
+    features = values[plain.output_name]
+    top = _through_conv(explained_class(network, class_id), features)
+    n = top.terms + _cone_units(top.value, [m.value for m in values.values()])
+    unit = _OWN_ERROR * n * _UNIT / (1 - n * _UNIT)
+    relaxed = (1 + top.activations) * (1 + top.activations / 2)
+    with torch.no_grad():
+        return Rounding(
+            pixels=(unit * relaxed * top.value).reshape(-1),
+            features=unit * relaxed * float(features.value.max()),
+            value=unit * float(top.value.max()),
+        )
+
+
+def _magnitudes(network: Network, plain: TorchGraph) -> dict[str, _Magnitude]:
+    """Magnitudes of all values; pixels lie in [0, 1]."""
+    ones = torch.ones(1, *network.input_shape, dtype=torch.float64, requires_grad=True)
+    # Rounding the box and taking its centre and half-width costs four operations.
+    values = {plain.input_name: _Magnitude(ones, 4, 0)}
     for step in plain.steps:
         values[step.output] = _through(step, [values[name] for name in step.inputs])
-    return _through_conv(explained_class(network, class_id), values[plain.output_name])
+    return values
 
 
-def _through(step: Step, inputs: list[Magnitude]) -> Magnitude:
-    operations = max(i.operations for i in inputs)
+def _cone_units(top: Tensor, values: list[Tensor]) -> int:
+    """How many units one map pixel depends on, over all values: what its bias and input sums add up.
+
+    Zeros are added without error. The cone of the middle 3 x 3 pixels holds that of any single pixel up to a
+    shift: those at the border are cut, never larger.
+    """
+    height, width = top.shape[-2:]
+    middle = top[..., max(height // 2 - 1, 0) : height // 2 + 2, max(width // 2 - 1, 0) : width // 2 + 2]
+    gradients = torch.autograd.grad(middle.sum(), values, allow_unused=True)
+    return sum(int((g != 0).sum()) for g in gradients if g is not None)
+
+
+def _through(step: Step, inputs: list[_Magnitude]) -> _Magnitude:
+    terms = max(i.terms for i in inputs)
     activations = max(i.activations for i in inputs)
     match step.layer:
         case layers.Conv():
             return _through_conv(step.layer, inputs[0])
         case layers.Add() | layers.Sub():
-            return Magnitude(inputs[0].value + inputs[1].value, operations + 1, activations)
+            return _Magnitude(inputs[0].value + inputs[1].value, terms + 1, activations)
         case layers.Concat():
-            return Magnitude(torch.cat([i.value for i in inputs], 1), operations, activations)
+            return _Magnitude(torch.cat([i.value for i in inputs], 1), terms, activations)
         case layers.Relu():
-            return Magnitude(inputs[0].value, operations + _ACTIVATION_OPS, activations + 1)
+            return _Magnitude(inputs[0].value, terms + _ACTIVATION_OPS, activations + 1)
     # Sigmoid and tanh: slopes at most 1, values at most 1, so input magnitude plus one bounds both.
-    return Magnitude(inputs[0].value + 1, operations + _ACTIVATION_OPS, activations + 1)
+    return _Magnitude(inputs[0].value + 1, terms + _ACTIVATION_OPS, activations + 1)
 
 
-def _through_conv(conv: layers.Conv, value: Magnitude) -> Magnitude:
-    terms = int((conv.weight != 0).sum((1, 2, 3)).max()) + 1
-    magnitude = F.conv2d(value.value, conv.weight.abs(), conv.bias.abs(), conv.stride, conv.padding)
-    return Magnitude(magnitude, value.operations + terms, value.activations)
+def _through_conv(conv: layers.Conv, value: _Magnitude) -> _Magnitude:
+    used = conv.weight != 0
+    # Forwards a sum runs over the inputs of a unit, backwards over the units an input feeds.
+    terms = max(int(used.sum((1, 2, 3)).max()), int(used.sum((0, 2, 3)).max())) + 1
+    magnitude = F.conv2d(value.value, conv.weight.abs(), conv.bias_magnitude, conv.stride, conv.padding)
+    return _Magnitude(magnitude, value.terms + terms, value.activations)

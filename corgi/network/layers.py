@@ -12,10 +12,15 @@ from torch import Tensor, nn
 
 
 class Conv(nn.Module):
-    """2-D convolution, zero padding symmetric in each direction, dilation and groups as in torch."""
+    """2-D convolution, zero padding symmetric in each direction, dilation and groups as in torch.
+
+    `bias_magnitude` bounds the absolute terms that were added up to the bias before it came here: where they
+    cancelled, rounding was larger than the bias shows.
+    """
 
     weight: Tensor
     bias: Tensor
+    bias_magnitude: Tensor
 
     def __init__(
         self,
@@ -25,10 +30,12 @@ class Conv(nn.Module):
         padding: tuple[int, int] = (0, 0),
         dilation: tuple[int, int] = (1, 1),
         groups: int = 1,
+        bias_magnitude: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
+        self.bias_magnitude = bias.abs() if bias_magnitude is None else bias_magnitude
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,13 +44,18 @@ class Conv(nn.Module):
 
 
 class Affine(nn.Module):
-    """x * scale + shift with constants that broadcast against one image's value."""
+    """x * scale + shift with constants that broadcast against one image's value.
+
+    `shift_magnitude`: as `Conv.bias_magnitude`, for the shift.
+    """
 
     scale: Tensor
     shift: Tensor
+    shift_magnitude: Tensor
 
-    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+    def __init__(self, scale: Tensor, shift: Tensor, shift_magnitude: Tensor | None = None) -> None:
         super().__init__()
+        self.shift_magnitude = shift.abs() if shift_magnitude is None else shift_magnitude
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 

@@ -124,7 +124,8 @@ def batch_normalization(node: NodeReader) -> nn.Module:
         node.refuse(f"a negative variance ({float(variance.min()):.3g})")
     scale = gamma / torch.sqrt(variance + epsilon)
     per_channel = (-1,) + (1,) * (len(node.shape()) - 2)
-    return layers.Affine(scale.reshape(per_channel), (beta - mean * scale).reshape(per_channel))
+    shift, magnitude = beta - mean * scale, beta.abs() + (mean * scale).abs()
+    return layers.Affine(*(v.reshape(per_channel) for v in (scale, shift, magnitude)))
 
 
 def relu(node: NodeReader) -> nn.Module:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from corgi.engines import auto_lirpa
-from corgi.engines.rounding import rounding_bound, value_rounding
+from corgi.engines.rounding import rounding
 from corgi.network.network import load
 from tests.onnx_models import OnnxModel, float32
 
@@ -50,6 +50,7 @@ def test_rounding_bounds_grow_with_the_weights(tmp_path) -> None:
         value = model.node("Conv", "image", float32(rng, 3, 2, 3, 3) * np.float32(scale))
         value = model.node("Relu", value)
         network = load(model.save(tmp_path, model.head(value, np.ones((2, 3)))))
-        assert 0 < value_rounding(network, 0) <= float(rounding_bound(network, 0).max())
-        bounds.append(float(rounding_bound(network, 0).max()))
+        errors = rounding(network, 0)
+        assert 0 < errors.value <= float(errors.pixels.max())
+        bounds.append(float(errors.pixels.max()))
     assert bounds[1] > 1e5 * bounds[0]

@@ -15,7 +15,7 @@ from corgi.cam.topk import top_k
 from corgi.certify.decide import Form, Question, feature_wise
 from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
-from corgi.engines.rounding import rounding_bound
+from corgi.engines.rounding import rounding
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.network import Network, load
@@ -65,7 +65,7 @@ def test_bounds_hold_all_images_of_the_ball(engine: BoundEngine, seed: int, dtyp
             bounder.pixels(Ball(torch.from_numpy(image), RADII[0]))
         pytest.skip("auto_LiRPA 0.3 refuses alpha-CROWN on sigmoid and tanh")
     # What float arithmetic of this precision may be off by: the bound the certificates use for float64.
-    slack = float(rounding_bound(network, class_id).max()) * (2**29 if dtype is torch.float32 else 1)
+    slack = float(rounding(network, class_id).pixels.max()) * (2**29 if dtype is torch.float32 else 1)
     rng = torch.Generator().manual_seed(seed)
     for radius in RADII:
         ball = Ball(torch.from_numpy(image), radius)

@@ -1,0 +1,102 @@
+"""Unsound scenarios that a review constructed against earlier versions. None may ever come back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from corgi import Form, LirpaEngine, LirpaMethod, Status, load, verify
+from corgi.cam.topk import decision_margin
+from corgi.engines.rounding import rounding
+from corgi.types import Ball
+from tests.onnx_models import OnnxModel, random_cam_network
+
+LINEAR_METHODS = [LirpaMethod.CROWN_IBP, LirpaMethod.CROWN]
+
+
+@pytest.mark.parametrize("form", [Form.FOLDED, Form.PAIRWISE, Form.FEATURE])
+@pytest.mark.parametrize("method", LINEAR_METHODS)
+@pytest.mark.parametrize(("activation", "against"), [("Sigmoid", -100.0), ("Tanh", -200.0)])
+def test_saturated_s_shapes_are_not_proved(activation, against, method, form, tmp_path) -> None:
+    """auto_LiRPA 0.3 relaxes beyond |x| = 500 with a wrong line: 20.5 for a sigmoid of at most 1."""
+    model = OnnxModel((1, 4, 4))
+    steep = model.node("Conv", "image", np.full((1, 1, 1, 1), 1e5, np.float32), np.array([-5e4], np.float32))
+    steep = model.node(activation, steep)
+    same = model.node("Conv", "image", np.ones((1, 1, 1, 1), np.float32))
+    features = model.node("Concat", steep, same, axis=1)
+    network = load(model.save(tmp_path, model.head(features, np.array([[1.0, against]]))))
+    image = np.full((1, 4, 4), 0.62, np.float32)
+    image[0, 0, 0] = 0.6
+    result = verify(network, image, k=1, eps=0.1, attack=None, engine=LirpaEngine(method), form=form)
+    broken = np.full((1, 4, 4), 0.53, np.float32)
+    broken[0, 0, 0] = 0.69
+    assert np.abs(broken - image).max() < 0.1
+    assert decision_margin(network.cam(broken, 0).reshape(1, -1), result.top, 1).item() < 0
+    assert result.status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize("method", [LirpaMethod.IBP, *LINEAR_METHODS])
+def test_inner_bounds_of_another_ball_are_not_reused(method, tmp_path) -> None:
+    rng = np.random.default_rng(9)
+    network = load(random_cam_network(rng, tmp_path))
+    image = torch.from_numpy(rng.random(network.input_shape, dtype=np.float32))
+    above, below = torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])
+    large, small = Ball(image, 0.1), Ball(image, 0.001)
+    expected = LirpaEngine(method).bind(network, 0, torch.float64).differences(large, above, below)
+    bounder = LirpaEngine(method).bind(network, 0, torch.float64)
+    bounder.pixels(large)
+    bounder.differences(small, above, below)
+    torch.testing.assert_close(bounder.differences(large, above, below), expected)
+
+
+def test_an_interrupted_bound_is_not_reused(tmp_path, monkeypatch) -> None:
+    rng = np.random.default_rng(9)
+    network = load(random_cam_network(rng, tmp_path))
+    image = torch.from_numpy(rng.random(network.input_shape, dtype=np.float32))
+    large, small = Ball(image, 0.1), Ball(image, 0.001)
+    above, below = torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])
+    bounder = LirpaEngine().bind(network, 0, torch.float64)
+    bounder.pixels(large)
+    expected = bounder.differences(large, above, below)
+    module = bounder._built["map"]
+    original = type(module).compute_bounds
+
+    def stops_late(self, *args, **options):
+        original(self, *args, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(module), "compute_bounds", stops_late)
+    with pytest.raises(KeyboardInterrupt):
+        bounder.pixels(small)
+    monkeypatch.setattr(type(module), "compute_bounds", original)
+    torch.testing.assert_close(bounder.differences(large, above, below), expected)
+
+
+def test_the_rounding_bound_sees_cancellation_in_batch_norm(tmp_path) -> None:
+    """A bias of 1e12 against a mean of 1e12: what is left was computed with an error of 1e-4."""
+    errors = []
+    for offset in (0.0, 1e12):
+        model = OnnxModel((1, 5, 5))
+        value = model.node(
+            "Conv", "image", np.full((2, 1, 3, 3), 1e-3, np.float32), np.full(2, offset, np.float32)
+        )
+        ones, zeros = np.ones(2, np.float32), np.zeros(2, np.float32)
+        mean = np.full(2, offset, np.float32)
+        value = model.node("BatchNormalization", value, ones, zeros - 1, mean, ones, epsilon=1e-5)
+        value = model.node("Relu", value)
+        same = model.node("Conv", "image", np.ones((1, 1, 3, 3), np.float32))
+        features = model.node("Concat", value, same, axis=1)
+        network = load(model.save(tmp_path, model.head(features, np.ones((2, 3)))))
+        errors.append(rounding(network, 0).value)
+    assert errors[0] < 1e-10
+    assert errors[1] > 1e-5
+
+
+def test_a_deadline_in_the_past_decides_nothing(tmp_path) -> None:
+    rng = np.random.default_rng(11)
+    network = load(random_cam_network(rng, tmp_path))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    result = verify(network, image, k=5, eps=1e-6, attack=None, time_limit=1e-9)
+    assert result.status is Status.TIME_LIMIT
+    assert result.certificate.radius == 0
