@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from corgi.cli.exits import Exit
@@ -10,6 +11,9 @@ from corgi.errors import CorgiError
 
 def main() -> None:
     """Load the command line and run it; exits with one of `corgi.cli.exits.Exit`."""
+    # Idle threads of torch should sleep, not spin: beside one other busy process, spinning makes a small
+    # network 20 times slower (docs/results.md). Read when torch loads, so set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from corgi.cli.main import app
     except KeyboardInterrupt:
