@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corgi.types import Norm
+if TYPE_CHECKING:
+    from corgi.types import Norm  # corgi.types loads torch, which results do not need
 
 FloatArray = NDArray[np.float64]
 ImageArray = NDArray[np.float32]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import corgi
 
 
@@ -14,6 +16,8 @@ def test_every_public_name_resolves() -> None:
         assert getattr(corgi, name) is not None
 
 
-def test_import_does_not_load_torch() -> None:
-    check = "import corgi, sys; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("module", ["corgi", "corgi.cli.start"])
+def test_import_does_not_load_torch(module: str) -> None:
+    """The command line sets how torch's threads wait; it must come before torch."""
+    check = f"import {module}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
