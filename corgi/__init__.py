@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from corgi.certify.decide import Form
     from corgi.certify.verify import Explanation, VerifyOptions, explain
     from corgi.engines.lirpa import LirpaEngine, LirpaMethod
+    from corgi.engines.patch.engine import PatchEngine, PatchMethod
     from corgi.errors import CorgiError
     from corgi.network.network import Network, load
     from corgi.progress import Progress
@@ -45,6 +46,7 @@ _HOMES = {
     "corgi.certify.decide": ("Form",),
     "corgi.certify.verify": ("Explanation", "VerifyOptions", "explain"),
     "corgi.engines.lirpa": ("LirpaEngine", "LirpaMethod"),
+    "corgi.engines.patch.engine": ("PatchEngine", "PatchMethod"),
     "corgi.errors": ("CorgiError",),
     "corgi.network.network": ("Network", "load"),
     "corgi.progress": ("Progress",),
@@ -85,6 +87,8 @@ __all__ = [
     "LirpaMethod",
     "Network",
     "Norm",
+    "PatchEngine",
+    "PatchMethod",
     "Progress",
     "Status",
     "TopK",

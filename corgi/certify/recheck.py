@@ -21,10 +21,10 @@ class Rechecker:
         errors = rounding(question.network, question.class_id)
         self.rounding = 2 * float(errors.pixels.max())
 
-    def decide(self, ball: Ball) -> Recheck | None:
-        """The certificate of a ball, or None where the float64 score does not clear the rounding bound."""
+    def decide(self, ball: Ball) -> Recheck:
+        """The float64 score of a ball beside its rounding bound: a certificate where it is the larger one."""
         if self._bounder is None:
             network, class_id = self._question.network, self._question.class_id
             self._bounder = self._engine.bind(network, class_id, torch.float64)
         margin = score(self._question, self._bounder, ball)
-        return Recheck(ball.radius, margin, self.rounding) if margin > self.rounding else None
+        return Recheck(ball.radius, margin, self.rounding)

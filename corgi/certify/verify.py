@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
@@ -17,7 +18,7 @@ from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.certify.recheck import Rechecker
 from corgi.engines.gate import check_engine_at_radius_zero
 from corgi.engines.interface import BoundEngine, Bounder
-from corgi.engines.lirpa import LirpaEngine
+from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
 from corgi.network.gate import check_equal_to_onnxruntime
@@ -38,8 +39,8 @@ from corgi.types import Ball
 ATTACK_SHARE = 0.4
 """Share of a time limit the attack may use: a certificate is what the user came for."""
 
-_RETREATS = (1.0, 0.999, 0.99, 0.95, 0.8, 0.5)
-"""Where the float64 recheck looks if it cannot confirm the float32 radius itself."""
+_RECHECKS = 6
+"""How often the float64 recheck may step back from a radius that it cannot confirm."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class VerifyOptions:
     k2: int | None = None
     class_id: int | None = None
     eps: float | None = None
-    engine: BoundEngine = field(default_factory=LirpaEngine)
+    engine: BoundEngine = field(default_factory=PatchEngine)
     form: Form = Form.PAIRWISE
     attack: AttackOptions | None = field(default_factory=AttackOptions)
     tolerance: float = 0.01
@@ -107,7 +108,6 @@ def explain(
         ImageError: the image does not fit the network.
         UsageError: no such class, or a k the map cannot have.
         GateError: the converted network differs from onnxruntime on this image.
-        EngineError: the trunk holds a layer whose rounding error is not known.
     """
     image = check_image(network, image)
     check_equal_to_onnxruntime(network, image[None])
@@ -116,9 +116,21 @@ def explain(
     if not 0 <= explained < network.head.classes:
         raise UsageError(f"class {explained}: the network has classes 0-{network.head.classes - 1}")
     cam = network.cam(image, explained)
-    error = rounding(network, explained).value
+    error = _value_rounding(network, explained, cam)
     top = top_k(cam, choose_k(cam) if k is None else k, error)
     return Explanation(explained, predicted, cam.numpy(), top, error)
+
+
+def _value_rounding(network: Network, class_id: int, cam: Tensor) -> float:
+    """Bound on the rounding error of one map value.
+
+    A trunk that no engine can bound (`corgi cam` shows its map all the same) has no such bound: then a
+    generous share of the largest value stands in for it, which only the tie rule and witnesses use.
+    """
+    try:
+        return rounding(network, class_id).value
+    except EngineError:
+        return 1e-9 * float(cam.abs().max())
 
 
 def check_image(network: Network, image: ImageArray) -> ImageArray:
@@ -209,7 +221,7 @@ class _Verification:
         try:
             certificate = self.certify()
         except KeyboardInterrupt:  # outside the search, which keeps what it has: nothing is confirmed
-            reason = "interrupted before float64 confirmed a radius"
+            reason = "interrupted before any radius was certified"
             certificate = self.no_certificate(Status.INTERRUPTED, reason)
         self.check_consistent(certificate)
         return self.result(certificate, certificate.status, certificate.reason)
@@ -283,19 +295,37 @@ class _Verification:
         )
 
     def recheck(self, bracket: Bracket) -> tuple[Recheck | None, int]:
-        """The largest radius near the searched one that float64 confirms, and the number of tries."""
+        """The largest radius near the searched one that float64 confirms, and the number of tries.
+
+        The first Ctrl-C only marks the answer as interrupted: a certificate that was found is not thrown away
+        for it. The second one is raised.
+        """
         if bracket.certified <= 0:
             return None, 0
         rechecker = Rechecker(self.question, self.options.engine)
-        retreats = _RETREATS if self.options.eps is None else (1.0,)
-        for tries, share in enumerate(retreats, start=1):
-            radius = bracket.certified * share
+        radius = bracket.certified
+        for tries in range(1, _RECHECKS + 1):
             self.listener(Progress("recheck", f"radius {radius:.3g} in float64", certified=radius))
-            confirmed = rechecker.decide(self.ball.with_radius(radius))
-            if confirmed is not None:
-                return confirmed, tries
+            try:
+                decided = rechecker.decide(self.ball.with_radius(radius))
+            except KeyboardInterrupt:
+                if bracket.status is Status.INTERRUPTED:
+                    raise
+                bracket.status = Status.INTERRUPTED
+                decided = rechecker.decide(self.ball.with_radius(radius))
+            if decided.margin > decided.rounding_bound:
+                return decided, tries
             bracket.uncertified = radius
-        return None, len(retreats)
+            if self.options.eps is not None:
+                return None, tries
+            radius *= 1 - self.step_back(decided)
+        return None, _RECHECKS
+
+    def step_back(self, failed: Recheck) -> float:
+        """The share of the radius to give up: where the line from the value at 0 clears the rounding bound."""
+        short, fall = failed.rounding_bound - failed.margin, self.value - failed.margin
+        share = 1.1 * short / fall if fall > 0 else 1.0
+        return min(max(share, 1e-4), 0.5) if math.isfinite(share) else 0.5
 
     def certificate(
         self, bracket: Bracket, recheck: Recheck | None, evaluations: int

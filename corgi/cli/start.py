@@ -17,6 +17,7 @@ def main() -> None:
     try:
         from corgi.cli.main import app
     except KeyboardInterrupt:
+        print("corgi: stopped", file=sys.stderr)  # noqa: T201
         sys.exit(Exit.KEYBOARD)
     except CorgiError as error:
         print(f"corgi: {error}", file=sys.stderr)  # noqa: T201 - typer is not loaded yet

@@ -12,7 +12,9 @@ from corgi.certify.decide import Form
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.cli import common
 from corgi.cli.exits import exit_of
+from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
+from corgi.engines.patch.engine import PatchEngine, PatchMethod
 from corgi.errors import UsageError
 from corgi.report import picture
 from corgi.report.document import to_json, verify_document
@@ -23,7 +25,24 @@ from corgi.report.versions import installed_versions
 class EngineName(StrEnum):
     """The bounding engines a user can choose."""
 
+    PATCH = "patch"
     LIRPA = "lirpa"
+
+
+def build_engine(name: EngineName | None, method: LirpaMethod, device: str) -> BoundEngine:
+    """The engine a user asked for; without a name, the patch engine where it has the method.
+
+    Raises:
+        UsageError: the patch engine does not have the method.
+    """
+    own = {m.value for m in PatchMethod}
+    if name is EngineName.LIRPA or (name is None and method.value not in own):
+        return LirpaEngine(relaxation=method, device=device)
+    if method.value not in own:
+        raise UsageError(
+            f"--engine patch: no method {method.value}", hint=f"It has {', '.join(sorted(own))}."
+        )
+    return PatchEngine(relaxation=PatchMethod(method.value), device=device)
 
 
 def command(
@@ -36,7 +55,10 @@ def command(
         float | None, typer.Option(help="Decide this radius, pixel scale [0, 1].", show_default="search")
     ] = None,
     method: Annotated[LirpaMethod, typer.Option(help="Relaxation.")] = LirpaMethod.CROWN,
-    engine: Annotated[EngineName, typer.Option(help="Bounding engine.")] = EngineName.LIRPA,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(help="Bounding engine.", show_default="patch; lirpa for ibp, alpha-crown"),
+    ] = None,
     form: Annotated[Form, typer.Option(help="Linear forms to bound.")] = Form.PAIRWISE,
     attack: Annotated[bool, typer.Option("--attack/--no-attack", help="Look for a witness first.")] = True,
     attack_kind: Annotated[AttackKind, typer.Option(help="Which attack.")] = AttackKind.MARGIN,
@@ -44,7 +66,11 @@ def command(
         bool, typer.Option("--keep-label", help="A witness must keep the predicted class.")
     ] = False,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds; then the best until then.", show_default="none")
+        float | None,
+        typer.Option(
+            help="Seconds; then the best until then. Looked at between bound evaluations.",
+            show_default="none",
+        ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Relative width at which the search stops.")] = 0.01,
     device: Annotated[str, typer.Option(help="Torch device of the engine.")] = "cpu",
@@ -70,7 +96,7 @@ def command(
         k2=k2,
         class_id=class_id,
         eps=eps,
-        engine=LirpaEngine(relaxation=method, device=common.check_device(device)),
+        engine=build_engine(engine, method, common.check_device(device)),
         form=form,
         attack=AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed) if attack else None,
         tolerance=tolerance,

@@ -8,9 +8,10 @@ in a convolution.
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -225,11 +226,11 @@ def _with_parameters(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def _quiet(dtype: torch.dtype) -> Iterator[None]:
-    """The library creates tensors of the default type and prints deprecation warnings of torch."""
+    """The library creates tensors of the default type, prints, and lets torch warn of deprecations."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -42,10 +42,14 @@ class TorchGraph(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the output value [N, ...]; samples are independent."""
+        return self.values(x)[self.output_name]
+
+    def values(self, x: Tensor) -> dict[str, Tensor]:
+        """All values of the network by name, for images [N, C, H, W]."""
         values = {self.input_name: x}
         for step in self.steps:
             values[step.output] = step.layer(*(values[name] for name in step.inputs))
-        return values[self.output_name]
+        return values
 
     def with_layers(self, replaced: Callable[[nn.Module], nn.Module]) -> TorchGraph:
         """The same network with every layer exchanged for `replaced(layer)`."""

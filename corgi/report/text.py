@@ -163,7 +163,7 @@ def inspect_text(document: InspectDocument) -> RenderableType:
         "classes": _classes(document),
         "pre-processing": document.preprocess or "none in the file",
         "equality gate": f"passed: equals onnxruntime within {document.gate_tolerance:g} relative",
-        "engine lirpa": "can bound it" if document.lirpa else f"cannot bound it: {document.lirpa_reason}",
+        "engines": "can bound it" if document.lirpa else f"cannot bound it: {document.lirpa_reason}",
         "sha256": document.model_sha256,
     }
     for name, value in rows.items():

@@ -15,6 +15,7 @@ from corgi.cam.topk import top_k
 from corgi.certify.decide import Form, Question, feature_wise
 from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
+from corgi.engines.patch.engine import PatchEngine, PatchMethod
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError
 from corgi.network import layers
@@ -31,9 +32,14 @@ ENGINES: list[tuple[BoundEngine, range]] = [
     (LirpaEngine(LirpaMethod.CROWN_IBP), range(24)),
     (LirpaEngine(LirpaMethod.CROWN), range(24)),
     (LirpaEngine(LirpaMethod.ALPHA_CROWN, iterations=4), range(8)),
+    (PatchEngine(PatchMethod.CROWN_IBP), range(40)),
+    (PatchEngine(PatchMethod.CROWN), range(40)),
+    (PatchEngine(PatchMethod.CROWN, budget=20_000), range(40, 50)),
 ]
 CASES = [
-    pytest.param(engine, seed, id=f"{engine.method}-{seed}") for engine, seeds in ENGINES for seed in seeds
+    pytest.param(engine, seed, id=f"{engine.name.split()[0]}-{engine.method}-{seed}")
+    for engine, seeds in ENGINES
+    for seed in seeds
 ]
 
 

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from corgi import AttackOptions, Form, LirpaEngine, LirpaMethod, Status, load, verify
+from corgi import (
+    AttackOptions,
+    Form,
+    LirpaEngine,
+    LirpaMethod,
+    PatchEngine,
+    PatchMethod,
+    Status,
+    load,
+    verify,
+)
 from corgi.attack.margin import MarginAttack
 from corgi.attack.target import Target
 from corgi.cam.topk import decision_margin
@@ -17,7 +27,14 @@ from corgi.types import Ball
 from tests.onnx_models import OnnxModel, random_cam_network
 from tests.soundness.samples import inside
 
-METHODS = [LirpaMethod.IBP, LirpaMethod.CROWN_IBP, LirpaMethod.CROWN]
+ENGINES = [
+    LirpaEngine(LirpaMethod.IBP),
+    LirpaEngine(LirpaMethod.CROWN_IBP),
+    LirpaEngine(LirpaMethod.CROWN),
+    PatchEngine(PatchMethod.CROWN_IBP),
+    PatchEngine(PatchMethod.CROWN),
+]
+every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: f"{e.name.split()[0]}-{e.method}")
 SEEDS = range(100, 112)
 
 
@@ -31,13 +48,11 @@ def case(seed: int, folder: Path) -> tuple[Network, np.ndarray, int, int]:
 
 
 @pytest.mark.parametrize("form", list(Form))
-@pytest.mark.parametrize("method", METHODS)
+@every_engine
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_inside_a_certified_ball_breaks_it(seed: int, method, form: Form, tmp_path) -> None:
+def test_nothing_inside_a_certified_ball_breaks_it(seed: int, engine, form: Form, tmp_path) -> None:
     network, image, k, k2 = case(seed, tmp_path)
-    result = verify(
-        network, image, k=k, k2=k2, engine=LirpaEngine(method), form=form, attack=None, max_evaluations=8
-    )
+    result = verify(network, image, k=k, k2=k2, engine=engine, form=form, attack=None, max_evaluations=8)
     certificate = result.certificate
     if certificate.radius == 0:
         assert certificate.recheck is None
@@ -57,17 +72,17 @@ def test_nothing_inside_a_certified_ball_breaks_it(seed: int, method, form: Form
     assert attempt.margin > -1e-5 * float(cams.abs().max())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@every_engine
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_absurd_radius_is_not_certified_where_an_attack_changes_the_map(
-    seed: int, method, tmp_path
+    seed: int, engine, tmp_path
 ) -> None:
     network, image, k, k2 = case(seed, tmp_path)
     options = AttackOptions(steps=40, restarts=4)
     attacked = verify(
         network, image, k=k, k2=k2, eps=1.0, attack=options, engine=LirpaEngine(LirpaMethod.IBP)
     )
-    alone = verify(network, image, k=k, k2=k2, eps=1.0, attack=None, engine=LirpaEngine(method))
+    alone = verify(network, image, k=k, k2=k2, eps=1.0, attack=None, engine=engine)
     if attacked.status is Status.REFUTED:
         assert alone.status is Status.UNKNOWN
         assert alone.certificate.radius == 0
@@ -109,18 +124,17 @@ def test_the_planted_counterexample_exists_and_is_hidden(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("form", list(Form))
-@pytest.mark.parametrize("method", METHODS)
-def test_a_planted_counterexample_is_never_proved(method, form: Form, tmp_path) -> None:
+@every_engine
+def test_a_planted_counterexample_is_never_proved(engine, form: Form, tmp_path) -> None:
     network, image = hidden_violation(tmp_path)
-    engine = LirpaEngine(method)
     result = verify(network, image, k=4, eps=PLANTED, attack=None, engine=engine, form=form)
     assert result.status is Status.UNKNOWN
     searched = verify(network, image, k=4, attack=None, engine=engine, form=form)
     assert 0 < searched.certificate.radius < PLANTED
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_vacuous_bound_is_never_a_proof(method, tmp_path, monkeypatch) -> None:
+@every_engine
+def test_a_vacuous_bound_is_never_a_proof(engine, tmp_path, monkeypatch) -> None:
     """NaN from an engine: unknown, radius 0."""
     network, image, k, k2 = case(105, tmp_path)
 
@@ -130,11 +144,12 @@ def test_a_vacuous_bound_is_never_a_proof(method, tmp_path, monkeypatch) -> None
             size = network.pixels * network.head.filters
         return torch.full((size,), torch.nan), torch.full((size,), torch.nan)
 
-    from corgi.engines import lirpa
+    def nan_rows(self, value, rows, sign_only=False):
+        return torch.full((len(rows.top),), torch.nan, dtype=rows.values.dtype)
 
-    monkeypatch.setattr("corgi.certify.verify.check_engine_at_radius_zero", lambda *a: None)
-    monkeypatch.setattr(lirpa.LirpaBounder, "_bound", nan_bounds)
+    monkeypatch.setattr("corgi.engines.lirpa.LirpaBounder._bound", nan_bounds)
+    monkeypatch.setattr("corgi.engines.patch.bounds.BallBounds.lower_rows", nan_rows)
     for form in Form:
-        result = verify(network, image, k=k, k2=k2, attack=None, engine=LirpaEngine(method), form=form)
+        result = verify(network, image, k=k, k2=k2, attack=None, engine=engine, form=form)
         assert result.certificate.radius == 0
         assert result.status is Status.UNKNOWN

@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from corgi import Form, LirpaEngine, LirpaMethod, Status, load, verify
+from corgi import Form, LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, Status, load, verify
 from corgi.cam.topk import decision_margin
 from corgi.engines.rounding import rounding
 from corgi.types import Ball
 from tests.onnx_models import OnnxModel, random_cam_network
 
 LINEAR_METHODS = [LirpaMethod.CROWN_IBP, LirpaMethod.CROWN]
+LINEAR_ENGINES = [
+    *(LirpaEngine(m) for m in LINEAR_METHODS),
+    PatchEngine(PatchMethod.CROWN_IBP),
+    PatchEngine(PatchMethod.CROWN),
+]
 
 
 @pytest.mark.parametrize("form", [Form.FOLDED, Form.PAIRWISE, Form.FEATURE])
-@pytest.mark.parametrize("method", LINEAR_METHODS)
+@pytest.mark.parametrize("engine", LINEAR_ENGINES, ids=lambda e: f"{e.name.split()[0]}-{e.method}")
 @pytest.mark.parametrize(("activation", "against"), [("Sigmoid", -100.0), ("Tanh", -200.0)])
-def test_saturated_s_shapes_are_not_proved(activation, against, method, form, tmp_path) -> None:
+def test_saturated_s_shapes_are_not_proved(activation, against, engine, form, tmp_path) -> None:
     """auto_LiRPA 0.3 relaxes beyond |x| = 500 with a wrong line: 20.5 for a sigmoid of at most 1."""
     model = OnnxModel((1, 4, 4))
     steep = model.node("Conv", "image", np.full((1, 1, 1, 1), 1e5, np.float32), np.array([-5e4], np.float32))
@@ -28,7 +33,7 @@ def test_saturated_s_shapes_are_not_proved(activation, against, method, form, tm
     network = load(model.save(tmp_path, model.head(features, np.array([[1.0, against]]))))
     image = np.full((1, 4, 4), 0.62, np.float32)
     image[0, 0, 0] = 0.6
-    result = verify(network, image, k=1, eps=0.1, attack=None, engine=LirpaEngine(method), form=form)
+    result = verify(network, image, k=1, eps=0.1, attack=None, engine=engine, form=form)
     broken = np.full((1, 4, 4), 0.53, np.float32)
     broken[0, 0, 0] = 0.69
     assert np.abs(broken - image).max() < 0.1
