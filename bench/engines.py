@@ -2,8 +2,8 @@
 
     python bench/engines.py [DATA_DIR] [--images 20] [--classes 12 17]
 
-Real test images (GTSRB, the recipe of Gu et al.) on the paper's network, each at its own certified radius; the
-two engines take turns on every image. The first image is a warm-up and not counted.
+Real test images (GTSRB, the recipe of Gu et al.) on the paper's network, each at its own certified radius;
+the two engines take turns on every image. The first image is a warm-up and not counted.
 """
 
 from __future__ import annotations
@@ -70,9 +70,8 @@ def main() -> None:
     rows = rows[1:]
     medians = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     ratio = statistics.median(row["lirpa"] / row["patch"] for row in rows)
-    print(
-        f"medians over {len(rows)} images: {medians}, speed ratio {ratio:.1f}, threads {torch.get_num_threads()}"
-    )
+    threads = torch.get_num_threads()
+    print(f"medians over {len(rows)} images: {medians}, speed ratio {ratio:.1f}, threads {threads}")
 
 
 if __name__ == "__main__":

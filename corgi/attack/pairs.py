@@ -33,6 +33,23 @@ def critical_pairs(target: Target, image: Tensor, count: int) -> tuple[tuple[int
     return tuple((int(inside[i // len(others)]), int(others[i % len(others)])) for i in best.tolist())
 
 
+def linear_radius(target: Target, image: Tensor) -> float | None:
+    """Where the property would break around an image [C, H, W] were the network linear; None if it is flat.
+
+    A guess to start a search from, never a bound.
+    """
+    images = image[None].clone().requires_grad_(True)
+    if target.k2 == target.top.k:
+        ((above, below),) = critical_pairs(target, image, 1)
+        cams = target.cams(images)
+        margin = (cams[:, above] - cams[:, below]).sum()
+    else:
+        margin = target.margins(images).sum()
+    (gradient,) = torch.autograd.grad(margin, images)
+    value, slope = float(margin.detach()), float(gradient.abs().sum())
+    return value / slope if slope > 0 and value > 0 else None
+
+
 def _gradients(target: Target, image: Tensor, pixels: Tensor) -> Tensor:
     """Gradients of map pixels with respect to the image: [rows, C * H * W]."""
     parts = []

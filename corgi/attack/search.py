@@ -12,7 +12,7 @@ from torch import Tensor
 from corgi.attack.ghorbani import GhorbaniAttack
 from corgi.attack.interface import Attack
 from corgi.attack.margin import MarginAttack
-from corgi.attack.pairs import critical_pairs
+from corgi.attack.pairs import critical_pairs, linear_radius
 from corgi.attack.target import Target
 from corgi.attack.witness import confirm
 from corgi.progress import Listener, Progress, silent
@@ -167,16 +167,8 @@ class _Search:
                 return closer
         return witness
 
-    def first_radius(self) -> float:
-        """Where the margin would vanish were the network linear: margin / ||gradient||_1 (theory 1.7)."""
-        image = self.image[None].clone().requires_grad_(True)
-        margin = self.target.margins(image)
-        (gradient,) = torch.autograd.grad(margin.sum(), image)
-        value, slope = float(margin.detach()), float(gradient.abs().sum())
-        return value / slope if slope > 0 and value > 0 else 1e-3
-
     def grow(self, up_to: float) -> bool:
-        guess = self.first_radius()
+        guess = linear_radius(self.target, self.image) or 1e-3
         radius = min(max(guess, 1e-7), up_to)
         while not self.attack(radius):
             if radius >= up_to or self.spent:

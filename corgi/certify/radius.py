@@ -63,6 +63,7 @@ def search_radius(
     *,
     ceiling: float,
     limits: SearchLimits,
+    first: float | None = None,
     on_step: Callable[[Bracket], None] = lambda _: None,
 ) -> Bracket:
     """Search (0, ceiling) for the largest radius with a positive score.
@@ -72,6 +73,7 @@ def search_radius(
         value_at_zero: the decision margin at the image itself, > 0.
         ceiling: a radius known or assumed not to be certifiable (an attack's, or the pixel range).
         limits: when to stop.
+        first: a good guess to begin with.
         on_step: told after every score.
     """
     bracket = Bracket(value_at_zero)
@@ -85,6 +87,8 @@ def search_radius(
             if (low > 0 and high <= low * (1 + limits.tolerance)) or high <= limits.smallest:
                 break
             radius = next_radius(bracket, low, high, limits.tolerance)
+            if first is not None and not bracket.scores and low < first < high:
+                radius = first
             bracket.record(radius, score(radius))
             on_step(bracket)
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from corgi.attack.pairs import linear_radius
 from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
 from corgi.cam.topk import check_ranks, choose_k, decision_margin, top_k
@@ -230,18 +231,9 @@ class _Verification:
         options = self.options.attack
         if options is None:
             return
-        target = Target(
-            self.network.trunk32,
-            self.network,
-            self.explanation.class_id,
-            self.top,
-            self.k2,
-            options.keep_label,
-            self.explanation.predicted_class,
-        )
         try:
             self.attack = attack_radius(
-                target,
+                self.target(options.keep_label),
                 self.ball.center,
                 options,
                 rounding=self.explanation.rounding,
@@ -251,6 +243,18 @@ class _Verification:
             )
         except AttackInterrupted as interrupt:
             self.attack, self.stopped = interrupt.found, Status.INTERRUPTED
+
+    def target(self, keep_label: bool) -> Target:
+        explained = self.explanation
+        return Target(
+            self.network.trunk32,
+            self.network,
+            explained.class_id,
+            self.top,
+            self.k2,
+            keep_label,
+            explained.predicted_class,
+        )
 
     def certify(self) -> DeterministicCertificate:
         started = time.monotonic()
@@ -291,8 +295,16 @@ class _Verification:
             self.value,
             ceiling=1.0 if found is None else found,
             limits=limits,
+            first=self.first_guess(found),
             on_step=on_step,
         )
+
+    def first_guess(self, found: float | None) -> float | None:
+        """A little below what the attack found, or below where a linear network would break."""
+        if found is not None:
+            return 0.93 * found
+        linear = linear_radius(self.target(keep_label=False), self.ball.center)
+        return None if linear is None else 0.85 * linear
 
     def recheck(self, bracket: Bracket) -> tuple[Recheck | None, int]:
         """The largest radius near the searched one that float64 confirms, and the number of tries.
@@ -322,7 +334,7 @@ class _Verification:
         return None, _RECHECKS
 
     def step_back(self, failed: Recheck) -> float:
-        """The share of the radius to give up: where the line from the value at 0 clears the rounding bound."""
+        """The share of the radius to give up: where the line from the value at 0 clears rounding."""
         short, fall = failed.rounding_bound - failed.margin, self.value - failed.margin
         share = 1.1 * short / fall if fall > 0 else 1.0
         return min(max(share, 1e-4), 0.5) if math.isfinite(share) else 0.5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
 from corgi.engines.lowering import lower_trunk
+from corgi.engines.patch.bounds import map_reach
 from corgi.engines.patch.compose import compose
 from corgi.engines.patch.engine import PatchEngine, PatchMethod
 from corgi.engines.patch.patches import Patches, transposed_conv
@@ -123,3 +124,21 @@ def test_lines_hold_the_activation(layer, ends, scale) -> None:
     assert (lines.upper_slope * points + lines.upper_shift >= exact - error).all()
     for slope in (lines.lower_slope, lines.upper_slope):
         assert 0 <= float(slope) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_far_pixels_share_no_image_pixel(seed, tmp_path) -> None:
+    """Gradients of two map pixels at least `map_reach` apart do not overlap."""
+    network, image = generated(seed, tmp_path)
+    reach = map_reach(compose(lower_trunk(network)))
+    width = network.head.map_shape[1]
+    x = image.to(torch.float64)[None].requires_grad_(True)
+    cam = network.head.cam(network.trunk(x), 0)[0]
+    for other in range(network.pixels):
+        down, right = abs(other // width), abs(other % width)
+        if down < reach[0] and right < reach[1]:
+            continue
+        first = torch.autograd.grad(cam[0, 0], x, retain_graph=True, allow_unused=True)[0]
+        second = torch.autograd.grad(cam[other // width, other % width], x, retain_graph=True)[0]
+        if first is not None:
+            assert not ((first != 0) & (second != 0)).any()

@@ -124,7 +124,7 @@ class BallBounds:
         self.intervals[step.output] = known
 
     def _is_exact(self, value: str) -> bool:
-        """Whether the interval of a value is exact: one convolution of the image, which rows cannot improve."""
+        """Whether the interval of a value is exact, as it is for one convolution of the image."""
         producer = self._producers.get(value)
         if producer is None:
             return True
@@ -196,7 +196,7 @@ class BallBounds:
         """
         count = len(rows.top)
         self.rows += count
-        size = max(1, int(self.budget / (self._bytes_a_row(value) or 1)))
+        size = max(1, int(self.budget / self._bytes_a_row(value)))
         parts = [
             self._lower_chunk(value, rows.chosen(slice(i, i + size)), sign_only)
             for i in range(0, count, size)
@@ -210,24 +210,10 @@ class BallBounds:
         return lower, -negated
 
     def _bytes_a_row(self, value: str) -> int:
-        """Memory of one row: its largest patch, six times over (windows, lines, products)."""
-        element = self.box.lower.element_size()
-        height, width = 1, 1
-        largest = 1
-        seen = {value: (1, 1)}
-        for step in reversed(self.graph.steps):
-            if step.output not in seen:
-                continue
-            height, width = seen[step.output]
-            if isinstance(step.layer, layers.Conv):
-                kernel, stride = step.layer.weight.shape[2:], step.layer.stride
-                height = (height - 1) * stride[0] + kernel[0]
-                width = (width - 1) * stride[1] + kernel[1]
-            for name in step.inputs:
-                before = seen.get(name, (1, 1))
-                seen[name] = (max(before[0], height), max(before[1], width))
-                largest = max(largest, self.intervals[name].lower.shape[0] * seen[name][0] * seen[name][1])
-        return 12 * largest * element
+        """Memory of one row: its largest patch, twelve times over (windows of four lines, products)."""
+        sizes = cone_sizes(self.graph, value)
+        units = (self.intervals[name].lower.shape[0] * h * w for name, (h, w) in sizes.items())
+        return 12 * max(units) * self.box.lower.element_size()
 
     def _lower_chunk(self, value: str, rows: Patches, sign_only: bool) -> Tensor:
         total = torch.zeros(len(rows.top), dtype=rows.values.dtype, device=rows.values.device)
@@ -307,6 +293,52 @@ class BallBounds:
         constant = (positive * low_shift + negative * up_shift).sum((1, 2, 3))
         values = positive * low_slope + negative * up_slope
         return [Contribution(Patches(values, patches.top, patches.left))], constant
+
+
+def cone_sizes(graph: TorchGraph, value: str) -> dict[str, tuple[int, int]]:
+    """Height and width of the patch that one unit of a value has on every value below it."""
+    sizes = {value: (1, 1)}
+    for step in reversed(graph.steps):
+        if step.output not in sizes:
+            continue
+        height, width = sizes[step.output]
+        if isinstance(step.layer, layers.Conv):
+            kernel, stride = step.layer.weight.shape[2:], step.layer.stride
+            height = (height - 1) * stride[0] + kernel[0]
+            width = (width - 1) * stride[1] + kernel[1]
+        for name in step.inputs:
+            before = sizes.get(name, (1, 1))
+            sizes[name] = (max(before[0], height), max(before[1], width))
+    return sizes
+
+
+def map_reach(graph: TorchGraph) -> tuple[int, int]:
+    """From which distance on, in map pixels, the cones of two map pixels share no image pixel."""
+    return _reach_along(graph, 0), _reach_along(graph, 1)
+
+
+def _reach_along(graph: TorchGraph, axis: int) -> int:
+    """Unit o of the map reads image pixels o s + low .. o s + high, which are disjoint far enough apart.
+
+    Through a convolution (stride t, padding p, kernel k), o s + [low, high] becomes o s t + [low t - p,
+    high t - p + k - 1]; branches that meet are joined. Branches of different strides have no such form:
+    then no distance counts as far.
+    """
+    reads = {graph.output_name: (1, 0, 0)}
+    for step in reversed(graph.steps):
+        if step.output not in reads:
+            continue
+        stride, low, high = reads[step.output]
+        if isinstance(step.layer, layers.Conv):
+            t, p, k = step.layer.stride[axis], step.layer.padding[axis], step.layer.weight.shape[2 + axis]
+            stride, low, high = stride * t, low * t - p, high * t - p + k - 1
+        for name in step.inputs:
+            before = reads.get(name, (stride, low, high))
+            if before[0] != stride:
+                return 2**31
+            reads[name] = (stride, min(before[1], low), max(before[2], high))
+    stride, low, high = reads.get(graph.input_name, (1, 0, 0))
+    return (high - low) // stride + 1
 
 
 def _same_geometry(a: Step, b: Step) -> bool:

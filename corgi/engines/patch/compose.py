@@ -1,8 +1,8 @@
 """Merge convolutions that follow each other, so that intervals see what cancels between them.
 
 requires: a lowered trunk (plain layers).
-ensures: the same function; a convolution without padding whose input is another convolution is replaced by the
-convolution of both, reading what the first one reads. The selections of a pooling window become such
+ensures: the same function; a convolution without padding whose input is another convolution is replaced by
+the convolution of both, reading what the first one reads. The selections of a pooling window become such
 kernels: a - b of two neighbours is then one kernel on the layer below, and its interval is far tighter than
 the difference of two intervals. What nobody reads any more is dropped.
 """

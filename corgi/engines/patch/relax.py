@@ -17,7 +17,7 @@ _HALVINGS = 40
 
 @dataclass(frozen=True)
 class Lines:
-    """lower_slope z + lower_shift <= f(z) <= upper_slope z + upper_shift; each [C, H, W], slopes in [0, 1]."""
+    """lower_slope z + lower_shift <= f(z) <= upper_slope z + upper_shift; [C, H, W], slopes in [0, 1]."""
 
     lower_slope: Tensor
     lower_shift: Tensor
@@ -70,7 +70,7 @@ def _upper_line(function: Function, slope: Function, lower: Tensor, upper: Tenso
     at_lower, width = function(lower), upper - lower
     point = width < 1e-6  # no chord through rounding noise: the slope at an end bounds it from above instead
     chord = torch.where(point, 0, (function(upper) - at_lower) / torch.where(point, 1, width))
-    # The tangent at d >= 0 passes above (l, f(l)) iff h(d) = f(d) + f'(d) (l - d) - f(l) >= 0; h grows with d.
+    # The tangent at d >= 0 passes above (l, f(l)) iff f(d) + f'(d) (l - d) - f(l) >= 0, which grows with d.
     low, high = lower.clamp(min=0), torch.maximum(upper, lower.clamp(min=0))
     reaches = function(high) + slope(high) * (lower - high) >= at_lower
     for _ in range(_HALVINGS):
