@@ -184,7 +184,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
             place = tuple(int(i) for i in np.argwhere(outside)[0])
             raise ImageError(
                 f"{path}: value {array[place]} at index {list(place)}; expected floats in [0, 1]",
-                hint="Divide 0..255 values by 255, or save them as uint8.",
+                hint="Divide 0..255 values by 255, or save them as uint8." if array[place] > 1 else None,
             )
     return array
 

@@ -1,0 +1,95 @@
+"""The paper's figure 2: certified and attack radius over test images of two classes, beside the paper's.
+
+    python bench/two_classes.py [DATA_DIR] [--model FILE] [--per-class 100] [--out FILE.csv]
+
+Correctly classified GTSRB test images, the recipe of Gu et al., k = 15, two processes of one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import corgi
+from corgi.data.gtsrb import Sample, read_test
+
+
+def verify_one(model: Path, sample: Sample) -> dict[str, float | str] | None:
+    """One row, or None for an image that is not classified correctly."""
+    torch.set_num_threads(1)
+    network = corgi.load(model)
+    image = corgi.read_image(sample.path, network, "gtsrb")
+    if network.predict(image) != sample.class_id:
+        return None
+    result = corgi.verify(network, image, k=15)
+    return {
+        "image": sample.path.name,
+        "class": sample.class_id,
+        "certified": result.certificate.radius,
+        "attack": result.attack.radius if result.attack and result.attack.radius else float("nan"),
+        "evaluations": result.certificate.evaluations,
+        "seconds": result.seconds,
+        "certify_seconds": result.certificate.seconds,
+        "reason": result.reason,
+    }
+
+
+def main() -> None:
+    """Print a Markdown table of medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = os.environ.get("CORGI_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("data", nargs="?", type=Path, default=Path(default))
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--per-class", type=int, default=100)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    model = arguments.model or arguments.data / "corgi_paper" / "gtsrb_gu2020.onnx"
+    paper = json.loads((arguments.data / "corgi_paper" / "reference.json").read_text())["per_class"]
+    columns = ["class", "images", "certified (paper)", "attack (paper)", "attack / certified (paper)"]
+    columns += ["IQR of the ratio", "ties", "evaluations", "certify s"]
+    print(f"| {' | '.join(columns)} |")
+    print("|---" * len(columns) + "|")
+    everything = []
+    for class_id in (12, 17):
+        samples = [s for s in read_test(arguments.data / "GTSRB") if s.class_id == class_id]
+        with ProcessPoolExecutor(2) as pool:
+            found = pool.map(partial(verify_one, model), samples[: arguments.per_class])
+            rows = [row for row in found if row is not None]
+        everything += rows
+        solved = [row for row in rows if row["certified"] > 0]
+        ratios = [row["attack"] / row["certified"] for row in solved]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        theirs = paper[str(class_id)]
+
+        def median(key: str, solved=solved) -> float:
+            return statistics.median(row[key] for row in solved)
+
+        cells = [
+            class_id,
+            len(rows),
+            f"{median('certified'):.6f} ({theirs['median_certificate']:.6f})",
+            f"{median('attack'):.6f} ({theirs['median_attack']:.6f})",
+            f"{statistics.median(ratios):.3f} ({theirs['median_ratio']})",
+            f"{low:.3f}-{high:.3f}",
+            len(rows) - len(solved),
+            f"{median('evaluations'):g}",
+            f"{median('certify_seconds'):.2f}",
+        ]
+        print(f"| {' | '.join(str(c) for c in cells)} |", flush=True)
+    if arguments.out:
+        with arguments.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, everything[0])
+            writer.writeheader()
+            writer.writerows(everything)
+
+
+if __name__ == "__main__":
+    main()
