@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from corgi.api import read_image, verify
     from corgi.attack.search import AttackKind, AttackOptions
     from corgi.certify.decide import Form
-    from corgi.certify.verify import Explanation, VerifyOptions, explain
+    from corgi.certify.explain import Explanation, explain
+    from corgi.certify.verify import VerifyOptions
     from corgi.engines.lirpa import LirpaEngine, LirpaMethod
     from corgi.engines.patch.engine import PatchEngine, PatchMethod
     from corgi.errors import CorgiError
@@ -44,7 +45,8 @@ _HOMES = {
     "corgi.api": ("read_image", "verify"),
     "corgi.attack.search": ("AttackKind", "AttackOptions"),
     "corgi.certify.decide": ("Form",),
-    "corgi.certify.verify": ("Explanation", "VerifyOptions", "explain"),
+    "corgi.certify.explain": ("Explanation", "explain"),
+    "corgi.certify.verify": ("VerifyOptions",),
     "corgi.engines.lirpa": ("LirpaEngine", "LirpaMethod"),
     "corgi.engines.patch.engine": ("PatchEngine", "PatchMethod"),
     "corgi.errors": ("CorgiError",),

@@ -13,7 +13,7 @@ import typer
 from corgi.attack.search import AttackInterrupted, AttackKind, AttackOptions, attack_radius
 from corgi.attack.target import Target
 from corgi.cam.topk import check_ranks
-from corgi.certify.verify import Explanation, explain
+from corgi.certify.explain import Explanation, explain
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.errors import UsageError

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from corgi.certify.verify import explain
+from corgi.certify.explain import explain
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.report import picture

@@ -28,13 +28,10 @@ from corgi.engines.auto_lirpa import (
     release,
 )
 from corgi.engines.lowering import explained_class, lower_trunk
-from corgi.engines.rounding import rounding
+from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.errors import EngineError
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
-
-_UNIT_RATIO = {torch.float64: 1.0, torch.float32: 2.0**29}
-"""Unit roundoff relative to float64's."""
 
 
 class LirpaMethod(StrEnum):
@@ -109,7 +106,7 @@ class LirpaBounder:
         self._built: dict[str, Any] = {}
         errors = rounding(network, class_id)
         largest = {_MAP: float(errors.pixels.max()), _FEATURES: errors.features}
-        self._slack = {source: error * _UNIT_RATIO[dtype] for source, error in largest.items()}
+        self._slack = {source: error * UNIT_RATIO[dtype] for source, error in largest.items()}
         self._last_ball: Ball | None = None
 
     def pixels(self, ball: Ball) -> Interval:

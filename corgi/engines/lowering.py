@@ -38,6 +38,7 @@ PLAIN_LAYERS = (
     layers.Sub,
     layers.Concat,
 )
+"""What a lowered trunk consists of; engines and `rounding.py` have a rule for each and no other."""
 
 
 def lower_trunk(network: Network) -> TorchGraph:

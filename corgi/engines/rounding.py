@@ -26,6 +26,10 @@ from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import Network
 
 _UNIT = 2.0**-53
+
+UNIT_RATIO = {torch.float64: 1.0, torch.float32: 2.0**29}
+"""Unit roundoff relative to float64's: what scales the bounds below to another precision."""
+
 _ACTIVATION_OPS = 16
 """Operations spent to relax one activation, generously: slopes, intercepts, one library function."""
 

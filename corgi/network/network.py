@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from corgi.data.preprocess import METADATA_KEY
 from corgi.errors import ModelError
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
@@ -21,7 +22,6 @@ from corgi.network.graph import Graph, read_graph
 from corgi.network.head import CamHead, recognise_head
 from corgi.network.oracle import OnnxOracle
 
-PREPROCESS_KEY = "corgi.preprocess"
 CLASS_NAMES_KEY = "corgi.class_names"
 
 
@@ -114,7 +114,7 @@ def load(path: str | Path) -> Network:
         trunk=module.up_to(head.feature).eval(),
         head=head,
         oracle=OnnxOracle(graph, head.feature),
-        preprocess=graph.metadata.get(PREPROCESS_KEY) or None,
+        preprocess=graph.metadata.get(METADATA_KEY) or None,
         class_names=_class_names(graph, head.classes),
     )
     check_equal_to_onnxruntime(network, _random_images(graph.input_shape))

@@ -22,7 +22,7 @@ from corgi.report.versions import Versions
 from corgi.results import EmpiricalBound, FloatArray, Recheck, VerifyResult, Witness
 
 if TYPE_CHECKING:
-    from corgi.certify.verify import Explanation
+    from corgi.certify.explain import Explanation
 
 SCHEMA_VERSION: Literal["1"] = "1"
 

@@ -25,7 +25,7 @@ from corgi.report.wording import class_label, round_down, round_up
 from corgi.results import EmpiricalBound, FloatArray, ImageArray, TopK, VerifyResult, Witness
 
 if TYPE_CHECKING:
-    from corgi.certify.verify import Explanation
+    from corgi.certify.explain import Explanation
 
 FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "webp")
 """File endings a picture can have."""

@@ -25,15 +25,15 @@ from corgi.data.gtsrb import CLASS_NAMES, MIRRORED, Sample, read_test, read_trai
 from corgi.data.image import load_input
 from corgi.data.preprocess import GTSRB, METADATA_KEY
 from corgi.errors import DataError, UsageError
+from corgi.network.network import CLASS_NAMES_KEY
 from corgi.train.augment import Augmentation
 from corgi.train.card import model_card
 from corgi.train.export import check_export, run_onnx, write_onnx
 from corgi.train.fit import Epoch, Fitted, LabelledImages, Schedule, fit
 from corgi.train.network import INPUT_SHAPE, fold_batch_norms, gu2020_network
 
-CLASS_NAMES_KEY = "corgi.class_names"
 TRAINING_KEY = "corgi.training"
-"""ONNX `metadata_props` keys: a JSON list of names, and a JSON object of how the network came to be."""
+"""ONNX `metadata_props` key: a JSON object of how the network came to be."""
 
 
 @dataclass(frozen=True)

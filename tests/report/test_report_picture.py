@@ -7,7 +7,7 @@ import pytest
 from example_results import RESULTS, make_cam, make_image, make_result, top_of
 from PIL import Image
 
-from corgi.certify.verify import Explanation
+from corgi.certify.explain import Explanation
 from corgi.report.picture import (
     FORMATS,
     attack_picture,

@@ -13,11 +13,9 @@ from corgi.engines.lowering import explained_class, lower_trunk
 from corgi.engines.patch.bounds import BallBounds, map_reach
 from corgi.engines.patch.compose import compose
 from corgi.engines.patch.patches import Patches, unit_rows
-from corgi.engines.rounding import rounding
+from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
-
-_UNIT_RATIO = {torch.float64: 1.0, torch.float32: 2.0**29}
 
 
 class PatchMethod(StrEnum):
@@ -78,8 +76,8 @@ class PatchBounder:
         weight = explained_class(network, class_id).weight.reshape(-1)
         self._weight = weight.to(dtype).to(engine.device)
         errors = rounding(network, class_id)
-        self._slack = float(errors.pixels.max()) * _UNIT_RATIO[dtype]
-        self._feature_slack = errors.features * _UNIT_RATIO[dtype]
+        self._slack = float(errors.pixels.max()) * UNIT_RATIO[dtype]
+        self._feature_slack = errors.features * UNIT_RATIO[dtype]
         self._reach = map_reach(self._graph)
         self._last: _Known | None = None
 
