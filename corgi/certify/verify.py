@@ -250,9 +250,11 @@ class _Verification:
             try:
                 decided = rechecker.decide(self.ball.with_radius(radius))
             except KeyboardInterrupt:
-                if bracket.status is Status.INTERRUPTED:
+                if self.stopped is Status.INTERRUPTED or bracket.status is Status.INTERRUPTED:
                     raise
-                bracket.status = Status.INTERRUPTED
+                self.stopped = Status.INTERRUPTED
+                if self.options.eps is None:  # one radius asked for is decided all the same
+                    bracket.status = Status.INTERRUPTED
                 decided = rechecker.decide(self.ball.with_radius(radius))
             if decided.margin > decided.rounding_bound:
                 return decided, tries

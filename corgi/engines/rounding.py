@@ -75,7 +75,8 @@ def rounding(network: Network, class_id: int) -> Rounding:
     values = _magnitudes(network, plain)
     features = values[plain.output_name]
     top = _through_conv(explained_class(network, class_id), features)
-    n = top.terms + _cone_units(top.value, [m.value for m in values.values()])
+    # A difference of two pixels adds up two cones.
+    n = top.terms + 2 * _cone_units(top.value, [m.value for m in values.values()])
     unit = _OWN_ERROR * n * _UNIT / (1 - n * _UNIT)
     relaxed = (1 + top.activations) * (1 + top.activations / 2)
     with torch.no_grad():

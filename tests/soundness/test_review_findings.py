@@ -8,9 +8,12 @@ import torch
 
 from corgi import Form, LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, Status, load, verify
 from corgi.cam.topk import decision_margin
+from corgi.engines.patch.relax import relax
 from corgi.engines.rounding import rounding
+from corgi.network import layers
 from corgi.types import Ball
-from tests.onnx_models import OnnxModel, random_cam_network
+from tests.onnx_models import OnnxModel, float32, random_cam_network
+from tests.soundness.samples import inside
 
 LINEAR_METHODS = [LirpaMethod.CROWN_IBP, LirpaMethod.CROWN]
 LINEAR_ENGINES = [
@@ -105,3 +108,28 @@ def test_a_deadline_in_the_past_decides_nothing(tmp_path) -> None:
     result = verify(network, image, k=5, eps=1e-6, attack=None, time_limit=1e-9)
     assert result.status is Status.TIME_LIMIT
     assert result.certificate.radius == 0
+
+
+@pytest.mark.parametrize("method", list(PatchMethod))
+def test_a_relu_of_the_image_itself(method, tmp_path) -> None:
+    """Once a KeyError: the pattern of a maximum looked for the layer that makes the image."""
+    rng = np.random.default_rng(2)
+    model = OnnxModel((2, 6, 6))
+    value = model.node("Conv", "image", float32(rng, 2, 2, 3, 3), pads=[1, 1, 1, 1])
+    value = model.node("Add", value, model.node("Relu", "image"))
+    network = load(model.save(tmp_path, model.head(value, np.ones((2, 2)))))
+    ball = Ball(torch.from_numpy(rng.random(network.input_shape, dtype=np.float32)), 0.1)
+    bounds = PatchEngine(method).bind(network, 0, torch.float64).pixels(ball)
+    images = inside(network, ball, 0, 60, 0)
+    with torch.no_grad():
+        cams = network.head.cam(network.trunk(images), 0).flatten(1)
+    assert (bounds.lower <= cams + 1e-9).all()
+    assert (cams <= bounds.upper + 1e-9).all()
+
+
+def test_an_unknown_relu_input_is_not_dead() -> None:
+    """Every comparison with NaN is false; that must not read as "has one sign"."""
+    unknown = torch.full((1, 1, 1), torch.nan)
+    lines = relax(layers.Relu(), unknown, unknown)
+    assert lines.lower_slope.isnan().all()
+    assert lines.upper_shift.isnan().all()

@@ -141,7 +141,9 @@ class BallBounds:
         relu = self._producers.get(over)
         if relu is None or not isinstance(relu.layer, layers.Relu):
             return None
-        difference, base = self._producers[relu.inputs[0]], self._producers.get(b)
+        difference, base = self._producers.get(relu.inputs[0]), self._producers.get(b)
+        if difference is None:
+            return None
         if isinstance(difference.layer, layers.Sub) and difference.inputs[1] == b:
             first = self.intervals[difference.inputs[0]]
         elif base is not None and _same_geometry(difference, base):
@@ -153,7 +155,8 @@ class BallBounds:
         else:
             return None
         second = self.intervals[b]
-        return Interval(torch.fmax(first.lower, second.lower), torch.fmax(first.upper, second.upper))
+        # An unknown (NaN) upper end of either leaves the maximum unknown.
+        return Interval(torch.fmax(first.lower, second.lower), torch.maximum(first.upper, second.upper))
 
     def _refine(self, step: Step, source: str) -> None:
         """Rows for the units of an activation's input that its interval leaves undecided."""

@@ -71,7 +71,10 @@ class Patches:
         """
         down, right = other.top - self.top, other.left - self.left
         if bool((down != down[0]).any()) or bool((right != right[0]).any()):
-            raise EngineError("branches of different strides meet in a value")
+            raise EngineError(
+                "the patch engine cannot add branches of different strides",
+                hint="Use --engine lirpa for this network.",
+            )
         first = _grown(self, int(-down[0].clamp(max=0)), int(-right[0].clamp(max=0)))
         second = _grown(other, int(down[0].clamp(min=0)), int(right[0].clamp(min=0)))
         height = max(first.values.shape[2], second.values.shape[2])

@@ -49,7 +49,9 @@ def relax_relu(lower: Tensor, upper: Tensor) -> Lines:
     chord = torch.where(unstable, upper / width, active)
     shift = torch.where(unstable, -lower * chord, 0)
     kept = torch.where(unstable, (upper >= -lower).to(lower.dtype), active)
-    return Lines(kept, torch.zeros_like(lower), chord, shift)
+    # Of an input that nothing is known of (NaN) there is no line: NaN makes every row through it vacuous.
+    unknown = torch.where(lower <= upper, 0.0, torch.nan).to(lower.dtype)
+    return Lines(kept + unknown, unknown, chord + unknown, shift + unknown)
 
 
 def relax_s_shape(function: Function, slope: Function, lower: Tensor, upper: Tensor) -> Lines:
