@@ -148,7 +148,9 @@ class LirpaBounder:
                 raise
             except Exception as error:  # the library asserts, indexes None, and worse
                 # Whatever it was, it never becomes a bound.
+                # A rebuilt module knows no ball: without this it would be asked to reuse bounds it never had.
                 self._built.clear()
+                self._last_ball = None
                 if len(self._layouts) == 1:
                     raise self._failure(error) from error
                 del self._layouts[0]
@@ -161,6 +163,7 @@ class LirpaBounder:
         reuses = source == _MAP and form is not None and not optimizes and ball is self._last_ball
         if not reuses:
             arguments["x"] = (self._input(ball),)
+        if source == _MAP:
             self._last_ball = None
         if form is not None:
             arguments |= {"C": form.to(self._engine.device), "bound_upper": False}

@@ -133,3 +133,31 @@ def test_an_unknown_relu_input_is_not_dead() -> None:
     lines = relax(layers.Relu(), unknown, unknown)
     assert lines.lower_slope.isnan().all()
     assert lines.upper_shift.isnan().all()
+
+
+def test_a_rebuilt_module_does_not_reuse_bounds_it_never_had(tmp_path, monkeypatch) -> None:
+    """The library fails on a form in one layout: the module of the next layout must be given the ball."""
+    rng = np.random.default_rng(9)
+    network = load(random_cam_network(rng, tmp_path))
+    ball = Ball(torch.from_numpy(rng.random(network.input_shape, dtype=np.float32)), 0.1)
+    above, below = torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])
+    expected = LirpaEngine().bind(network, 0, torch.float64).differences(ball, above, below)
+    for fails_on in ("map", "features"):
+        bounder = LirpaEngine().bind(network, 0, torch.float64)
+        bounder.pixels(ball)
+        module_class = type(bounder._built["map"])
+        original, failures = module_class.compute_bounds, []
+
+        def fails_once(self, *args, original=original, failures=failures, **options):
+            if not failures:
+                failures.append(1)
+                raise AssertionError
+            return original(self, *args, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module_class, "compute_bounds", fails_once)
+            if fails_on == "features":
+                bounder.features(ball)
+            found = bounder.differences(ball, above, below)
+        assert failures
+        torch.testing.assert_close(found, expected)
