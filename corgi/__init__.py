@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corgi.api import read_image, verify
+    from corgi.api import read_image, verify, verify_batch, verify_ranks
     from corgi.attack.search import AttackKind, AttackOptions
     from corgi.certify.decide import Form
     from corgi.certify.explain import Explanation, explain
@@ -42,7 +42,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+source"
 
 _HOMES = {
-    "corgi.api": ("read_image", "verify"),
+    "corgi.api": ("read_image", "verify", "verify_batch", "verify_ranks"),
     "corgi.attack.search": ("AttackKind", "AttackOptions"),
     "corgi.certify.decide": ("Form",),
     "corgi.certify.explain": ("Explanation", "explain"),
@@ -101,4 +101,6 @@ __all__ = [
     "load",
     "read_image",
     "verify",
+    "verify_batch",
+    "verify_ranks",
 ]

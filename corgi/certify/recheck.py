@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from corgi.certify.decide import Question, score
 from corgi.engines.interface import BoundEngine, Bounder
-from corgi.engines.rounding import rounding
 from corgi.results import Recheck
 from corgi.types import Ball
 
@@ -17,14 +17,12 @@ class Rechecker:
     def __init__(self, question: Question, engine: BoundEngine) -> None:
         self._question, self._engine = question, engine
         self._bounder: Bounder | None = None
-        # The score is a difference of two map values: each may be off by this much.
-        errors = rounding(question.network, question.class_id)
-        self.rounding = 2 * float(errors.pixels.max())
 
-    def decide(self, ball: Ball) -> Recheck:
+    def decide(self, ball: Ball, order: Tensor | None = None) -> Recheck:
         """The float64 score of a ball beside its rounding bound: a certificate where it is the larger one."""
         if self._bounder is None:
             network, class_id = self._question.network, self._question.class_id
             self._bounder = self._engine.bind(network, class_id, torch.float64)
-        margin = score(self._question, self._bounder, ball)
-        return Recheck(ball.radius, margin, self.rounding)
+        margin = score(self._question, self._bounder, ball, order).value
+        rounding = self._bounder.rounding
+        return Recheck(ball.radius, margin + rounding if self._bounder.outward else margin, rounding)

@@ -17,7 +17,7 @@ from corgi.certify.decide import Form, Question, score
 from corgi.certify.explain import check_image, explain
 from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.certify.recheck import Rechecker
-from corgi.engines.gate import check_engine_at_radius_zero
+from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import EngineError, UsageError
@@ -85,8 +85,11 @@ def verify(
     *,
     image_name: str = "array",
     listener: Listener = silent,
+    bounders: Bounders | None = None,
 ) -> VerifyResult:
     """Certify the top-k set of the map of an image [C, H, W] float32 in [0, 1].
+
+    `bounders`: share one among calls on the same network, so that nothing is prepared or bounded twice.
 
     Ctrl-C and the time limit end the search, not the answer: what was certified until then is re-checked
     in float64 (one more evaluation) and returned, marked as such.
@@ -97,27 +100,58 @@ def verify(
         EngineError: the engine cannot bound this network, or a certificate and a witness contradict each
             other.
     """
-    return _Verification(network, image, options or VerifyOptions(), image_name, listener).run()
+    return _Verification(network, image, options or VerifyOptions(), image_name, listener, bounders).run()
+
+
+class Bounders:
+    """Engines bound to networks, kept for the next question about the same class."""
+
+    def __init__(self) -> None:
+        self._bound: dict[tuple[BoundEngine, int, int], tuple[Network, Bounder]] = {}
+
+    def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
+        """The engine bound in the precision it searches in, and held against onnxruntime.
+
+        Raises:
+            GateError: its bounds of a random image, or of a small ball around it, do not hold there.
+        """
+        key = (engine, id(network), class_id)
+        if key not in self._bound:
+            # The network is kept, too: its id may not be given to another one.
+            bounder = engine.bind(network, class_id, engine.search_dtype)
+            noise = np.random.default_rng(0).random((1, *network.input_shape), dtype=np.float32)
+            check_engine_at_radius_zero(network, class_id, bounder, noise)
+            check_engine_on_a_ball(network, class_id, bounder, noise[0])
+            self._bound[key] = network, bounder
+        return self._bound[key][1]
 
 
 class _Verification:
     """State of one verification."""
 
     def __init__(
-        self, network: Network, image: ImageArray, options: VerifyOptions, image_name: str, listener: Listener
+        self,
+        network: Network,
+        image: ImageArray,
+        options: VerifyOptions,
+        image_name: str,
+        listener: Listener,
+        bounders: Bounders | None,
     ) -> None:
         self.started = time.monotonic()
         self.network, self.options, self.listener = network, options, listener
+        self.bounders = bounders or Bounders()
         self.image, self.image_name = check_image(network, image), image_name
         self.explanation = explain(network, self.image, options.k, options.class_id)
         self.top = self.explanation.top
         self.k2 = self.top.k if options.k2 is None else options.k2
         check_ranks(self.top.k, self.k2, network.pixels)
         self.ball = Ball(torch.from_numpy(self.image), 0.0)
-        self.question = Question(network, self.explanation.class_id, self.top, self.k2, options.form)
         self.attack: EmpiricalBound | None = None
         self.stopped: Status | None = None
+        self.margins: torch.Tensor | None = None
         values = torch.from_numpy(self.explanation.cam).reshape(-1)
+        self.question = Question(network, self.explanation.class_id, self.top, self.k2, options.form, values)
         self.value = float(decision_margin(values, self.top, self.k2))
 
     @property
@@ -187,13 +221,12 @@ class _Verification:
 
     def certify(self) -> DeterministicCertificate:
         started = time.monotonic()
-        bounder = self.options.engine.bind(self.network, self.explanation.class_id, torch.float32)
+        engine = self.options.engine
+        bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
         self.listener(Progress("certify", "engine against onnxruntime at radius 0"))
-        noise = np.random.default_rng(0).random((1, *self.network.input_shape), dtype=np.float32)
-        images = np.concatenate([self.image[None], noise])
-        check_engine_at_radius_zero(self.network, self.explanation.class_id, bounder, images)
+        check_engine_at_radius_zero(self.network, self.explanation.class_id, bounder, self.image[None])
         bracket = self.decide(bounder) if self.options.eps is not None else self.search(bounder)
-        recheck, tries = self.recheck(bracket)
+        recheck, tries = self.recheck(bracket, bounder if engine.search_dtype is torch.float64 else None)
         certificate = self.certificate(bracket, recheck, len(bracket.scores) + tries)
         return replace(certificate, seconds=time.monotonic() - started)
 
@@ -204,9 +237,7 @@ class _Verification:
         if deadline is not None and time.monotonic() >= deadline:
             bracket.status = Status.TIME_LIMIT
             return bracket
-        bracket.record(
-            self.options.eps, score(self.question, bounder, self.ball.with_radius(self.options.eps))
-        )
+        bracket.record(self.options.eps, self.score(bounder, self.options.eps))
         bracket.status = Status.PROVED if bracket.certified > 0 else Status.UNKNOWN
         return bracket
 
@@ -220,13 +251,20 @@ class _Verification:
             self.listener(Progress("certify", detail, bracket.certified, found))
 
         return search_radius(
-            lambda radius: score(self.question, bounder, self.ball.with_radius(radius)),
+            lambda radius: self.score(bounder, radius),
             self.value,
             ceiling=1.0 if found is None else found,
             limits=limits,
             first=self.first_guess(found),
             on_step=on_step,
         )
+
+    def score(self, bounder: Bounder, radius: float) -> float:
+        """The score at a radius; its margins tell where to begin at the next one."""
+        ball, decides = self.ball.with_radius(radius), self.options.eps is not None
+        found = score(self.question, bounder, ball, self.margins, sign_only=decides)
+        self.margins = found.margins
+        return found.value
 
     def first_guess(self, found: float | None) -> float | None:
         """A little below what the attack found, or below where a linear network would break."""
@@ -235,7 +273,7 @@ class _Verification:
         linear = linear_radius(self.target(keep_label=False), self.ball.center)
         return None if linear is None else 0.85 * linear
 
-    def recheck(self, bracket: Bracket) -> tuple[Recheck | None, int]:
+    def recheck(self, bracket: Bracket, bounder: Bounder | None) -> tuple[Recheck | None, int]:
         """The largest radius near the searched one that float64 confirms, and the number of tries.
 
         The first Ctrl-C only marks the answer as interrupted: a certificate that was found is not thrown away
@@ -243,19 +281,23 @@ class _Verification:
         """
         if bracket.certified <= 0:
             return None, 0
-        rechecker = Rechecker(self.question, self.options.engine)
         radius = bracket.certified
+        if bounder is not None and bounder.outward:
+            # The search was in float64 and every bound rounded outwards: its score is the decision.
+            (value,) = {value for at, value in bracket.scores if at == radius}
+            return Recheck(radius, value + bounder.rounding, bounder.rounding), 0
+        rechecker = Rechecker(self.question, self.options.engine)
         for tries in range(1, _RECHECKS + 1):
             self.listener(Progress("recheck", f"radius {radius:.3g} in float64", certified=radius))
             try:
-                decided = rechecker.decide(self.ball.with_radius(radius))
+                decided = rechecker.decide(self.ball.with_radius(radius), self.margins)
             except KeyboardInterrupt:
                 if self.stopped is Status.INTERRUPTED or bracket.status is Status.INTERRUPTED:
                     raise
                 self.stopped = Status.INTERRUPTED
                 if self.options.eps is None:  # one radius asked for is decided all the same
                     bracket.status = Status.INTERRUPTED
-                decided = rechecker.decide(self.ball.with_radius(radius))
+                decided = rechecker.decide(self.ball.with_radius(radius), self.margins)
             if decided.margin > decided.rounding_bound:
                 return decided, tries
             bracket.uncertified = radius

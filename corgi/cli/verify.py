@@ -29,19 +29,32 @@ class EngineName(StrEnum):
     LIRPA = "lirpa"
 
 
-def build_engine(name: EngineName | None, method: LirpaMethod, device: str) -> BoundEngine:
+class Method(StrEnum):
+    """All relaxations, from fast and loose to slow and tight."""
+
+    IBP = "ibp"
+    CROWN_IBP = "crown-ibp"
+    CROWN = "crown"
+    ALPHA_CROWN = "alpha-crown"
+    FOCUS = "focus"
+
+
+_METHODS: dict[EngineName, type[StrEnum]] = {EngineName.PATCH: PatchMethod, EngineName.LIRPA: LirpaMethod}
+
+
+def build_engine(name: EngineName | None, method: Method, device: str) -> BoundEngine:
     """The engine a user asked for; without a name, the patch engine where it has the method.
 
     Raises:
-        UsageError: the patch engine does not have the method.
+        UsageError: the engine does not have the method.
     """
-    own = {m.value for m in PatchMethod}
-    if name is EngineName.LIRPA or (name is None and method.value not in own):
-        return LirpaEngine(relaxation=method, device=device)
-    if method.value not in own:
-        raise UsageError(
-            f"--engine patch: no method {method.value}", hint=f"It has {', '.join(sorted(own))}."
-        )
+    known = {engine: [m.value for m in methods] for engine, methods in _METHODS.items()}
+    if name is None:
+        name = EngineName.PATCH if method.value in known[EngineName.PATCH] else EngineName.LIRPA
+    if method.value not in known[name]:
+        raise UsageError(f"--engine {name}: no method {method}", hint=f"It has {', '.join(known[name])}.")
+    if name is EngineName.LIRPA:
+        return LirpaEngine(relaxation=LirpaMethod(method.value), device=device)
     return PatchEngine(relaxation=PatchMethod(method.value), device=device)
 
 
@@ -54,10 +67,10 @@ def command(
     eps: Annotated[
         float | None, typer.Option(help="Decide this radius, pixel scale [0, 1].", show_default="search")
     ] = None,
-    method: Annotated[LirpaMethod, typer.Option(help="Relaxation.")] = LirpaMethod.CROWN,
+    method: Annotated[Method, typer.Option(help="Relaxation.")] = Method.CROWN,
     engine: Annotated[
         EngineName | None,
-        typer.Option(help="Bounding engine.", show_default="patch; lirpa for ibp, alpha-crown"),
+        typer.Option(help="Bounding engine.", show_default="patch; lirpa for ibp"),
     ] = None,
     form: Annotated[Form, typer.Option(help="Linear forms to bound.")] = Form.PAIRWISE,
     attack: Annotated[bool, typer.Option("--attack/--no-attack", help="Look for a witness first.")] = True,

@@ -19,11 +19,33 @@ from corgi.types import Ball, Interval
 class Bounder(Protocol):
     """An engine bound to one network, class and precision."""
 
-    def pixels(self, ball: Ball) -> Interval:
-        """Folded intervals (theory 1.2): bounds of every map pixel, each [pixels]."""
+    @property
+    def rounding(self) -> float:
+        """Bound on the rounding error of the margins returned so far."""
+
+    @property
+    def outward(self) -> bool:
+        """Whether `rounding` is in the bounds already; if not, a margin must exceed it to be proved."""
+
+    def cheap(self, ball: Ball) -> Interval:
+        """Bounds of every map pixel that cost next to nothing, each [pixels]; they may say nothing."""
+
+    def pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
+        """Folded intervals (theory 1.2): bounds of every map pixel, each [pixels].
+
+        `low` and `high`: pixels whose lower and upper ends are wanted, None for all. The other ends may be
+        infinite.
+        """
 
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """Pairwise margins (theory 1.3): lower bounds of I_above - I_below, int64 [rows] each -> [rows]."""
+
+    @property
+    def sharpens(self) -> bool:
+        """Whether `sharpened` can be better than `differences`."""
+
+    def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
+        """The same as `differences`, with more effort, for a few pairs."""
 
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1): bounds of the feature map, each [F, pixels]."""
@@ -39,6 +61,10 @@ class BoundEngine(Protocol):
     @property
     def method(self) -> str:
         """The relaxation it uses."""
+
+    @property
+    def search_dtype(self) -> torch.dtype:
+        """The precision to search a radius in; the final decision is always made in float64."""
 
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> Bounder:
         """Prepare to bound the map of a class.

@@ -79,6 +79,11 @@ class LirpaEngine:
         return f"lirpa (auto_LiRPA {release()})"
 
     @property
+    def search_dtype(self) -> torch.dtype:
+        """Float32: half the time; the radius found is decided again in float64."""
+        return torch.float32
+
+    @property
     def method(self) -> str:
         """The relaxation, as the user names it."""
         return self.relaxation.value
@@ -109,8 +114,23 @@ class LirpaBounder:
         self._slack = {source: error * UNIT_RATIO[dtype] for source, error in largest.items()}
         self._last_ball: Ball | None = None
 
-    def pixels(self, ball: Ball) -> Interval:
-        """Folded intervals (theory 1.2), each [pixels]."""
+    @property
+    def rounding(self) -> float:
+        """Two map values make a margin."""
+        return 2 * self._slack[_MAP]
+
+    @property
+    def outward(self) -> bool:
+        """The library does not round outwards."""
+        return False
+
+    def cheap(self, ball: Ball) -> Interval:
+        """Nothing: the library bounds all pixels at once."""
+        infinite = torch.full((self._network.pixels,), torch.inf, dtype=self._dtype)
+        return Interval(-infinite, infinite)
+
+    def pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
+        """Folded intervals (theory 1.2), each [pixels]; all of them, whichever were asked for."""
         return self._interval(_MAP, *self._bound(_MAP, ball, None))
 
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
@@ -125,6 +145,15 @@ class LirpaBounder:
             lower, _ = self._bound(_MAP, ball, form)
             chunks.append(self._interval(_MAP, lower, torch.full_like(lower, torch.inf)).lower)
         return torch.cat(chunks)
+
+    @property
+    def sharpens(self) -> bool:
+        """No: `differences` does what the method can."""
+        return False
+
+    def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
+        """The same as `differences`."""
+        return self.differences(ball, above, below)
 
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""

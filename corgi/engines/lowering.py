@@ -47,7 +47,7 @@ def lower_trunk(network: Network) -> TorchGraph:
     Raises:
         EngineError: a layer outside the cases above, named with its node.
     """
-    return _Lowering(network).run()
+    return Lowering(network).run()
 
 
 def explained_class(network: Network, class_id: int) -> layers.Conv:
@@ -56,8 +56,12 @@ def explained_class(network: Network, class_id: int) -> layers.Conv:
     return layers.Conv(weight, weight.new_zeros(1))
 
 
-class _Lowering:
-    """State of one rewriting: the plain steps so far and what each old value became."""
+class Lowering:
+    """State of one rewriting: the steps so far and what each old value became.
+
+    The patch engine knows more layers than the plain ones, and keeps them by overriding the cases here
+    (`patch/prepare.py`).
+    """
 
     def __init__(self, network: Network) -> None:
         self.network, self.trunk = network, network.trunk
@@ -70,18 +74,18 @@ class _Lowering:
                 self.uses.setdefault(name, []).append(step)
 
     def run(self) -> TorchGraph:
+        """The rewritten trunk."""
         for step in self.trunk.steps:
             self.renamed[step.output] = self.lower(step)
         output = self.renamed[self.trunk.output_name]
         return TorchGraph(tuple(self.steps), self.trunk.input_name, output).eval()
 
     def lower(self, step: Step) -> str:
+        """Emit a step in layers we know; the name of what it became."""
         layer, inputs = step.layer, tuple(self.renamed[name] for name in step.inputs)
         match layer:
             case layers.Conv():  # case 1
-                weight = spread_dilation(_dense(layer.weight, layer.groups), layer.dilation)
-                dense = layers.Conv(weight, layer.bias, layer.stride, layer.padding)
-                return self.emit(step, dense, inputs)
+                return self.conv(step, layer, inputs[0])
             case layers.Affine():  # case 2
                 return self.affine(step, layer, inputs[0])
             case layers.Clip():  # case 3
@@ -95,8 +99,7 @@ class _Lowering:
             case layers.Pad():  # case 5
                 if layer.value != 0:
                     self.refuse(step, f"padding with {layer.value}", "padding with 0")
-                eye = _selection(self.channels[inputs[0]], (1, 1), 0)
-                return self.emit(step, _padded_conv(eye, (1, 1), layer.pads), inputs)
+                return self.pad(step, layer, inputs[0])
             case layers.Identity():  # case 6
                 return inputs[0]
             case layers.Add() | layers.Sub() | layers.Concat():
@@ -111,6 +114,7 @@ class _Lowering:
         self.refuse(step, "this operator inside the trunk", "layers that keep [N, C, H, W]")
 
     def emit(self, step: Step, layer: nn.Module, inputs: tuple[str, ...]) -> str:
+        """Add a step; the name of its output."""
         name = f"{step.output}:{len(self.steps)}"
         self.steps.append(Step(step.node, step.op, layer, inputs, name))
         match layer:
@@ -123,24 +127,41 @@ class _Lowering:
         return name
 
     def refuse(self, step: Step, what: str, supported: str) -> NoReturn:
+        """Raise the EngineError that names the node and what would be supported."""
         raise EngineError(
             f"{self.network.path}: {step}: the bounding engine does not support {what}",
             hint=f"Supported: {supported}.",
         )
 
     def pooled_only(self, value: str) -> bool:
+        """Whether nothing but pools reads a value."""
         uses = self.uses.get(value, [])
         only = bool(uses) and all(isinstance(s.layer, layers.MaxPool) for s in uses)
         return only and value != self.trunk.output_name
 
+    def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
+        """Case 1."""
+        weight = spread_dilation(_dense(layer.weight, layer.groups), layer.dilation)
+        return self.emit(step, layers.Conv(weight, layer.bias, layer.stride, layer.padding), (source,))
+
+    def pad(self, step: Step, layer: layers.Pad, source: str) -> str:
+        """Case 5, zero padding."""
+        eye = _selection(self.channels[source], (1, 1), 0)
+        return self.emit(step, padded_conv(eye, (1, 1), layer.pads), (source,))
+
     def affine(self, step: Step, layer: layers.Affine, source: str) -> str:
+        """Case 2."""
+        before, after = self.network.shapes[step.inputs[0]], self.network.shapes[step.output]
+        if before != after:
+            # A unit that is copied along an axis is read by several: no engine here counts that.
+            self.refuse(step, f"constants that enlarge {list(before)} to {list(after)}", "constants that fit")
         channels = self.channels[source]
         try:
             scale = layer.scale.broadcast_to(channels, 1, 1).reshape(-1)
             shift = layer.shift.broadcast_to(channels, 1, 1).reshape(-1)
             magnitude = layer.shift_magnitude.broadcast_to(channels, 1, 1).reshape(-1)
         except RuntimeError:
-            self.refuse(step, "constants that vary over the map", "one constant a channel")
+            return self.affine_map(step, layer, source)
         last = self.steps[-1] if self.steps else None
         # Folding changes the value called `source`, so nobody else may read it under any of its names.
         names = [old for old, new in self.renamed.items() if new == source]
@@ -149,11 +170,27 @@ class _Lowering:
             conv = last.layer
             weight = conv.weight * scale[:, None, None, None]
             bias, magnitude = conv.bias * scale + shift, conv.bias_magnitude * scale.abs() + magnitude
-            folded = layers.Conv(weight, bias, conv.stride, conv.padding, bias_magnitude=magnitude)
+            folded = layers.Conv(
+                weight,
+                bias,
+                conv.stride,
+                conv.padding,
+                conv.dilation,
+                conv.groups,
+                bias_magnitude=magnitude,
+            )
             self.steps[-1] = replace(last, layer=folded)
             return source
-        diagonal = layers.Conv(torch.diag(scale)[:, :, None, None], shift, bias_magnitude=magnitude)
-        return self.emit(step, diagonal, (source,))
+        return self.diagonal(step, scale, shift, magnitude, source)
+
+    def affine_map(self, step: Step, layer: layers.Affine, source: str) -> str:
+        """Case 2 where the constants vary over the map."""
+        self.refuse(step, "constants that vary over the map", "one constant a channel")
+
+    def diagonal(self, step: Step, scale: Tensor, shift: Tensor, magnitude: Tensor, source: str) -> str:
+        """A scale and a shift [C] a channel."""
+        conv = layers.Conv(torch.diag(scale)[:, :, None, None], shift, bias_magnitude=magnitude)
+        return self.emit(step, conv, (source,))
 
     def clip(self, step: Step, layer: layers.Clip, source: str) -> str:
         """First y = low + relu(x - low) = max(x, low), then high - relu(high - y) = min(y, high)."""
@@ -169,13 +206,15 @@ class _Lowering:
         return value
 
     def channelwise(self, step: Step, source: str, scale: float, shift: float) -> str:
+        """The same scale and shift for all channels."""
         if (scale, shift) == (1.0, 0.0):
             return source
-        eye = _selection(self.channels[source], (1, 1), 0)
-        bias = eye.new_full((self.channels[source],), shift)
-        return self.emit(step, layers.Conv(eye * scale, bias), (source,))
+        scales = torch.full((self.channels[source],), scale, dtype=torch.float64)
+        shifts = torch.full_like(scales, shift)
+        return self.diagonal(step, scales, shifts, shifts.abs(), source)
 
     def max_pool(self, step: Step, layer: layers.MaxPool, source: str) -> str:
+        """Case 4."""
         if layer.ceil_mode:
             self.refuse(step, "attribute ceil_mode=1", "ceil_mode=0")
         if layer.dilation != (1, 1):
@@ -196,7 +235,7 @@ class _Lowering:
         channels, size = self.channels[source], layer.kernel[0] * layer.kernel[1]
 
         def select(kernel: Tensor) -> str:
-            return self.emit(step, _padded_conv(kernel, layer.stride, layer.pads), (source,))
+            return self.emit(step, padded_conv(kernel, layer.stride, layer.pads), (source,))
 
         one = [_selection(channels, layer.kernel, j) for j in range(size)]
         values = []
@@ -213,6 +252,7 @@ class _Lowering:
         return values[0]
 
     def average_pool(self, step: Step, layer: layers.AveragePool, source: str) -> str:
+        """Case 5."""
         if layer.ceil_mode:
             self.refuse(step, "attribute ceil_mode=1", "ceil_mode=0")
         if any(layer.padding) and not layer.count_include_pad:
@@ -224,6 +264,7 @@ class _Lowering:
         return self.emit(step, layers.Conv(weight, bias, layer.stride, layer.padding), (source,))
 
     def combine(self, step: Step, inputs: tuple[str, ...]) -> str:
+        """Add, Sub and Concat stay what they are."""
         if isinstance(step.layer, layers.Concat):
             if step.layer.axis != 1:
                 self.refuse(step, f"attribute axis={step.layer.axis}", "axis=1 (channels)")
@@ -252,6 +293,9 @@ def _selection(channels: int, kernel: tuple[int, int], index: int) -> Tensor:
     return weight
 
 
-def _padded_conv(weight: Tensor, stride: tuple[int, int], pads: tuple[int, int, int, int]) -> layers.Conv:
+def padded_conv(
+    weight: Tensor, stride: tuple[int, int], pads: tuple[int, int, int, int], groups: int = 1
+) -> layers.Conv:
+    """A convolution without bias, padded by (top, left, bottom, right)."""
     kernel, padding, _ = symmetric_kernel(weight, pads, (1, 1))
-    return layers.Conv(kernel, kernel.new_zeros(kernel.shape[0]), stride, padding)
+    return layers.Conv(kernel, kernel.new_zeros(kernel.shape[0]), stride, padding, groups=groups)

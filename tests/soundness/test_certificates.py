@@ -22,8 +22,11 @@ from corgi import (
 from corgi.attack.margin import MarginAttack
 from corgi.attack.target import Target
 from corgi.cam.topk import decision_margin
+from corgi.engines.interface import BoundEngine
+from corgi.engines.patch import bounds as bounds_module
+from corgi.engines.patch import intervals
 from corgi.network.network import Network
-from corgi.types import Ball
+from corgi.types import Ball, Interval
 from tests.onnx_models import OnnxModel, random_cam_network
 from tests.soundness.samples import inside
 
@@ -34,7 +37,15 @@ ENGINES = [
     PatchEngine(PatchMethod.CROWN_IBP),
     PatchEngine(PatchMethod.CROWN),
 ]
-every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: f"{e.name.split()[0]}-{e.method}")
+SHARP_ENGINES = [PatchEngine(PatchMethod.ALPHA_CROWN), PatchEngine(PatchMethod.FOCUS)]
+"""Slower: they share all but the last pairs with CROWN, so they get fewer cases."""
+
+
+def named(engine: BoundEngine) -> str:
+    return f"{engine.name.split()[0]}-{engine.method}"
+
+
+every_engine = pytest.mark.parametrize("engine", ENGINES, ids=named)
 SEEDS = range(100, 112)
 
 
@@ -123,8 +134,14 @@ def test_the_planted_counterexample_exists_and_is_hidden(tmp_path) -> None:
     assert decision_margin(cam, result.top, 4).item() < 0
 
 
+@pytest.mark.parametrize("engine", SHARP_ENGINES, ids=named)
+@pytest.mark.parametrize("seed", [100, 101, 104])
+def test_nothing_inside_a_sharpened_certificate_breaks_it(seed: int, engine, tmp_path) -> None:
+    test_nothing_inside_a_certified_ball_breaks_it(seed, engine, Form.PAIRWISE, tmp_path)
+
+
 @pytest.mark.parametrize("form", list(Form))
-@every_engine
+@pytest.mark.parametrize("engine", [*ENGINES, *SHARP_ENGINES], ids=named)
 def test_a_planted_counterexample_is_never_proved(engine, form: Form, tmp_path) -> None:
     network, image = hidden_violation(tmp_path)
     result = verify(network, image, k=4, eps=PLANTED, attack=None, engine=engine, form=form)
@@ -133,23 +150,93 @@ def test_a_planted_counterexample_is_never_proved(engine, form: Form, tmp_path) 
     assert 0 < searched.certificate.radius < PLANTED
 
 
-@every_engine
-def test_a_vacuous_bound_is_never_a_proof(engine, tmp_path, monkeypatch) -> None:
-    """NaN from an engine: unknown, radius 0."""
-    network, image, k, k2 = case(105, tmp_path)
+def blind_rows(monkeypatch) -> None:
+    """Every backward pass returns NaN."""
 
     def nan_bounds(self, source, ball, form):
+        network = self._network
         size = network.pixels if form is None else form.shape[1]
         if source == "features":
             size = network.pixels * network.head.filters
         return torch.full((size,), torch.nan), torch.full((size,), torch.nan)
 
-    def nan_rows(self, value, rows, sign_only=False):
-        return torch.full((len(rows.top),), torch.nan, dtype=rows.values.dtype)
+    def nan_rows(self, value, rows, at_centre, enough=None):
+        return torch.full_like(at_centre, torch.nan)
 
     monkeypatch.setattr("corgi.engines.lirpa.LirpaBounder._bound", nan_bounds)
     monkeypatch.setattr("corgi.engines.patch.bounds.BallBounds.lower_rows", nan_rows)
+
+
+def blind_intervals(monkeypatch, ends: tuple[float, float]) -> None:
+    """Interval arithmetic of the patch engine says nothing of any value, Maximum included."""
+
+    def unknown(bounds: Interval) -> Interval:
+        return Interval(torch.full_like(bounds.lower, ends[0]), torch.full_like(bounds.upper, ends[1]))
+
+    step, maximum = intervals.interval_step, bounds_module._range_of
+    monkeypatch.setattr(bounds_module, "interval_step", lambda *args: unknown(step(*args)))
+    monkeypatch.setattr(bounds_module, "_range_of", lambda windows: unknown(maximum(windows)))
+
+
+UNKNOWN = [(torch.nan, torch.nan), (-torch.inf, torch.inf)]
+unknown_ends = pytest.mark.parametrize("ends", UNKNOWN, ids=["NaN", "infinite"])
+
+
+@every_engine
+def test_a_vacuous_bound_is_never_a_proof(engine, tmp_path, monkeypatch) -> None:
+    """NaN from all there is to know: unknown, radius 0."""
+    network, image, k, k2 = case(105, tmp_path)
+    blind_rows(monkeypatch)
+    blind_intervals(monkeypatch, UNKNOWN[0])
     for form in Form:
         result = verify(network, image, k=k, k2=k2, attack=None, engine=engine, form=form)
         assert result.certificate.radius == 0
         assert result.status is Status.UNKNOWN
+
+
+PATCH_ENGINES = [engine for engine in ENGINES if isinstance(engine, PatchEngine)]
+every_patch_engine = pytest.mark.parametrize("engine", PATCH_ENGINES, ids=lambda e: e.method)
+
+
+@every_patch_engine
+@pytest.mark.parametrize("seed", [101, 105, 107])
+def test_without_rows_intervals_still_only_prove_what_holds(seed: int, engine, tmp_path, monkeypatch) -> None:
+    """NaN rows leave interval arithmetic: no larger radius than with them, and nothing that is wrong."""
+    network, image, k, k2 = case(seed, tmp_path)
+    with_rows = verify(network, image, k=k, k2=k2, attack=None, engine=engine)
+    blind_rows(monkeypatch)
+    result = verify(network, image, k=k, k2=k2, attack=None, engine=engine)
+    radius = result.certificate.radius
+    assert radius <= 1.02 * with_rows.certificate.radius
+    if radius > 0:
+        images = inside(network, Ball(torch.from_numpy(image), radius), result.class_id, 30, seed)
+        with torch.no_grad():
+            cams = network.head.cam(network.trunk(images), result.class_id).flatten(1)
+        assert decision_margin(cams, result.top, k2).min() > 0
+
+
+@unknown_ends
+@every_patch_engine
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_of_unknown_values_bounds_are_vacuous_or_hold(
+    seed: int, engine, ends, tmp_path, monkeypatch
+) -> None:
+    """Rows do not need intervals to be sound: where they come back finite all the same, they hold."""
+    network, image, _, _ = case(seed, tmp_path)
+    blind_intervals(monkeypatch, ends)
+    ball = Ball(torch.from_numpy(image), 0.05)
+    images = inside(network, ball, 0, 30, seed)
+    with torch.no_grad():
+        features = network.trunk(images)
+    cams = network.head.cam(features, 0).flatten(1)
+    slack = 1e-11 * float((features.abs().amax((0, 2, 3)) * network.head.weight[0].abs()).sum())
+    for dtype in (torch.float32, torch.float64):
+        bounder = engine.bind(network, 0, dtype)
+        assert (bounder.cheap(ball).lower == -torch.inf).all()
+        assert (bounder.cheap(ball).upper == torch.inf).all()
+        found = bounder.pixels(ball)
+        assert (found.lower <= cams + slack).all()
+        assert (cams <= found.upper + slack).all()
+        above = torch.arange(network.pixels - 1)
+        margins = cams[:, :-1] - cams[:, 1:]
+        assert (bounder.differences(ball, above, above + 1) <= margins + slack).all()

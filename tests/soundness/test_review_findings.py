@@ -8,7 +8,7 @@ import torch
 
 from corgi import Form, LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, Status, load, verify
 from corgi.cam.topk import decision_margin
-from corgi.engines.patch.relax import relax
+from corgi.engines.patch.curves import relax
 from corgi.engines.rounding import rounding
 from corgi.network import layers
 from corgi.types import Ball

@@ -1,382 +1,527 @@
-"""Bounds of every activation input over one ball: intervals first, and rows only where they pay.
+"""What is known of a network over some balls: intervals first, rows only where they pay.
 
-For a linear function of some value, the backward pass replaces each activation by the line that is sound for
-the sign of its coefficient, until only pixels are left:
-
-    sum_i a_i f(z_i) >= sum_{a_i >= 0} a_i lower_i(z_i) + sum_{a_i < 0} a_i upper_i(z_i)     (CROWN)
-
-and over the box, a . x >= a . centre - |a| . half-width.
+A window of a Maximum that can have only one maximum is linear and needs nothing. For the others rows are
+spent: differences of elements, which decide them or bound how far they are from it. Only windows in the cone
+of what is asked for get rows, and nothing that a larger ball around the same image had decided is asked
+again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import copy
+import math
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from corgi.engines.patch.patches import Patches, unit_rows
-from corgi.engines.patch.relax import Lines, relax
+from corgi.engines.patch.backward import (
+    BackwardPass,
+    MaximumLines,
+    Relaxation,
+)
+from corgi.engines.patch.cones import cone_masks, cone_sizes
+from corgi.engines.patch.curves import Lines, relax
+from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
+from corgi.engines.patch.intervals import (
+    Centre,
+    by_channel,
+    cast_out,
+    cast_up,
+    interval_step,
+    magnitude,
+    weighted,
+)
+from corgi.engines.patch.maximum import best_weights, planes
+from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places
+from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.rigour import FOLDING, gamma, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
 
-ACTIVATIONS = (layers.Relu, layers.Sigmoid, layers.Tanh)
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """Rows that reach a value: directly, or through a convolution still to be applied.
-
-    Convolutions wait so that those that read one value in one way (the selections of a pooling window) are
-    applied as one, over all their channels.
-    """
-
-    patches: Patches
-    through: layers.Conv | None = None
-
-
-def resolve(contributions: list[Contribution]) -> Patches:
-    """The sum of contributions to one value."""
-    parts: list[Patches] = []
-    waiting: list[Contribution] = []
-    for contribution in contributions:
-        if contribution.through is None:
-            parts.append(contribution.patches)
-        else:
-            waiting.append(contribution)
-    while waiting:
-        first, *rest = waiting
-        together = [first, *(c for c in rest if _alike(first, c))]
-        waiting = [c for c in rest if not _alike(first, c)]
-        parts.append(_through_all(together))
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.plus(part)
-    return total
-
-
-def _alike(a: Contribution, b: Contribution) -> bool:
-    assert a.through is not None
-    assert b.through is not None
-    shapes = a.through.weight.shape[1:] == b.through.weight.shape[1:]
-    geometry = (a.through.stride, a.through.padding) == (b.through.stride, b.through.padding)
-    return shapes and geometry and a.patches.aligned(b.patches)
-
-
-def _through_all(contributions: list[Contribution]) -> Patches:
-    convs = [c.through for c in contributions if c.through is not None]
-    if len(convs) == 1:
-        return contributions[0].patches.through_conv(convs[0])
-    weight, bias = torch.cat([c.weight for c in convs]), torch.cat([c.bias for c in convs])
-    first = contributions[0].patches
-    values = torch.cat([c.patches.values for c in contributions], 1)
-    joined = layers.Conv(weight, bias, convs[0].stride, convs[0].padding)
-    return Patches(values, first.top, first.left).through_conv(joined)
-
 
 @dataclass
-class BallBounds:
-    """What is known of a network over one ball.
+class _Windows:
+    """The windows of one Maximum; E elements, the zero first.
 
     Attributes:
-        graph: plain, composed steps.
-        box: the pixels' interval, each [C, H, W].
-        refine: whether activation inputs that intervals leave undecided get rows of their own (CROWN), or not
-            (CROWN-IBP).
-        budget: bytes a backward pass may use for its patches.
-        values: of the network at the middle of the ball, by name.
-        intervals: of every value, an activation's input refined; lines: of every activation, by its output.
-        rows: bounded so far.
+        lead: float64 [B, C, H', W', E], the centre of each element minus the centre of the maximum, <= 0;
+            lead_low, lead_high: around it, in working precision.
+        lower, upper: each element over the ball, minus the centre of the maximum.
+        live: bool, elements that may be the maximum.
+        done: bool [B, H', W'], where rows were spent already.
+        place: int64 [B, C, H', W'], the place of a window in `above`, -1 where rows were not spent or decided
+        it.
+        above: [U, E, E], see maximum.py; by_rows: the same where rows alone are believed.
+        joint_weights, joint_shift: [U, E], [U], the joint bound of maximum.py.
     """
 
-    graph: TorchGraph
-    box: Interval
-    refine: bool
-    budget: int
-    values: dict[str, Tensor] = field(default_factory=dict)
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    lines: dict[str, Lines] = field(default_factory=dict)
-    rows: int = 0
+    lead: Tensor
+    lead_low: Tensor
+    lead_high: Tensor
+    lower: Tensor
+    upper: Tensor
+    live: Tensor
+    done: Tensor
+    place: Tensor
+    above: Tensor
+    by_rows: Tensor
+    joint_weights: Tensor
+    joint_shift: Tensor
 
-    def __post_init__(self) -> None:
-        self.intervals[self.graph.input_name] = self.box
-        middle = ((self.box.lower + self.box.upper) / 2)[None]
-        self.values = {name: value[0] for name, value in self.graph.values(middle).items()}
-        self._producers = {step.output: step for step in self.graph.steps}
-        for step in self.graph.steps:
-            self._forward(step)
+    def again(self) -> _Windows:
+        """The same, with rows to be spent once more on what is undecided."""
+        kept = {name: getattr(self, name).clone() for name in ("lower", "upper", "live", "place")}
+        return replace(self, done=torch.zeros_like(self.done), **kept)
 
-    def _forward(self, step: Step) -> None:
-        inputs = [self.intervals[name] for name in step.inputs]
-        if isinstance(step.layer, ACTIVATIONS):
-            source = step.inputs[0]
-            if self.refine and not self._is_exact(source):
-                self._refine(step, source)
-            known = self.intervals[source]
-            self.lines[step.output] = relax(step.layer, known.lower, known.upper)
-            inputs = [known]
-        known = interval_step(step, inputs)
-        either = self._interval_of_maximum(step)
-        if either is not None:
-            known = Interval(torch.fmax(known.lower, either.lower), torch.fmin(known.upper, either.upper))
-        self.intervals[step.output] = known
 
-    def _is_exact(self, value: str) -> bool:
-        """Whether the interval of a value is exact, as it is for one convolution of the image."""
-        producer = self._producers.get(value)
-        if producer is None:
-            return True
-        return isinstance(producer.layer, layers.Conv) and producer.inputs == (self.graph.input_name,)
+class BallBounds:
+    """Bounds of a network over balls, each [B, ...].
 
-    def _interval_of_maximum(self, step: Step) -> Interval | None:
-        """For b + relu(a - b): max(a, b) lies in [max(l_a, l_b), max(u_a, u_b)], well inside the sum's.
+    Attributes:
+        relaxation: what backward passes see; rows: how many were bounded so far.
+        largest_error: set aside for rounding in a row on the network's output.
+    """
 
-        Two forms of a - b are recognised: a Sub, and two convolutions that compose.py made one.
+    def __init__(
+        self,
+        graph: TorchGraph,
+        centres: dict[str, Centre],
+        box: Interval,
+        *,
+        refine: bool,
+        budget: int,
+        outer: BallBounds | None = None,
+    ) -> None:
+        """Interval bounds of everything.
+
+        Args:
+            graph: prepared steps, in working precision.
+            centres: values in the middle of the balls.
+            box: the pixels' deviations from it, [B, C, H, W].
+            refine: whether undecided windows get rows (CROWN) or not (CROWN-IBP).
+            budget: bytes a backward pass may use for its patches.
+            outer: bounds of balls around the same images that contain these ones, if known.
         """
-        if not isinstance(step.layer, layers.Add):
-            return None
-        b, over = step.inputs
-        relu = self._producers.get(over)
-        if relu is None or not isinstance(relu.layer, layers.Relu):
-            return None
-        difference, base = self._producers.get(relu.inputs[0]), self._producers.get(b)
-        if difference is None:
-            return None
-        if isinstance(difference.layer, layers.Sub) and difference.inputs[1] == b:
-            first = self.intervals[difference.inputs[0]]
-        elif base is not None and _same_geometry(difference, base):
-            conv, other = difference.layer, base.layer
-            assert isinstance(conv, layers.Conv)
-            assert isinstance(other, layers.Conv)
-            a = layers.Conv(conv.weight + other.weight, conv.bias + other.bias, conv.stride, conv.padding)
-            first = interval_step(replace(difference, layer=a), [self.intervals[difference.inputs[0]]])
-        else:
-            return None
-        second = self.intervals[b]
-        # An unknown (NaN) upper end of either leaves the maximum unknown.
-        return Interval(torch.fmax(first.lower, second.lower), torch.maximum(first.upper, second.upper))
+        self.graph, self.refine, self.budget = graph, refine, budget
+        self.rows, self.largest_error = 0, 0.0
+        sizes = {graph.input_name: by_channel(box)}
+        self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
+        self._steps = {step.output: step for step in graph.steps}
+        self._lines: dict[str, MaximumLines | Lines] = {}
+        self._exact = _exact_values(graph)
+        self._kernels: dict[str, Tensor] = {}
+        self._windows: dict[str, _Windows] = {}
+        for step in graph.steps:
+            self._forward(step, outer)
 
-    def _refine(self, step: Step, source: str) -> None:
-        """Rows for the units of an activation's input that its interval leaves undecided."""
-        known = self.intervals[source]
-        lower, upper = known.lower.clone(), known.upper.clone()
-        if isinstance(step.layer, layers.Relu):
-            self._refine_signs(source, lower, upper)
+    def within(self, half_space: HalfSpace) -> BallBounds:
+        """The same bounds, to be refined again for a part of the balls."""
+        part = copy.copy(self)
+        part.relaxation = replace(
+            self.relaxation,
+            intervals=dict(self.relaxation.intervals),
+            sizes=dict(self.relaxation.sizes),
+            lines=part._lines_of,
+            half_space=half_space,
+        )
+        part._lines = dict(self._lines)
+        part._windows = {name: windows.again() for name, windows in self._windows.items()}
+        return part
+
+    def half_space(self, backward: BackwardPass) -> HalfSpace | None:
+        """Where in the ball the one row of a finished pass can be <= 0.
+
+        None where the row is not a function of the image alone, or nothing is known of it.
+        """
+        name, constant = self.graph.input_name, float(backward.constant[0])
+        if set(backward.ended) != {name} or not math.isfinite(constant):
+            return None
+        shape, known = self.relaxation.shape(name), self.relaxation.intervals[name]
+        row = backward.ended[name].inside(shape).dense(shape).values
+        low = float(least(row, *box_fields(known.lower, known.upper).chunk(2, 1))[0])
+        reach = 1.01 * float((row.abs() * magnitude(known)).sum())
+        return HalfSpace(row, constant, low - 2.0**-50 * abs(low), reach)
+
+    def lower_rows(
+        self,
+        value: str,
+        rows: Patches,
+        at_centre: Tensor,
+        enough: float | None = None,
+    ) -> Tensor:
+        """Lower bounds of rows on a value, float64 [R]. Chunked to the budget.
+
+        Sound whatever was required before; tight where `require` was told of the cone.
+
+        Args:
+            value: what the rows read.
+            rows: their coefficients.
+            at_centre: a float64 lower bound of each row at the value's centre.
+            enough: a row may be given up once it is known to be at least that large.
+        """
+        count = len(rows.place)
+        self.rows += count
+        size = max(1, int(self.budget / self._bytes_a_row(value, rows)))
+        parts = [torch.zeros_like(at_centre[:0])]
+        for start in range(0, count, size):
+            some = slice(start, min(start + size, count))
+            chunk = rows if size >= count else rows.chosen(some)
+            total = at_centre[some]
+            backward = BackwardPass(self.relaxation, total, torch.zeros_like(total))
+            parts.append(backward.run({value: chunk}, enough))
+            if value == self.graph.output_name and len(backward.error):
+                self.largest_error = max(self.largest_error, float(backward.error.detach().max()))
+        return torch.cat(parts)
+
+    def require(self, value: str, where: Tensor) -> None:
+        """Bound what rows on a value at places [B, H, W] will meet."""
+        masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
+        todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
+        missing = {name for name, mask in todo.items() if bool(mask.any())}
+        changed = False
+        for step in self.graph.steps:
+            if not missing:
+                return
+            if changed:
+                self._forward(step, None)
+            if step.output in missing:
+                missing.remove(step.output)
+                self._decide(step, self._windows[step.output], todo[step.output])
+                self._note(step, _range_of(self._windows[step.output]))
+                changed = True
+
+    def _bytes_a_row(self, value: str, patches: Patches) -> float:
+        """Memory of one row: its largest patch, eight times over (windows, products, convolutions)."""
+        sizes = cone_sizes(self.graph, value, patches.size, self.relaxation.shape)
+        intervals = self.relaxation.intervals
+        units = (intervals[name].lower.shape[1] * h * w for name, (h, w) in sizes.items())
+        return 8.0 * max(units) * patches.values.element_size()
+
+    def _forward(self, step: Step, outer: BallBounds | None) -> None:
+        """Intervals of a step's output, intersected with what was known; the windows follow."""
+        known, centres = self.relaxation.intervals, self.relaxation.centres
+        if isinstance(step.layer, Maximum):
+            found = _range_of(self._update_windows(step, step.layer, outer))
         else:
-            units = (upper > lower).nonzero()
-            where = units.unbind(1)
-            sides = self.both_sides(source, unit_rows(units, lower.shape[0], lower.dtype, 1.0))
-            lower[where] = torch.fmax(lower[where], sides[0])
-            upper[where] = torch.fmin(upper[where], sides[1])
-        # Rounding may cross two nearly equal bounds: keep the interval, which holds alone.
-        crossed = ~(lower <= upper)
-        self.intervals[source] = Interval(
-            torch.where(crossed, known.lower, lower), torch.where(crossed, known.upper, upper)
+            before = [centres[name] for name in step.inputs]
+            inputs = [known[name] for name in step.inputs]
+            found = interval_step(step.layer, inputs, before, centres[step.output])
+        if outer is not None:
+            old = cast_out(outer.relaxation.intervals[step.output], found.lower.dtype)
+            found = _intersected(found, old)
+        self._note(step, found)
+
+    def _note(self, step: Step, found: Interval) -> None:
+        """Keep an interval of a step's output, intersected with what was known."""
+        known = self.relaxation.intervals
+        before = known.get(step.output)
+        known[step.output] = found if before is None else _intersected(found, before)
+        self.relaxation.sizes[step.output] = by_channel(known[step.output])
+        self._lines.pop(step.output, None)
+
+    def _update_windows(self, step: Step, layer: Maximum, outer: BallBounds | None) -> _Windows:
+        """Elements of all windows by intervals; what rows had found before is kept."""
+        source = self.relaxation.intervals[step.inputs[0]]
+        windows = self._windows.get(step.output)
+        if windows is None:
+            windows = self._begin_windows(step, layer)
+            self._windows[step.output] = windows
+            if outer is not None:
+                windows.live &= outer._windows[step.output].live
+        # The deviation of an element plus its lead, rounded outwards; the lead of the leader is exactly 0.
+        lower, upper = (F.pad(layer.windows(v), (1, 0)) for v in (source.lower, source.upper))
+        ulps = 2 * unit(lower.dtype)
+        lower, upper = windows.lead_low + lower, windows.lead_high + upper
+        lower, upper = lower - ulps * lower.abs(), upper + ulps * upper.abs()
+        windows.lower, windows.upper = torch.fmax(windows.lower, lower), torch.fmin(windows.upper, upper)
+        # A live element that never exceeds the surest live one is not needed: the maximum is reached without
+        # it.
+        surest = windows.lower.masked_fill(~windows.live, -torch.inf).argmax(-1, keepdim=True)
+        beaten = windows.upper <= windows.lower.gather(-1, surest)
+        windows.live &= ~beaten.scatter(-1, surest, False)
+        return windows
+
+    def _begin_windows(self, step: Step, layer: Maximum) -> _Windows:
+        """Nothing known but which elements there are."""
+        before, after = (self.relaxation.centres[name].value for name in (step.inputs[0], step.output))
+        elements = F.pad(layer.windows(before), (1, 0), value=0.0 if layer.zero else -torch.inf)
+        dtype = self.relaxation.dtype
+        # The padding, and a zero where there is none, are never the maximum.
+        live = ~(elements == -torch.inf)
+        lead = torch.where(live, elements - after[..., None], -torch.inf)
+        unknown = torch.full_like(lead, torch.inf, dtype=dtype)
+        count = lead.shape[-1]
+        done = torch.zeros_like(live[:, 0, :, :, 0])
+        place = torch.full_like(live[..., 0], -1, dtype=torch.int64)
+        error = 2.0**-52 * lead.abs()
+        low, high = -cast_up(error - lead, dtype), cast_up(lead + error, dtype).masked_fill(~live, -torch.inf)
+        above = unknown.new_zeros(0, count, count)
+        return _Windows(
+            lead, low, high, -unknown, unknown, live, done, place, above, above, above[:, 0], above[:, 0, 0]
         )
 
-    def _refine_signs(self, source: str, lower: Tensor, upper: Tensor) -> None:
-        """Decide the signs of a relu's input, in place; where that fails, bound it on both sides.
+    def _decide(self, step: Step, windows: _Windows, todo: Tensor) -> None:
+        """Spend rows on the undecided windows at [B, H', W'], and keep what they say."""
+        windows.done |= todo
+        whole = self.relaxation.half_space is None
+        single = whole and step.inputs[0] in self._exact and windows.live.shape[-1] == 2
+        if not self.refine or single:
+            return
+        units = ((windows.live.sum(-1) > 1) & todo[:, None]).nonzero()
+        if len(units) == 0:
+            return
+        at = units.unbind(1)
+        live, by_rows = self._rows_decide(step, units, windows.live[at], windows.lead[at])
+        windows.live[at] = live
+        above, place = torch.fmin(self._above(windows, units), by_rows), windows.place[at]
+        before = place >= 0
+        above[before] = torch.fmin(above[before], windows.above[place[before]])
+        self._note_signs(windows, at, live, above)
+        left = live.sum(1) > 1
+        windows.place[tuple(u[left] for u in at)] = torch.arange(int(left.sum()), device=left.device) + len(
+            windows.above
+        )
+        windows.above = torch.cat([windows.above, above[left]])
+        windows.by_rows = torch.cat([windows.by_rows, by_rows[left]])
+        weights, shift = self._joint(step, units[left], live[left], above[left], windows.lead[at][left])
+        windows.joint_weights = torch.cat([windows.joint_weights, weights])
+        windows.joint_shift = torch.cat([windows.joint_shift, shift])
 
-        A relu whose input has one sign is linear: how far from 0 it stays changes nothing. At the middle of
-        the ball the unit has a sign, and only that one can be proved; so the row for it comes first and
-        is dropped once decided, and the other side is bounded only for units that remain.
+    def _joint(
+        self, step: Step, units: Tensor, live: Tensor, above: Tensor, lead: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Rows for x_j - sum_i w_i x_i where three or more elements are live: weights, largest row."""
+        weights, shift = torch.zeros_like(above[:, 0]), torch.full_like(above[:, 0, 0], torch.inf)
+        several = (live.sum(1) > 2).nonzero().reshape(-1)
+        if len(several) == 0:
+            return weights, shift
+        assert isinstance(step.layer, Maximum)
+        live, above = (
+            live[several],
+            torch.where(live[several][:, :, None] & live[several][:, None, :], above[several], 0),
+        )
+        lead = torch.where(live, lead[several], 0)
+        weights[several] = best_weights(live, above, lead)
+        unit, element = live.nonzero(as_tuple=True)
+        coefficients = weights[several][unit].to(torch.float64)
+        at_centre = (coefficients * lead[unit]).sum(1) - lead[unit, element]
+        at_centre = (
+            at_centre
+            - 2.0**-48 * (coefficients * lead[unit].abs()).sum(1)
+            - 2.0**-48 * lead[unit, element].abs()
+        )
+        coefficients[torch.arange(len(unit), device=unit.device), element] -= 1
+        least = self.window_rows(step, step.layer, units[several][unit], coefficients[:, 1:], at_centre)
+        most = torch.full_like(lead[:, 0], -torch.inf).scatter_reduce(0, unit, -least, "amax")
+        shift[several] = cast_up(most, shift.dtype)
+        return weights, shift
+
+    def _above(self, windows: _Windows, units: Tensor) -> Tensor:
+        """Bounds of x_j - x_i by the intervals of both: [U, E, E]; inf where an element is dead."""
+        at = units.unbind(1)
+        live, lower, upper = windows.live[at], windows.lower[at], windows.upper[at]
+        above = upper[:, :, None] - lower[:, None, :]
+        above = above + 2 * unit(above.dtype) * (upper.abs()[:, :, None] + lower.abs()[:, None, :])
+        same = torch.eye(live.shape[1], dtype=torch.bool, device=live.device)
+        known = live[:, :, None] & live[:, None, :]
+        return torch.where(known, above, torch.inf).masked_fill(same, 0)
+
+    def _rows_decide(self, step: Step, units: Tensor, live: Tensor, lead: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows for the differences of elements of undecided windows: what stays live, and `above`.
+
+        At the middle of the ball one element is the largest, and only its lead can be proved: those rows come
+        first and are dropped once they are >= 0. All other pairs are bounded where several elements stay.
         """
-        units = ((lower < 0) & (upper > 0)).nonzero()
-        sign = torch.where(self.values[source][units.unbind(1)] >= 0, 1.0, -1.0).to(lower.dtype)
-        least = self.lower_rows(source, unit_rows(units, lower.shape[0], lower.dtype, sign), sign_only=True)
-        _tighten(lower, upper, units, sign, least)
-        open_units = least < 0
-        units, sign = units[open_units], -sign[open_units]
-        least = self.lower_rows(source, unit_rows(units, lower.shape[0], lower.dtype, sign))
-        _tighten(lower, upper, units, sign, least)
+        count = live.shape[1]
+        live, above = live.clone(), torch.full((len(units), count, count), torch.inf, device=units.device)
+        above = above.to(self.relaxation.dtype)
+        ranks = torch.arange(count, device=live.device)
+        above[:, ranks, ranks] = 0
+        leader = torch.where(live, lead, -torch.inf).argmax(1)
+        unit, other = (live & (ranks[None] != leader[:, None])).nonzero(as_tuple=True)
+        least = self.difference_rows(step, units[unit], leader[unit], other, enough=0.0)
+        live[unit, other] &= ~(least >= 0)
+        above[unit, other, leader[unit]] = cast_up(-least, above.dtype)
+        both = live[:, :, None] & live[:, None, :] & (live.sum(1) > 1)[:, None, None]
+        # [unit, j, i] bounds x_j - x_i; those against the leader are known, save its own lead.
+        both &= (ranks[None, :, None] != ranks[None, None, :]) & (
+            ranks[None, None, :] != leader[:, None, None]
+        )
+        unit, over, under = both.nonzero(as_tuple=True)
+        least = self.difference_rows(step, units[unit], under, over)
+        above[unit, over, under] = cast_up(-least, above.dtype)
+        return live, above
 
-    def lower_rows(self, value: str, rows: Patches, sign_only: bool = False) -> Tensor:
-        """Lower bounds of rows of coefficients on a value, over the ball: [R]. Chunked to the budget.
+    def _note_signs(self, windows: _Windows, at: tuple[Tensor, ...], live: Tensor, above: Tensor) -> None:
+        """What differences with the zero say of the elements themselves."""
+        zero = live[:, :1] & live
+        # The zero stands at its lead, exactly; an element x is at most lead_0 + above[x, 0].
+        lead, dtype = windows.lead[at][:, :1], windows.lower.dtype
+        slack = 2.0**-52 * (lead.abs() + above[:, 0, :].abs().nan_to_num(posinf=0.0))
+        low = -cast_up(above[:, 0, :] - lead + slack, dtype)
+        slack = 2.0**-52 * (lead.abs() + above[:, :, 0].abs().nan_to_num(posinf=0.0))
+        high = cast_up(above[:, :, 0] + lead + slack, dtype)
+        lower, upper = windows.lower[at], windows.upper[at]
+        windows.lower[at] = torch.where(zero, torch.fmax(lower, low), lower)
+        windows.upper[at] = torch.where(zero, torch.fmin(upper, high), upper)
 
-        With `sign_only`, a row is dropped as soon as some layer's intervals already show it to be >= 0.
+    def difference_rows(
+        self, step: Step, units: Tensor, first: Tensor, second: Tensor, enough: float | None = None
+    ) -> Tensor:
+        """Lower bounds of x_first - x_second, elements [R] of windows [R, 4], over the ball: float64 [R]."""
+        layer = step.layer
+        assert isinstance(layer, Maximum)
+        if len(units) == 0:
+            return torch.zeros(0, dtype=torch.float64, device=units.device)
+        signs = torch.zeros(len(units), layer.elements + 1, dtype=torch.float64, device=units.device)
+        rows = torch.arange(len(units), device=units.device)
+        signs[rows, first] += 1
+        signs[rows, second] -= 1
+        lead = self._windows[step.output].lead[units.unbind(1)]
+        at_centre = lead[rows, first] - lead[rows, second]
+        # Three roundings: both leads and their difference; centres themselves were rounded, too, but not
+        # here.
+        at_centre = at_centre - 2.0**-51 * (lead[rows, first].abs() + lead[rows, second].abs())
+        return self.window_rows(step, layer, units, signs[:, 1:], at_centre, enough)
+
+    def window_rows(
+        self,
+        step: Step,
+        layer: Maximum,
+        units: Tensor,
+        weights: Tensor,
+        at_centre: Tensor,
+        enough: float | None = None,
+    ) -> Tensor:
+        """Lower bounds of sum_e weights_e x_e over windows [R, 4], weights [R, elements]: float64 [R]."""
+        source, dtype = step.inputs[0], self.relaxation.dtype
+        ball, channel, y, x = units.unbind(1)
+        top, left = y * layer.stride[0] - layer.pads[0], x * layer.stride[1] - layer.pads[1]
+        places, place = distinct_places(ball, top, left)
+        producer = self._steps.get(source)
+        weights = weights.to(dtype)
+        if producer is not None and isinstance(producer.layer, layers.Conv):
+            return self._conv_rows(
+                producer, producer.layer, layer, channel, Patches(weights, places, place), at_centre, enough
+            )
+        channels = self.relaxation.intervals[source].lower.shape[1]
+        values = torch.zeros(len(units), channels, *layer.reach, dtype=dtype, device=units.device)
+        rows = torch.arange(len(units), device=units.device)
+        for e, (down, right) in enumerate(layer.offsets):
+            values[rows, channel, down, right] = weights[:, e]
+        return self.lower_rows(source, Patches(values, places, place), at_centre, enough)
+
+    def _conv_rows(
+        self,
+        producer: Step,
+        conv: layers.Conv,
+        layer: Maximum,
+        channel: Tensor,
+        rows: Patches,
+        at_centre: Tensor,
+        enough: float | None,
+    ) -> Tensor:
+        """The same on the input of the convolution that makes the elements: its kernel, element by element.
+
+        `rows.values`: [R, elements]. Rounding as in `BackwardPass._conv`, with one product an element.
         """
-        count = len(rows.top)
-        self.rows += count
-        size = max(1, int(self.budget / self._bytes_a_row(value)))
-        parts = [
-            self._lower_chunk(value, rows.chosen(slice(i, i + size)), sign_only)
-            for i in range(0, count, size)
-        ]
-        return torch.cat(parts) if parts else rows.values.new_zeros(0)
+        (source,) = producer.inputs
+        if producer.output not in self._kernels:
+            self._kernels[producer.output] = dense_kernel(conv)
+        kernel = self._kernels[producer.output][channel]
+        (sy, sx), (kh, kw) = conv.stride, kernel.shape[2:]
+        weights = rows.values
+        high, wide = (layer.reach[0] - 1) * sy + kh, (layer.reach[1] - 1) * sx + kw
+        values = kernel.new_zeros(len(kernel), kernel.shape[1], high, wide)
+        for e, (down, right) in enumerate(layer.offsets):
+            here = values[:, :, down * sy : down * sy + kh, right * sx : right * sx + kw]
+            here += weights[:, e, None, None, None] * kernel
+        share = gamma(layer.elements + FOLDING, values.dtype)
+        size = (
+            share * weighted(conv, self.relaxation.sizes[source])
+            + self.relaxation.centres[producer.output].error
+        )
+        error = weights.abs().sum(1) * size[rows.ball, channel] * 1.01
+        patches = Patches(values, rows.places.through(conv), rows.place, clean=False).on(
+            self.relaxation.shape(source)
+        )
+        return self.lower_rows(source, patches, at_centre - error, enough)
 
-    def both_sides(self, value: str, rows: Patches) -> tuple[Tensor, Tensor]:
-        """Lower and upper bounds of rows, in one pass."""
-        doubled = Patches(torch.cat([rows.values, -rows.values]), rows.top.repeat(2), rows.left.repeat(2))
-        lower, negated = self.lower_rows(value, doubled).chunk(2)
-        return lower, -negated
+    def _lines_of(self, value: str) -> MaximumLines | Lines:
+        """The lines of an activation from what is known of its input by now."""
+        if value not in self._lines:
+            step = self._steps[value]
+            if isinstance(step.layer, Maximum):
+                shape = self.relaxation.shape(step.inputs[0])
+                self._lines[value] = self._maximum_lines(step.layer, self._windows[value], shape)
+            else:
+                (source,) = step.inputs
+                centres = self.relaxation.centres
+                known = self.relaxation.intervals[source]
+                self._lines[value] = relax(step.layer, known, centres[source], centres[value])
+        return self._lines[value]
 
-    def _bytes_a_row(self, value: str) -> int:
-        """Memory of one row: its largest patch, twelve times over (windows of four lines, products)."""
-        sizes = cone_sizes(self.graph, value)
-        units = (self.intervals[name].lower.shape[0] * h * w for name, (h, w) in sizes.items())
-        return 12 * max(units) * self.box.lower.element_size()
-
-    def _lower_chunk(self, value: str, rows: Patches, sign_only: bool) -> Tensor:
-        total = torch.zeros(len(rows.top), dtype=rows.values.dtype, device=rows.values.device)
-        best = torch.full_like(total, -torch.inf)
-        alive = torch.arange(len(total), device=total.device)
-        pending = {value: [Contribution(rows)]}
-        for step in reversed(self.graph.steps):
-            if step.output not in pending:
-                continue
-            parts, constant = self._backward(step, resolve(pending.pop(step.output)))
-            total = total + constant
-            for name, part in zip(step.inputs, parts, strict=True):
-                pending.setdefault(name, []).append(part)
-            if sign_only and isinstance(step.layer, ACTIVATIONS) and len(pending) == 1:
-                ((name, waiting),) = pending.items()
-                patches = resolve(waiting)
-                here = total + self._least(name, patches)
-                best[alive] = torch.fmax(best[alive], here)
-                undecided = (here < 0).nonzero().reshape(-1)
-                alive, total = alive[undecided], total[undecided]
-                pending = {name: [Contribution(patches.chosen(undecided))]}
-                if len(alive) == 0:
-                    return best
-        for name, waiting in pending.items():
-            total = total + self._least(name, resolve(waiting))
-        best[alive] = torch.fmax(best[alive], total)
-        return best
-
-    def _least(self, value: str, patches: Patches) -> Tensor:
-        """The least value of rows on a value that is only known to lie in its interval: [R]."""
-        known = self.intervals[value]
-        centre, half = (known.upper + known.lower) / 2, (known.upper - known.lower) / 2
-        window = patches.window(torch.cat([centre, half]))
-        channels = centre.shape[0]
-        low = patches.values * window[:, :channels] - patches.values.abs() * window[:, channels:]
-        return low.sum((1, 2, 3))
-
-    def _backward(self, step: Step, patches: Patches) -> tuple[list[Contribution], Tensor | float]:
-        """Rows on a step's output as rows on its inputs, and what they add to the bound."""
-        match step.layer:
-            case layers.Conv():
-                inside = self._inside(step.output, patches)
-                constant = inside.values.sum((2, 3)) @ step.layer.bias
-                return [Contribution(inside, step.layer)], constant
-            case layers.Add():
-                return [Contribution(patches), Contribution(patches)], 0.0
-            case layers.Sub():
-                return [Contribution(patches), Contribution(patches.negated())], 0.0
-            case layers.Concat():
-                parts, start = [], 0
-                for name in step.inputs:
-                    count = self.intervals[name].lower.shape[0]
-                    parts.append(Contribution(patches.channels(start, count)))
-                    start += count
-                return parts, 0.0
-        return self._backward_activation(step, patches)
-
-    def _inside(self, value: str, patches: Patches) -> Patches:
-        """Coefficients over the edge of the value set to 0: padding is not a value of the network."""
-        height, width = self.intervals[value].lower.shape[1:]
-        high, wide = patches.values.shape[2:]
-        if len(patches.top) == 0:
-            return patches
-        cut = int(patches.top.min()) < 0 or int(patches.left.min()) < 0
-        cut = cut or int(patches.top.max()) + high > height or int(patches.left.max()) + wide > width
-        if not cut:
-            return patches
-        ones = torch.ones(1, height, width, dtype=patches.values.dtype, device=patches.values.device)
-        return Patches(patches.values * patches.window(ones), patches.top, patches.left)
-
-    def _backward_activation(self, step: Step, patches: Patches) -> tuple[list[Contribution], Tensor]:
-        lines = self.lines[step.output]
-        channels = lines.lower_slope.shape[0]
-        window = patches.window(lines.stacked())
-        low_slope, low_shift, up_slope, up_shift = torch.split(window, channels, 1)
-        positive, negative = patches.values.clamp(min=0), patches.values.clamp(max=0)
-        constant = (positive * low_shift + negative * up_shift).sum((1, 2, 3))
-        values = positive * low_slope + negative * up_slope
-        return [Contribution(Patches(values, patches.top, patches.left))], constant
+    def _maximum_lines(self, layer: Maximum, windows: _Windows, shape: tuple[int, int]) -> MaximumLines:
+        # A window whose one live element is not its centre's leader (a tie) is given a plane for that, too.
+        trailing = (windows.live & (windows.lead < 0)).any(-1)
+        units = (trailing | (windows.live.sum(-1) > 1)).nonzero()
+        at = units.unbind(1)
+        live, above = windows.live[at], self._above(windows, units)
+        place = windows.place[at]
+        rowed = place >= 0
+        by_rows = above.clone()
+        by_rows[rowed] = windows.by_rows[place[rowed]]
+        above[rowed] = torch.fmin(above[rowed], windows.above[place[rowed]])
+        joint = torch.zeros_like(above[:, 0]), torch.full_like(above[:, 0, 0], torch.inf)
+        joint[0][rowed], joint[1][rowed] = (
+            windows.joint_weights[place[rowed]],
+            windows.joint_shift[place[rowed]],
+        )
+        size = torch.maximum(windows.lower[at].abs(), windows.upper[at].abs()).to(torch.float64)
+        size = torch.where(live, size + windows.lead[at].abs(), 0).amax(1)
+        known = planes(units, live, above, by_rows, windows.lead[at], size, joint)
+        weights = windows.live.to(above.dtype)
+        weights[at] = known.up
+        return MaximumLines(_as_field(layer, weights[..., 1:], shape), known)
 
 
-def cone_sizes(graph: TorchGraph, value: str) -> dict[str, tuple[int, int]]:
-    """Height and width of the patch that one unit of a value has on every value below it."""
-    sizes = {value: (1, 1)}
-    for step in reversed(graph.steps):
-        if step.output not in sizes:
-            continue
-        height, width = sizes[step.output]
-        if isinstance(step.layer, layers.Conv):
-            kernel, stride = step.layer.weight.shape[2:], step.layer.stride
-            height = (height - 1) * stride[0] + kernel[0]
-            width = (width - 1) * stride[1] + kernel[1]
-        for name in step.inputs:
-            before = sizes.get(name, (1, 1))
-            sizes[name] = (max(before[0], height), max(before[1], width))
-    return sizes
+def _range_of(windows: _Windows) -> Interval:
+    """The maximum over the ball: at least every live element, at most the largest."""
+    return Interval(
+        windows.lower.masked_fill(~windows.live, -torch.inf).amax(-1),
+        windows.upper.masked_fill(~windows.live, -torch.inf).amax(-1),
+    )
 
 
-def map_reach(graph: TorchGraph) -> tuple[int, int]:
-    """From which distance on, in map pixels, the cones of two map pixels share no image pixel."""
-    return _reach_along(graph, 0), _reach_along(graph, 1)
+def _intersected(a: Interval, b: Interval) -> Interval:
+    """NaN, of which nothing is known, gives way."""
+    return Interval(torch.fmax(a.lower, b.lower), torch.fmin(a.upper, b.upper))
 
 
-def _reach_along(graph: TorchGraph, axis: int) -> int:
-    """Unit o of the map reads image pixels o s + low .. o s + high, which are disjoint far enough apart.
-
-    Through a convolution (stride t, padding p, kernel k), o s + [low, high] becomes o s t + [low t - p,
-    high t - p + k - 1]; branches that meet are joined. Branches of different strides have no such form:
-    then no distance counts as far.
-    """
-    reads = {graph.output_name: (1, 0, 0)}
-    for step in reversed(graph.steps):
-        if step.output not in reads:
-            continue
-        stride, low, high = reads[step.output]
-        if isinstance(step.layer, layers.Conv):
-            t, p, k = step.layer.stride[axis], step.layer.padding[axis], step.layer.weight.shape[2 + axis]
-            stride, low, high = stride * t, low * t - p, high * t - p + k - 1
-        for name in step.inputs:
-            before = reads.get(name, (stride, low, high))
-            if before[0] != stride:
-                return 2**31
-            reads[name] = (stride, min(before[1], low), max(before[2], high))
-    stride, low, high = reads.get(graph.input_name, (1, 0, 0))
-    return (high - low) // stride + 1
+def _as_field(layer: Maximum, weights: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Weights [B, C, H', W', elements] as `MaximumLines.weights`; `shape` is that of the input."""
+    balls, channels, height, width, elements = weights.shape
+    if not layer.tiles:
+        by_element = weights.permute(0, 4, 1, 2, 3)
+        return by_element.reshape(balls, elements * channels, height, width).contiguous()
+    placed = weights.reshape(balls, channels, height, width, *layer.kernel).permute(0, 1, 2, 4, 3, 5)
+    placed = placed.reshape(balls, channels, height * layer.kernel[0], width * layer.kernel[1])
+    # Rows and columns behind the last window are read by none.
+    return F.pad(placed, (0, shape[1] - placed.shape[3], 0, shape[0] - placed.shape[2])).contiguous()
 
 
-def _same_geometry(a: Step, b: Step) -> bool:
-    """Whether two steps are convolutions that read the same value in the same way."""
-    if not (isinstance(a.layer, layers.Conv) and isinstance(b.layer, layers.Conv) and a.inputs == b.inputs):
-        return False
-    same = (a.layer.stride, a.layer.padding) == (b.layer.stride, b.layer.padding)
-    return same and a.layer.weight.shape == b.layer.weight.shape
-
-
-def _tighten(lower: Tensor, upper: Tensor, units: Tensor, sign: Tensor, least: Tensor) -> None:
-    """Put in place what rows sign * z >= least say of units [R, 3]."""
-    for positive in (True, False):
-        rows = (sign > 0) == positive
-        where = units[rows].unbind(1)
-        if positive:
-            lower[where] = torch.fmax(lower[where], least[rows])
-        else:
-            upper[where] = torch.fmin(upper[where], -least[rows])
-
-
-def interval_step(step: Step, inputs: list[Interval]) -> Interval:
-    """Interval arithmetic through one step."""
-    match step.layer:
-        case layers.Conv():
-            conv, (known,) = step.layer, inputs
-            centre, half = (known.upper + known.lower) / 2, (known.upper - known.lower) / 2
-            middle = F.conv2d(centre[None], conv.weight, conv.bias, conv.stride, conv.padding)[0]
-            reach = F.conv2d(half[None], conv.weight.abs(), None, conv.stride, conv.padding)[0]
-            return Interval(middle - reach, middle + reach)
-        case layers.Add():
-            return Interval(inputs[0].lower + inputs[1].lower, inputs[0].upper + inputs[1].upper)
-        case layers.Sub():
-            return Interval(inputs[0].lower - inputs[1].upper, inputs[0].upper - inputs[1].lower)
-        case layers.Concat():
-            return Interval(torch.cat([i.lower for i in inputs]), torch.cat([i.upper for i in inputs]))
-    # Activations grow.
-    return Interval(step.layer(inputs[0].lower), step.layer(inputs[0].upper))
+def _exact_values(graph: TorchGraph) -> set[str]:
+    """Values whose intervals are exact up to rounding: one convolution of the image, scaled by elements."""
+    pointwise, exact = {graph.input_name}, {graph.input_name}
+    for step in graph.steps:
+        (source, *_) = step.inputs
+        if isinstance(step.layer, layers.Affine) and source in exact:
+            exact.add(step.output)
+            if source in pointwise:
+                pointwise.add(step.output)
+        elif isinstance(step.layer, layers.Conv) and source in pointwise:
+            exact.add(step.output)
+    return exact

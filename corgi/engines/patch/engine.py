@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
-from corgi.engines.lowering import explained_class, lower_trunk
-from corgi.engines.patch.bounds import BallBounds, map_reach
-from corgi.engines.patch.compose import compose
-from corgi.engines.patch.patches import Patches, unit_rows
-from corgi.engines.rounding import UNIT_RATIO, rounding
+from corgi.engines.lowering import explained_class
+from corgi.engines.patch.alpha import Alpha, Optimised, OwnPlanes, optimised
+from corgi.engines.patch.bounds import BallBounds
+from corgi.engines.patch.cones import map_reach
+from corgi.engines.patch.halfspace import mean
+from corgi.engines.patch.intervals import Centre, cast_out, centres
+from corgi.engines.patch.patches import Patches, Places, distinct_places
+from corgi.engines.patch.prepare import cast, prepare
+from corgi.engines.patch.rigour import plainly
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
+_BALLS = 12
+"""Balls around one image whose bounds are kept."""
+
+_EXTENTS = (2, 5, 10, 2**31)
+"""Distances of two map pixels up to which their rows share one size of patch."""
+
 
 class PatchMethod(StrEnum):
-    """Relaxations of the patch engine."""
+    """Relaxations of the patch engine, from fast and loose to slow and tight."""
 
     CROWN_IBP = "crown-ibp"
     CROWN = "crown"
+    ALPHA_CROWN = "alpha-crown"
+    FOCUS = "focus"
 
 
 @dataclass(frozen=True)
@@ -30,12 +42,17 @@ class PatchEngine:
     """corgi's own engine.
 
     Attributes:
-        relaxation: CROWN refines undecided inner bounds by rows of their own; CROWN-IBP does not.
+        relaxation: CROWN bounds undecided windows by rows of their own; CROWN-IBP does not. alpha-CROWN also
+            gives the pairs that decide a certificate lower planes of their own; focus bounds those again on
+            the part of the ball where they can still fail.
+        alpha: how lower planes are optimised; rounds: most rounds of focus.
         budget: bytes one backward pass may use for its patches.
         device: torch device.
     """
 
     relaxation: PatchMethod = PatchMethod.CROWN
+    alpha: Alpha = field(default_factory=Alpha)
+    rounds: int = 6
     budget: int = 256 * 2**20
     device: str = "cpu"
 
@@ -45,102 +62,311 @@ class PatchEngine:
         return "patch"
 
     @property
+    def search_dtype(self) -> torch.dtype:
+        """Float64: the few rows of a search cost no more, and every one of them is final."""
+        return torch.float64
+
+    @property
     def method(self) -> str:
         """The relaxation, as the user names it."""
         return self.relaxation.value
+
+    @property
+    def refines(self) -> bool:
+        """Whether undecided windows get rows of their own."""
+        return self.relaxation is not PatchMethod.CROWN_IBP
 
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> PatchBounder:
         """Prepare to bound the map of a class.
 
         Raises:
-            EngineError: a layer that cannot be lowered.
+            EngineError: a layer the engine has no rule for.
         """
         return PatchBounder(self, network, class_id, dtype)
 
 
 @dataclass
 class _Known:
-    """What has been computed for one ball."""
+    """What has been computed for one ball.
+
+    lower, upper: of map pixels, float64 [pixels], infinite where `low_known`, `high_known` are false.
+    """
 
     ball: Ball
     bounds: BallBounds
-    pixels: Interval | None = None
+    lower: Tensor
+    upper: Tensor
+    low_known: Tensor
+    high_known: Tensor
 
 
 class PatchBounder:
-    """The patch engine bound to one network, class and precision. Keeps the bounds of the last ball."""
+    """The patch engine bound to one network, class and precision. Keeps what it found for the last balls."""
 
     def __init__(self, engine: PatchEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
         self._engine, self._network, self._dtype = engine, network, dtype
-        self._graph = copy.deepcopy(compose(lower_trunk(network))).to(dtype).to(engine.device)
-        weight = explained_class(network, class_id).weight.reshape(-1)
-        self._weight = weight.to(dtype).to(engine.device)
-        errors = rounding(network, class_id)
-        self._slack = float(errors.pixels.max()) * UNIT_RATIO[dtype]
-        self._feature_slack = errors.features * UNIT_RATIO[dtype]
+        self._exact = prepare(network)
+        self._graph = cast(self._exact, dtype, engine.device)
+        self._weight = explained_class(network, class_id).weight.reshape(-1)
         self._reach = map_reach(self._graph)
-        self._last: _Known | None = None
+        self._known: list[_Known] = []
+        self._own: dict[tuple[int, int], OwnPlanes] = {}
 
-    @torch.no_grad()
-    def pixels(self, ball: Ball) -> Interval:
-        """Folded intervals (theory 1.2), each [pixels]."""
-        known = self._known(ball)
-        if known.pixels is None:
-            rows = self._rows(torch.arange(self._network.pixels))
-            both = known.bounds.both_sides(self._graph.output_name, rows)
-            known.pixels = Interval.from_engine(
-                *(b.cpu() for b in both), slack=self._slack, engine=self._engine.name
-            )
-        return known.pixels
+    @property
+    def rounding(self) -> float:
+        """The largest rounding error set aside in a row so far."""
+        return max((known.bounds.largest_error for known in self._known), default=0.0)
 
-    @torch.no_grad()
-    def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
-        """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows].
+    @property
+    def outward(self) -> bool:
+        """Every row sets its own rounding error aside."""
+        return True
 
-        Pixels whose cones share nothing have independent least values: their margin is L_above - U_below, and
-        rows are spent on the others only.
+    @plainly
+    def cheap(self, ball: Ball) -> Interval:
+        """Interval arithmetic, each [pixels]."""
+        bounds = self._bounds(ball)
+        known = bounds.relaxation.intervals[self._graph.output_name]
+        lower, upper = (v.cpu().to(torch.float64) for v in (known.lower, known.upper))
+        weight = self._weight[None, :, None, None]
+        positive, negative = weight.clamp(min=0), weight.clamp(max=0)
+        size = torch.maximum(lower.abs(), upper.abs())
+        error = ((len(weight) + 8) * 2.0**-52 * weight.abs() * size).sum(1).reshape(-1)
+        least = (positive * lower + negative * upper).sum(1).reshape(-1) - error
+        most = (positive * upper + negative * lower).sum(1).reshape(-1) + error
+        value, off = self._at_centre(bounds)
+        return self._interval(value - off + least, value + off + most)
+
+    @plainly
+    def pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
+        """Folded intervals (theory 1.2), each [pixels]; infinite ends for pixels that were not asked for.
+
+        `low` and `high` are the pixels whose lower and upper ends are wanted; None for all.
         """
-        known, pixels = self._known(ball), self.pixels(ball)
-        lower = pixels.lower[above] - pixels.upper[below]
-        width = self._network.head.map_shape[1]
-        down, right = below // width - above // width, below % width - above % width
-        near = (down.abs() < self._reach[0]) & (right.abs() < self._reach[1])
-        # Rows that share a shift between their two pixels share a patch shape.
-        for shift in torch.unique(torch.stack([down, right], 1)[near], dim=0):
-            same = (down == shift[0]) & (right == shift[1])
-            rows = self._rows(above[same]).plus(self._rows(below[same]).negated())
-            lower[same] = known.bounds.lower_rows(self._graph.output_name, rows).cpu()
-        upper = torch.full_like(lower, torch.inf)
-        return Interval.from_engine(lower, upper, slack=self._slack, engine=self._engine.name).lower
+        everything = torch.arange(self._network.pixels)
+        low, high = everything if low is None else low, everything if high is None else high
+        known = self._known_ball(ball)
+        # Another question may have asked for the same pixels.
+        low, high = low[~known.low_known[low]], high[~known.high_known[high]]
+        both = torch.cat([low, high])
+        if len(both):
+            known.bounds.require(self._graph.output_name, self._where(both))
+            signs = torch.cat([torch.ones(len(low)), -torch.ones(len(high))]).to(torch.float64)
+            value, off = self._at_centre(known.bounds)
+            found = self._bounded(known.bounds, self._rows(both, signs), signs * value[both] - off[both])
+            known.lower[low], known.upper[high] = found[: len(low)], -found[len(low) :]
+            known.low_known[low], known.high_known[high] = True, True
+        return self._interval(known.lower, known.upper)
 
-    @torch.no_grad()
+    @plainly
+    def remember(self, ball: Ball, pixels: Interval) -> None:
+        """Take over folded intervals that were computed elsewhere (batch.py) for this network and class."""
+        known = self._known_ball(ball)
+        known.lower = torch.maximum(known.lower, pixels.lower)
+        known.upper = torch.minimum(known.upper, pixels.upper)
+        known.low_known[:], known.high_known[:] = True, True
+
+    @plainly
+    def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
+        """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
+        bounds = self._bounds(ball)
+        bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
+        width = self._network.head.map_shape[1]
+        shift = torch.stack([below // width - above // width, below % width - above % width], 1)
+        lower = torch.full((len(above),), -torch.inf, dtype=torch.float64)
+        far = (shift[:, 0].abs() >= self._reach[0]) | (shift[:, 1].abs() >= self._reach[1])
+        if bool(far.any()):
+            # Their cones share nothing, so both reach their least and greatest values independently.
+            alone = self.pixels(ball, torch.unique(above[far]), torch.unique(below[far]))
+            lower[far] = alone.lower[above[far]] - alone.upper[below[far]]
+        value, off = self._at_centre(bounds)
+        at_centre = (value[above] - value[below]) - (off[above] + off[below])
+        # Rows of similar extent share a patch: a few sizes, each large enough for its rows.
+        extent = shift.abs().amax(1).masked_fill(far, -2)
+        for low, high in itertools.pairwise((-1, *_EXTENTS)):
+            chosen = ((extent > low) & (extent <= high)).nonzero().reshape(-1)
+            if len(chosen):
+                rows = self._pair_rows(above[chosen], below[chosen])
+                lower[chosen] = self._bounded(bounds, rows, at_centre[chosen])
+        return self._interval(lower, torch.full_like(lower, torch.inf)).lower
+
+    @property
+    def sharpens(self) -> bool:
+        """Whether `sharpened` can be better than `differences`."""
+        return self._engine.relaxation in (PatchMethod.ALPHA_CROWN, PatchMethod.FOCUS)
+
+    @plainly
+    def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
+        """The same as `differences` with more effort, for a few pairs: alpha-CROWN, and focus pair by pair.
+
+        With focus, what is returned is > 0 only if the margin is on the whole ball, but need not bound it.
+        """
+        bounds = self._bounds(ball)
+        bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
+        found = self._optimised(bounds, above, below)
+        lower = found.bounds
+        if self._engine.relaxation is PatchMethod.FOCUS:
+            for pair in (~(lower > 0)).nonzero().reshape(-1):
+                lower[pair] = self._focused(bounds, above[pair, None], below[pair, None], float(lower[pair]))
+        lower = lower.cpu()
+        return self._interval(lower, torch.full_like(lower, torch.inf)).lower
+
+    def _optimised(self, bounds: BallBounds, above: Tensor, below: Tensor) -> Optimised:
+        """Rows with lower planes of their own; those begin where another radius ended."""
+        value, off = self._at_centre(bounds)
+        at_centre = (value[above] - value[below]) - (off[above] + off[below])
+        pairs = list(zip(above.tolist(), below.tolist(), strict=True))
+        found = optimised(
+            bounds.relaxation,
+            self._graph.output_name,
+            self._pair_rows(above, below),
+            at_centre.to(self._engine.device),
+            self._engine.alpha,
+            [self._own.get(pair) for pair in pairs],
+        )
+        self._own.update(zip(pairs, found.planes, strict=True))
+        return found
+
+    def _focused(self, bounds: BallBounds, above: Tensor, below: Tensor, first: float) -> float:
+        """Bounds of one pair, drawn again and again on the part of the ball where its margin can still fail.
+
+        All images at which it fails lie in every half-space found on the way (halfspace.py), also in the mean
+        of two. Once a bound over that part is > 0 there are none.
+        """
+        best, spaces, where = first, [], self._where(torch.cat([above, below]))
+        for _ in range(self._engine.rounds):
+            found = self._optimised(bounds, above, below)
+            best = max(best, float(found.bounds[0]))
+            space = bounds.half_space(found.backward)
+            if best > 0 or space is None:
+                break
+            spaces.append(space)
+            bounds = bounds.within(mean(spaces[-2:]))
+            bounds.require(self._graph.output_name, where)
+        return best
+
+    @plainly
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
-        bounds, output = self._known(ball).bounds, self._graph.output_name
-        known = bounds.intervals[output]
-        units = torch.ones_like(known.lower, dtype=torch.bool).nonzero()
-        rows = unit_rows(units, known.lower.shape[0], self._dtype, 1.0)
-        lower, upper = bounds.both_sides(output, rows)
-        shape = (self._network.head.filters, self._network.pixels)
+        bounds, output = self._bounds(ball), self._graph.output_name
+        bounds.require(output, self._where_all())
+        filters, pixels = self._network.head.filters, self._network.pixels
+        everything = torch.arange(pixels)
+        place = everything.repeat(2).to(self._engine.device)
+        centre = bounds.relaxation.centres[output].value[0].reshape(filters, pixels)
+        lower, upper = [], []
+        for channel in range(filters):
+            values = torch.zeros(2 * pixels, filters, 1, 1, dtype=self._dtype, device=self._engine.device)
+            values[:pixels, channel], values[pixels:, channel] = 1, -1
+            at_centre = torch.cat([centre[channel], -centre[channel]])
+            found = self._bounded(bounds, Patches(values, self._places(everything), place), at_centre)
+            lower.append(found[:pixels])
+            upper.append(-found[pixels:])
+        return self._interval(torch.stack(lower), torch.stack(upper))
+
+    def _bounded(self, bounds: BallBounds, rows: Patches, at_centre: Tensor) -> Tensor:
+        placed = at_centre.to(self._engine.device)
+        return bounds.lower_rows(self._graph.output_name, rows, placed).cpu()
+
+    def _at_centre(self, bounds: BallBounds) -> tuple[Tensor, Tensor]:
+        """The map of the feature map's centre, and what its sum may be off by: float64 [pixels] each."""
+        terms = (
+            self._weight[:, None, None] * bounds.relaxation.centres[self._graph.output_name].value[0].cpu()
+        )
+        off = (len(terms) + 4) * 2.0**-52 * terms.abs().sum(0)
+        return terms.sum(0).reshape(-1), off.reshape(-1)
+
+    def _interval(self, lower: Tensor, upper: Tensor) -> Interval:
+        """Outward rounding is in the bounds already, so nothing explains a crossing."""
         return Interval.from_engine(
-            lower.cpu().reshape(shape),
-            upper.cpu().reshape(shape),
-            slack=self._feature_slack,
-            engine=self._engine.name,
+            lower.cpu().to(torch.float64), upper.cpu().to(torch.float64), slack=0.0, engine=self._engine.name
         )
 
-    def _known(self, ball: Ball) -> _Known:
-        if self._last is None or self._last.ball is not ball:
-            box = ball.box(self._dtype)
-            placed = Interval(box.lower.to(self._engine.device), box.upper.to(self._engine.device))
-            refine = self._engine.relaxation is PatchMethod.CROWN
-            bounds = BallBounds(self._graph, placed, refine, self._engine.budget)
-            self._last = _Known(ball, bounds)
-        return self._last
+    def _bounds(self, ball: Ball) -> BallBounds:
+        return self._known_ball(ball).bounds
 
-    def _rows(self, pixels: Tensor) -> Patches:
-        """Rows sum_k w_k f_k at map pixels, on the feature map."""
+    def _known_ball(self, ball: Ball) -> _Known:
+        """What is known of a ball, begun from the smallest known ball that holds it."""
+        same = [known for known in self._known if _same_image(known.ball, ball)]
+        for known in same:
+            if known.ball.radius == ball.radius:
+                return known
+        larger = [known for known in same if known.ball.radius > ball.radius]
+        outer = min(larger, key=lambda known: known.ball.radius).bounds if larger else None
+        if same:
+            centre = same[0].bounds.relaxation.centres
+        else:
+            self._own.clear()
+            centre = on_device(centres(self._exact, ball.center[None].to(torch.float64)), self._engine.device)
+        bounds = BallBounds(
+            self._graph,
+            centre,
+            deviations([ball], self._dtype, self._engine.device),
+            refine=self._engine.refines,
+            budget=self._engine.budget,
+            outer=outer,
+        )
+        infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
+        unknown = torch.zeros(self._network.pixels, dtype=torch.bool)
+        # A copy: the caller may write another image into the same memory.
+        kept = replace(ball, center=ball.center.clone())
+        known = _Known(kept, bounds, -infinite, infinite, unknown, unknown.clone())
+        self._known = [*same[-_BALLS:], known]
+        return known
+
+    def _where(self, pixels: Tensor) -> Tensor:
+        mask = torch.zeros(self._network.pixels, dtype=torch.bool)
+        mask[pixels] = True
+        return mask.reshape(1, *self._network.head.map_shape).to(self._engine.device)
+
+    def _places(self, pixels: Tensor) -> Places:
         width = self._network.head.map_shape[1]
-        values = self._weight[None, :, None, None].expand(len(pixels), -1, 1, 1)
         pixels = pixels.to(self._engine.device)
-        return Patches(values.contiguous(), pixels // width, pixels % width)
+        return Places(torch.zeros_like(pixels), pixels // width, pixels % width)
+
+    def _where_all(self) -> Tensor:
+        return torch.ones(1, *self._network.head.map_shape, dtype=torch.bool, device=self._engine.device)
+
+    def _rows(self, pixels: Tensor, signs: Tensor) -> Patches:
+        """Rows sign * sum_k w_k f_k at map pixels, on the feature map."""
+        distinct, place = torch.unique(pixels, return_inverse=True)
+        values = (signs[:, None] * self._weight)[:, :, None, None].to(self._dtype)
+        return Patches(values.to(self._engine.device), self._places(distinct), place.to(self._engine.device))
+
+    def _pair_rows(self, above: Tensor, below: Tensor) -> Patches:
+        """Rows of I_above - I_below, on patches that hold both pixels."""
+        width = self._network.head.map_shape[1]
+        top = torch.minimum(above // width, below // width)
+        left = torch.minimum(above % width, below % width)
+        high = int(torch.maximum(above // width - top, below // width - top).max()) + 1
+        wide = int(torch.maximum(above % width - left, below % width - left).max()) + 1
+        values = torch.zeros(len(above), len(self._weight), high, wide, dtype=self._dtype)
+        rows = torch.arange(len(above))
+        weight = self._weight.to(self._dtype)
+        values[rows, :, above // width - top, above % width - left] += weight
+        values[rows, :, below // width - top, below % width - left] -= weight
+        device = self._engine.device
+        places = distinct_places(*(v.to(device) for v in (torch.zeros_like(top), top, left)))
+        return Patches(values.to(device), *places)
+
+
+def _same_image(a: Ball, b: Ball) -> bool:
+    return torch.equal(a.center, b.center) and (a.norm, a.pixel_box) == (b.norm, b.pixel_box)
+
+
+def deviations(balls: list[Ball], dtype: torch.dtype, device: str) -> Interval:
+    """How far the pixels of balls are from their centres, rounded outwards: [B, C, H, W]."""
+    ends = []
+    for ball in balls:
+        box, centre = ball.box(torch.float64), ball.center.to(torch.float64)
+        # A float64 difference of numbers in [0, 1] is off by at most 2^-54.
+        around = 0.0 if ball.radius == 0 else 2.0**-53
+        ends.append((box.lower - centre - around, box.upper - centre + around))
+    lower, upper = (torch.stack(end) for end in zip(*ends, strict=True))
+    wide = cast_out(Interval(lower, upper), dtype)
+    return Interval(wide.lower.to(device), wide.upper.to(device))
+
+
+def on_device(found: dict[str, Centre], device: str) -> dict[str, Centre]:
+    """Centres on a device."""
+    return {name: Centre(c.value.to(device), c.error.to(device)) for name, c in found.items()}

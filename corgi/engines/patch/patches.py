@@ -1,8 +1,9 @@
 """Rows of linear coefficients on one value, each a dense patch at its own place.
 
-Row r reads value[c, y, x] with coefficient patch[r, c, y - top[r], x - left[r]]; outside the patch the
+Row r reads value[ball, c, y, x] with coefficient patch[r, c, y - top, x - left]; outside the patch the
 coefficient is 0. A patch may reach over the edge of the value: those entries stand on zero padding, and
-`window` gives them 0, so they never count.
+`window` gives them 0, so they never count. A patch that would cover the whole value becomes the dense row
+of it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from corgi.errors import EngineError
 from corgi.network import layers
+from corgi.network.rules import spread_dilation
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where patches stand: int64 [P] each; top and left may be negative."""
+
+    ball: Tensor
+    top: Tensor
+    left: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ball)
+
+    def chosen(self, which: Tensor) -> Places:
+        """Some of the places."""
+        return Places(self.ball[which], self.top[which], self.left[which])
+
+    def through(self, conv: layers.Conv) -> Places:
+        """Where the patches of a convolution's input stand: output o reads o s - p + k."""
+        top = self.top * conv.stride[0] - conv.padding[0]
+        return Places(self.ball, top, self.left * conv.stride[1] - conv.padding[1])
+
+    def cut(self, field: Tensor, height: int, width: int) -> Tensor:
+        """What a field [B, C, H, W] holds under a patch at every place, 0 outside the field: [P, C, h, w]."""
+        rows, columns = field.shape[-2:]
+        if len(self) == 0:
+            return field.new_zeros(0, field.shape[1], height, width)
+        (first_y, last_y), (first_x, last_x) = span(self.top), span(self.left)
+        if (height, width, first_y, last_y, first_x, last_x) == (rows, columns, 0, 0, 0, 0):
+            return field.index_select(0, self.ball)
+        before_y, before_x = max(-first_y, 0), max(-first_x, 0)
+        after_y, after_x = max(last_y + height - rows, 0), max(last_x + width - columns, 0)
+        padded = F.pad(field, (before_x, after_x, before_y, after_y))
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
+        return windows[self.ball, self.top + before_y, self.left + before_x]
 
 
 @dataclass(frozen=True)
@@ -23,118 +59,201 @@ class Patches:
 
     Attributes:
         values: [R, C, h, w].
-        top, left: int64 [R], may be negative.
+        places: places, all different; place: which of them each row stands at, int64 [R].
+        clean: whether all coefficients over the edge of the value are 0.
     """
 
     values: Tensor
-    top: Tensor
-    left: Tensor
+    places: Places
+    place: Tensor
+    clean: bool = True
 
-    def window(self, field: Tensor) -> Tensor:
-        """What a field [C, H, W] holds under every patch, 0 outside the field: [R, C, h, w]."""
-        height, width = self.values.shape[-2:]
-        rows, columns = field.shape[-2:]
-        if len(self.top) == 0:
-            return field.new_zeros(0, field.shape[0], height, width)
-        before_y, before_x = max(-int(self.top.min()), 0), max(-int(self.left.min()), 0)
-        after_y = max(int(self.top.max()) + height - rows, 0)
-        after_x = max(int(self.left.max()) + width - columns, 0)
-        padded = F.pad(field, (before_x, after_x, before_y, after_y))
-        windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(1, 2, 0, 3, 4)
-        # Rows of different channels stand at the same places: cut each place out once, then copy it whole.
-        places = (self.top + before_y) * windows.shape[1] + self.left + before_x
-        distinct, row_of = torch.unique(places, return_inverse=True)
-        cut = windows[distinct // windows.shape[1], distinct % windows.shape[1]]
-        return cut if len(distinct) == len(places) and bool((row_of[1:] > row_of[:-1]).all()) else cut[row_of]
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every patch."""
+        return self.values.shape[2], self.values.shape[3]
 
-    def aligned(self, other: Patches) -> bool:
-        """Whether two patches of the same rows cover the same places."""
-        same = self.values.shape[2:] == other.values.shape[2:]
-        return same and torch.equal(self.top, other.top) and torch.equal(self.left, other.left)
+    @property
+    def ball(self) -> Tensor:
+        """The ball of every row: int64 [R]."""
+        return self.places.ball[self.place]
 
-    def through_conv(self, conv: layers.Conv) -> Patches:
-        """The same rows as coefficients on the convolution's input.
+    @property
+    def repeats(self) -> int:
+        """How many times over the rows stand at all places in order; 0 if they are not in such an order."""
+        rows, places = len(self.place), len(self.places)
+        if places == 0 or rows % places:
+            return 0
+        order = torch.arange(places, device=self.place.device).repeat(rows // places)
+        return rows // places if torch.equal(self.place, order) else 0
+
+    def window(self, field: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """What a field [B, C, H, W] holds under every patch: [R, C, h, w]; [P, ...] where the rows repeat.
+
+        `size`: of another patch at the same places.
+        """
+        cut = self.places.cut(field, *(size or self.size))
+        return cut if self.repeats else cut.index_select(0, self.place)
+
+    def times(self, window: Tensor) -> Patches:
+        """The coefficients multiplied by what `window` returned, which is 0 over the edge."""
+        if len(window) == len(self.values):
+            return Patches(self.values * window, self.places, self.place)
+        values = self.values.view(-1, len(window), *self.values.shape[1:]) * window
+        return Patches(values.view(self.values.shape), self.places, self.place)
+
+    def absolute(self) -> Patches:
+        """The absolute values of all coefficients."""
+        return Patches(self.values.abs(), self.places, self.place, self.clean)
+
+    def through_conv(self, conv: layers.Conv, shape: tuple[int, int]) -> Patches:
+        """The same rows as coefficients on the convolution's input, of height and width `shape`.
 
         With y[o] = sum_k W[k] x[o s - p + k], a coefficient at o becomes W[k] at o s - p + k: a transposed
-        convolution, its patch starting at top * s - p.
+        convolution.
         """
-        spread = transposed_conv(self.values, conv.weight, conv.stride)
-        top = self.top * conv.stride[0] - conv.padding[0]
-        left = self.left * conv.stride[1] - conv.padding[1]
-        return Patches(spread, top, left)
+        spread = transposed_conv(self.values, conv)
+        return Patches(spread, self.places.through(conv), self.place, clean=False).on(shape)
 
-    def plus(self, other: Patches) -> Patches:
-        """Both coefficients added, on the smallest patch that holds both.
+    def on(self, shape: tuple[int, int]) -> Patches:
+        """The same rows, dense along every axis on which the patch is no smaller than the value."""
+        values, top, left = self.values, self.places.top, self.places.left
+        if self.size[0] >= shape[0] and bool((top != 0).any() or self.size[0] > shape[0]):
+            values, top = _placed(values, top[self.place], shape[0], 2), torch.zeros_like(top)
+        if self.size[1] >= shape[1] and bool((left != 0).any() or self.size[1] > shape[1]):
+            values, left = _placed(values, left[self.place], shape[1], 3), torch.zeros_like(left)
+        if values is self.values:
+            return self
+        places, merged = distinct_places(self.places.ball, top, left)
+        return Patches(values, places, merged[self.place], self.clean)
 
-        Raises:
-            EngineError: the two are not shifted by the same amount in every row.
-        """
-        down, right = other.top - self.top, other.left - self.left
-        if bool((down != down[0]).any()) or bool((right != right[0]).any()):
-            raise EngineError(
-                "the patch engine cannot add branches of different strides",
-                hint="Use --engine lirpa for this network.",
-            )
-        first = _grown(self, int(-down[0].clamp(max=0)), int(-right[0].clamp(max=0)))
-        second = _grown(other, int(down[0].clamp(min=0)), int(right[0].clamp(min=0)))
-        height = max(first.values.shape[2], second.values.shape[2])
-        width = max(first.values.shape[3], second.values.shape[3])
-        return Patches(_sized(first, height, width) + _sized(second, height, width), first.top, first.left)
+    def plus(self, other: Patches, shape: tuple[int, int]) -> Patches:
+        """Both coefficients added, on the smallest patch that holds both (of a value of size `shape`)."""
+        mine, theirs = self.places, other.places
+        same = len(mine) == len(theirs) and torch.equal(self.place, other.place)
+        down = theirs.top - mine.top if same else None
+        right = theirs.left - mine.left if same else None
+        if down is None or right is None or bool((down != down[0]).any() or (right != right[0]).any()):
+            # Branches that stride differently: no common shift, so both on the whole value.
+            whole = self.dense(shape), other.dense(shape)
+            return Patches(whole[0].values + whole[1].values, whole[0].places, whole[0].place)
+        first = _grown(self, max(-int(down[0]), 0), max(-int(right[0]), 0))
+        second = _grown(other, max(int(down[0]), 0), max(int(right[0]), 0))
+        size = tuple(max(a, b) for a, b in zip(first.size, second.size, strict=True))
+        total = _sized(first.values, size) + _sized(second.values, size)
+        return Patches(total, first.places, first.place, self.clean and other.clean).on(shape)
+
+    def dense(self, shape: tuple[int, int]) -> Patches:
+        """The same rows as patches that cover the whole value."""
+        rows = self.places.chosen(self.place)
+        values = _placed(_placed(self.values, rows.top, shape[0], 2), rows.left, shape[1], 3)
+        zeros = torch.zeros_like(rows.ball)
+        return Patches(values, *distinct_places(rows.ball, zeros, zeros))
+
+    def inside(self, shape: tuple[int, int]) -> Patches:
+        """Coefficients over the edge of the value set to 0: padding is not a value of the network."""
+        if self.clean or len(self.place) == 0:
+            return self
+        (first_y, last_y), (first_x, last_x) = span(self.places.top), span(self.places.left)
+        over_y = first_y < 0 or last_y + self.size[0] > shape[0]
+        if not (over_y or first_x < 0 or last_x + self.size[1] > shape[1]):
+            return Patches(self.values, self.places, self.place)
+        balls = int(self.places.ball.max()) + 1
+        ones = torch.ones(balls, 1, *shape, dtype=self.values.dtype, device=self.values.device)
+        return self.times(self.window(ones))
 
     def channels(self, start: int, count: int) -> Patches:
         """The coefficients on a range of channels."""
-        return Patches(self.values[:, start : start + count], self.top, self.left)
+        return Patches(self.values[:, start : start + count], self.places, self.place, self.clean)
 
     def chosen(self, rows: Tensor | slice) -> Patches:
         """Some of the rows."""
-        return Patches(self.values[rows], self.top[rows], self.left[rows])
+        used, place = torch.unique(self.place[rows], return_inverse=True)
+        return Patches(self.values[rows], self.places.chosen(used), place, self.clean)
 
     def negated(self) -> Patches:
         """The opposite rows."""
-        return Patches(-self.values, self.top, self.left)
+        return Patches(-self.values, self.places, self.place, self.clean)
 
 
-def _sized(patches: Patches, height: int, width: int) -> Tensor:
-    """The coefficients on a patch of at least this size."""
-    high, wide = patches.values.shape[2:]
-    if (high, wide) == (height, width):
-        return patches.values
-    return F.pad(patches.values, (0, width - wide, 0, height - high))
+def distinct_places(ball: Tensor, top: Tensor, left: Tensor) -> tuple[Places, Tensor]:
+    """The distinct places of rows, and which one each row stands at."""
+    if len(ball) == 0:
+        return Places(ball, top, left), ball
+    (first_y, last_y), (first_x, last_x) = span(top), span(left)
+    high, wide = last_y - first_y + 1, last_x - first_x + 1
+    keys, place = torch.unique(((ball * high + top - first_y) * wide + left - first_x), return_inverse=True)
+    rest = keys // wide
+    return Places(rest // high, rest % high + first_y, keys % wide + first_x), place
 
 
-def transposed_conv(values: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
-    """The transposed convolution of values [R, O, h, w] by a weight [O, C, kh, kw].
+def span(starts: Tensor) -> tuple[int, int]:
+    """Least and greatest value."""
+    if len(starts) == 0:
+        return 0, 0
+    low, high = torch.aminmax(starts)
+    return int(low), int(high)
 
-    In float32 as an ordinary convolution, which oneDNN runs several times faster on many small patches: with
-    stride s, output s q + f only meets the kernel entries k = f mod s, so each phase f is a convolution
-    by every s-th entry, and the phases are shuffled together. In float64 oneDNN has neither.
-    """
-    if values.dtype != torch.float32 or values.is_cuda:
-        return F.conv_transpose2d(values, weight, stride=stride)
-    out, channels, kh, kw = weight.shape
-    (sy, sx), high, wide = stride, -(-kh // stride[0]), -(-kw // stride[1])
-    padded = F.pad(weight, (0, wide * sx - kw, 0, high * sy - kh))
-    phases = padded.reshape(out, channels, high, sy, wide, sx).flip(2, 4)
-    kernel = phases.permute(1, 3, 5, 0, 2, 4).reshape(channels * sy * sx, out, high, wide)
-    spread = F.conv2d(values, kernel, padding=(high - 1, wide - 1))
-    rows, _, height, width = spread.shape
-    if stride != (1, 1):
-        spread = spread.reshape(rows, channels, sy, sx, height, width).permute(0, 1, 4, 2, 5, 3)
-        spread = spread.reshape(rows, channels, height * sy, width * sx)
-    full = ((values.shape[2] - 1) * sy + kh, (values.shape[3] - 1) * sx + kw)
-    return spread[:, :, : full[0], : full[1]]
+
+def _placed(values: Tensor, start: Tensor, size: int, axis: int) -> Tensor:
+    """Patches [R, C, h, w] cut or filled with zeros to `size` entries along one axis, from place 0."""
+    have = values.shape[axis]
+    index = torch.arange(size, device=values.device)[None] - start[:, None]
+    known = (index >= 0) & (index < have)
+    view = (len(start), 1, size, 1) if axis == 2 else (len(start), 1, 1, size)
+    shape = list(values.shape)
+    shape[axis] = size
+    taken = torch.gather(values, axis, index.clamp(0, have - 1).view(view).expand(shape))
+    return torch.where(known.view(view), taken, 0)
+
+
+def _sized(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    high, wide = values.shape[2:]
+    return values if (high, wide) == size else F.pad(values, (0, size[1] - wide, 0, size[0] - high))
 
 
 def _grown(patches: Patches, up: int, left: int) -> Patches:
     """The same rows on patches that start `up` and `left` earlier."""
     if up == 0 and left == 0:
         return patches
-    return Patches(F.pad(patches.values, (left, 0, up, 0)), patches.top - up, patches.left - left)
+    places = Places(patches.places.ball, patches.places.top - up, patches.places.left - left)
+    return Patches(F.pad(patches.values, (left, 0, up, 0)), places, patches.place, patches.clean)
 
 
-def unit_rows(units: Tensor, channels: int, dtype: torch.dtype, sign: float | Tensor) -> Patches:
-    """One row a unit: sign * value[c, y, x], units int64 [R, 3] as (c, y, x), one sign or one a row."""
-    values = torch.zeros(len(units), channels, 1, 1, dtype=dtype, device=units.device)
-    signs = torch.as_tensor(sign, dtype=dtype, device=units.device).expand(len(units))
-    values[torch.arange(len(units)), units[:, 0], 0, 0] = signs
-    return Patches(values, units[:, 1], units[:, 2])
+def dense_kernel(conv: layers.Conv) -> Tensor:
+    """The kernel [O, C, kh, kw] of a convolution with its groups and dilation written out as zeros."""
+    spread = spread_dilation(conv.weight, conv.dilation)
+    if conv.groups == 1:
+        return spread
+    out, per_group, kh, kw = spread.shape
+    dense = spread.new_zeros(out, per_group * conv.groups, kh, kw)
+    size = out // conv.groups
+    for g in range(conv.groups):
+        dense[g * size : (g + 1) * size, g * per_group : (g + 1) * per_group] = spread[
+            g * size : (g + 1) * size
+        ]
+    return dense
+
+
+def transposed_conv(values: Tensor, conv: layers.Conv) -> Tensor:
+    """The transposed convolution of values [R, O, h, w]: [R, C, (h - 1) s + k, (w - 1) s + k].
+
+    In float32 as an ordinary convolution, which oneDNN runs several times faster on many small patches: with
+    stride s, output s q + f only meets the kernel entries k = f mod s, so each phase f is a convolution
+    by every s-th entry, and the phases are shuffled together. In float64 oneDNN has neither.
+    """
+    weight, stride, groups = spread_dilation(conv.weight, conv.dilation), conv.stride, conv.groups
+    if values.dtype != torch.float32 or values.is_cuda:
+        return F.conv_transpose2d(values, weight, stride=stride, groups=groups)
+    out, channels, kh, kw = weight.shape
+    (sy, sx), high, wide = stride, -(-kh // stride[0]), -(-kw // stride[1])
+    padded = F.pad(weight, (0, wide * sx - kw, 0, high * sy - kh))
+    phases = padded.reshape(groups, out // groups, channels, high, sy, wide, sx).flip(3, 5)
+    kernel = phases.permute(0, 2, 4, 6, 1, 3, 5).reshape(-1, out // groups, high, wide)
+    spread = F.conv2d(values, kernel, padding=(high - 1, wide - 1), groups=groups)
+    rows, _, height, width = spread.shape
+    if stride != (1, 1):
+        spread = spread.reshape(rows, groups * channels, sy, sx, height, width).permute(0, 1, 4, 2, 5, 3)
+        spread = spread.reshape(rows, groups * channels, height * sy, width * sx)
+    full = ((values.shape[2] - 1) * sy + kh, (values.shape[3] - 1) * sx + kw)
+    return spread[:, :, : full[0], : full[1]]

@@ -1,4 +1,4 @@
-"""Two lines around every activation: lower <= f(z) <= upper on [l, u] (CROWN, Zhang et al. 2018)."""
+"""Two lines around sigmoid and tanh: lower <= f(z) <= upper on [l, u] (CROWN, Zhang et al. 2018)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from corgi.engines.patch.intervals import Centre, cast_up, magnitude
+from corgi.engines.patch.rigour import unit
 from corgi.network import layers
+from corgi.types import Interval
 
 Function = Callable[[Tensor], Tensor]
 
 _HALVINGS = 40
+_ROUNDINGS = 64
 
 
 @dataclass(frozen=True)
 class Lines:
-    """lower_slope z + lower_shift <= f(z) <= upper_slope z + upper_shift; [C, H, W], slopes in [0, 1]."""
+    """lower_slope d + lower_shift <= f(c + d) - f(c) <= upper_slope d + upper_shift; slopes in [0, 1].
+
+    All [B, C, H, W], for a centre c and a deviation d (intervals.py).
+    """
 
     lower_slope: Tensor
     lower_shift: Tensor
@@ -25,47 +32,49 @@ class Lines:
     upper_shift: Tensor
 
     def stacked(self) -> Tensor:
-        """The four fields as channels, [4 C, H, W]: one window serves them all."""
-        return torch.cat([self.lower_slope, self.lower_shift, self.upper_slope, self.upper_shift])
+        """The four fields as channels, [B, 4 C, H, W]: one window serves them all."""
+        return torch.cat([self.lower_slope, self.lower_shift, self.upper_slope, self.upper_shift], 1)
 
 
-def relax(layer: nn.Module, lower: Tensor, upper: Tensor) -> Lines:
-    """The lines of an activation on [lower, upper]."""
+def relax(layer: nn.Module, known: Interval, before: Centre, after: Centre) -> Lines:
+    """The lines of an activation of deviations, drawn in float64, with room for rounding."""
+    dtype, centre = known.lower.dtype, before.value
+    lower = (centre + known.lower).nextafter(torch.full_like(centre, -torch.inf))
+    upper = (centre + known.upper).nextafter(torch.full_like(centre, torch.inf))
     match layer:
-        case layers.Relu():
-            return relax_relu(lower, upper)
         case layers.Sigmoid():
-            return relax_s_shape(torch.sigmoid, _sigmoid_slope, lower, upper)
+            low, low_shift, up, up_shift = relax_s_shape(torch.sigmoid, _sigmoid_slope, lower, upper)
         case layers.Tanh():
-            return relax_s_shape(torch.tanh, _tanh_slope, lower, upper)
-    raise TypeError(f"no relaxation of {type(layer).__name__}")
+            low, low_shift, up, up_shift = relax_s_shape(torch.tanh, _tanh_slope, lower, upper)
+        case _:
+            raise TypeError(f"no relaxation of {type(layer).__name__}")
+    # Values and slopes of f are right to a few units of 1 and slopes act on |z| <= size: float64. The slope
+    # in working precision and the products of the pass that uses the lines are off by a few units of |d|. An
+    # input that nothing is known of (NaN, inf) gets NaN or infinite shifts, which make every row through it
+    # vacuous.
+    size = torch.maximum(lower.abs(), upper.abs())
+    error = _ROUNDINGS * (unit(torch.float64) * (1 + size) + unit(dtype) * magnitude(known))
+    low_shift, up_shift = low_shift + low * centre - after.value, up_shift + up * centre - after.value
+    error = error + _ROUNDINGS * unit(dtype) * torch.maximum(low_shift.abs(), up_shift.abs())
+    return Lines(
+        low.to(dtype), -cast_up(error - low_shift, dtype), up.to(dtype), cast_up(up_shift + error, dtype)
+    )
 
 
-def relax_relu(lower: Tensor, upper: Tensor) -> Lines:
-    """Upper: the chord from (l, 0) to (u, u). Lower: z or 0, whichever leaves the smaller area."""
-    unstable = (lower < 0) & (upper > 0)
-    active = (lower >= 0).to(lower.dtype)
-    width = torch.where(unstable, upper - lower, 1)
-    chord = torch.where(unstable, upper / width, active)
-    shift = torch.where(unstable, -lower * chord, 0)
-    kept = torch.where(unstable, (upper >= -lower).to(lower.dtype), active)
-    # Of an input that nothing is known of (NaN) there is no line: NaN makes every row through it vacuous.
-    unknown = torch.where(lower <= upper, 0.0, torch.nan).to(lower.dtype)
-    return Lines(kept + unknown, unknown, chord + unknown, shift + unknown)
-
-
-def relax_s_shape(function: Function, slope: Function, lower: Tensor, upper: Tensor) -> Lines:
+def relax_s_shape(
+    function: Function, slope: Function, lower: Tensor, upper: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """An odd-around-0 S curve: convex below 0, concave above, slope greatest at 0.
 
     The upper line: where f is concave on [l, u], the tangent in the middle; where the chord lies above f, the
     chord; else the tangent that passes through (l, f(l)). The lower line is the upper one of the mirrored
-    curve.
+    curve. Returns slope and shift of the lower line, then of the upper one.
     """
     up_slope, up_shift = _upper_line(function, slope, lower, upper)
     # g(z) = 2 f(0) - f(-z) = f(z) for sigmoid and tanh, so f >= line on [l, u] iff f(-z) <= 2 f(0) - line.
     middle = 2 * function(torch.zeros_like(lower))
     low_slope, mirrored = _upper_line(function, slope, -upper, -lower)
-    return Lines(low_slope, middle - mirrored, up_slope, up_shift)
+    return low_slope, middle - mirrored, up_slope, up_shift
 
 
 def _upper_line(function: Function, slope: Function, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,115 @@
+"""Several images, several radii, several ranks, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from corgi.certify.explain import check_image
+from corgi.certify.verify import Bounders, VerifyOptions, verify
+from corgi.engines.patch.batch import bound_maps
+from corgi.engines.patch.engine import PatchBounder, PatchEngine
+from corgi.network.network import Network
+from corgi.progress import Listener, Progress, silent
+from corgi.results import ImageArray, VerifyResult
+from corgi.types import Ball, Interval
+
+BALLS_AT_ONCE = 16
+"""Balls bounded in one pass of `verify_radii`."""
+
+
+def verify_batch(
+    network: Network,
+    images: Sequence[ImageArray],
+    options: VerifyOptions,
+    names: Sequence[str],
+    listener: Listener = silent,
+) -> tuple[VerifyResult, ...]:
+    """One result an image, as `verify` gives it; what depends on the network and class only is done once."""
+    bounders, results = Bounders(), []
+    for number, (image, name) in enumerate(zip(images, names, strict=True)):
+        listener(Progress("batch", f"image {number + 1} of {len(images)}"))
+        result = verify(network, image, options, image_name=name, listener=listener, bounders=bounders)
+        results.append(result)
+    return tuple(results)
+
+
+def verify_radii(
+    network: Network,
+    images: Sequence[ImageArray],
+    radii: Sequence[float],
+    options: VerifyOptions,
+    names: Sequence[str],
+    listener: Listener = silent,
+    together: bool | None = None,
+) -> tuple[tuple[VerifyResult, ...], ...]:
+    """Decide every radius for every image: results [images][radii].
+
+    `together`: bound the pixels of many balls in one pass of the patch engine first. None means on an
+    accelerator, where it fills the device; on a CPU the few rows of one ball after the other are cheaper.
+    """
+    if together is None:
+        together = isinstance(options.engine, PatchEngine) and options.engine.device != "cpu"
+    # Large balls first: what is known of them holds for the smaller ones.
+    distinct = sorted(set(radii), reverse=True)
+    bounders, results = Bounders(), []
+    at_once = max(1, BALLS_AT_ONCE // max(len(distinct), 1))
+    for start in range(0, len(images), at_once):
+        some = range(start, min(start + at_once, len(images)))
+        listener(Progress("batch", f"images {start + 1} to {some.stop} of {len(images)}"))
+        balls = {(n, r): Ball(torch.from_numpy(images[n]), r) for n in some for r in distinct}
+        class_ids = {n: _class_of(network, images[n], options) for n in some}
+        bounds: dict[tuple[int, float], Interval] = {}
+        if isinstance(options.engine, PatchEngine) and together:
+            classes = [class_ids[n] for n, _ in balls]
+            found = bound_maps(options.engine, network, list(balls.values()), classes, torch.float64)
+            pairs = zip(found.lower, found.upper, strict=True)
+            bounds = {key: Interval(*pair) for key, pair in zip(balls, pairs, strict=True)}
+        for n in some:
+            bounder = bounders.bind(options.engine, network, class_ids[n])
+            decided = {}
+            for radius in distinct:
+                if isinstance(bounder, PatchBounder) and bounds:
+                    bounder.remember(balls[n, radius], bounds[n, radius])
+                decided[radius] = verify(
+                    network,
+                    images[n],
+                    replace(options, eps=radius),
+                    image_name=names[n],
+                    listener=listener,
+                    bounders=bounders,
+                )
+            results.append(tuple(decided[radius] for radius in radii))
+    return tuple(results)
+
+
+def _class_of(network: Network, image: ImageArray, options: VerifyOptions) -> int:
+    return network.predict(check_image(network, image)) if options.class_id is None else options.class_id
+
+
+def verify_ranks(
+    network: Network,
+    image: ImageArray,
+    ranks: Sequence[tuple[int, int]],
+    options: VerifyOptions,
+    name: str,
+    listener: Listener = silent,
+) -> tuple[VerifyResult, ...]:
+    """One result for each (k, k2) of one image: the k-curve. Bounds of one radius serve all ranks.
+
+    The more pixels a rank may spare, the larger its radius: those come first, because bounds of a large ball
+    are where those of a smaller one begin.
+    """
+    bounders, results = Bounders(), {}
+    for k, k2 in sorted(set(ranks), key=lambda rank: rank[0] - rank[1]):
+        results[k, k2] = verify(
+            network,
+            image,
+            replace(options, k=k, k2=k2),
+            image_name=name,
+            listener=listener,
+            bounders=bounders,
+        )
+    return tuple(results[rank] for rank in ranks)

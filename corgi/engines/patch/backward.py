@@ -1,0 +1,391 @@
+"""One backward pass: rows of linear coefficients on a value, carried to the image.
+
+Each activation is replaced by the line that is sound for the sign of its coefficient, until only pixels are
+left (CROWN, Zhang et al. 2018):
+
+    sum_i a_i f(z_i) >= sum_{a_i >= 0} a_i lower_i(z_i) + sum_{a_i < 0} a_i upper_i(z_i)
+
+All of it on deviations from the middle of the ball (intervals.py): a convolution adds no bias, a decided
+window nothing at all, and what is left of the row in the end is a . d >= a . middle - |a| . half-width, d in
+the box.
+
+Rounding. At every step the bound is  a . d + total - error  for the computed a and total, whatever they
+are; a step that computes new coefficients adds to `error` what their rounding can change on deviations
+|d| <= size (rigour.py). The coefficients themselves are not bounded again: errors add up and do not multiply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from corgi.engines.patch.curves import Lines
+from corgi.engines.patch.halfspace import HalfSpace, box_fields, least, least_within
+from corgi.engines.patch.intervals import Centre, weighted
+from corgi.engines.patch.maximum import Planes
+from corgi.engines.patch.patches import Patches, Places, span
+from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
+from corgi.network import layers
+from corgi.network.convert import Step, TorchGraph
+from corgi.types import Interval
+
+ACTIVATIONS = (Maximum, layers.Sigmoid, layers.Tanh)
+
+
+@dataclass(frozen=True)
+class MaximumLines:
+    """How a Maximum is replaced.
+
+    Attributes:
+        weights: d_y = sum_e weights_e d_e where the window is decided, `planes.up` where it is not. Element
+        by
+            element, [B, elements * C, H', W']; where windows tile their input, at the elements: [B, C, H, W].
+        planes: of the undecided windows.
+    """
+
+    weights: Tensor
+    planes: Planes
+
+
+@dataclass
+class Relaxation:
+    """What a backward pass needs to know of the network over the balls.
+
+    Attributes:
+        graph: prepared steps.
+        centres: of every value; intervals: its deviations, each [B, C, H, W].
+        sizes: largest deviations by channel, [B, C].
+        lines: the lines of an activation, by the name of its output.
+        half_space: if only a part of the ball is meant, which.
+    """
+
+    graph: TorchGraph
+    centres: dict[str, Centre]
+    intervals: dict[str, Interval]
+    sizes: dict[str, Tensor]
+    lines: Callable[[str], MaximumLines | Lines]
+    half_space: HalfSpace | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision the coefficients have."""
+        return self.intervals[self.graph.input_name].lower.dtype
+
+    def shape(self, value: str) -> tuple[int, int]:
+        """Height and width of a value."""
+        height, width = self.intervals[value].lower.shape[2:]
+        return height, width
+
+
+@dataclass(frozen=True)
+class Met:
+    """What patches meet at a Maximum.
+
+    Attributes:
+        weights: the window of `MaximumLines.weights`.
+        row, window, y, x: int64 [pairs], the undecided windows under every patch: row, place in `planes`, and
+            where in the patch.
+    """
+
+    weights: Tensor
+    row: Tensor
+    window: Tensor
+    y: Tensor
+    x: Tensor
+
+
+Choices = Mapping[str, Tensor]
+"""Lower weights of rows' own instead of `planes.low`, by Maximum: [pairs, E], in the order of `Met`."""
+
+
+@dataclass
+class BackwardPass:
+    """State of one pass over R rows.
+
+    Attributes:
+        total, error: float64 [R]; at the start the rows' value in the middle of the ball.
+        choices: lower planes of these rows' own.
+        memo: what depends on the places of the rows only; passes with the same rows may share it.
+        rigorous: whether rounding is set aside; without it a pass only guides.
+        ended: the rows on the image, and constant: their bound without it, rounded down; after `run`.
+    """
+
+    relaxation: Relaxation
+    total: Tensor
+    error: Tensor
+    choices: Choices = field(default_factory=dict)
+    memo: dict[str, Met] = field(default_factory=dict)
+    rigorous: bool = True
+    ended: dict[str, Patches] = field(default_factory=dict)
+    constant: Tensor = field(init=False)
+    _best: Tensor = field(init=False)
+    _alive: Tensor = field(init=False)
+
+    def run(self, start: Mapping[str, Patches], enough: float | None = None) -> Tensor:
+        """Lower bounds of the rows, float64 [R].
+
+        With `enough`, a row is dropped as soon as intervals at some layer already show it to be that large.
+        """
+        pending = {name: [patches] for name, patches in start.items()}
+        for name, patches in start.items():
+            # The rows themselves were rounded to working precision.
+            self._allow(patches, 2 * unit(self.relaxation.dtype) * self.relaxation.sizes[name])
+        self._best = torch.full_like(self.total, -torch.inf)
+        self._alive = torch.arange(len(self.total), device=self.total.device)
+        for step in reversed(self.relaxation.graph.steps):
+            if step.output not in pending:
+                continue
+            patches = self._sum(step.output, pending.pop(step.output))
+            for name, part in zip(step.inputs, self._backward(step, patches), strict=True):
+                pending.setdefault(name, []).append(part)
+            if enough is not None and isinstance(step.layer, ACTIVATIONS) and len(pending) == 1:
+                pending = self._dropped(pending, enough)
+        for name, waiting in pending.items():
+            self.ended[name] = self._sum(name, waiting)
+            self.constant = self._closed(self.total)
+            self._add(self._least(name, self.ended[name]))
+        final = self._closed(self.total)
+        if enough is None:
+            return final
+        self._best[self._alive] = torch.fmax(self._best[self._alive], final)
+        return self._best
+
+    def _dropped(self, pending: dict[str, list[Patches]], enough: float) -> dict[str, list[Patches]]:
+        """Without the rows that intervals show to be large enough here."""
+        ((name, waiting),) = pending.items()
+        patches = self._sum(name, waiting)
+        here = self._closed(self.total + self._least(name, patches))
+        self._best[self._alive] = torch.fmax(self._best[self._alive], here)
+        # A NaN stays: it is not known to be large.
+        left = (~(here >= enough)).nonzero().reshape(-1)
+        self._alive, self.total, self.error = self._alive[left], self.total[left], self.error[left]
+        return {name: [patches.chosen(left)]} if len(left) else {}
+
+    def _closed(self, total: Tensor) -> Tensor:
+        """A bound from its two parts, rounded down."""
+        return total - 1.01 * self.error - 2.0**-50 * total.abs()
+
+    def _add(self, constant: Tensor) -> None:
+        self.total = self.total + constant
+        # Sums of float64, and what products lose by underflow.
+        rounded = 2.0**-52 * (self.total.abs().detach() + constant.abs().detach())
+        self.error = self.error + rounded + 2.0**20 * smallest(self.relaxation.dtype)
+
+    def _sum_up(self, constants: Tensor, row: Tensor, terms: int) -> None:
+        """Add constants to the rows they belong to, at most `terms` to each."""
+        nothing = torch.zeros_like(self.total)
+        self._add(nothing.index_add(0, row, constants))
+        amounts = nothing.index_add(0, row, constants.detach().abs())
+        self.error = self.error + terms * 2.0**-52 * amounts
+
+    def _sum(self, value: str, parts: list[Patches]) -> Patches:
+        """The sum of what reaches a value on several ways."""
+        total = parts[0]
+        for part in parts[1:]:
+            total = total.plus(part, self.relaxation.shape(value))
+            self._allow(total, 2 * unit(total.values.dtype) * self.relaxation.sizes[value])
+        return total
+
+    def _allow(self, patches: Patches, size: Tensor) -> None:
+        """Add sum |a| size to the error, `size` by ball and channel [B, C]."""
+        if not self.rigorous:
+            return
+        values = patches.values.detach()
+        flat = size.to(values.dtype).repeat_interleave(values[0, 0].numel() if len(values) else 1, 1)
+        amounts = values.abs().reshape(len(values), flat.shape[1]) @ flat.T
+        amounts = amounts[:, 0] if len(size) == 1 else amounts.gather(1, patches.ball[:, None])[:, 0]
+        # 1.01 covers the rounding of this sum itself.
+        self.error = self.error + 1.01 * amounts.to(torch.float64)
+
+    def _least(self, value: str, patches: Patches) -> Tensor:
+        """The least value of rows on deviations that are only known to lie in their interval: float64 [R]."""
+        known = self.relaxation.intervals[value]
+        fields = box_fields(known.lower, known.upper)
+        half_space = self.relaxation.half_space
+        if value == self.relaxation.graph.input_name and half_space is not None:
+            return least_within(patches, fields, half_space)
+        window = patches.window(fields)
+        if len(window) != len(patches.values):
+            window = window.repeat(patches.repeats, 1, 1, 1)
+        return least(patches.values, *window.chunk(2, 1))
+
+    def _backward(self, step: Step, patches: Patches) -> list[Patches]:
+        """Rows on a step's output as rows on its inputs."""
+        match step.layer:
+            case layers.Conv():
+                return [self._conv(step, step.layer, patches)]
+            case layers.Affine():
+                return [self._affine(step, step.layer, patches)]
+            case layers.Add() | layers.Sub():
+                self._allow(patches, self.relaxation.centres[step.output].error)
+                second = patches.negated() if isinstance(step.layer, layers.Sub) else patches
+                return [patches, second]
+            case layers.Concat():
+                parts, start = [], 0
+                for name in step.inputs:
+                    count = self.relaxation.intervals[name].lower.shape[1]
+                    parts.append(patches.channels(start, count))
+                    start += count
+                return parts
+            case Maximum():
+                return [self._maximum(step, step.layer, patches)]
+            case layers.Sigmoid() | layers.Tanh():
+                return [self._curve(step, patches)]
+        raise TypeError(f"no rule for {type(step.layer).__name__}")
+
+    def _conv(self, step: Step, conv: layers.Conv, patches: Patches) -> Patches:
+        """The product a . W d is (W^T a) . d.
+
+        A coefficient of W^T a is a sum of at most `fan_out` products, so its rounding changes the row by at
+        most gamma sum_o |a_o| (|W| |d|)_o. Each product loses at most the smallest normal number by
+        underflow.
+        """
+        inside = patches.inside(self.relaxation.shape(step.output))
+        dtype, size = conv.weight.dtype, self.relaxation.sizes[step.inputs[0]]
+        terms = fan_out(conv, inside.size)
+        share = gamma(terms + FOLDING, dtype)
+        self._allow(inside, share * weighted(conv, size) + self.relaxation.centres[step.output].error)
+        reached = inside.size[0] * inside.size[1] * conv.weight.shape[2] * conv.weight.shape[3]
+        lost = terms * smallest(dtype) * reached * size.sum(1).to(torch.float64)
+        self.error = self.error + (lost if len(lost) == 1 else lost[inside.ball])
+        return inside.through_conv(conv, self.relaxation.shape(step.inputs[0]))
+
+    def _affine(self, step: Step, affine: layers.Affine, patches: Patches) -> Patches:
+        """The product a . s d is (a s) . d."""
+        shape, size = self.relaxation.shape(step.output), self.relaxation.sizes[step.inputs[0]]
+        patches = patches.inside(shape)
+        scale = affine.scale.broadcast_to(patches.values.shape[1], *shape)
+        share = (FOLDING + 2) * unit(scale.dtype) * scale.abs().amax((1, 2)) + smallest(scale.dtype)
+        self._allow(patches, share * size + self.relaxation.centres[step.output].error)
+        window = patches.window(scale.expand(len(size), -1, -1, -1))
+        return patches.times(window)
+
+    def _curve(self, step: Step, patches: Patches) -> Patches:
+        lines = self.relaxation.lines(step.output)
+        assert isinstance(lines, Lines)
+        window = patches.window(lines.stacked())
+        if len(window) != len(patches.values):
+            window = window.repeat(patches.repeats, 1, 1, 1)
+        low_slope, low_shift, up_slope, up_shift = window.chunk(4, 1)
+        positive, negative = patches.values.clamp(min=0), patches.values.clamp(max=0)
+        constants = (positive * low_shift + negative * up_shift).to(torch.float64)
+        terms = constants[0].numel() if len(constants) else 1
+        rows = torch.arange(len(constants), device=constants.device).repeat_interleave(terms)
+        self._sum_up(constants.flatten(), rows, terms)
+        return Patches(positive * low_slope + negative * up_slope, patches.places, patches.place)
+
+    def _maximum(self, step: Step, layer: Maximum, patches: Patches) -> Patches:
+        """Decided windows pass the coefficient on to their maximum, undecided ones through their planes.
+
+        All rows first take the upper planes; where a coefficient is positive the difference to the lower
+        plane is added, which concerns few entries.
+        """
+        lines = self.relaxation.lines(step.output)
+        assert isinstance(lines, MaximumLines)
+        places = patches.places
+        top = places.top * layer.stride[0] - layer.pads[0]
+        left = places.left * layer.stride[1] - layer.pads[1]
+        moved = Patches(patches.values, Places(places.ball, top, left), patches.place)
+        if step.output not in self.memo:
+            height, width = patches.size
+            size = (height * layer.kernel[0], width * layer.kernel[1])
+            window = moved.window(lines.weights, size) if layer.tiles else patches.window(lines.weights)
+            self.memo[step.output] = Met(window, *met(patches, lines))
+        window = self.memo[step.output].weights
+        if layer.tiles:
+            values = patches.values
+            for axis, times in enumerate(layer.kernel, start=2):
+                values = values if times == 1 else values.repeat_interleave(times, axis)
+            spread = Patches(values, moved.places, moved.place).times(window).values
+        else:
+            spread = _spread(
+                layer, [patches.times(share).values for share in window.chunk(layer.elements, 1)]
+            )
+        spread = self._correct(step, layer, patches, spread, lines)
+        if layer.overlaps:
+            amounts = self.relaxation.sizes[step.inputs[0]]
+            self._allow(patches, gamma(2 * layer.elements, spread.dtype) * amounts)
+        # What reaches over the edge is 0: it comes from a window outside, or stands in the padding, where no
+        # element is ever live.
+        moved = Patches(spread, Places(places.ball, top, left), patches.place)
+        return moved.on(self.relaxation.shape(step.inputs[0]))
+
+    def _correct(
+        self, step: Step, layer: Maximum, patches: Patches, spread: Tensor, lines: MaximumLines
+    ) -> Tensor:
+        known, here = lines.planes, self.memo[step.output]
+        row, window, y, x = here.row, here.window, here.y, here.x
+        if len(row) == 0:
+            return spread
+        channel = known.units[window, 1]
+        amount = patches.values[row, channel, y, x]
+        above = amount > 0
+        choice = self.choices.get(step.output)
+        low, low_shift = known.low[window], known.low_shift[window].to(torch.float64)
+        if choice is not None:
+            low, low_shift = choice, known.shift_below(window, choice)
+        shift = torch.where(above, low_shift, known.up_shift[window].to(torch.float64))
+        # A coefficient that is 0 reads nothing, whatever is known of the window.
+        constants = torch.where(amount == 0, 0, amount.to(torch.float64) * shift)
+        self._sum_up(constants, row, patches.values[0].numel())
+        change = torch.where(above, amount, 0)[:, None] * (low - known.up[window])[:, 1:]
+        _, channels, height, width = spread.shape
+        down, right = torch.tensor(layer.offsets, device=row.device).unbind(1)
+        at_y = (y * layer.stride[0])[:, None] + down
+        at_x = (x * layer.stride[1])[:, None] + right
+        at = ((row * channels + channel)[:, None] * height + at_y) * width + at_x
+        spread = spread.contiguous()
+        spread.view(-1).index_add_(0, at.flatten(), change.flatten())
+        return spread
+
+
+def met(patches: Patches, lines: MaximumLines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The undecided windows under every patch: row, place in `planes`, and where in the patch (y, x)."""
+    places, (height, width) = patches.places, patches.size
+    (first_y, last_y), (first_x, last_x) = span(places.top), span(places.left)
+    ball, _, y, x = lines.planes.units.unbind(1)
+    near = (y >= first_y) & (y < last_y + height) & (x >= first_x) & (x < last_x + width)
+    units = near.nonzero().reshape(-1)
+    ball, y, x, device = ball[units], y[units], x[units], y.device
+    # Which place, if any, stands `down` above and `right` before each window.
+    high, wide = last_y - first_y + 1, last_x - first_x + 1
+    standing = torch.full((int(ball.max()) + 1 if len(ball) else 1, high, wide), -1, device=device)
+    known = places.ball < len(standing)
+    standing[places.ball[known], places.top[known] - first_y, places.left[known] - first_x] = known.nonzero()[
+        :, 0
+    ]
+    top = y[:, None] - torch.arange(height, device=device) - first_y
+    left = x[:, None] - torch.arange(width, device=device) - first_x
+    inside = ((top >= 0) & (top < high))[:, :, None] & ((left >= 0) & (left < wide))[:, None, :]
+    at = (ball[:, None] * high + top.clamp(0, high - 1))[:, :, None] * wide + left.clamp(0, wide - 1)[
+        :, None, :
+    ]
+    place = standing.view(-1)[at].masked_fill(~inside, -1)
+    window, down, right = (place >= 0).nonzero(as_tuple=True)
+    place, window = place[window, down, right], units[window]
+    if patches.repeats == 1:
+        return place, window, down, right
+    # Every row of a place meets what the place meets.
+    order = patches.place.argsort(stable=True)
+    counts = torch.bincount(patches.place, minlength=len(places))
+    starts = counts.cumsum(0) - counts
+    each = counts[place]
+    pair = torch.arange(len(place), device=device).repeat_interleave(each)
+    within = torch.arange(len(pair), device=device) - (each.cumsum(0) - each)[pair]
+    return order[starts[place[pair]] + within], window[pair], down[pair], right[pair]
+
+
+def _spread(layer: Maximum, parts: list[Tensor]) -> Tensor:
+    """Coefficients of every element, put where it stands in its window."""
+    rows, channels, height, width = parts[0].shape
+    (sy, sx), (reach_y, reach_x) = layer.stride, layer.reach
+    high, wide = (height - 1) * sy + reach_y, (width - 1) * sx + reach_x
+    spread = parts[0].new_zeros(rows, channels, high, wide)
+    for (down, right), part in zip(layer.offsets, parts, strict=True):
+        last_y, last_x = down + (height - 1) * sy + 1, right + (width - 1) * sx + 1
+        spread[:, :, down:last_y:sy, right:last_x:sx] += part
+    return spread

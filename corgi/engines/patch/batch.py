@@ -1,0 +1,52 @@
+"""Bounds of many maps in one pass: several images, several radii, each with its own class."""
+
+from __future__ import annotations
+
+import torch
+
+from corgi.engines.lowering import explained_class
+from corgi.engines.patch.bounds import BallBounds
+from corgi.engines.patch.engine import PatchEngine, deviations, on_device
+from corgi.engines.patch.intervals import centres
+from corgi.engines.patch.patches import Patches, distinct_places
+from corgi.engines.patch.prepare import cast, prepare
+from corgi.engines.patch.rigour import plainly
+from corgi.network.network import Network
+from corgi.types import Ball, Interval
+
+
+@plainly
+def bound_maps(
+    engine: PatchEngine, network: Network, balls: list[Ball], class_ids: list[int], dtype: torch.dtype
+) -> Interval:
+    """Folded intervals (theory 1.2) of the maps of N balls, rounded outwards: float64 [N, pixels].
+
+    Raises:
+        EngineError: a layer the engine has no rule for.
+    """
+    exact = prepare(network)
+    graph, device = cast(exact, dtype, engine.device), engine.device
+    images = torch.stack([ball.center.to(torch.float64) for ball in balls])
+    centre = on_device(centres(exact, images), device)
+    box = deviations(balls, dtype, device)
+    bounds = BallBounds(graph, centre, box, refine=engine.refines, budget=engine.budget)
+    name, (height, width) = graph.output_name, network.head.map_shape
+    bounds.require(name, torch.ones(len(balls), height, width, dtype=torch.bool, device=device))
+    weights = torch.stack([explained_class(network, c).weight.reshape(-1) for c in class_ids]).to(device)
+    terms = weights[:, :, None, None] * centre[name].value
+    value, off = terms.sum(1).flatten(), (terms.shape[1] + 4) * 2.0**-52 * terms.abs().sum(1).flatten()
+    ball, y, x = torch.ones(len(balls), height, width, device=device).nonzero().unbind(1)
+    places, place = distinct_places(ball, y, x)
+    lower, upper = (
+        sign
+        * bounds.lower_rows(
+            name,
+            Patches((sign * weights[ball])[:, :, None, None].to(dtype), places, place),
+            sign * value - off,
+        )
+        for sign in (1.0, -1.0)
+    )
+    shape = (len(balls), height * width)
+    return Interval.from_engine(
+        lower.cpu().reshape(shape), upper.cpu().reshape(shape), slack=0.0, engine=engine.name
+    )

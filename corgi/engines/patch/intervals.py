@@ -1,0 +1,152 @@
+"""Interval arithmetic through one step, on deviations, rounded outwards.
+
+Every value v of the network is kept as v = c + d: c is what float64 computes at the image in the middle of
+the ball, d lies in an interval [lower, upper] around 0. Rounding of d is relative to d, which is small; c
+enters through `Centre.error`, a bound on what float64 got wrong in the step that made c (docs/theory.md,
+section 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
+from corgi.network import layers
+from corgi.network.convert import Step, TorchGraph
+from corgi.types import Interval
+
+_FUNCTION_ULPS = 8
+"""Units of 1 that sigmoid and tanh may be off by, generously."""
+
+
+@dataclass(frozen=True)
+class Centre:
+    """A value at the images in the middle of the balls, as float64 computes it.
+
+    Attributes:
+        value: float64 [B, C, H, W].
+        error: |step(exact inputs = their centres) - value| by channel, float64 [B, C].
+    """
+
+    value: Tensor
+    error: Tensor
+
+    @property
+    def size(self) -> Tensor:
+        """Largest absolute value by channel: [B, C]."""
+        return self.value.abs().amax((2, 3))
+
+
+def centres(graph: TorchGraph, images: Tensor) -> dict[str, Centre]:
+    """All values of the network at images [B, C, H, W], float64; the graph is float64, too."""
+    found = {graph.input_name: Centre(images, torch.zeros(images.shape[:2], dtype=images.dtype))}
+    for step in graph.steps:
+        inputs = [found[name] for name in step.inputs]
+        value = step.layer(*(c.value for c in inputs))
+        found[step.output] = Centre(value, _centre_error(step, value, inputs))
+    return found
+
+
+def _centre_error(step: Step, value: Tensor, inputs: list[Centre]) -> Tensor:
+    layer, first = step.layer, inputs[0]
+    u = unit(torch.float64)
+    match layer:
+        case layers.Conv():
+            share = gamma(fan_in(layer) + FOLDING, torch.float64)
+            return share * (weighted(layer, first.size) + layer.bias_magnitude)
+        case layers.Affine():
+            shape = value.shape[1:]
+            scale, shift = (
+                v.abs().broadcast_to(shape).amax((1, 2)) for v in (layer.scale, layer.shift_magnitude)
+            )
+            return gamma(FOLDING + 2, torch.float64) * (scale * first.size + shift)
+        case layers.Add() | layers.Sub():
+            return u * (first.size + inputs[1].size)
+        case layers.Concat():
+            return torch.zeros_like(torch.cat([c.error for c in inputs], 1))
+        case layers.Sigmoid() | layers.Tanh():
+            return torch.full_like(first.error, _FUNCTION_ULPS * u)
+        case Maximum():
+            return torch.zeros_like(first.error)
+    raise TypeError(f"no rule for {type(layer).__name__}")
+
+
+def weighted(conv: layers.Conv, size: Tensor) -> Tensor:
+    """Bound of |W| |v| by output channel, [B, C'], from |v| by input channel, [B, C]."""
+    taps = conv.weight.abs().sum((2, 3)).to(size.dtype)
+    if conv.groups == 1:
+        return 1.01 * (size @ taps.T)
+    groups = size.reshape(len(size), conv.groups, -1)
+    weights = taps.reshape(conv.groups, -1, taps.shape[1])
+    return 1.01 * torch.einsum("bgi,goi->bgo", groups, weights).reshape(len(size), -1)
+
+
+def interval_step(layer: nn.Module, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    """Deviations [B, C, H, W] of a step's output from deviations of its inputs; all steps but Maximum."""
+    first = inputs[0]
+    dtype = first.lower.dtype
+    error = after.error[:, :, None, None]
+    match layer:
+        case layers.Conv():
+            return _conv(layer, first, error)
+        case layers.Affine():
+            a, b = layer.scale * first.lower, layer.scale * first.upper
+            rounding = gamma(FOLDING + 2, dtype) * layer.scale.abs() * magnitude(first)
+            return widened(torch.minimum(a, b), torch.maximum(a, b), rounding + error)
+        case layers.Add():
+            return widened(first.lower + inputs[1].lower, first.upper + inputs[1].upper, error)
+        case layers.Sub():
+            return widened(first.lower - inputs[1].upper, first.upper - inputs[1].lower, error)
+        case layers.Concat():
+            return Interval(torch.cat([i.lower for i in inputs], 1), torch.cat([i.upper for i in inputs], 1))
+        case layers.Sigmoid() | layers.Tanh():
+            lower, upper = (layer(before[0].value + d) - after.value for d in (first.lower, first.upper))
+            return cast_out(widened(lower, upper, 2 * error), dtype)
+    raise TypeError(f"no rule for {type(layer).__name__}")
+
+
+def _conv(conv: layers.Conv, known: Interval, error: Tensor) -> Interval:
+    """Middle +- reach; the rounding of both sums is a share gamma of what `reach` adds up."""
+    options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    centre, half = (known.upper + known.lower) / 2, (known.upper - known.lower) / 2
+    dtype = centre.dtype
+    share = gamma(2 * fan_in(conv) + FOLDING + 4, dtype)
+    half = half + share * magnitude(known) + fan_in(conv) * smallest(dtype)
+    middle = F.conv2d(centre, conv.weight, None, *options)
+    reach = F.conv2d(half, conv.weight.abs(), None, *options) * (1 + share)
+    return widened(middle - reach, middle + reach, error + fan_in(conv) * smallest(dtype))
+
+
+def magnitude(known: Interval) -> Tensor:
+    """Largest absolute deviation of every unit."""
+    return torch.maximum(known.lower.abs(), known.upper.abs())
+
+
+def by_channel(known: Interval) -> Tensor:
+    """Largest absolute deviation of every channel: [B, C]."""
+    return magnitude(known).amax((2, 3))
+
+
+def widened(lower: Tensor, upper: Tensor, error: Tensor | float) -> Interval:
+    """The interval with an error added on both sides, and the rounding of doing so."""
+    dtype = lower.dtype
+    error = torch.as_tensor(error, device=lower.device).to(dtype) * 1.01 + 4 * smallest(dtype)
+    ulps = 8 * unit(dtype)
+    return Interval(lower - error - ulps * lower.abs(), upper + error + ulps * upper.abs())
+
+
+def cast_out(known: Interval, dtype: torch.dtype) -> Interval:
+    """The interval in another precision, rounded outwards."""
+    return Interval(-cast_up(-known.lower, dtype), cast_up(known.upper, dtype))
+
+
+def cast_up(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Values in another precision, none below what it was."""
+    rounded = values.to(dtype)
+    above = rounded.nextafter(torch.full_like(rounded, torch.inf))
+    return torch.where(rounded.to(values.dtype) < values, above, rounded)

@@ -1,0 +1,205 @@
+"""A trunk in the layers the patch engine bounds itself.
+
+requires: a converted trunk (typed layers, samples independent).
+ensures: the same function of one image, using only Conv (any stride, dilation, groups), Affine, Maximum,
+Sigmoid, Tanh, Add, Sub and Concat along channels. Beyond the cases of `lowering.py`:
+  1. Conv keeps its groups and dilation;
+  2. Affine that no convolution before it can take stays one, also with constants that vary over the map;
+  4. Relu and MaxPool become Maximum; a Relu around a pool is merged with it (relu and max commute);
+  5. AveragePool: the sums of its windows, each divided by the number of elements it counts.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from corgi.engines.lowering import Lowering, padded_conv
+from corgi.network import layers
+from corgi.network.convert import Step, TorchGraph
+from corgi.network.network import Network
+
+
+class Maximum(nn.Module):
+    """Max over a window, and with `zero` also over 0: Relu (one element), MaxPool, or both at once.
+
+    pads: (top, left, bottom, right) such that the last window ends where the padding does. Elements in the
+    padding are never the maximum.
+    """
+
+    def __init__(
+        self,
+        kernel: tuple[int, int] = (1, 1),
+        stride: tuple[int, int] = (1, 1),
+        dilation: tuple[int, int] = (1, 1),
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+        zero: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.dilation = kernel, stride, dilation
+        self.pads, self.zero = pads, zero
+
+    @property
+    def elements(self) -> int:
+        """Elements of a window."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """Where the elements stand in a window, from its corner."""
+        rows, columns = range(self.kernel[0]), range(self.kernel[1])
+        return [(y * self.dilation[0], x * self.dilation[1]) for y in rows for x in columns]
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Height and width of a window, dilation included."""
+        height, width = self.offsets[-1]
+        return height + 1, width + 1
+
+    @property
+    def tiles(self) -> bool:
+        """Whether windows stand side by side, without dilation or padding."""
+        return self.stride == self.kernel == self.reach and not any(self.pads)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether an element can belong to several windows."""
+        return self.reach[0] > self.stride[0] or self.reach[1] > self.stride[1]
+
+    def windows(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H', W', elements]; -inf in the padding."""
+        if self.elements == 1 and self.stride == (1, 1) and not any(self.pads):
+            return x[..., None]
+        top, left, bottom, right = self.pads
+        if any(self.pads):
+            x = F.pad(x, (left, right, top, bottom), value=-torch.inf)
+        cut = x.unfold(2, self.reach[0], self.stride[0]).unfold(3, self.reach[1], self.stride[1])
+        return cut[..., :: self.dilation[0], :: self.dilation[1]].flatten(-2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H', W']."""
+        largest = self.windows(x).amax(-1)
+        return largest.clamp(min=0) if self.zero else largest
+
+
+LAYERS = (
+    layers.Conv,
+    layers.Affine,
+    Maximum,
+    layers.Sigmoid,
+    layers.Tanh,
+    layers.Add,
+    layers.Sub,
+    layers.Concat,
+)
+"""What a prepared trunk consists of; the engine has a rule for each and no other."""
+
+
+def prepare(network: Network) -> TorchGraph:
+    """The trunk of a network in the layers of the patch engine, float64.
+
+    Raises:
+        EngineError: a layer it has no rule for, named with its node.
+    """
+    return _Preparation(network).run()
+
+
+def cast(graph: TorchGraph, dtype: torch.dtype, device: str) -> TorchGraph:
+    """The same steps in another precision, every constant of a layer included, on a device."""
+
+    def replaced(layer: nn.Module) -> nn.Module:
+        def moved(value: Tensor) -> Tensor:
+            return value.to(dtype).to(device)
+
+        match layer:
+            case layers.Conv():
+                return layers.Conv(
+                    moved(layer.weight),
+                    moved(layer.bias),
+                    layer.stride,
+                    layer.padding,
+                    layer.dilation,
+                    layer.groups,
+                    bias_magnitude=moved(layer.bias_magnitude),
+                )
+            case layers.Affine():
+                return layers.Affine(*map(moved, (layer.scale, layer.shift, layer.shift_magnitude)))
+        return layer
+
+    return graph.with_layers(replaced).eval()
+
+
+class _Preparation(Lowering):
+    """The cases in which the patch engine keeps more than the plain layers."""
+
+    def lower(self, step: Step) -> str:
+        inputs = tuple(self.renamed[name] for name in step.inputs)
+        if isinstance(step.layer, layers.Relu) and self.steps and self.steps[-1].output == inputs[0]:
+            last = self.steps[-1].layer
+            if isinstance(last, Maximum) and last.zero:
+                return inputs[0]
+        return super().lower(step)
+
+    def emit(self, step: Step, layer: nn.Module, inputs: tuple[str, ...]) -> str:
+        return super().emit(step, Maximum() if isinstance(layer, layers.Relu) else layer, inputs)
+
+    def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
+        return self.emit(step, layer, (source,))
+
+    def pad(self, step: Step, layer: layers.Pad, source: str) -> str:
+        channels = self.channels[source]
+        ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64)
+        return self.emit(step, padded_conv(ones, (1, 1), layer.pads, channels), (source,))
+
+    def affine_map(self, step: Step, layer: layers.Affine, source: str) -> str:
+        shape = self.network.shapes[step.output][1:]
+        constants = (layer.scale, layer.shift, layer.shift_magnitude)
+        return self.emit(step, layers.Affine(*(c.broadcast_to(shape).clone() for c in constants)), (source,))
+
+    def diagonal(self, step: Step, scale: Tensor, shift: Tensor, magnitude: Tensor, source: str) -> str:
+        constants = (c[:, None, None] for c in (scale, shift, magnitude))
+        return self.emit(step, layers.Affine(*constants), (source,))
+
+    def max_pool(self, step: Step, layer: layers.MaxPool, source: str) -> str:
+        producer = next((s for s in self.trunk.steps if s.output == step.inputs[0]), None)
+        before = producer is not None and isinstance(producer.layer, layers.Relu)
+        after = self.uses.get(step.output, [])
+        behind = len(after) == 1 and isinstance(after[0].layer, layers.Relu)
+        moved = before and self.pooled_only(step.inputs[0])
+        only = behind and step.output != self.trunk.output_name
+        pads = self.exact_pads(step, layer.kernel, layer.stride, layer.dilation, layer.pads[:2])
+        maximum = Maximum(layer.kernel, layer.stride, layer.dilation, pads, zero=moved or only)
+        return self.emit(step, maximum, (source,))
+
+    def average_pool(self, step: Step, layer: layers.AveragePool, source: str) -> str:
+        pads = self.exact_pads(step, layer.kernel, layer.stride, (1, 1), layer.padding)
+        channels = self.channels[source]
+        ones = torch.ones(channels, 1, *layer.kernel, dtype=torch.float64)
+        total = padded_conv(ones, layer.stride, pads, channels)
+        # What a window counts: the sum of ones over their average.
+        image = torch.ones(1, *self.network.shapes[step.inputs[0]][1:], dtype=torch.float64)
+        share = layer(image)[0] / total(image)[0]
+        if bool((share == share.flatten()[0]).all()):
+            average = layers.Conv(
+                total.weight * share.flatten()[0], total.bias, total.stride, total.padding, groups=channels
+            )
+            return self.emit(step, average, (source,))
+        value = self.emit(step, total, (source,))
+        return self.emit(step, layers.Affine(share, torch.zeros_like(share)), (value,))
+
+    def exact_pads(
+        self,
+        step: Step,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        before: tuple[int, ...],
+    ) -> tuple[int, int, int, int]:
+        """Padding (top, left, bottom, right) that ends with the last window, as ceil_mode may have it."""
+        ends = []
+        sizes, counts = self.network.shapes[step.inputs[0]][2:], self.network.shapes[step.output][2:]
+        for axis in (0, 1):
+            last = (counts[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1
+            ends.append(max(last - sizes[axis] - before[axis], 0))
+        return before[0], before[1], ends[0], ends[1]

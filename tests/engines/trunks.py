@@ -1,0 +1,285 @@
+"""Trunks to rewrite: a part under test behind a convolution, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corgi.network.network import Network, load
+from tests.onnx_models import IMAGE, OnnxModel, float32
+
+Build = Callable[[OnnxModel, str], str]
+
+
+def network(folder: Path, build: Build, filters: int = 4, opset: int = 17) -> Network:
+    """The part under test behind a convolution whose values have both signs."""
+    rng = np.random.default_rng(4)
+    model = OnnxModel((2, 9, 8), opset)
+    value = model.node("Conv", IMAGE, float32(rng, 4, 2, 1, 1), float32(rng, 4))
+    value = build(model, value)
+    return load(model.save(folder, model.head(value, float32(rng, 3, filters))))
+
+
+def node(op: str, *operands: Any, **attributes: Any) -> Build:
+    return lambda model, value: model.node(op, value, *operands, name="culprit", **attributes)
+
+
+def chain(*steps: tuple[Any, ...]) -> Build:
+    """(operator, operands..., attributes) one after the other."""
+    return lambda model, value: model.chain([(s[0], s[1:-1], s[-1]) for s in steps], value)
+
+
+RNG = np.random.default_rng(9)
+C4 = float32(RNG, 4, 1, 1)
+BN = [float32(RNG, 4), float32(RNG, 4), float32(RNG, 4), np.float32([0.5, 1, 2, 3])]
+WEIGHT = float32(RNG, 4, 4, 3, 3)
+POOL2 = {"kernel_shape": [2, 2], "strides": [2, 2]}
+POOL3 = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 2, 1]}
+RELU = ("Relu", {})
+
+CASES: dict[str, Build] = {
+    "1 grouped": node("Conv", float32(RNG, 4, 2, 3, 2), BN[0], group=2, pads=[1, 0, 0, 2]),
+    "1 depthwise widening": chain(
+        ("Conv", float32(RNG, 8, 1, 3, 3), {"group": 4}), ("Conv", float32(RNG, 4, 8, 1, 1), {})
+    ),
+    "1 dilated": node("Conv", WEIGHT, dilations=[2, 3], pads=[2, 3, 2, 3]),
+    "1 dilated grouped asymmetric": node(
+        "Conv", float32(RNG, 4, 2, 2, 3), group=2, dilations=[3, 2], pads=[3, 0, 1, 4], strides=[2, 1]
+    ),
+    "1 even kernel, same": node("Conv", float32(RNG, 4, 4, 2, 4), auto_pad="SAME_UPPER", strides=[2, 2]),
+    "2 batch norm folded": node("BatchNormalization", *BN),
+    "2 affine chain": chain(("BatchNormalization", *BN, {}), ("Mul", C4, {}), ("Add", C4, {}), RELU),
+    "2 behind an activation": chain(RELU, ("Mul", C4, {}), ("Sub", np.float32(0.5), {})),
+    "2 constant first": lambda m, v: m.node("Sub", C4[None], m.node("Relu", v)),
+    "2 behind a pool": chain(("AveragePool", POOL2), ("Div", C4, {})),
+    "2 behind a clip": lambda m, v: m.node("Mul", m.clip(v, -0.5, 0.5), C4),
+    "2 behind a pad": lambda m, v: m.node("Add", m.pad(v, [1, 0, 2, 0]), C4),
+    "2 behind an add": lambda m, v: m.node("Mul", m.node("Add", v, m.node("Tanh", v)), C4),
+    "3 both limits": lambda m, v: m.clip(v, -0.25, 0.75),
+    "3 relu6": lambda m, v: m.clip(v, 0.0, 6.0),
+    "3 negative": lambda m, v: m.clip(v, -1.0, -0.5),
+    "3 low": lambda m, v: m.clip(v, 0.3, None),
+    "3 high": lambda m, v: m.clip(v, None, 0.0),
+    "3 none": lambda m, v: m.clip(v, None, None),
+    "3 float32 range": lambda m, v: m.clip(v, -3.4028234663852886e38, 0.5),
+    "4 pool": node("MaxPool", **POOL2),
+    "4 relu before": chain(RELU, ("MaxPool", POOL2)),
+    "4 relu behind": chain(("MaxPool", POOL2), RELU),
+    "4 relu on both sides": chain(RELU, ("MaxPool", POOL3), RELU),
+    "4 padded, relu before": chain(RELU, ("MaxPool", POOL3)),
+    "4 padded, relu behind": chain(("MaxPool", POOL3), RELU),
+    "4 padded twice": chain(RELU, ("MaxPool", POOL3), ("MaxPool", {"kernel_shape": [3, 2]})),
+    "4 pool, relu, pool": chain(("MaxPool", POOL3), RELU, ("MaxPool", POOL3)),
+    "4 odd": node("MaxPool", kernel_shape=[3, 1]),
+    "4 overlapping": chain(RELU, ("MaxPool", {"kernel_shape": [3, 3]})),
+    "4 of one": chain(RELU, ("MaxPool", {"kernel_shape": [1, 1], "strides": [2, 2]})),
+    "4 large": node("MaxPool", kernel_shape=[4, 5], strides=[3, 2]),
+    "4 same padding": chain(RELU, ("MaxPool", {"kernel_shape": [2, 2], "auto_pad": "SAME_LOWER"})),
+    "4 of the image": lambda m, v: m.node(
+        "Conv", m.node("MaxPool", IMAGE, **POOL2), float32(RNG, 4, 2, 1, 1)
+    ),
+    "5 average": node("AveragePool", kernel_shape=[3, 2], strides=[2, 1]),
+    "5 average, counted padding": node(
+        "AveragePool", kernel_shape=[3, 2], pads=[1, 1, 1, 1], count_include_pad=1
+    ),
+    "5 pad": lambda m, v: m.pad(v, [2, 0, 1, 3]),
+    "5 pad of a relu, pool": lambda m, v: m.node("MaxPool", m.pad(m.node("Relu", v), [0, 0, 1, 1]), **POOL2),
+    "5 pad then average": lambda m, v: m.node("AveragePool", m.pad(v, [1, 1, 1, 1]), **POOL2),
+    "6 identity": chain(("Identity", {}), RELU, ("Identity", {}), ("Identity", {})),
+    "6 dropout": lambda m, v: m.node("Tanh", m.dropout(v)),
+    "activations": chain(("LeakyRelu", {"alpha": 0.3}), ("Sigmoid", {}), ("Tanh", {})),
+    "residual": lambda m, v: m.node("Add", v, m.node("Relu", v)),
+    "twice itself": lambda m, v: m.node("Add", v, v),
+    "difference": lambda m, v: m.node("Sub", m.node("Tanh", v), v),
+}
+
+
+# Folding an Affine rewrites the value before it: every other reader of that value must see the old one.
+ALIASES: dict[str, Build] = {
+    "conv read by two": lambda m, v: m.node("Add", m.node("Mul", v, C4), v),
+    "conv read by two, late": lambda m, v: m.node("Add", v, m.node("Mul", v, C4)),
+    "identity before the affine": lambda m, v: m.node("Mul", m.node("Identity", v), C4),
+    "identity read beside the affine": lambda m, v: m.node(
+        "Add", m.node("Mul", m.node("Identity", v), C4), v
+    ),
+    "affine beside an identity": lambda m, v: m.node("Add", m.node("Mul", v, C4), m.node("Identity", v)),
+    "two identities": lambda m, v: m.node(
+        "Add", m.node("Mul", m.node("Identity", v), C4), m.node("Identity", v)
+    ),
+    "identity of an identity": lambda m, v: m.node(
+        "Sub", m.node("Mul", m.node("Identity", m.node("Identity", v)), C4), v
+    ),
+    "two affines of one value": lambda m, v: m.node("Sub", m.node("Mul", v, C4), m.node("Add", v, C4)),
+    "affine of an affine read twice": lambda m, v: (lambda a: m.node("Sub", m.node("Mul", a, C4), a))(
+        m.node("Add", v, C4)
+    ),
+    "affine read, then scaled": lambda m, v: (
+        lambda a: m.node("Add", a, m.node("Mul", m.node("Identity", a), C4))
+    )(m.node("Mul", v, C4)),
+    "relu moved behind pools, conv read too": lambda m, v: m.node(
+        "Add",
+        m.node("MaxPool", m.node("Relu", v), kernel_shape=[1, 1]),
+        m.node("Mul", v, C4),
+    ),
+    "relu with two pools": lambda m, v: (
+        lambda r: m.node("Sub", m.node("MaxPool", r, **POOL2), m.node("MaxPool", r, **POOL2))
+    )(m.node("Relu", v)),
+    "relu with a pool and another reader": lambda m, v: (
+        lambda r: m.node("Sub", m.node("MaxPool", r, kernel_shape=[1, 1]), r)
+    )(m.node("Relu", v)),
+    "relu, identity, pool": lambda m, v: (
+        lambda r: m.node("Sub", m.node("MaxPool", m.node("Identity", r), kernel_shape=[1, 1]), r)
+    )(m.node("Relu", v)),
+    "clip without limits before the affine": lambda m, v: m.node(
+        "Add", m.node("Mul", m.clip(v, None, None), C4), v
+    ),
+    "dropout before the affine": lambda m, v: m.node("Add", m.node("Mul", m.dropout(v), C4), v),
+    "pool of one beside the affine": lambda m, v: m.node(
+        "Add", m.node("Mul", m.node("MaxPool", v, kernel_shape=[1, 1]), C4), v
+    ),
+    "pool read by a relu and another": lambda m, v: (
+        lambda p: m.node("Sub", m.node("Relu", p), m.node("Mul", p, C4))
+    )(m.node("MaxPool", v, **POOL2)),
+    "affine of the image": lambda m, v: m.node(
+        "Add", v, m.node("Conv", m.node("Mul", IMAGE, np.float32(2)), float32(RNG, 4, 2, 1, 1))
+    ),
+}
+
+REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
+    "padded pool of a leaky relu": (
+        lambda m, v: m.node("MaxPool", m.node("LeakyRelu", v), name="culprit", **POOL3),
+        ("(MaxPool)", "padding without a Relu"),
+    ),
+    "padded pool of a convolution": (node("MaxPool", **POOL3), ("(MaxPool)", "padding without a Relu")),
+    "padded pool, relu not the only reader": (
+        lambda m, v: (lambda p: m.node("Add", m.node("Relu", p), p))(
+            m.node("MaxPool", v, name="culprit", **POOL3)
+        ),
+        ("(MaxPool)", "padding without a Relu"),
+    ),
+    "padded pool of a relu and something": (
+        lambda m, v: m.node(
+            "MaxPool", m.node("Sub", m.node("Relu", v), np.float32(3)), name="culprit", **POOL3
+        ),
+        ("(MaxPool)",),
+    ),
+    "padding with ones": (
+        lambda m, v: m.node("Pad", v, np.array([0, 0, 1, 1, 0, 0, 1, 1]), np.float32(1), name="culprit"),
+        ("(Pad)", "padding with 1.0", "padding with 0"),
+    ),
+    "softmax": (node("Softmax", axis=3), ("(Softmax)",)),
+    "product": (lambda m, v: m.node("Mul", v, m.node("Sigmoid", v), name="culprit"), ("(Mul)",)),
+    "quotient": (
+        lambda m, v: m.node("Div", v, m.node("Add", m.node("Sigmoid", v), np.float32(1)), name="culprit"),
+        ("(Div)",),
+    ),
+    "mean": (node("ReduceMean", axes=[3]), ("(ReduceMean)",)),
+    "linear": (node("MatMul", float32(RNG, 8, 8)), ("(MatMul)",)),
+    "transpose": (node("Transpose", perm=[0, 1, 3, 2]), ("(Transpose)",)),
+    "reshape": (node("Reshape", np.array([0, 4, 8, 9])), ("(Reshape)",)),
+    "concat in height": (
+        lambda m, v: m.node("Concat", v, v, axis=2, name="culprit"),
+        ("(Concat)", "axis=2", "axis=1"),
+    ),
+    "broadcast add": (
+        lambda m, v: m.node("Add", v, m.node("GlobalAveragePool", v, name="culprit")),
+        ("(GlobalAveragePool)",),
+    ),
+    "broadcast channel": (
+        lambda m, v: m.node("Add", v, m.node("Conv", v, float32(RNG, 1, 4, 1, 1)), name="culprit"),
+        ("(Add)", "different shapes"),
+    ),
+    "constant map": (
+        node("Mul", float32(RNG, 1, 9, 8)),
+        ("(Mul)", "constants that vary over the map", "one constant a channel"),
+    ),
+    "constant row": (node("Add", float32(RNG, 8)), ("(Add)", "constants that vary over the map")),
+}
+
+
+POOL_CEIL = {"kernel_shape": [2, 3], "strides": [2, 2], "pads": [0, 1, 0, 0], "ceil_mode": 1}
+POOL_DILATED = {"kernel_shape": [2, 3], "strides": [1, 2], "pads": [1, 1, 0, 2], "dilations": [3, 2]}
+POOL_OVERLAPS = {"kernel_shape": [3, 3], "strides": [1, 2], "pads": [1, 1, 1, 1]}
+
+POOLS = {"ceil_mode": POOL_CEIL, "dilations": POOL_DILATED, "padding": POOL3, "overlap": POOL_OVERLAPS}
+
+
+def residual(
+    first: dict[str, Any], second: dict[str, Any], size: tuple[int, int, int, int], op: str
+) -> Build:
+    """Two convolutions of the same value and output shape, added or subtracted; size is (kh, kw) of each."""
+    kernels = [float32(RNG, 4, 4, *kernel, scale=0.3) for kernel in (size[:2], size[2:])]
+
+    def build(model: OnnxModel, value: str) -> str:
+        one = model.node("Relu", model.node("Conv", value, kernels[0], **first))
+        return model.node(op, one, model.node("Conv", value, kernels[1], **second))
+
+    return build
+
+
+PATCH_CASES: dict[str, Build] = {
+    **{f"pool, {what}": node("MaxPool", **pool) for what, pool in POOLS.items()},
+    **{f"pool, {what}, relu before": chain(RELU, ("MaxPool", pool)) for what, pool in POOLS.items()},
+    **{f"pool, {what}, relu behind": chain(("MaxPool", pool), RELU) for what, pool in POOLS.items()},
+    **{f"pool, {what}, relu around": chain(RELU, ("MaxPool", pool), RELU) for what, pool in POOLS.items()},
+    "pool, ceil_mode, tiles": node("MaxPool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+    "pool, stride beyond the kernel": chain(("MaxPool", {"kernel_shape": [1, 2], "strides": [2, 3]}), RELU),
+    "pool of a pool": chain(("MaxPool", POOL_OVERLAPS), ("MaxPool", POOL_DILATED)),
+    "pool of a leaky relu": chain(("LeakyRelu", {"alpha": 0.2}), ("MaxPool", POOL3)),
+    "pool of a sigmoid": chain(("Sigmoid", {}), ("MaxPool", POOL_OVERLAPS)),
+    "pool read by a relu and another": lambda m, v: (lambda p: m.node("Add", m.node("Relu", p), p))(
+        m.node("MaxPool", v, **POOL3)
+    ),
+    "pool of a sum": lambda m, v: m.node("MaxPool", m.node("Sub", m.node("Relu", v), v), **POOL_OVERLAPS),
+    "average, ceil_mode": node("AveragePool", kernel_shape=[2, 3], strides=[2, 2], ceil_mode=1),
+    "average, padding not counted": node("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+    "average, ceil_mode, padding not counted": node(
+        "AveragePool", kernel_shape=[3, 2], strides=[2, 3], pads=[1, 0, 1, 0], ceil_mode=1
+    ),
+    "average, ceil_mode, padding counted": node(
+        "AveragePool",
+        kernel_shape=[3, 2],
+        strides=[2, 3],
+        pads=[1, 1, 1, 1],
+        ceil_mode=1,
+        count_include_pad=1,
+    ),
+    "constant map": node("Mul", float32(RNG, 1, 4, 9, 8)),
+    "constant map, one channel": chain(RELU, ("Mul", float32(RNG, 1, 9, 8), {}), ("Add", C4, {})),
+    "constant row": node("Add", float32(RNG, 8)),
+    "constant map first": lambda m, v: m.node("Sub", float32(RNG, 1, 4, 9, 1), m.node("Relu", v)),
+    "constant map divides": chain(("Tanh", {}), ("Div", 2 + np.abs(float32(RNG, 9, 1)), {})),
+    "strided": node("Conv", WEIGHT, BN[0], strides=[2, 3], pads=[2, 1, 0, 1]),
+    "depthwise strided": node("Conv", float32(RNG, 4, 1, 3, 2), group=4, strides=[2, 1], pads=[1, 0, 2, 1]),
+    "grouped dilated": node("Conv", float32(RNG, 4, 2, 3, 2), group=2, dilations=[2, 3], pads=[2, 1, 2, 2]),
+    "strided beyond the kernel": node("Conv", float32(RNG, 4, 4, 1, 2), strides=[2, 3]),
+    "kernel larger than the value": node("Conv", float32(RNG, 4, 4, 11, 9, scale=0.2), pads=[5, 4, 5, 4]),
+    "padding beyond the kernel": node("Conv", float32(RNG, 4, 4, 2, 2), pads=[3, 2, 2, 3]),
+    "residual, other strides": residual({"strides": [2, 2], "pads": [1] * 4}, {}, (3, 3, 5, 5), "Add"),
+    "residual, other strides, subtracted": residual(
+        {"strides": [2, 2], "pads": [1] * 4}, {"dilations": [2, 1]}, (3, 3, 3, 5), "Sub"
+    ),
+    "residual, other kernels": residual({"pads": [1] * 4}, {"pads": [0, 4, 0, 0]}, (3, 3, 1, 5), "Add"),
+    "residual, strided shortcut": lambda m, v: m.node(
+        "Add",
+        m.node("Conv", v, WEIGHT[:, :, :1, :1], strides=[2, 2]),
+        m.node("MaxPool", v, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+    ),
+}
+"""What the patch engine bounds beyond `CASES`; there, too, lies each special window it has to get right."""
+
+
+def between(build: Build, filters: int = 4) -> Build:
+    """The part under test between 3 x 3 convolutions: rows reach it as patches over its edges."""
+    rng = np.random.default_rng(6)
+    before, behind = float32(rng, 4, 4, 3, 3, scale=0.25), float32(rng, 4, filters, 3, 3, scale=0.25)
+
+    def built(model: OnnxModel, value: str) -> str:
+        value = model.node("Relu", model.node("Conv", value, before, pads=[1, 1, 1, 1]))
+        value = build(model, value)
+        return model.node("Conv", value, behind, pads=[1, 1, 1, 1])
+
+    return built
