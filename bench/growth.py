@@ -150,14 +150,15 @@ def chosen_picture(network: Any) -> np.ndarray:
     """The picture whose linear radius at k = 15 is nearest to `RADIUS`."""
     import torch
 
-    import corgi
     from corgi.attack.pairs import linear_radius
     from corgi.attack.target import Target
+    from corgi.cam.topk import top_k
 
     def distance(image: np.ndarray) -> float:
-        explained = corgi.explain(network, image, 15)
-        labels = explained.class_id, explained.top, 15, False, explained.predicted_class
-        radius = linear_radius(Target(network.trunk32, network, *labels), torch.from_numpy(image))
+        label = network.predict(image)
+        top = top_k(network.cam(image, label), 15, 0.0)
+        target = Target(network.trunk32, network, label, top, 15, False, label)
+        radius = linear_radius(target, torch.from_numpy(image))
         return abs(float(np.log((radius or 1e-9) / RADIUS)))
 
     side = network.input_shape[-1]
@@ -231,7 +232,8 @@ def measure(kind: str, model: Path, image: Path) -> dict[str, Any]:
     if done.returncode == -signal.SIGXCPU:
         return {"note": f"over {limit} s", "over": True}
     if done.returncode == 0:
-        return json.loads(done.stdout.splitlines()[-1])
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return result
     if "allocate memory" in done.stderr or "MemoryError" in done.stderr:
         return {"note": f"over {MEMORY / 2**30:.0f} GiB", "over": True}
     print(done.stderr, file=sys.stderr)

@@ -63,7 +63,7 @@ class Recheck:
     Attributes:
         radius: the radius that was decided.
         margin: smallest margin lower bound, float64 arithmetic.
-        rounding_bound: a-priori bound on the rounding error of that margin; the margin exceeds it.
+        rounding_bound: bound on the rounding error of that margin; the margin exceeds it.
     """
 
     radius: float
@@ -80,11 +80,11 @@ class DeterministicCertificate:
         uncertified_radius: smallest radius tried and not certified; None if none was.
         status: CERTIFIED, PROVED, UNKNOWN, TIME_LIMIT or INTERRUPTED.
         reason: why the status is not CERTIFIED or PROVED; empty otherwise.
-        method: relaxation used (ibp, crown-ibp, crown, alpha-crown).
+        method: relaxation used (ibp, crown-ibp, crown, alpha-crown, focus).
         form: linear form bounded (feature, folded, pairwise).
         engine: name and version of the engine.
         k, k2, norm: the property.
-        evaluations: bound evaluations spent, the recheck included.
+        evaluations: bound evaluations spent, a recheck included.
         recheck: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
     """

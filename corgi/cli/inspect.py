@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
-from corgi.engines.lowering import lower_trunk
+from corgi.engines.patch.prepare import prepare
 from corgi.errors import EngineError
 from corgi.network.network import Network, load
 from corgi.report.document import inspect_document, to_json
@@ -22,14 +22,14 @@ def command(
     common.check_outputs((model,), {"--json": json})
     with common.working("loading", quiet=quiet):
         network = load(model)
-        document = inspect_document(network, _lirpa_refusal(network), installed_versions())
+        document = inspect_document(network, _refusal(network), installed_versions())
     common.emit(inspect_text(document), to_json(document), json, quiet=quiet)
     return Exit.OK
 
 
-def _lirpa_refusal(network: Network) -> str | None:
+def _refusal(network: Network) -> str | None:
     try:
-        lower_trunk(network)
+        prepare(network)
     except EngineError as error:
         return str(error)
     return None

@@ -25,7 +25,7 @@ class FakeNetwork:
 
 @dataclass
 class FakeBounder:
-    """Bounds out of thin air: intervals [pixels], rows of pixels, of pairs [pixels, pixels], and sharpened ones.
+    """Bounds out of thin air: intervals and rows [pixels], pairs and sharpened pairs [pixels, pixels].
 
     `all_ends`: answer for pixels that were not asked for, too, as an engine that bounds them at one go does.
     """

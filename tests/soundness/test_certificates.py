@@ -218,9 +218,7 @@ def test_without_rows_intervals_still_only_prove_what_holds(seed: int, engine, t
 @unknown_ends
 @every_patch_engine
 @pytest.mark.parametrize("seed", range(100, 108))
-def test_of_unknown_values_bounds_are_vacuous_or_hold(
-    seed: int, engine, ends, tmp_path, monkeypatch
-) -> None:
+def test_of_unknown_values_bounds_are_vacuous_or_hold(seed: int, engine, ends, tmp_path, monkeypatch) -> None:
     """Rows do not need intervals to be sound: where they come back finite all the same, they hold."""
     network, image, _, _ = case(seed, tmp_path)
     blind_intervals(monkeypatch, ends)

@@ -8,10 +8,9 @@ import torch
 
 from corgi import Form, LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, Status, load, verify
 from corgi.cam.topk import decision_margin
-from corgi.engines.patch.curves import relax
+from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.rounding import rounding
-from corgi.network import layers
-from corgi.types import Ball
+from corgi.types import Ball, Interval
 from tests.onnx_models import OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
@@ -127,12 +126,41 @@ def test_a_relu_of_the_image_itself(method, tmp_path) -> None:
     assert (cams <= bounds.upper + 1e-9).all()
 
 
-def test_an_unknown_relu_input_is_not_dead() -> None:
-    """Every comparison with NaN is false; that must not read as "has one sign"."""
-    unknown = torch.full((1, 1, 1), torch.nan)
-    lines = relax(layers.Relu(), unknown, unknown)
-    assert lines.lower_slope.isnan().all()
-    assert lines.upper_shift.isnan().all()
+@pytest.mark.parametrize("ends", [(np.nan, np.nan), (-np.inf, np.inf)], ids=str)
+@pytest.mark.parametrize("method", [PatchMethod.CROWN_IBP, PatchMethod.CROWN])
+def test_an_unknown_relu_input_is_not_dead(method, ends, tmp_path, monkeypatch) -> None:
+    """Every comparison with NaN is false; that must not read as "has one sign".
+
+    With intervals blind, CROWN-IBP knows nothing of the relus and every row must be vacuous; CROWN bounds
+    them by rows on the image, and is no tighter than it is otherwise.
+    """
+    rng = np.random.default_rng(3)
+    model = OnnxModel((2, 6, 6))
+    value = model.node("Conv", "image", float32(rng, 3, 2, 3, 3))
+    value = model.node("Conv", model.node("Relu", value), float32(rng, 3, 3, 2, 2))
+    network = load(model.save(tmp_path, model.head(model.node("Relu", value), np.ones((2, 3)))))
+    ball = Ball(torch.from_numpy(rng.random(network.input_shape, dtype=np.float32)), 0.1)
+    seeing = PatchEngine(method).bind(network, 0, torch.float64).pixels(ball)
+    step = bounds_module.interval_step
+
+    def blind(*arguments):
+        found = step(*arguments)
+        return Interval(torch.full_like(found.lower, ends[0]), torch.full_like(found.upper, ends[1]))
+
+    monkeypatch.setattr(bounds_module, "interval_step", blind)
+    bounder = PatchEngine(method).bind(network, 0, torch.float64)
+    bounds = bounder.pixels(ball)
+    images = inside(network, ball, 0, 60, 0)
+    with torch.no_grad():
+        cams = network.head.cam(network.trunk(images), 0).flatten(1)
+    assert (bounds.lower <= cams + 1e-9).all()
+    assert (cams <= bounds.upper + 1e-9).all()
+    if method is PatchMethod.CROWN_IBP:
+        assert all(windows.live.all() for windows in bounder._bounds(ball)._windows.values())
+        assert not torch.isfinite(bounds.lower).any()
+        assert not torch.isfinite(bounds.upper).any()
+    else:
+        assert (bounds.upper - bounds.lower >= seeing.upper - seeing.lower - 1e-9).all()
 
 
 def test_a_rebuilt_module_does_not_reuse_bounds_it_never_had(tmp_path, monkeypatch) -> None:

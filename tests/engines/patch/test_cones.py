@@ -19,7 +19,7 @@ from tests.onnx_models import random_cam_network
 
 
 class Windows(torch.nn.Module):
-    """In place of a Maximum: the mean of its windows, which depends on every element and not on the largest."""
+    """In place of a Maximum: the sum of its windows, which depends on all elements, not on the largest."""
 
     def __init__(self, layer: Maximum) -> None:
         super().__init__()

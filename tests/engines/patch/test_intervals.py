@@ -293,7 +293,7 @@ def test_gamma_gives_up_where_nothing_is_known() -> None:
 
 @given(st.integers(0, 999))
 def test_fans_count_terms(seed) -> None:
-    """fan_in: what an output adds up; fan_out: what a coefficient on the input adds up, in patches of a size."""
+    """fan_in: terms of an output; fan_out: terms of a coefficient on the input, for patches of a size."""
     generator = torch.Generator().manual_seed(seed)
 
     def integer(low: int, high: int) -> int:

@@ -187,7 +187,7 @@ def test_two_elements_get_the_chord_of_their_difference(seed) -> None:
 
 
 def cnn_cert_height(lower: Tensor, upper: Tensor) -> Tensor:
-    """CNN-Cert's upper plane of max_i x_i, x_i in [l_i, u_i] (Boopathy et al. 2019), in the middle of the box.
+    """CNN-Cert's upper plane of max x_i, x_i in [l_i, u_i] (Boopathy et al. 2019), in the middle of the box.
 
     y <= sum_i lambda_i (x_i - l_i) + g, lambda_i = (u_i - g) / (u_i - l_i), with
     g = (sum_i u_i / (u_i - l_i) - 1) / sum_i 1 / (u_i - l_i), cut to [max l, min u].
@@ -210,8 +210,8 @@ def open_boxes(seed: int, elements: int, windows: int = 400) -> tuple[Tensor, Te
 def test_beside_cnn_cert_on_independent_boxes(elements: int) -> None:
     """Of two elements both are the chord. Of more CNN-Cert can be the lower one in the middle, by up to half.
 
-    (reported: of three elements CNN-Cert's weights are the best there are, and `best_weights` has no candidate
-    for them; of more the best weights are better than both.)
+    Reported: of three elements CNN-Cert's weights are the best there are, and `best_weights` has no candidate
+    like them; of more elements the best weights are better than both.
     """
     lower, upper = open_boxes(elements, elements)
     known = interval_cloud(lower, upper, False)

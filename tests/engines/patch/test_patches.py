@@ -1,4 +1,4 @@
-"""Patches against the dense coefficients they stand for. All numbers are small integers, so sums are exact."""
+"""Patches against the dense coefficients they stand for. All numbers are small integers: sums are exact."""
 
 from __future__ import annotations
 
