@@ -34,8 +34,8 @@ def check_engine_at_radius_zero(
             compare(network, f"{what} bound of the map at radius 0", finite, exact)
 
 
-_PIXELS = 8
-_RADIUS = 1e-3
+_PIXELS = 4
+_RADIUS = 3e-4
 _SLACK = 1e-4
 """Share of the map's largest value that float32 arithmetic in onnxruntime may be off by (network/gate.py)."""
 

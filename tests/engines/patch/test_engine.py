@@ -428,7 +428,7 @@ def test_focus_is_positive_only_where_the_margin_is(seed: int, tmp_path: Path) -
 
 @pytest.mark.parametrize("method", [PatchMethod.ALPHA_CROWN, PatchMethod.FOCUS])
 def test_nothing_to_optimise(method: PatchMethod, tmp_path: Path) -> None:
-    """A ball in which every window is decided, and a margin that is < 0 in its middle: once a RuntimeError."""
+    """A ball in which all is decided, and a margin < 0 in its middle: once a RuntimeError."""
     net, image = generated(2, tmp_path)
     ball = Ball(image, 1e-6)
     above, below = net.cam(image, 0).argmin()[None], net.cam(image, 0).argmax()[None]

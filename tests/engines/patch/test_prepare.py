@@ -173,7 +173,7 @@ WIDENING: dict[str, Build] = {
 
 @pytest.mark.parametrize("case", WIDENING)
 def test_a_constant_that_widens_its_operand_is_refused(case: str, tmp_path: Path) -> None:
-    """A patch on the output is no patch on the input: once bounds of "one value to a map" excluded true values."""
+    """A patch on the output is no patch on the input: once, such bounds were wrong."""
     refused(network(tmp_path, WIDENING[case]), "constants that enlarge")
 
 
