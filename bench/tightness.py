@@ -149,6 +149,8 @@ class Step:
 LIRPA = corgi.LirpaEngine()
 IBP_INNER = corgi.PatchEngine(relaxation=corgi.PatchMethod.CROWN_IBP)
 CROWN = corgi.PatchEngine(relaxation=corgi.PatchMethod.CROWN)
+ALPHA = corgi.PatchEngine(relaxation=corgi.PatchMethod.ALPHA_CROWN)
+FOCUS = corgi.PatchEngine(relaxation=corgi.PatchMethod.FOCUS)
 
 REFERENCE = "auto_LiRPA CROWN, lowered, pairwise"
 STEPS = (
@@ -159,8 +161,8 @@ STEPS = (
     Step("patch CROWN-IBP, pairwise", IBP_INNER, Form.PAIRWISE),
     Step("patch CROWN, folded", CROWN, Form.FOLDED),
     Step("patch CROWN, pairwise", CROWN, Form.PAIRWISE),
-    # --- later steps go here, for example:
-    # Step("patch alpha-CROWN, pairwise", corgi.PatchEngine(corgi.PatchMethod.ALPHA_CROWN), Form.PAIRWISE),
+    Step("patch alpha-CROWN, pairwise", ALPHA, Form.PAIRWISE),
+    Step("patch focus, pairwise", FOCUS, Form.PAIRWISE),
 )
 """The lines of the table, top to bottom."""
 
