@@ -8,8 +8,10 @@ import torch
 
 from corgi import Form, LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, Status, load, verify
 from corgi.cam.topk import decision_margin
+from corgi.engines.gate import check_engine_on_a_ball
 from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.rounding import rounding
+from corgi.errors import GateError
 from corgi.types import Ball, Interval
 from tests.onnx_models import OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
@@ -189,3 +191,41 @@ def test_a_rebuilt_module_does_not_reuse_bounds_it_never_had(tmp_path, monkeypat
             found = bounder.differences(ball, above, below)
         assert failures
         torch.testing.assert_close(found, expected)
+
+
+def test_a_pool_of_41_elements_a_side(tmp_path) -> None:
+    """Upsampling by a float scale factor repeats wrongly for sides 41, 47, 55: certified 0.040 once."""
+    model = OnnxModel((1, 82, 41))
+    value = model.node("Conv", "image", np.ones((1, 1, 1, 1), np.float32))
+    value = model.node("MaxPool", value, kernel_shape=[41, 41], strides=[41, 41])
+    network = load(model.save(tmp_path, model.head(value, np.ones((2, 1), np.float32))))
+    rng = np.random.default_rng(0)
+    image = rng.random(network.input_shape, dtype=np.float32) * 0.1
+    image[0, 40, 40], image[0, 81, 40] = 0.6, 0.4
+    ball = Ball(torch.from_numpy(image), 0.05)
+    for dtype in (torch.float32, torch.float64):
+        bounds = PatchEngine().bind(network, 0, dtype).pixels(ball)
+        assert bounds.lower[0] <= 0.55 + 1e-6
+        assert bounds.upper[0] >= 0.65 - 1e-6
+        assert bounds.upper[1] >= 0.45 - 1e-6
+
+
+def test_an_engine_that_bounds_another_function_is_refused(tmp_path) -> None:
+    """At radius 0 rows have nothing to do: the gate must also look at a ball."""
+
+    class Flattened:
+        """Bounds as narrow as a point, whatever the radius."""
+
+        def __init__(self, inner):
+            self.inner = inner
+
+        def pixels(self, ball, low=None, high=None):
+            return self.inner.pixels(ball.with_radius(0.0))
+
+    rng = np.random.default_rng(9)
+    network = load(random_cam_network(rng, tmp_path))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    bounder = PatchEngine().bind(network, 0, torch.float64)
+    check_engine_on_a_ball(network, 0, bounder, image)
+    with pytest.raises(GateError, match="outside the engine's bounds"):
+        check_engine_on_a_ball(network, 0, Flattened(bounder), image)
