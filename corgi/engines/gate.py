@@ -24,7 +24,8 @@ def check_engine_at_radius_zero(
     for image in images:
         reference, _ = network.oracle_cam(image, class_id)
         bounds = bounder.cheap(Ball(torch.from_numpy(image), 0.0))
-        if not bool(torch.isfinite(bounds.lower).any()):
+        # Intervals gather rounding over a deep network, and some engines have none; rows do not.
+        if not bool((bounds.upper - bounds.lower < _NARROW * float(np.abs(reference).max())).all()):
             bounds = bounder.pixels(Ball(torch.from_numpy(image), 0.0))
         for what, ends in (("lower", bounds.lower), ("upper", bounds.upper)):
             found = ends.to(torch.float64).numpy().reshape(reference.shape)
@@ -34,6 +35,7 @@ def check_engine_at_radius_zero(
             compare(network, f"{what} bound of the map at radius 0", finite, exact)
 
 
+_NARROW = 1e-6
 _PIXELS = 4
 _RADIUS = 3e-4
 _SLACK = 1e-4

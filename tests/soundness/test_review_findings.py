@@ -229,3 +229,19 @@ def test_an_engine_that_bounds_another_function_is_refused(tmp_path) -> None:
     check_engine_on_a_ball(network, 0, bounder, image)
     with pytest.raises(GateError, match="outside the engine's bounds"):
         check_engine_on_a_ball(network, 0, Flattened(bounder), image)
+
+
+def test_a_deep_network_does_not_end_as_a_tie_within_rounding(tmp_path) -> None:
+    """The product of all absolute weights of 16 layers dwarfs the map; the rounding of each step does not."""
+    rng = np.random.default_rng(0)
+    model, value, channels = OnnxModel((3, 12, 12)), "image", 3
+    for _ in range(16):
+        weight = float32(rng, 8, channels, 3, 3) * np.float32(np.sqrt(2 / (9 * channels)))
+        value = model.node("Relu", model.node("Conv", value, weight, pads=[1, 1, 1, 1]))
+        channels = 8
+    network = load(model.save(tmp_path, model.head(value, float32(rng, 3, 8))))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    result = verify(network, image, k=5, attack=None)
+    assert rounding(network, result.class_id).value > result.top.gap
+    assert result.status is Status.CERTIFIED
+    assert result.certificate.radius > 0

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from corgi.engines.patch.backward import MaximumLines, met
 from corgi.engines.patch.bounds import BallBounds
+from corgi.engines.patch.halfspace import box_fields, least
 from corgi.engines.patch.intervals import centres
 from corgi.engines.patch.maximum import Planes
 from corgi.engines.patch.patches import Patches, Places, distinct_places
-from corgi.engines.patch.prepare import cast, prepare
+from corgi.engines.patch.prepare import Maximum, cast, prepare
+from corgi.engines.patch.rigour import unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import load
@@ -99,12 +101,10 @@ def generated(seed: int, folder: Path) -> tuple[TorchGraph, Tensor]:
     return prepare(net), torch.rand(3, *net.input_shape, generator=generator)
 
 
-@pytest.mark.parametrize("seed", range(0, 24, 2))
+@pytest.mark.parametrize("seed", [5, 6, 7, 17, 24, 28, 34])
 def test_small_balls_are_bounded_by_the_gradient(seed: int, tmp_path: Path) -> None:
-    """Where every window is decided, the bound is the linear one."""
+    """Where every window is decided the bound is the linear one. (Within 1e-6, lines of sigmoid are flat.)"""
     graph, images = generated(seed, tmp_path)
-    if any(isinstance(step.layer, layers.Sigmoid | layers.Tanh) for step in graph.steps):
-        pytest.skip("within 1e-6 their lines are constants")
     image, radius = images[:1].double(), 1e-7
     lower, upper = unit_bounds(graph, bounds_of(graph, image, radius, torch.float64))
     jacobian = torch.autograd.functional.jacobian(lambda x: graph(x)[0].flatten(), image)
@@ -114,7 +114,7 @@ def test_small_balls_are_bounded_by_the_gradient(seed: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("refine", [True, False], ids=["crown", "crown-ibp"])
-@pytest.mark.parametrize("seed", [1, 4, 7, 10, 16, 22])
+@pytest.mark.parametrize("seed", [5, 6, 17, 28, 33])
 def test_several_balls_at_once_are_as_each_alone(seed: int, refine: bool, tmp_path: Path) -> None:
     graph, images = generated(seed, tmp_path)
     together = unit_bounds(graph, bounds_of(graph, images, 0.05, torch.float64, refine=refine))
@@ -127,7 +127,7 @@ def test_several_balls_at_once_are_as_each_alone(seed: int, refine: bool, tmp_pa
 
 
 @both
-@pytest.mark.parametrize("seed", range(0, 24, 3))
+@pytest.mark.parametrize("seed", [5, 6, 17, 28, 33])
 def test_rows_given_up_early_are_large_enough(seed: int, dtype: torch.dtype, tmp_path: Path) -> None:
     """With `enough`, a row is as good as without, or known to be at least that large; and sound."""
     graph, images = generated(seed, tmp_path)
@@ -149,7 +149,7 @@ def test_rows_given_up_early_are_large_enough(seed: int, dtype: torch.dtype, tmp
 
 @both
 @pytest.mark.parametrize("refine", [True, False], ids=["crown", "crown-ibp"])
-@pytest.mark.parametrize("seed", range(0, 18, 3))
+@pytest.mark.parametrize("seed", [5, 6, 17, 18, 28, 34])
 def test_rows_hold_exact_values(seed: int, refine: bool, dtype: torch.dtype, tmp_path: Path) -> None:
     """No rounding is forgiven."""
     graph, images = generated(seed, tmp_path)
@@ -184,6 +184,69 @@ def test_met_finds_every_undecided_window_under_every_patch(rows, count, seed) -
             if inside and ball == int(rows.places.ball[p]):
                 expected.append([r, u, down, right])
     assert sorted(found.tolist()) == sorted(expected)
+
+
+@both
+def test_the_least_over_a_box_is_rounded_down(dtype: torch.dtype) -> None:
+    """sum min(a l, a u), exactly, for many rows; entries of very different size, ends of either sign."""
+    generator = torch.Generator().manual_seed(0)
+    rows, shape = 300, (2, 4, 3)
+
+    def numbers(*size: int) -> Tensor:
+        powers = 10.0 ** torch.randint(-4, 5, size, generator=generator)
+        return (torch.randn(*size, generator=generator, dtype=torch.float64) * powers).to(dtype)
+
+    coefficients = numbers(rows, *shape)
+    ends = torch.stack([numbers(rows, *shape), numbers(rows, *shape)])
+    ends[:, ::3] = ends[0, ::3]  # points
+    lower, upper = ends.amin(0), ends.amax(0)
+    fields = [box_fields(low[None], high[None]) for low, high in zip(lower, upper, strict=True)]
+    found = least(coefficients, *torch.cat(fields).chunk(2, 1))
+    at = torch.where(coefficients >= 0, lower, upper)
+    terms = ex.exact(coefficients) * ex.exact(at)
+    exact = ex.Exact(terms.numbers.reshape(rows, -1).sum(1), terms.scale)
+    assert ex.at_most(found, exact)
+    largest = (coefficients.abs() * torch.maximum(lower.abs(), upper.abs())).double().sum((1, 2, 3))
+    assert (exact.float() - found <= 64 * unit(dtype) * largest).all()
+
+
+@both
+@pytest.mark.parametrize("behind", [False, True], ids=["of a convolution", "of a sum"])
+def test_differences_of_elements_whose_centres_were_rounded(behind: bool, dtype: torch.dtype) -> None:
+    """Biases of 1e9: a difference of two centres is off by 1e-7, which the rows have to know."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(2, 1, 2, 2, generator=generator, dtype=torch.float64)
+    weight *= 10.0 ** torch.randint(-2, 4, weight.shape, generator=generator)
+    conv = layers.Conv(weight, 1e9 * torch.rand(2, generator=generator, dtype=torch.float64))
+    steps = [Step("", "", conv, ("x",), "y")]
+    if behind:
+        steps.append(Step("", "", layers.Add(), ("y", "y"), "y2"))
+    pool = Maximum((2, 2), (1, 1), zero=False)
+    graph = TorchGraph((*steps, Step("", "", pool, (steps[-1].output,), "z")), "x", "z")
+    image = torch.rand(1, 1, 6, 6, generator=generator, dtype=torch.float64)
+    for radius in (0.0, 1e-9, 1e-3):
+        bounds = bounds_of(graph, image, radius, dtype)
+        # The box as it is in working precision.
+        box = bounds.relaxation.intervals["x"]
+        units = torch.ones(1, 2, 4, 4).nonzero()
+        for first, second in ((1, 2), (1, 4), (3, 1)):
+            counts = torch.full((len(units),), first), torch.full((len(units),), second)
+            found = bounds.difference_rows(bounds.graph.steps[-1], units, *counts)
+            for deviation in (box.lower[0], box.upper[0], torch.zeros_like(box.lower[0])):
+                values = {"x": ex.exact(image[0]) + ex.exact(deviation)}
+                for step in graph.steps[:-1]:
+                    values[step.output] = ex.step_value(step.layer, [values[n] for n in step.inputs])
+                last = values[graph.steps[-2].output]
+                _, channel, y, x = units.unbind(1)
+                one, other = (
+                    last[
+                        channel.numpy(),
+                        (y + pool.offsets[e - 1][0]).numpy(),
+                        (x + pool.offsets[e - 1][1]).numpy(),
+                    ]
+                    for e in (first, second)
+                )
+                assert ex.at_most(found, one - other)
 
 
 def test_a_row_on_an_unknown_value_is_vacuous() -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
 from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.cones import map_reach
-from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod
+from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod, deviations
 from corgi.engines.patch.prepare import prepare
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
@@ -157,7 +159,7 @@ def assert_exactly_held(
 @pytest.mark.parametrize(
     "change", [None, rescaled, cancelling, offset], ids=lambda c: c.__name__ if c else "as is"
 )
-@pytest.mark.parametrize("seed", range(2, 18, 3))
+@pytest.mark.parametrize("seed", [5, 6, 17, 18, 28, 34])
 def test_bounds_hold_exact_maps_of_adversarial_weights(
     seed: int, change: Change | None, dtype: torch.dtype, tmp_path: Path, monkeypatch
 ) -> None:
@@ -258,10 +260,11 @@ def test_cancelling_constants_are_seen(dtype: torch.dtype, tmp_path: Path) -> No
         assert_exactly_held(bounder, net.trunk, net.head.weight[0], ball, images)
 
 
-SEEDS = (1, 2, 5, 10, 12, 21)
+SEEDS = (5, 6, 17, 28, 33, 34)
+"""Generated networks whose maps move, several layers deep, among them windows of 4 and 9 elements."""
 
 
-@pytest.mark.parametrize("seed", [2, 5, 12, 16])
+@pytest.mark.parametrize("seed", SEEDS[::2])
 def test_chunks_change_nothing(seed: int, tmp_path: Path) -> None:
     net, image = generated(seed, tmp_path)
     ball = Ball(image, 0.05)
@@ -371,7 +374,7 @@ def test_far_pixels_are_bounded_apart(seed: int, tmp_path: Path) -> None:
 
 def test_bounds_of_another_ball_are_not_reused(tmp_path: Path) -> None:
     """Another image, another pixel box: what is known of the first is no bound of it."""
-    net, image = generated(5, tmp_path)
+    net, image = generated(6, tmp_path)
     high = (image * 0.2 + 0.8).clamp(max=1)
     balls = [
         Ball(high, 0.15),
@@ -380,6 +383,8 @@ def test_bounds_of_another_ball_are_not_reused(tmp_path: Path) -> None:
         Ball(high.clone(), 0.1),
         Ball(high, 0.2),
     ]
+    widest = [bound(net).pixels(ball).upper.max() for ball in balls]
+    assert widest[1] > widest[0] + 0.01
     bounder = bound(net)
     for ball in balls:
         close(bounder.pixels(ball), bound(net).pixels(ball), 0.03)
@@ -404,7 +409,7 @@ def critical_pairs(net: Network, ball: Ball, count: int, seed: int) -> tuple[Ten
 
 
 @both
-@pytest.mark.parametrize("seed", SEEDS[:5])
+@pytest.mark.parametrize("seed", SEEDS[:4])
 def test_alpha_crown_holds_and_is_no_looser(seed: int, dtype: torch.dtype, tmp_path: Path) -> None:
     net, image = generated(seed, tmp_path)
     bounder = bound(net, dtype, relaxation=PatchMethod.ALPHA_CROWN)
@@ -416,7 +421,7 @@ def test_alpha_crown_holds_and_is_no_looser(seed: int, dtype: torch.dtype, tmp_p
         assert (sharp >= plain - (1e-5 if dtype is torch.float32 else 1e-9)).all()
 
 
-@pytest.mark.parametrize("seed", SEEDS[:5])
+@pytest.mark.parametrize("seed", SEEDS[:4])
 def test_focus_is_positive_only_where_the_margin_is(seed: int, tmp_path: Path) -> None:
     net, image = generated(seed, tmp_path)
     bounder = bound(net, relaxation=PatchMethod.FOCUS)
@@ -457,6 +462,26 @@ def test_as_tight_as_auto_lirpa(seed: int, tmp_path: Path) -> None:
         assert (mine.upper - mine.lower).mean() <= 1.05 * width + 1e-9
         pairs = ours.differences(ball, above, below) - theirs.differences(ball, above, below)
         assert pairs.mean() >= -0.05 * width - 1e-9
+
+
+@both
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=6), st.floats(0, 1))
+def test_deviations_hold_the_whole_ball(dtype, pixels, radius) -> None:
+    """The real ends of the ball and the pixel box, exactly."""
+    centre = torch.tensor(pixels)[None, None]
+    found = deviations([Ball(centre, radius)], dtype, "cpu")
+    numbers = ex.exact(centre.double())
+    reach = ex.exact(torch.full_like(centre.double(), radius))
+    zero = ex.exact(torch.zeros_like(centre).double())
+    one = ex.exact(torch.ones_like(centre).double())
+    scale = max(numbers.scale, reach.scale, one.scale)
+    down = np.minimum(reach.to(scale), (numbers - zero).to(scale))
+    up = np.minimum(reach.to(scale), (one - numbers).to(scale))
+    assert ex.at_most(found.lower[0], ex.Exact(-down, scale))
+    assert ex.at_least(found.upper[0], ex.Exact(up, scale))
+    if radius == 0:
+        assert not found.lower.any()
+        assert not found.upper.any()
 
 
 def test_the_engine_is_a_value() -> None:

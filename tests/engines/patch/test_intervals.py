@@ -156,6 +156,21 @@ def test_intervals_hold_exact_values(name: str, scale: str, dtype: torch.dtype) 
                 assert ex.at_least(interval.upper[0], off)
 
 
+@both
+@pytest.mark.parametrize("layer", [layers.Add(), layers.Sub()], ids=["add", "sub"])
+def test_sums_of_intervals_are_rounded_outwards(layer: nn.Module, dtype: torch.dtype) -> None:
+    """Two points of very different size: a sum that is rounded to nearest is wrong half of the time."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 3, 20, 20)
+    powers = 10.0 ** torch.randint(-6, 7, (2, *shape), generator=generator)
+    a, b = (torch.randn(2, *shape, generator=generator, dtype=torch.float64) * powers).to(dtype)
+    zero = Centre(torch.zeros(shape, dtype=torch.float64), torch.zeros(1, 3, dtype=torch.float64))
+    found = interval_step(layer, [Interval(a, a), Interval(b, b)], [zero, zero], zero)
+    exact = ex.step_value(layer, [ex.exact(a), ex.exact(b)])
+    assert ex.at_most(found.lower, exact)
+    assert ex.at_least(found.upper, exact)
+
+
 @every_scale
 @every_layer
 def test_centre_errors_hold(name: str, scale: str) -> None:
