@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from corgi.api import read_image, verify, verify_batch, verify_ranks
     from corgi.attack.search import AttackKind, AttackOptions
     from corgi.certify.decide import Form
+    from corgi.certify.exact import ExactOptions
     from corgi.certify.explain import Explanation, explain
     from corgi.certify.verify import VerifyOptions
     from corgi.engines.lirpa import LirpaEngine, LirpaMethod
@@ -45,6 +46,7 @@ _HOMES = {
     "corgi.api": ("read_image", "verify", "verify_batch", "verify_ranks"),
     "corgi.attack.search": ("AttackKind", "AttackOptions"),
     "corgi.certify.decide": ("Form",),
+    "corgi.certify.exact": ("ExactOptions",),
     "corgi.certify.explain": ("Explanation", "explain"),
     "corgi.certify.verify": ("VerifyOptions",),
     "corgi.engines.lirpa": ("LirpaEngine", "LirpaMethod"),
@@ -82,6 +84,7 @@ __all__ = [
     "CorgiError",
     "DeterministicCertificate",
     "EmpiricalBound",
+    "ExactOptions",
     "Explanation",
     "Form",
     "Interval",

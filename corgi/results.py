@@ -72,6 +72,28 @@ class Recheck:
 
 
 @dataclass(frozen=True)
+class ExactSearch:
+    """How margins that bounds leave open were decided.
+
+    Attributes:
+        decider: who decided.
+        gap: witness radius / certified radius - 1 that was aimed at; closed: whether it was reached.
+        reason: why it was not, empty if it was.
+        decisions: margins decided; nodes: sub-problems that took; radii: balls decided.
+        seconds: wall time.
+    """
+
+    decider: str
+    gap: float
+    closed: bool
+    reason: str
+    decisions: int
+    nodes: int
+    radii: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class DeterministicCertificate:
     """The top-k set stays inside the top-k2 for every image of the ball.
 
@@ -80,13 +102,14 @@ class DeterministicCertificate:
         uncertified_radius: smallest radius tried and not certified; None if none was.
         status: CERTIFIED, PROVED, UNKNOWN, TIME_LIMIT or INTERRUPTED.
         reason: why the status is not CERTIFIED or PROVED; empty otherwise.
-        method: relaxation used (ibp, crown-ibp, crown, alpha-crown, focus).
+        method: relaxation used (ibp, crown-ibp, crown, alpha-crown, focus), or exact.
         form: linear form bounded (feature, folded, pairwise).
         engine: name and version of the engine.
         k, k2, norm: the property.
         evaluations: bound evaluations spent, a recheck included.
         recheck: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
+        exact: what deciding margins exactly took, None if it was not asked for.
     """
 
     radius: float
@@ -102,6 +125,7 @@ class DeterministicCertificate:
     evaluations: int
     recheck: Recheck | None
     seconds: float
+    exact: ExactSearch | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from corgi.attack.interface import Attack
 from corgi.attack.margin import MarginAttack
 from corgi.attack.pairs import critical_pairs, linear_radius
 from corgi.attack.target import Target
-from corgi.attack.witness import confirm
+from corgi.attack.witness import confirm, nearer
 from corgi.progress import Listener, Progress, silent
 from corgi.results import EmpiricalBound, Witness
 from corgi.types import Ball
@@ -144,7 +144,7 @@ class _Search:
         if witness is None:
             self.withstood = max(self.withstood, radius)
         elif self.best is None or witness.radius < self.best.radius:
-            self.best = self.shrink(witness)
+            self.best = nearer(self.target, self.image, witness, self.rounding)
         found = None if self.best is None else self.best.radius
         outcome = "withstood" if witness is None else "broken"
         self.listener(Progress("attack", f"radius {radius:.3g} {outcome}", attacked=found))
@@ -155,17 +155,6 @@ class _Search:
         if self.best is None:
             return torch.zeros(0, *self.image.shape)
         return torch.from_numpy(self.best.image)[None]
-
-    def shrink(self, witness: Witness) -> Witness:
-        """The first broken point on the way from the image to a witness, if onnxruntime confirms it."""
-        shares = torch.linspace(0, 1, 33)[1:, None, None, None]
-        path = self.image + shares * (torch.from_numpy(witness.image) - self.image)
-        margins = self.target.broken_margins(path)
-        for index in (margins < 0).nonzero().reshape(-1)[:2]:
-            closer = confirm(self.target, Ball(self.image, witness.radius), path[int(index)], self.rounding)
-            if closer is not None:
-                return closer
-        return witness
 
     def grow(self, up_to: float) -> bool:
         guess = linear_radius(self.target, self.image) or 1e-3

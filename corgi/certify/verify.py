@@ -14,6 +14,7 @@ from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
 from corgi.cam.topk import check_ranks, decision_margin
 from corgi.certify.decide import Form, Question, score
+from corgi.certify.exact import ExactOptions, ExactRadius
 from corgi.certify.explain import check_image, explain
 from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.certify.recheck import Rechecker
@@ -51,6 +52,7 @@ class VerifyOptions:
         eps: decide this radius (pixel scale) instead of searching.
         engine, form: how to bound.
         attack: how to attack; None for no attack.
+        exact: how to decide what bounds leave open; None for bounds alone. Form pairwise only.
         tolerance: relative width of the final bracket.
         max_evaluations: most bound evaluations of a search.
         time_limit: seconds after which the best certificate so far is re-checked and returned.
@@ -63,6 +65,7 @@ class VerifyOptions:
     engine: BoundEngine = field(default_factory=PatchEngine)
     form: Form = Form.PAIRWISE
     attack: AttackOptions | None = field(default_factory=AttackOptions)
+    exact: ExactOptions | None = field(default_factory=ExactOptions)
     tolerance: float = 0.01
     max_evaluations: int = 30
     time_limit: float | None = None
@@ -188,6 +191,10 @@ class _Verification:
             reason = "interrupted before any radius was certified"
             certificate = self.no_certificate(Status.INTERRUPTED, reason)
         self.check_consistent(certificate)
+        found = None if self.attack is None else self.attack.witness
+        if self.options.eps is not None and found is not None and found.radius <= self.options.eps:
+            reason = f"a witness at radius {found.radius:.6g} breaks the property"
+            return self.result(certificate, Status.REFUTED, reason)
         return self.result(certificate, certificate.status, certificate.reason)
 
     def run_attack(self) -> None:
@@ -225,10 +232,90 @@ class _Verification:
         bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
         self.listener(Progress("certify", "engine against onnxruntime at radius 0"))
         check_engine_at_radius_zero(self.network, self.explanation.class_id, bounder, self.image[None])
-        bracket = self.decide(bounder) if self.options.eps is not None else self.search(bounder)
+        exact = self.exact_search(bounder)
+        if self.options.eps is not None:
+            bracket = self.decide(bounder)
+        elif exact is not None and exact.witness is not None and exact.run(until_failure=True) == "":
+            bracket = Bracket(self.value)  # certificate and witness have met already
+        else:
+            bracket = self.search(bounder)
         recheck, tries = self.recheck(bracket, bounder if engine.search_dtype is torch.float64 else None)
         certificate = self.certificate(bracket, recheck, len(bracket.scores) + tries)
+        if exact is not None:
+            certificate = self.close_gap(exact, certificate)
         return replace(certificate, seconds=time.monotonic() - started)
+
+    def exact_search(self, bounder: Bounder) -> ExactRadius | None:
+        """What decides margins that bounds leave open, if that was asked for and the form allows it."""
+        options = self.options.exact
+        if options is None or self.options.form is not Form.PAIRWISE or not bounder.unfolds:
+            return None
+        limit = time.monotonic() + options.seconds
+        deadline = self.deadline()
+        attack = self.options.attack
+        return ExactRadius(
+            self.question,
+            bounder,
+            self.ball,
+            self.target(attack is not None and attack.keep_label),
+            self.explanation.rounding,
+            options,
+            limit if deadline is None else min(limit, deadline),
+            self.listener,
+            witness=None if self.attack is None else self.attack.witness,
+        )
+
+    def close_gap(
+        self, exact: ExactRadius, certificate: DeterministicCertificate
+    ) -> DeterministicCertificate:
+        """The certificate after margins that bounds leave open were decided; a nearer witness is kept."""
+        if certificate.status is Status.INTERRUPTED or exact.stopped:
+            reason = exact.reason or certificate.reason
+        elif self.options.eps is None:
+            exact.take_over(certificate.radius)
+            reason = exact.run()
+        else:
+            reason = exact.decide_one(self.options.eps) if certificate.radius == 0 else ""
+        self.keep_witness(exact)
+        details = exact.details(reason)
+        if exact.certified <= certificate.radius:
+            stopped = exact.stopped and certificate.status is not Status.INTERRUPTED
+            status = Status.INTERRUPTED if stopped else certificate.status
+            if status is Status.UNKNOWN and reason:
+                certificate = replace(certificate, reason=f"{certificate.reason}; exactly: {reason}")
+            return replace(certificate, status=status, exact=details)
+        assert exact.least is not None
+        failed = [radius for radius, _ in exact.failed if radius > exact.certified]
+        status, deadline = Status.CERTIFIED, self.deadline()
+        if self.options.eps is not None:
+            status = Status.PROVED
+        elif exact.stopped:
+            status = Status.INTERRUPTED
+        elif reason and deadline is not None and time.monotonic() >= deadline:
+            status = Status.TIME_LIMIT
+        rounding = exact.bounder.rounding
+        return replace(
+            certificate,
+            radius=exact.certified,
+            uncertified_radius=min(failed, default=None),
+            status=status,
+            reason=reason if status in (Status.INTERRUPTED, Status.TIME_LIMIT) else "",
+            method="exact",
+            evaluations=certificate.evaluations + exact.evaluations,
+            recheck=Recheck(exact.certified, exact.least + rounding, rounding),
+            exact=details,
+        )
+
+    def keep_witness(self, exact: ExactRadius) -> None:
+        """Feed a witness the exact search found back as the attack's."""
+        witness, attack = exact.witness, self.attack
+        if witness is None or (attack is not None and attack.witness is witness):
+            return
+        name = exact.options.decider.name
+        if attack is None:
+            self.attack = EmpiricalBound(witness, name, witness.radius, False, 0, 0.0)
+        else:
+            self.attack = replace(attack, witness=witness, attack=f"{attack.attack}, {name}")
 
     def decide(self, bounder: Bounder) -> Bracket:
         assert self.options.eps is not None

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from corgi.engines.patch.unfold import Cone
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
@@ -46,6 +47,13 @@ class Bounder(Protocol):
 
     def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """The same as `differences`, with more effort, for a few pairs."""
+
+    @property
+    def unfolds(self) -> bool:
+        """Whether `unfolded` has an answer."""
+
+    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> Cone | None:
+        """Margins I_above - I_below, exactly, for a decider; None where the engine cannot."""
 
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1): bounds of the feature map, each [F, pixels]."""

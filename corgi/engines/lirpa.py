@@ -155,6 +155,14 @@ class LirpaBounder:
         """The same as `differences`."""
         return self.differences(ball, above, below)
 
+    @property
+    def unfolds(self) -> bool:
+        """Never."""
+        return False
+
+    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> None:
+        """None: margins are not unfolded by this engine."""
+
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
         lower, upper = self._bound(_FEATURES, ball, None)

@@ -164,7 +164,7 @@ class BallBounds:
         """
         count = len(rows.place)
         self.rows += count
-        size = max(1, int(self.budget / self._bytes_a_row(value, rows)))
+        size = max(1, int(self.budget / self.bytes_a_row(value, rows)))
         parts = [torch.zeros_like(at_centre[:0])]
         for start in range(0, count, size):
             some = slice(start, min(start + size, count))
@@ -193,7 +193,7 @@ class BallBounds:
                 self._note(step, _range_of(self._windows[step.output]))
                 changed = True
 
-    def _bytes_a_row(self, value: str, patches: Patches) -> float:
+    def bytes_a_row(self, value: str, patches: Patches) -> float:
         """Memory of one row: its largest patch, eight times over (windows, products, convolutions)."""
         sizes = cone_sizes(self.graph, value, patches.size, self.relaxation.shape)
         intervals = self.relaxation.intervals
@@ -397,6 +397,13 @@ class BallBounds:
         enough: float | None = None,
     ) -> Tensor:
         """Lower bounds of sum_e weights_e x_e over windows [R, 4], weights [R, elements]: float64 [R]."""
+        source, rows, error = self.window_patches(step, layer, units, weights)
+        return self.lower_rows(source, rows, at_centre - error, enough)
+
+    def window_patches(
+        self, step: Step, layer: Maximum, units: Tensor, weights: Tensor
+    ) -> tuple[str, Patches, Tensor]:
+        """Rows sum_e weights_e x_e as patches on an earlier value: its name, the rows, their error [R]."""
         source, dtype = step.inputs[0], self.relaxation.dtype
         ball, channel, y, x = units.unbind(1)
         top, left = y * layer.stride[0] - layer.pads[0], x * layer.stride[1] - layer.pads[1]
@@ -404,26 +411,18 @@ class BallBounds:
         producer = self._steps.get(source)
         weights = weights.to(dtype)
         if producer is not None and isinstance(producer.layer, layers.Conv):
-            return self._conv_rows(
-                producer, producer.layer, layer, channel, Patches(weights, places, place), at_centre, enough
-            )
+            rows = Patches(weights, places, place)
+            return self._conv_patches(producer, producer.layer, layer, channel, rows)
         channels = self.relaxation.intervals[source].lower.shape[1]
         values = torch.zeros(len(units), channels, *layer.reach, dtype=dtype, device=units.device)
-        rows = torch.arange(len(units), device=units.device)
+        at = torch.arange(len(units), device=units.device)
         for e, (down, right) in enumerate(layer.offsets):
-            values[rows, channel, down, right] = weights[:, e]
-        return self.lower_rows(source, Patches(values, places, place), at_centre, enough)
+            values[at, channel, down, right] = weights[:, e]
+        return source, Patches(values, places, place), torch.zeros_like(weights[:, 0], dtype=torch.float64)
 
-    def _conv_rows(
-        self,
-        producer: Step,
-        conv: layers.Conv,
-        layer: Maximum,
-        channel: Tensor,
-        rows: Patches,
-        at_centre: Tensor,
-        enough: float | None,
-    ) -> Tensor:
+    def _conv_patches(
+        self, producer: Step, conv: layers.Conv, layer: Maximum, channel: Tensor, rows: Patches
+    ) -> tuple[str, Patches, Tensor]:
         """The same on the input of the convolution that makes the elements: its kernel, element by element.
 
         `rows.values`: [R, elements]. Rounding as in `BackwardPass._conv`, with one product an element.
@@ -445,10 +444,8 @@ class BallBounds:
             + self.relaxation.centres[producer.output].error
         )
         error = weights.abs().sum(1) * size[rows.ball, channel] * 1.01
-        patches = Patches(values, rows.places.through(conv), rows.place, clean=False).on(
-            self.relaxation.shape(source)
-        )
-        return self.lower_rows(source, patches, at_centre - error, enough)
+        patches = Patches(values, rows.places.through(conv), rows.place, clean=False)
+        return source, patches.on(self.relaxation.shape(source)), error.to(torch.float64)
 
     def _lines_of(self, value: str) -> MaximumLines | Lines:
         """The lines of an activation from what is known of its input by now."""
@@ -463,6 +460,17 @@ class BallBounds:
                 known = self.relaxation.intervals[source]
                 self._lines[value] = relax(step.layer, known, centres[source], centres[value])
         return self._lines[value]
+
+    def without_planes(self, value: str) -> MaximumLines | Lines:
+        """The lines of an activation, undecided windows of a Maximum given no weight at all."""
+        lines = self._lines_of(value)
+        layer = self._steps[value].layer
+        if isinstance(lines, Lines) or not isinstance(layer, Maximum):
+            return lines
+        weights = self._windows[value].live.to(self.relaxation.dtype)
+        weights[lines.planes.units.unbind(1)] = 0
+        shape = self.relaxation.shape(self._steps[value].inputs[0])
+        return MaximumLines(_as_field(layer, weights[..., 1:], shape), lines.planes)
 
     def _maximum_lines(self, layer: Maximum, windows: _Windows, shape: tuple[int, int]) -> MaximumLines:
         # A window whose one live element is not its centre's leader (a tie) is given a plane for that, too.

@@ -19,7 +19,7 @@ In deviations (intervals.py), with c_y the largest c_e and `lead` = c_e - c_y <=
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,7 @@ class Planes:
         low, low_shift: d_y >= sum_e low_e d_e + low_shift; [U, E] and [U].
         up, up_shift: d_y <= sum_e up_e d_e + up_shift.
         lead: float64 [U, E], 0 for dead elements; slack: what rounding is allowed, float64 [U].
+        above: [U, E, E], at least x_j - x_i over the ball, inf where nothing is known.
     """
 
     units: Tensor
@@ -49,6 +50,11 @@ class Planes:
     up_shift: Tensor
     lead: Tensor
     slack: Tensor
+    above: Tensor
+
+    def chosen(self, windows: Tensor) -> Planes:
+        """The planes of some windows."""
+        return Planes(*(getattr(self, f.name)[windows] for f in fields(self)))
 
     def shift_below(self, windows: Tensor, weights: Tensor) -> Tensor:
         """`low_shift` of other convex weights [N, E]: sum_e w_e lead_e, less the slack; float64."""
@@ -98,7 +104,7 @@ def planes(
     size = size + lead.abs().amax(1) + height.abs()
     error = share * size + live.shape[1] * smallest(dtype) * (1 + size)
     low_shift, shift = -cast_up(error - depth, dtype), cast_up(height + error, dtype)
-    return Planes(units, live, low, low_shift, up, shift, lead, error)
+    return Planes(units, live, low, low_shift, up, shift, lead, error, above)
 
 
 def up_shift(weights: Tensor, above: Tensor) -> Tensor:

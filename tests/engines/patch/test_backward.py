@@ -210,6 +210,24 @@ def test_the_least_over_a_box_is_rounded_down(dtype: torch.dtype) -> None:
     assert (exact.float() - found <= 64 * unit(dtype) * largest).all()
 
 
+def test_coefficients_that_overlapping_windows_lose() -> None:
+    """49 windows have one maximum: float32 adds 1 and 48 times 2^-25 up to 1. That must be allowed for."""
+    pool = Maximum((7, 7), (1, 1), zero=False)
+    graph = TorchGraph((Step("", "", pool, ("x",), "y"),), "x", "y")
+    image = torch.zeros(1, 1, 13, 13, dtype=torch.float64)
+    image[0, 0, 6, 6] = 1
+    radius = 0.125
+    bounds = bounds_of(graph, image, radius, torch.float32)
+    coefficients = torch.full((1, 1, 7, 7), 2.0**-25)
+    coefficients[0, 0, 6, 6] = 1
+    none = torch.zeros(1, dtype=torch.int64)
+    rows = Patches(coefficients, Places(none, none, none), none)
+    at_centre = coefficients.double().sum()[None]
+    found = float(bounds.lower_rows("y", rows, at_centre))
+    exact = float(at_centre) * (1 - radius)
+    assert exact - 1e-5 < found <= exact
+
+
 @both
 @pytest.mark.parametrize("behind", [False, True], ids=["of a convolution", "of a sum"])
 def test_differences_of_elements_whose_centres_were_rounded(behind: bool, dtype: torch.dtype) -> None:

@@ -1,0 +1,303 @@
+"""The exact radius: what bounds leave open is decided, until certificate and witness meet (theory 1.10).
+
+One ball: the engine's bounds prove most pairs; each pair they leave open is unfolded and decided. A
+counterexample becomes an image and counts once onnxruntime confirms it; then it is a witness like any other.
+Between the largest certified radius and the nearest witness the search goes on until they are within `gap`
+of each other.
+
+Relaxed (k, k2): a top pixel i is lost only where k2 - k + 1 outside pixels exceed it at once. Pairs are
+decided one by one until at most k2 - k stay open for i; if more do, their subsets of k2 - k + 1 are decided
+jointly.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from corgi.attack.target import Target
+from corgi.attack.witness import confirm, nearer
+from corgi.cam.topk import outside
+from corgi.certify.decide import Question, score
+from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
+from corgi.complete.tree import TreeDecider
+from corgi.engines.interface import Bounder
+from corgi.progress import Listener, Progress
+from corgi.results import ExactSearch, Witness
+from corgi.types import Ball
+
+
+@dataclass(frozen=True)
+class ExactOptions:
+    """How far to close the gap.
+
+    Attributes:
+        gap: stop once witness radius / certified radius <= 1 + gap.
+        seconds: most wall time for it, and most it may be expected to take.
+        nodes: most sub-problems of one decision.
+        subsets: most subsets of open pixels decided jointly for one top pixel (k2 > k).
+        decider: who decides.
+    """
+
+    gap: float = 0.005
+    seconds: float = 60.0
+    nodes: int = 20_000
+    subsets: int = 32
+    decider: Decider = field(default_factory=TreeDecider)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one ball.
+
+    Attributes:
+        least: if certified, a lower bound of the decision margin (> 0); else None.
+        witness: a confirmed image that breaks the property, or None.
+        reason: why neither.
+    """
+
+    least: float | None = None
+    witness: Witness | None = None
+    reason: str = ""
+
+
+@dataclass
+class ExactRadius:
+    """State of one exact search; also its result.
+
+    Attributes:
+        certified: largest certified radius; least: the margin there.
+        witness: the nearest witness.
+        failed: radii that stayed undecided, with reasons.
+    """
+
+    question: Question
+    bounder: Bounder
+    ball: Ball
+    target: Target
+    rounding: float
+    options: ExactOptions
+    deadline: float
+    listener: Listener
+    certified: float = 0.0
+    least: float | None = None
+    witness: Witness | None = None
+    failed: list[tuple[float, str]] = field(default_factory=list)
+    decisions: int = 0
+    nodes: int = 0
+    evaluations: int = 0
+    margins: Tensor | None = None
+    stopped: bool = False
+    reason: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self, *, until_failure: bool = False) -> str:
+        """Narrow the bracket; returns why it ended early, empty if the gap was reached.
+
+        Ctrl-C ends it, too: what was found until then is kept, and `stopped` is set.
+        """
+        self.reason = self._run(until_failure)
+        return self.reason
+
+    def _run(self, until_failure: bool) -> str:
+        try:
+            while not self.closed:
+                if until_failure and self.failed:
+                    return self.failed[-1][1]
+                if time.monotonic() >= self.deadline:
+                    return f"stopped after the {self.options.seconds:g} s an exact search may take"
+                radius = self.next_radius()
+                if radius is None:
+                    return self.failed[-1][1]
+                self.step(radius)
+        except KeyboardInterrupt:
+            self.stopped = True
+            return "interrupted"
+        return ""
+
+    def decide_one(self, radius: float) -> str:
+        """Decide one radius only; returns why it stayed undecided."""
+        try:
+            self.step(radius)
+        except KeyboardInterrupt:
+            self.stopped = True
+            return "interrupted"
+        return self.failed[-1][1] if self.failed else ""
+
+    def take_over(self, radius: float) -> None:
+        """A radius that was certified otherwise."""
+        self.certified = max(self.certified, radius)
+
+    def details(self, reason: str) -> ExactSearch:
+        """What it took."""
+        return ExactSearch(
+            decider=self.options.decider.name,
+            gap=self.options.gap,
+            closed=self.closed,
+            reason=reason,
+            decisions=self.decisions,
+            nodes=self.nodes,
+            radii=self.evaluations,
+            seconds=time.monotonic() - self.started,
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bracket is narrow enough."""
+        if self.witness is None:
+            return self.certified >= 1.0
+        return self.witness.radius <= self.certified * (1 + self.options.gap)
+
+    def next_radius(self) -> float | None:
+        """Just below the witness; after a failure half-way down to the certificate, until that is close."""
+        high = 1.0 if self.witness is None else self.witness.radius / (1 + 0.9 * self.options.gap)
+        if self.witness is None and self.certified > 0:
+            high = min(high, 1.1 * self.certified)
+        undecided = [radius for radius, _ in self.failed if radius > self.certified]
+        if undecided and min(undecided) <= high:
+            high = math.sqrt(max(self.certified, min(undecided) / 4) * min(undecided))
+            if high <= self.certified * (1 + self.options.gap / 4):
+                return None
+        return high if len(undecided) < 8 else None
+
+    def step(self, radius: float) -> None:
+        """Decide one radius and keep what it says."""
+        found = self.decide(radius)
+        if found.least is not None:
+            self.certified, self.least = radius, found.least
+        elif found.witness is not None:
+            self.learn(found.witness)
+        else:
+            self.failed.append((radius, found.reason))
+        outcome = "certified" if found.least is not None else "broken" if found.witness else "undecided"
+        self.report(f"radius {radius:.4g} {outcome}")
+
+    def learn(self, witness: Witness) -> None:
+        """Keep a witness, moved as near as the attack can."""
+        found = nearer(self.target, self.ball.center, witness, self.rounding)
+        if self.witness is None or found.radius < self.witness.radius:
+            self.witness = found
+
+    def report(self, detail: str) -> None:
+        """Tell the listener."""
+        attacked = None if self.witness is None else self.witness.radius
+        self.listener(Progress("exact", detail, self.certified, attacked))
+
+    def decide(self, radius: float) -> Decision:
+        """Decide the property on the ball of a radius."""
+        ball = self.ball.with_radius(radius)
+        found = score(self.question, self.bounder, ball, self.margins, sign_only=True)
+        self.evaluations += 1
+        self.margins = found.margins
+        if found.value > 0:
+            return Decision(found.value)
+        return _BallDecision(self, ball, found.margins).run()
+
+
+class _BallDecision:
+    """Decides what bounds left open in one ball."""
+
+    def __init__(self, search: ExactRadius, ball: Ball, margins: Tensor) -> None:
+        self.search, self.ball, self.margins = search, ball, margins.clone()
+        self.question, self.options = search.question, search.options
+        inside = torch.tensor(self.question.top.pixels)
+        self.started, self.decided = time.monotonic(), 0
+        self.inside, self.others = inside, outside(self.question.top, self.question.network.pixels)
+
+    def run(self) -> Decision:
+        spare = self.question.spare
+        open_pairs = self.margins <= 0
+        rows = (open_pairs.sum(1) > spare).nonzero().reshape(-1)
+        # The top pixel whose margins are smallest first: it is the likeliest to be lost.
+        rows = rows[self.margins[rows].amin(1).argsort()]
+        for done, row in enumerate(rows.tolist()):
+            decided = self.row(row, f"pixel {done + 1} of {len(rows)}")
+            if decided.witness is not None or decided.reason:
+                return decided
+        # Rows were left with at most `spare` margins <= 0: what is certified is the smallest of the others.
+        return Decision(float(self.margins.kthvalue(spare + 1, dim=1).values.min()))
+
+    def row(self, row: int, detail: str) -> Decision:
+        """Decide whether a top pixel can be lost."""
+        spare = self.question.spare
+        columns = (self.margins[row] <= 0).nonzero().reshape(-1)
+        columns = columns[self.margins[row, columns].argsort(descending=spare > 0)]
+        left = len(columns)
+        failing: list[int] = []
+        if spare > 0:  # pairs one by one; with nothing to spare every subset is one pair
+            for column in columns.tolist():
+                verdict = self.decide(row, [column], detail)
+                if isinstance(verdict, Proved):
+                    self.margins[row, column] = verdict.least
+                    left -= 1
+                    if left <= spare:
+                        return Decision()
+                else:
+                    failing.append(column)
+        else:
+            failing = columns.tolist()
+        count = math.comb(len(failing), spare + 1)
+        if spare > 0 and count > self.options.subsets:
+            return Decision(reason=f"{len(failing)} pixels may exceed one of the top {self.question.top.k}")
+        jointly = math.inf
+        for subset in itertools.combinations(failing, spare + 1):
+            verdict = self.decide(row, list(subset), detail)
+            if isinstance(verdict, Counterexample):
+                return self.witnessed(verdict, row, list(subset))
+            if isinstance(verdict, Undecided):
+                return Decision(reason=verdict.reason)
+            jointly = min(jointly, verdict.least)
+            if spare == 0:
+                self.margins[row, subset[0]] = verdict.least
+        if spare > 0:
+            # At every point one of any spare + 1 of them is at least this, and so are all others.
+            self.margins[row, failing] = jointly
+            self.margins[row] = self.margins[row].min()
+        return Decision()
+
+    def decide(self, row: int, columns: list[int], detail: str) -> Verdict:
+        """Decide whether the top pixel of a row can be exceeded by all of some outside pixels at once."""
+        search = self.search
+        late = self.too_long()
+        if late:
+            return Undecided(late, 0)
+        above = self.inside[row].repeat(len(columns))
+        below = self.others[columns]
+        cone = search.bounder.unfolded(self.ball, above, below)
+        if cone is None:
+            return Undecided("the network is not piecewise linear", 0)
+        search.report(f"radius {self.ball.radius:.4g}, {detail}, {cone.undecided} undecided windows")
+        verdict = self.options.decider.decide(cone, Budget(self.options.nodes, search.deadline))
+        self.decided += 1
+        search.decisions += 1
+        search.nodes += verdict.nodes
+        if isinstance(verdict, Counterexample):
+            self.pixels = cone.pixels
+        return verdict
+
+    def too_long(self) -> str:
+        """Why no further pair is decided: time is up, or would be long before the last one."""
+        now, spare = time.monotonic(), self.question.spare
+        left = int(((self.margins <= 0).sum(1) - spare).clamp(min=0).sum())
+        if now >= self.search.deadline:
+            return f"time was up with {left} pairs open"
+        expected = left * (now - self.started) / max(self.decided, 1)
+        if self.decided and expected > 2 * (self.search.deadline - now):
+            return f"{left} pairs are open, which would take about {expected:.0f} s"
+        return ""
+
+    def witnessed(self, found: Counterexample, row: int, columns: list[int]) -> Decision:
+        """The counterexample as an image, if onnxruntime confirms it."""
+        image = self.ball.center.to(torch.float64).flatten().clone()
+        image[self.pixels] += found.deviations
+        box = self.ball.inner_box(torch.float32)
+        pixels = image.reshape(self.ball.center.shape).to(torch.float32).clamp(box.lower, box.upper)
+        witness = confirm(self.search.target, self.ball, pixels, self.search.rounding)
+        if witness is not None:
+            return Decision(witness=witness)
+        return Decision(reason=f"onnxruntime does not confirm a counterexample ({found.margin:.3g})")

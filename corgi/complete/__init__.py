@@ -1,0 +1,1 @@
+"""Exact decisions of single margins (theory 1.10)."""

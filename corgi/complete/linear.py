@@ -1,0 +1,233 @@
+"""The linear relaxation of a cone, solved by HiGHS and believed only as far as its multipliers prove.
+
+Variables are pixels d and windows y, and t where there are several margins. For every undecided window
+
+    y_w >= lead_e + X_e . d + Y_e . y    for its live elements e,
+    y_w <= sum_e up_e (X_e . d + Y_e . y) + shift;
+
+a node of the tree turns the first into an equality for the element it takes as the maximum. Minimised is the
+margin, or t >= every margin: at a point where all margins are <= 0, t can be 0.
+
+A linear program min c . v, L <= A v <= U, l <= v <= u has for ANY multipliers m the lower bound
+
+    sum_i (m_i > 0 ? m_i L_i : m_i U_i) + sum_j min over [l_j, u_j] of (c - A^T m)_j v_j
+
+(Neumaier and Shcherbina 2004). So what HiGHS returns is only a suggestion; the bound is computed here, in
+float64 with its rounding set aside. The same with c = 0 proves a node empty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from corgi.engines.patch.rigour import gamma
+from corgi.engines.patch.unfold import Cone, ConeLayer
+
+Vector = npt.NDArray[np.float64]
+_INFINITE = highspy.kHighsInf
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """What the relaxation of one node says.
+
+    Attributes:
+        bound: a lower bound of the objective, rounding set aside; inf where the node is empty.
+        pixels: the pixels at HiGHS's solution, None where it gave none.
+        gap: by how much each window is off its maximum there, weighted with what it could matter: [windows].
+    """
+
+    bound: float
+    pixels: Tensor | None
+    gap: Vector
+
+
+class LinearRelaxation:
+    """The relaxation of a cone; nodes are solved one after the other, each from the basis of the last."""
+
+    def __init__(self, cone: Cone) -> None:
+        self.cone = cone
+        self._fixed: dict[int, int] = {}
+        self._build()
+        self._solver = highspy.Highs()
+        for option, setting in (("output_flag", False), ("threads", 1), ("presolve", "off")):
+            self._solver.setOptionValue(option, setting)
+        columns, rows = self._matrix.shape[1], self._matrix.shape[0]
+        self._solver.addVars(columns, self._lower, self._upper)
+        self._solver.changeColsCost(columns, np.arange(columns, dtype=np.int32), self._cost)
+        entries = self._matrix
+        self._solver.addRows(
+            rows, self._least, self._most, entries.nnz, entries.indptr[:-1], entries.indices, entries.data
+        )
+
+    def _build(self) -> None:
+        cone = self.cone
+        pixels, windows, margins = len(cone.pixels), cone.undecided, len(cone.constant)
+        several = margins > 1
+        lower = [cone.lower, *(layer.lower for layer in cone.layers)]
+        upper = [cone.upper, *(layer.upper for layer in cone.layers)]
+        self._lower, self._upper = torch.cat(lower).numpy(), torch.cat(upper).numpy()
+        self._offset = 0.0 if several else float(cone.constant[0])
+        objective = torch.cat([cone.image, cone.windows], 1)
+        self._cost = objective[0].numpy()
+        size = torch.from_numpy(np.maximum(np.abs(self._lower), np.abs(self._upper)))
+        blocks, least, most = [], [], []
+        self._row_of: dict[tuple[int, int], int] = {}
+        self._plane = np.zeros(windows, dtype=np.int64)
+        self._live: list[list[int]] = []
+        count = 0
+        for layer in cone.layers:
+            rows, low, high = self._window_rows(layer, size)
+            blocks.append(rows)
+            least.append(low)
+            most.append(high)
+            at = layer.planes.live.nonzero().tolist()
+            for i, (window, element) in enumerate(at):
+                self._row_of[layer.start + window, element] = count + i
+            self._plane[layer.start : layer.start + len(layer)] = count + len(at) + np.arange(len(layer))
+            self._live.extend(live.nonzero().reshape(-1).tolist() for live in layer.planes.live)
+            count += len(rows)
+        if several:
+            reach = (objective.abs() * size).sum(1)
+            self._lower = np.append(self._lower, float((cone.constant - reach).min()) - 1.0)
+            self._upper = np.append(self._upper, float((cone.constant + reach).max()) + 1.0)
+            self._cost = np.append(np.zeros(pixels + windows), 1.0)
+            blocks = [np.pad(block, ((0, 0), (0, 1))) for block in blocks]
+            blocks.append(np.concatenate([-objective.numpy(), np.ones((margins, 1))], 1))
+            least.append(cone.constant.numpy())
+            most.append(np.full(margins, _INFINITE))
+        empty = np.zeros((0, len(self._cost)))
+        self._matrix = sp.csr_matrix(np.concatenate([empty, *blocks]))
+        self._matrix.sum_duplicates()
+        self._least, self._most = np.concatenate([[], *least]), np.concatenate([[], *most])
+        self._size = np.maximum(np.abs(self._lower), np.abs(self._upper))
+        self._absolute = abs(self._matrix)
+        # The equality y_w = element: its right side from above, with the slack of both roundings.
+        self._equal = {key: self._equal_side(key) for key in self._row_of}
+
+    def _window_rows(self, layer: ConeLayer, size: Tensor) -> tuple[Vector, Vector, Vector]:
+        """First a row for every live element, in order, then the upper plane of every window."""
+        cone, planes = self.cone, layer.planes
+        pixels, windows = len(cone.pixels), cone.undecided
+        count, elements = planes.live.shape
+        values = torch.zeros(count, elements, pixels + windows, dtype=torch.float64)
+        values[layer.window, layer.element, :pixels] = layer.image
+        values[layer.window, layer.element, pixels : pixels + layer.start] = layer.earlier
+        error = torch.zeros(count, elements, dtype=torch.float64)
+        error[layer.window, layer.element] = layer.error
+        own = torch.zeros(count, pixels + windows, dtype=torch.float64)
+        own[torch.arange(count), pixels + layer.start + torch.arange(count)] = 1
+        at = planes.live.nonzero(as_tuple=True)
+        below = own[at[0]] - values[at]
+        lead = planes.lead[at]
+        least = lead - 2.0**-51 * lead.abs() - 1.01 * error[at]
+        planar = own - (planes.up[:, :, None] * values).sum(1)
+        # The weighted sum of rows was rounded; on the ball by at most this.
+        reach = (planes.up.abs()[:, :, None] * values.abs() * size).sum((1, 2))
+        rounded = gamma(elements + 4, torch.float64) * reach
+        shift = planes.up_shift + 1.01 * (rounded + (planes.up.abs() * error).sum(1))
+        shift = shift + 2.0**-50 * shift.abs()
+        rows = torch.cat([below, planar]).numpy()
+        free = np.full(len(lead), _INFINITE)
+        return (
+            rows,
+            np.concatenate([least.numpy(), np.full(count, -_INFINITE)]),
+            np.concatenate([free, shift.numpy()]),
+        )
+
+    def _equal_side(self, key: tuple[int, int]) -> float:
+        """What y_w - element is at most where the element is the maximum: the lower side mirrored."""
+        window, element = key
+        layer = next(part for part in reversed(self.cone.layers) if part.start <= window)
+        lead = float(layer.planes.lead[window - layer.start, element])
+        slack = lead - self._least[self._row_of[key]]
+        return float(lead + slack * (1 + 2.0**-50) + 2.0**-50 * abs(lead))
+
+    def live(self, window: int) -> list[int]:
+        """The elements a window's maximum can be."""
+        return self._live[window]
+
+    def solve(self, fixed: Mapping[int, int], time_left: float) -> Relaxed:
+        """Bound the node in which each of some windows has its maximum at a given element."""
+        self._move_to(fixed)
+        solver = self._solver
+        if math.isfinite(time_left):
+            solver.setOptionValue("time_limit", solver.getRunTime() + max(time_left, 0.0))
+        solver.run()
+        status, nothing = solver.getModelStatus(), np.zeros(self.cone.undecided)
+        if status == highspy.HighsModelStatus.kInfeasible:
+            _, exists, ray = solver.getDualRay()  # type: ignore[attr-defined]
+            ray = np.asarray(ray, dtype=np.float64)
+            # A ray has no natural size or sign convention: both signs are tried, any that proves it does.
+            if exists and any(self._proves_empty(sign * ray) for sign in (1.0, -1.0)):
+                return Relaxed(math.inf, None, nothing)
+            return Relaxed(-math.inf, None, nothing)
+        solution = solver.getSolution()
+        multipliers = np.asarray(solution.row_dual, dtype=np.float64)
+        values = np.asarray(solution.col_value, dtype=np.float64)
+        bound = -math.inf
+        if len(multipliers) == len(self._least):
+            bound = self._offset + self._bound(multipliers, self._cost, self._offset)
+        if len(values) != len(self._cost) or not np.isfinite(values).all():
+            return Relaxed(bound, None, nothing)
+        pixels = torch.from_numpy(values[: len(self.cone.pixels)])
+        return Relaxed(bound, pixels.clamp(self.cone.lower, self.cone.upper), self._gap(values, multipliers))
+
+    def _move_to(self, fixed: Mapping[int, int]) -> None:
+        for window, element in list(self._fixed.items()):
+            if fixed.get(window) != element:
+                self._set(window, element, _INFINITE)
+                del self._fixed[window]
+        for window, element in fixed.items():
+            if window not in self._fixed:
+                self._set(window, element, self._equal[window, element])
+                self._fixed[window] = element
+
+    def _set(self, window: int, element: int, most: float) -> None:
+        row = self._row_of[window, element]
+        self._most[row] = most
+        self._solver.changeRowBounds(row, self._least[row], most)
+
+    def _bound(self, multipliers: Vector, cost: Vector, offset: float) -> float:
+        """The bound above for any multipliers, without `offset` but with its share of the rounding."""
+        m = np.nan_to_num(multipliers, nan=0.0, posinf=0.0, neginf=0.0)
+        side = np.where(m > 0, self._least, self._most)
+        m = np.where(np.abs(side) < _INFINITE, m, 0.0)
+        side = np.where(m == 0, 0.0, side)
+        reduced = cost - self._matrix.T @ m
+        amounts = np.abs(cost) + self._absolute.T @ np.abs(m)
+        rows, columns = self._matrix.shape
+        share = gamma(rows + 4, torch.float64)
+        at_ends = np.minimum(reduced * self._lower, reduced * self._upper)
+        sides = m * side
+        total = float(at_ends.sum() + sides.sum())
+        lost = share * float((amounts * self._size).sum())
+        whole = float(np.abs(at_ends).sum() + np.abs(sides).sum()) + abs(offset) + lost
+        return total - 1.01 * lost - gamma(rows + columns + 8, torch.float64) * whole
+
+    def _proves_empty(self, ray: Vector) -> bool:
+        """Whether multipliers show that no point satisfies all rows: 0 would be > 0."""
+        if len(ray) != len(self._least):
+            return False
+        return self._bound(ray, np.zeros_like(self._cost), 0.0) > 0
+
+    def _gap(self, values: Vector, multipliers: Vector) -> Vector:
+        """How far above its largest element each window stands, times what its upper plane costs."""
+        activity = self._matrix @ values
+        above = np.full(self.cone.undecided, np.inf)
+        for (window, _), row in self._row_of.items():
+            above[window] = min(above[window], activity[row] - self._least[row])
+        weight = np.zeros_like(above)
+        if len(multipliers) == len(self._least):
+            weight = np.abs(multipliers[self._plane])
+        gap: Vector = np.maximum(above, 0) * (weight + 1e-9)
+        return gap

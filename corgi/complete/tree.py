@@ -1,0 +1,71 @@
+"""Decide by a tree of linear programs: the mixed-integer program of a cone, branched by us.
+
+The maximum of every undecided window is one of its live elements; a node of the tree fixes it for some
+windows, and the children of a node fix it for one more, one child an element. Together the children cover
+the node, so margins are positive on the ball if every leaf is proved so or empty (linear.py: by our own
+arithmetic, whatever the solver claims). Points the programs propose are tried at once: they are where
+counterexamples are found.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from corgi.complete.decider import Budget, Counterexample, Proved, Undecided, Verdict
+from corgi.complete.linear import LinearRelaxation, Vector
+from corgi.engines.patch.unfold import Cone
+
+
+@dataclass(frozen=True)
+class TreeDecider:
+    """Depth first; branches on the window whose upper plane costs the program most."""
+
+    @property
+    def name(self) -> str:
+        """Name, for results."""
+        return "lp-tree"
+
+    def decide(self, cone: Cone, budget: Budget) -> Verdict:
+        """Decide the margins of a cone (see `Decider.decide`)."""
+        relaxation = LinearRelaxation(cone)
+        stack: list[dict[int, int]] = [{}]
+        nodes, tied, least = 0, False, math.inf
+        while stack:
+            if nodes >= budget.nodes or budget.late:
+                return Undecided("budget spent", nodes)
+            fixed = stack.pop()
+            nodes += 1
+            found = relaxation.solve(fixed, budget.deadline - time.monotonic())
+            if found.bound > 0:
+                least = min(least, found.bound)
+                continue
+            maxima: list[int] | None = None
+            if found.pixels is not None:
+                margin = float(cone.margins(found.pixels[None]).max())
+                if margin < 0:
+                    return Counterexample(found.pixels, margin, nodes)
+                maxima = cone.maxima(found.pixels)
+            window = _to_branch(found.gap, fixed)
+            if window is None:
+                tied = True  # every maximum is fixed, and rounding still hides the sign
+                continue
+            children = relaxation.live(window)
+            if maxima is not None:
+                # The child that holds the proposed point comes last on the stack, so first of all.
+                children = sorted(children, key=lambda element: element == maxima[window])
+            stack.extend({**fixed, window: element} for element in children)
+        if tied:
+            return Undecided("a margin is 0 within rounding", nodes)
+        # A ball is not empty, so one leaf has a finite bound; anything else is a fault of the solver.
+        return Proved(least, nodes) if math.isfinite(least) else Undecided("no leaf has a point", nodes)
+
+
+def _to_branch(gap: Vector, fixed: dict[int, int]) -> int | None:
+    """The open window with the largest gap, None where all are fixed."""
+    if len(fixed) == len(gap):
+        return None
+    open_gaps = gap.copy()
+    open_gaps[list(fixed)] = -math.inf
+    return int(open_gaps.argmax())
