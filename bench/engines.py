@@ -44,7 +44,7 @@ def main() -> None:
         image = corgi.read_image(sample.path, network, "gtsrb")
         if network.predict(image) != sample.class_id:
             continue
-        seconds, result = timed(lambda image=image: corgi.verify(network, image, attack=None))
+        seconds, result = timed(lambda image=image: corgi.verify(network, image, attack=None, exact=None))
         radius = result.certificate.radius
         if radius == 0:
             continue

@@ -176,6 +176,7 @@ def radii(network: Network, image: np.ndarray, tolerance: float) -> list[float]:
             engine=step.engine,
             form=step.form,
             attack=None,
+            exact=None,
             tolerance=tolerance,
             max_evaluations=60,
         )

@@ -87,10 +87,10 @@ class ExactSearch:
     gap: float
     closed: bool
     reason: str
-    decisions: int
-    nodes: int
-    radii: int
-    seconds: float
+    decisions: int = 0
+    nodes: int = 0
+    radii: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,17 @@ def choose_k(cam: Tensor, first: int = 5, last: int = 50) -> int:
     Raises:
         UsageError: the range holds no rank of this map.
     """
-    values = cam.reshape(-1).to(torch.float64).sort(descending=True).values
-    last = min(last, values.numel() - 1)
+    last = min(last, cam.numel() - 1)
     if not 1 <= first <= last:
-        raise UsageError(f"--k auto: no rank between {first} and {last} in a map of {values.numel()} pixels")
-    upper, lower = values[first - 1 : last], values[first : last + 1]
-    height = (upper - values[-1]).clamp(min=torch.finfo(torch.float64).tiny)
-    return first + int(((upper - lower) / height).argmax())
+        raise UsageError(f"--k auto: no rank between {first} and {last} in a map of {cam.numel()} pixels")
+    return first + int(relative_gaps(cam)[first - 1 : last].argmax())
+
+
+def relative_gaps(cam: Tensor) -> Tensor:
+    """(I_[k] - I_[k+1]) / (I_[k] - min I) of a map [h, w] for k = 1 .. pixels - 1: float64."""
+    values = cam.reshape(-1).to(torch.float64).sort(descending=True).values
+    upper, lower = values[:-1], values[1:]
+    return (upper - lower) / (upper - values[-1]).clamp(min=torch.finfo(torch.float64).tiny)
 
 
 def outside(top: TopK, pixels: int) -> Tensor:

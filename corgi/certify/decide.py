@@ -224,6 +224,7 @@ class _Margins:
 
 
 def _score_of(margins: Tensor, spare: int) -> float:
+    margins = margins.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     return float(margins.kthvalue(spare + 1, dim=1).values.min())
 
 

@@ -16,6 +16,7 @@ import itertools
 import math
 import time
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ from corgi.certify.decide import Question, score
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.complete.tree import TreeDecider
 from corgi.engines.interface import Bounder
+from corgi.engines.patch.unfold import NotUnfolded
+from corgi.errors import EngineError, UsageError
 from corgi.progress import Listener, Progress
 from corgi.results import ExactSearch, Witness
 from corgi.types import Ball
@@ -41,6 +44,7 @@ class ExactOptions:
         seconds: most wall time for it, and most it may be expected to take.
         nodes: most sub-problems of one decision.
         subsets: most subsets of open pixels decided jointly for one top pixel (k2 > k).
+        jointly: most margins in such a subset.
         decider: who decides.
     """
 
@@ -48,7 +52,18 @@ class ExactOptions:
     seconds: float = 60.0
     nodes: int = 20_000
     subsets: int = 32
+    jointly: int = 32
     decider: Decider = field(default_factory=TreeDecider)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gap < 1:
+            raise UsageError(f"gap = {self.gap}: expected a share in (0, 1)")
+        if not self.seconds > 0:
+            raise UsageError(f"seconds = {self.seconds}: expected a time > 0")
+
+
+_OUTWARDS = (16, 8, 4, 2)
+"""By which parts of the gap a counterexample is moved outwards to be confirmed."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,7 @@ class ExactRadius:
     nodes: int = 0
     evaluations: int = 0
     margins: Tensor | None = None
+    one_radius: bool = False
     stopped: bool = False
     reason: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -122,6 +138,7 @@ class ExactRadius:
 
     def decide_one(self, radius: float) -> str:
         """Decide one radius only; returns why it stayed undecided."""
+        self.one_radius = True
         try:
             self.step(radius)
         except KeyboardInterrupt:
@@ -132,13 +149,14 @@ class ExactRadius:
     def take_over(self, radius: float) -> None:
         """A radius that was certified otherwise."""
         self.certified = max(self.certified, radius)
+        self.check()
 
     def details(self, reason: str) -> ExactSearch:
         """What it took."""
         return ExactSearch(
             decider=self.options.decider.name,
             gap=self.options.gap,
-            closed=self.closed,
+            closed=self.closed or (self.one_radius and not reason),
             reason=reason,
             decisions=self.decisions,
             nodes=self.nodes,
@@ -170,6 +188,7 @@ class ExactRadius:
         found = self.decide(radius)
         if found.least is not None:
             self.certified, self.least = radius, found.least
+            self.check()
         elif found.witness is not None:
             self.learn(found.witness)
         else:
@@ -182,6 +201,16 @@ class ExactRadius:
         found = nearer(self.target, self.ball.center, witness, self.rounding)
         if self.witness is None or found.radius < self.witness.radius:
             self.witness = found
+        self.check()
+
+    def check(self) -> None:
+        """A certificate at or beyond a confirmed witness is a fault of corgi: refuse to answer."""
+        if self.witness is not None and self.certified >= self.witness.radius:
+            raise EngineError(
+                f"contradiction: radius {self.certified:.6g} is certified, but onnxruntime confirms a witness"
+                f" at {self.witness.radius:.6g}",
+                hint="This is a fault in corgi. No certificate is given; please report the model and image.",
+            )
 
     def report(self, detail: str) -> None:
         """Tell the listener."""
@@ -199,6 +228,11 @@ class ExactRadius:
         return _BallDecision(self, ball, found.margins).run()
 
 
+def proves(verdict: Verdict) -> TypeGuard[Proved]:
+    """Whether a decider proved something: its bound must be a finite number > 0."""
+    return isinstance(verdict, Proved) and 0 < verdict.least < math.inf
+
+
 class _BallDecision:
     """Decides what bounds left open in one ball."""
 
@@ -211,46 +245,51 @@ class _BallDecision:
 
     def run(self) -> Decision:
         spare = self.question.spare
-        open_pairs = self.margins <= 0
+        open_pairs = ~(self.margins > 0)  # a NaN is open
         rows = (open_pairs.sum(1) > spare).nonzero().reshape(-1)
         # The top pixel whose margins are smallest first: it is the likeliest to be lost.
         rows = rows[self.margins[rows].amin(1).argsort()]
         for done, row in enumerate(rows.tolist()):
-            decided = self.row(row, f"pixel {done + 1} of {len(rows)}")
-            if decided.witness is not None or decided.reason:
-                return decided
+            failed = self.row(row, f"pixel {done + 1} of {len(rows)}")
+            if failed is not None:
+                return failed
         # Rows were left with at most `spare` margins <= 0: what is certified is the smallest of the others.
-        return Decision(float(self.margins.kthvalue(spare + 1, dim=1).values.min()))
+        least = float(self.margins.nan_to_num(nan=-math.inf).kthvalue(spare + 1, dim=1).values.min())
+        return Decision(least) if 0 < least < math.inf else Decision(reason="margins stay open")
 
-    def row(self, row: int, detail: str) -> Decision:
-        """Decide whether a top pixel can be lost."""
+    def row(self, row: int, detail: str) -> Decision | None:
+        """Decide whether a top pixel can be lost: None where it cannot."""
         spare = self.question.spare
-        columns = (self.margins[row] <= 0).nonzero().reshape(-1)
+        columns = (~(self.margins[row] > 0)).nonzero().reshape(-1)
         columns = columns[self.margins[row, columns].argsort(descending=spare > 0)]
         left = len(columns)
         failing: list[int] = []
         if spare > 0:  # pairs one by one; with nothing to spare every subset is one pair
             for column in columns.tolist():
+                if self.beyond(row, column):
+                    failing.append(column)
+                    continue
                 verdict = self.decide(row, [column], detail)
-                if isinstance(verdict, Proved):
+                if proves(verdict):
                     self.margins[row, column] = verdict.least
                     left -= 1
                     if left <= spare:
-                        return Decision()
+                        return None
                 else:
                     failing.append(column)
         else:
             failing = columns.tolist()
         count = math.comb(len(failing), spare + 1)
-        if spare > 0 and count > self.options.subsets:
-            return Decision(reason=f"{len(failing)} pixels may exceed one of the top {self.question.top.k}")
+        if spare > 0 and (count > self.options.subsets or spare >= self.options.jointly):
+            pairs = f"{len(failing)} pairs of one pixel stay open where {spare} may"
+            return Decision(reason=f"{pairs}: too many to decide jointly")
         jointly = math.inf
         for subset in itertools.combinations(failing, spare + 1):
             verdict = self.decide(row, list(subset), detail)
             if isinstance(verdict, Counterexample):
                 return self.witnessed(verdict, row, list(subset))
-            if isinstance(verdict, Undecided):
-                return Decision(reason=verdict.reason)
+            if not proves(verdict):
+                return Decision(reason=getattr(verdict, "reason", "") or "a decider gave no usable answer")
             jointly = min(jointly, verdict.least)
             if spare == 0:
                 self.margins[row, subset[0]] = verdict.least
@@ -258,7 +297,12 @@ class _BallDecision:
             # At every point one of any spare + 1 of them is at least this, and so are all others.
             self.margins[row, failing] = jointly
             self.margins[row] = self.margins[row].min()
-        return Decision()
+        return None
+
+    def beyond(self, row: int, column: int) -> bool:
+        """Whether an outside pixel is the larger one at the image itself: no use in deciding that pair."""
+        cam = self.question.cam
+        return cam is not None and bool(cam[self.inside[row]] <= cam[self.others[column]])
 
     def decide(self, row: int, columns: list[int], detail: str) -> Verdict:
         """Decide whether the top pixel of a row can be exceeded by all of some outside pixels at once."""
@@ -269,10 +313,15 @@ class _BallDecision:
         above = self.inside[row].repeat(len(columns))
         below = self.others[columns]
         cone = search.bounder.unfolded(self.ball, above, below)
-        if cone is None:
-            return Undecided("the network is not piecewise linear", 0)
+        if isinstance(cone, NotUnfolded):
+            return Undecided(cone.reason, 0)
         search.report(f"radius {self.ball.radius:.4g}, {detail}, {cone.undecided} undecided windows")
-        verdict = self.options.decider.decide(cone, Budget(self.options.nodes, search.deadline))
+        now = time.monotonic()
+        # One hard decision must leave time for others (with pixels to spare), and for smaller radii.
+        share = 0.25 if self.question.spare and len(columns) == 1 else 0.5
+        share = 1.0 if search.one_radius and len(columns) > self.question.spare else share
+        deadline = now + share * (search.deadline - now)
+        verdict = self.options.decider.decide(cone, Budget(self.options.nodes, deadline))
         self.decided += 1
         search.decisions += 1
         search.nodes += verdict.nodes
@@ -283,7 +332,7 @@ class _BallDecision:
     def too_long(self) -> str:
         """Why no further pair is decided: time is up, or would be long before the last one."""
         now, spare = time.monotonic(), self.question.spare
-        left = int(((self.margins <= 0).sum(1) - spare).clamp(min=0).sum())
+        left = int(((~(self.margins > 0)).sum(1) - spare).clamp(min=0).sum())
         if now >= self.search.deadline:
             return f"time was up with {left} pairs open"
         expected = left * (now - self.started) / max(self.decided, 1)
@@ -292,12 +341,21 @@ class _BallDecision:
         return ""
 
     def witnessed(self, found: Counterexample, row: int, columns: list[int]) -> Decision:
-        """The counterexample as an image, if onnxruntime confirms it."""
-        image = self.ball.center.to(torch.float64).flatten().clone()
-        image[self.pixels] += found.deviations
-        box = self.ball.inner_box(torch.float32)
-        pixels = image.reshape(self.ball.center.shape).to(torch.float32).clamp(box.lower, box.upper)
-        witness = confirm(self.search.target, self.ball, pixels, self.search.rounding)
-        if witness is not None:
-            return Decision(witness=witness)
+        """The counterexample as an image, if onnxruntime confirms it.
+
+        Where float32 hides that little, it is moved outwards along its own direction, by less than the gap.
+        """
+        known = self.search.witness
+        limit = math.inf if known is None else known.radius
+        for share in (0.0, *(self.options.gap / part for part in _OUTWARDS)):
+            ball = self.ball.with_radius(min(self.ball.radius * (1 + share), 1.0))
+            if share > 0 and (ball.radius >= limit or self.search.one_radius):
+                break
+            image = ball.center.to(torch.float64).flatten().clone()
+            image[self.pixels] += (1 + share) * found.deviations
+            box = ball.inner_box(torch.float32)
+            pixels = image.reshape(ball.center.shape).to(torch.float32).clamp(box.lower, box.upper)
+            witness = confirm(self.search.target, ball, pixels, self.search.rounding)
+            if witness is not None:
+                return Decision(witness=witness)
         return Decision(reason=f"onnxruntime does not confirm a counterexample ({found.margin:.3g})")

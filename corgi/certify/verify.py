@@ -27,6 +27,7 @@ from corgi.progress import Listener, Progress, silent
 from corgi.results import (
     DeterministicCertificate,
     EmpiricalBound,
+    ExactSearch,
     ImageArray,
     Recheck,
     Status,
@@ -237,10 +238,16 @@ class _Verification:
             bracket = self.decide(bounder)
         elif exact is not None and exact.witness is not None and exact.run(until_failure=True) == "":
             bracket = Bracket(self.value)  # certificate and witness have met already
+        elif exact is not None and exact.stopped:
+            bracket = Bracket(self.value, status=Status.INTERRUPTED)
         else:
             bracket = self.search(bounder)
         recheck, tries = self.recheck(bracket, bounder if engine.search_dtype is torch.float64 else None)
         certificate = self.certificate(bracket, recheck, len(bracket.scores) + tries)
+        if exact is None and self.options.exact is not None and self.options.form is Form.PAIRWISE:
+            reason = f"engine {engine.name} bounds this network, but cannot decide its margins exactly"
+            details = ExactSearch(self.options.exact.decider.name, self.options.exact.gap, False, reason)
+            certificate = replace(certificate, exact=details)
         if exact is not None:
             certificate = self.close_gap(exact, certificate)
         return replace(certificate, seconds=time.monotonic() - started)
@@ -250,6 +257,8 @@ class _Verification:
         options = self.options.exact
         if options is None or self.options.form is not Form.PAIRWISE or not bounder.unfolds:
             return None
+        if not (bounder.outward and self.options.engine.search_dtype is torch.float64):
+            return None  # its margins would not be final
         limit = time.monotonic() + options.seconds
         deadline = self.deadline()
         attack = self.options.attack

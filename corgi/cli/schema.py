@@ -19,6 +19,8 @@ class Kind(StrEnum):
     CAM = "cam"
     ATTACK = "attack"
     INSPECT = "inspect"
+    RADII = "radii"
+    CURVE = "curve"
 
 
 def command(

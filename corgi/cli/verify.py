@@ -9,6 +9,7 @@ import typer
 
 from corgi.attack.search import AttackKind, AttackOptions
 from corgi.certify.decide import Form
+from corgi.certify.exact import ExactOptions
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.cli import common
 from corgi.cli.exits import exit_of
@@ -37,17 +38,30 @@ class Method(StrEnum):
     CROWN = "crown"
     ALPHA_CROWN = "alpha-crown"
     FOCUS = "focus"
+    EXACT = "exact"
 
 
 _METHODS: dict[EngineName, type[StrEnum]] = {EngineName.PATCH: PatchMethod, EngineName.LIRPA: LirpaMethod}
 
 
-def build_engine(name: EngineName | None, method: Method, device: str) -> BoundEngine:
+def decides_exactly(engine: EngineName | None, method: Method | None, form: Form) -> bool:
+    """Whether margins are decided exactly: if asked for, or if nothing was asked that rules it out."""
+    if method is not None:
+        return method is Method.EXACT
+    return engine is not EngineName.LIRPA and form is Form.PAIRWISE
+
+
+def build_engine(name: EngineName | None, method: Method | None, form: Form, device: str) -> BoundEngine:
     """The engine a user asked for; without a name, the patch engine where it has the method.
 
     Raises:
-        UsageError: the engine does not have the method.
+        UsageError: the engine does not have the method, or exact decisions are asked of another form.
     """
+    if method is Method.EXACT and (name is EngineName.LIRPA or form is not Form.PAIRWISE):
+        wrong = f"--engine {name}" if name is EngineName.LIRPA else f"--form {form}"
+        raise UsageError(f"--method exact: not with {wrong}", hint="Leave that option away.")
+    if method is None or method is Method.EXACT:
+        method = Method.CROWN
     known = {engine: [m.value for m in methods] for engine, methods in _METHODS.items()}
     if name is None:
         name = EngineName.PATCH if method.value in known[EngineName.PATCH] else EngineName.LIRPA
@@ -67,7 +81,15 @@ def command(
     eps: Annotated[
         float | None, typer.Option(help="Decide this radius, pixel scale [0, 1].", show_default="search")
     ] = None,
-    method: Annotated[Method, typer.Option(help="Relaxation.")] = Method.CROWN,
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            help="Bounds alone, or exact decisions.", show_default="exact; crown where it cannot be"
+        ),
+    ] = None,
+    gap: Annotated[
+        float, typer.Option(help="Of exact: stop where witness and certificate are this close, relative.")
+    ] = ExactOptions.gap,
     engine: Annotated[
         EngineName | None,
         typer.Option(help="Bounding engine.", show_default="patch; lirpa for ibp"),
@@ -109,8 +131,9 @@ def command(
         k2=k2,
         class_id=class_id,
         eps=eps,
-        engine=build_engine(engine, method, common.check_device(device)),
+        engine=build_engine(engine, method, form, common.check_device(device)),
         form=form,
+        exact=ExactOptions(gap=gap) if decides_exactly(engine, method, form) else None,
         attack=AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed) if attack else None,
         tolerance=tolerance,
         time_limit=time_limit,

@@ -59,7 +59,7 @@ class BranchAndBound:
             some, front = front.split(self.batch)
             nodes += len(some)
             solved, bounds, points, losses = problems.optimised(some, self.iterations, self.rate)
-            margins = cone.margins(points).amax(1)
+            margins = cone.largest(points)
             worst = int(margins.argmin())
             if float(margins[worst]) < 0:
                 return Counterexample(points[worst], float(margins[worst]), nodes)

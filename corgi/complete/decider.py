@@ -45,7 +45,7 @@ class Proved:
 
 @dataclass(frozen=True)
 class Counterexample:
-    """A point at which all margins are < 0 by plain float64; onnxruntime has not seen it yet.
+    """A point at which all margins are < 0 by float64, their errors added; onnxruntime has not seen it yet.
 
     Attributes:
         deviations: of the cone's pixels from the middle of the ball, float64 [pixels].

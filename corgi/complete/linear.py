@@ -5,8 +5,9 @@ Variables are pixels d and windows y, and t where there are several margins. For
     y_w >= lead_e + X_e . d + Y_e . y    for its live elements e,
     y_w <= sum_e up_e (X_e . d + Y_e . y) + shift;
 
-a node of the tree turns the first into an equality for the element it takes as the maximum. Minimised is the
-margin, or t >= every margin: at a point where all margins are <= 0, t can be 0.
+and cuts y_w <= a . v + b that a solution violates (cuts.py). A node of the tree turns the first into an
+equality for the element it takes as the maximum. Minimised is the margin, or t >= every margin: at a point
+where all margins are <= 0, t can be 0.
 
 A linear program min c . v, L <= A v <= U, l <= v <= u has for ANY multipliers m the lower bound
 
@@ -19,8 +20,9 @@ float64 with its rounding set aside. The same with c = 0 proves a node empty.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import highspy
 import numpy as np
@@ -29,11 +31,27 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from corgi.complete.cuts import envelope
 from corgi.engines.patch.rigour import gamma
 from corgi.engines.patch.unfold import Cone, ConeLayer
 
 Vector = npt.NDArray[np.float64]
 _INFINITE = highspy.kHighsInf
+
+_WORTHWHILE = 0.03
+"""Share of a bound that a round of cuts must gain to be followed by another."""
+
+_VIOLATED = 1e-5
+"""Share of a window's size by which a solution must violate a cut for it to be added."""
+
+_CUTS_A_WINDOW, _IDLE = 6, 30
+"""With more cuts than that a window, those are dropped that this many solutions in a row did not use."""
+
+
+def _power_of_two(sizes: Vector) -> Vector:
+    """The nearest power of 2 to each size; 1 for 0 and what is not finite."""
+    usable = np.isfinite(sizes) & (sizes > 1e-200) & (sizes < 1e200)
+    return np.exp2(np.round(np.log2(np.where(usable, sizes, 1.0))))
 
 
 @dataclass(frozen=True)
@@ -44,11 +62,13 @@ class Relaxed:
         bound: a lower bound of the objective, rounding set aside; inf where the node is empty.
         pixels: the pixels at HiGHS's solution, None where it gave none.
         gap: by how much each window is off its maximum there, weighted with what it could matter: [windows].
+        values: all variables of that solution.
     """
 
     bound: float
     pixels: Tensor | None
     gap: Vector
+    values: Vector | None
 
 
 class LinearRelaxation:
@@ -61,13 +81,32 @@ class LinearRelaxation:
         self._solver = highspy.Highs()
         for option, setting in (("output_flag", False), ("threads", 1), ("presolve", "off")):
             self._solver.setOptionValue(option, setting)
-        columns, rows = self._matrix.shape[1], self._matrix.shape[0]
-        self._solver.addVars(columns, self._lower, self._upper)
-        self._solver.changeColsCost(columns, np.arange(columns, dtype=np.int32), self._cost)
-        entries = self._matrix
+        self._scale()
+        rows, columns = self._matrix.shape
+        cost = self._objective_scale * self._cost * self._column_scale
+        self._solver.addVars(columns, self._lower / self._column_scale, self._upper / self._column_scale)
+        self._solver.changeColsCost(columns, np.arange(columns, dtype=np.int32), cost)
+        entries = (sp.diags(self._row_scale) @ self._matrix @ sp.diags(self._column_scale)).tocsr()
+        least, most = self._row_scale * self._least, self._row_scale * self._most
         self._solver.addRows(
-            rows, self._least, self._most, entries.nnz, entries.indptr[:-1], entries.indices, entries.data
+            rows, least, most, entries.nnz, entries.indptr[:-1], entries.indices, entries.data
         )
+
+    def _scale(self) -> None:
+        """Units in which the solver's absolute tolerances make sense: powers of 2, so nothing is rounded.
+
+        A column has size 1, a row the unit of its window (or margin), the objective size 1. Only the solver
+        sees them; what it returns is put back into the units of the cone, in which every bound is computed.
+        """
+        columns = len(self._cost)
+        self._column_scale = _power_of_two(self._size)
+        own = np.full(self._matrix.shape[0], columns - 1)
+        for (window, _), row in self._row_of.items():
+            own[row] = len(self.cone.pixels) + window
+        own[self._plane] = len(self.cone.pixels) + np.arange(self.cone.undecided)
+        self._row_scale = 1 / self._column_scale[own]
+        reach = float((np.abs(self._cost) * self._size).sum()) + abs(self._offset)
+        self._objective_scale = float(1 / _power_of_two(np.array([reach]))[0])
 
     def _build(self) -> None:
         cone = self.cone
@@ -82,6 +121,7 @@ class LinearRelaxation:
         size = torch.from_numpy(np.maximum(np.abs(self._lower), np.abs(self._upper)))
         blocks, least, most = [], [], []
         self._row_of: dict[tuple[int, int], int] = {}
+        self._error_of: dict[tuple[int, int], float] = {}
         self._plane = np.zeros(windows, dtype=np.int64)
         self._live: list[list[int]] = []
         count = 0
@@ -98,8 +138,9 @@ class LinearRelaxation:
             count += len(rows)
         if several:
             reach = (objective.abs() * size).sum(1)
-            self._lower = np.append(self._lower, float((cone.constant - reach).min()) - 1.0)
-            self._upper = np.append(self._upper, float((cone.constant + reach).max()) + 1.0)
+            # Wider than any margin can be, rounding included.
+            wide = 1.01 * float((cone.constant.abs() + reach).max()) + 1e-300
+            self._lower, self._upper = np.append(self._lower, -wide), np.append(self._upper, wide)
             self._cost = np.append(np.zeros(pixels + windows), 1.0)
             blocks = [np.pad(block, ((0, 0), (0, 1))) for block in blocks]
             blocks.append(np.concatenate([-objective.numpy(), np.ones((margins, 1))], 1))
@@ -111,6 +152,9 @@ class LinearRelaxation:
         self._least, self._most = np.concatenate([[], *least]), np.concatenate([[], *most])
         self._size = np.maximum(np.abs(self._lower), np.abs(self._upper))
         self._absolute = abs(self._matrix)
+        self._first_cut = len(self._least)
+        self._idle = np.zeros(self._first_cut, dtype=np.int64)
+        self._above = np.arange(windows), self._plane.copy()
         # The equality y_w = element: its right side from above, with the slack of both roundings.
         self._equal = {key: self._equal_side(key) for key in self._row_of}
 
@@ -156,9 +200,28 @@ class LinearRelaxation:
         """The elements a window's maximum can be."""
         return self._live[window]
 
-    def solve(self, fixed: Mapping[int, int], time_left: float) -> Relaxed:
-        """Bound the node in which each of some windows has its maximum at a given element."""
+    def solve(self, fixed: Mapping[int, int], time_left: float, rounds: int = 0) -> Relaxed:
+        """Bound the node in which each of some windows has its maximum at a given element.
+
+        `rounds`: how often cuts that the solution violates are added, while that gains anything.
+        """
         self._move_to(fixed)
+        self._drop_idle_cuts()
+        ends = time.monotonic() + time_left
+        found = self._solve_once(time_left)
+        for _ in range(rounds):
+            if found.bound > 0 or found.values is None:
+                break
+            violated = [w for w in range(self.cone.undecided) if w not in fixed and found.gap[w] > 0]
+            if self._tighten(found.values, violated) == 0:
+                break
+            before, found = found, self._solve_once(ends - time.monotonic())
+            found = found if found.bound > before.bound else replace(found, bound=before.bound)
+            if found.bound - before.bound < _WORTHWHILE * abs(found.bound):
+                break
+        return found
+
+    def _solve_once(self, time_left: float) -> Relaxed:
         solver = self._solver
         if math.isfinite(time_left):
             solver.setOptionValue("time_limit", solver.getRunTime() + max(time_left, 0.0))
@@ -167,20 +230,25 @@ class LinearRelaxation:
         if status == highspy.HighsModelStatus.kInfeasible:
             _, exists, ray = solver.getDualRay()  # type: ignore[attr-defined]
             ray = np.asarray(ray, dtype=np.float64)
+            ray = self._row_scale * ray if len(ray) == len(self._row_scale) else ray
             # A ray has no natural size or sign convention: both signs are tried, any that proves it does.
-            if exists and any(self._proves_empty(sign * ray) for sign in (1.0, -1.0)):
-                return Relaxed(math.inf, None, nothing)
-            return Relaxed(-math.inf, None, nothing)
+            empty = exists and any(self._proves_empty(sign * ray) for sign in (1.0, -1.0))
+            return Relaxed(math.inf if empty else -math.inf, None, nothing, None)
         solution = solver.getSolution()
         multipliers = np.asarray(solution.row_dual, dtype=np.float64)
         values = np.asarray(solution.col_value, dtype=np.float64)
         bound = -math.inf
         if len(multipliers) == len(self._least):
+            multipliers = multipliers * self._row_scale / self._objective_scale
             bound = self._offset + self._bound(multipliers, self._cost, self._offset)
         if len(values) != len(self._cost) or not np.isfinite(values).all():
-            return Relaxed(bound, None, nothing)
+            return Relaxed(bound, None, nothing, None)
+        values = values * self._column_scale
         pixels = torch.from_numpy(values[: len(self.cone.pixels)])
-        return Relaxed(bound, pixels.clamp(self.cone.lower, self.cone.upper), self._gap(values, multipliers))
+        pixels = pixels.clamp(self.cone.lower, self.cone.upper)
+        if len(multipliers) == len(self._idle):
+            self._idle = np.where(multipliers != 0, 0, self._idle + 1)
+        return Relaxed(bound, pixels, self._gap(values, multipliers), values)
 
     def _move_to(self, fixed: Mapping[int, int]) -> None:
         for window, element in list(self._fixed.items()):
@@ -195,7 +263,8 @@ class LinearRelaxation:
     def _set(self, window: int, element: int, most: float) -> None:
         row = self._row_of[window, element]
         self._most[row] = most
-        self._solver.changeRowBounds(row, self._least[row], most)
+        scale = self._row_scale[row]
+        self._solver.changeRowBounds(row, scale * self._least[row], scale * most)
 
     def _bound(self, multipliers: Vector, cost: Vector, offset: float) -> float:
         """The bound above for any multipliers, without `offset` but with its share of the rounding."""
@@ -214,6 +283,65 @@ class LinearRelaxation:
         whole = float(np.abs(at_ends).sum() + np.abs(sides).sum()) + abs(offset) + lost
         return total - 1.01 * lost - gamma(rows + columns + 8, torch.float64) * whole
 
+    def _tighten(self, values: Vector, windows: list[int]) -> int:
+        """Add the cuts (cuts.py) that a solution violates at some windows; how many."""
+        rows, most, owners = [], [], []
+        for window in windows:
+            column = len(self.cone.pixels) + window
+            at = [self._row_of[window, element] for element in self._live[window]]
+            # Rows are y_w - element.
+            elements = -self._matrix[at].toarray()
+            elements[:, column] = 0
+            constants = np.array([self._equal[window, element] for element in self._live[window]])
+            cut, side = envelope(elements, constants, self._lower, self._upper, values)
+            if values[column] - cut @ values - side > _VIOLATED * self._size[column]:
+                cut = -cut
+                cut[column] = 1
+                rows.append(cut)
+                most.append(side)
+                owners.append(window)
+        if rows:
+            self._append(np.stack(rows), np.array(most), np.array(owners))
+        return len(rows)
+
+    def _drop_idle_cuts(self) -> None:
+        """Forget cuts that no solution has used for a while, once there are many."""
+        first, rows = self._first_cut, len(self._least)
+        if rows - first <= _CUTS_A_WINDOW * self.cone.undecided:
+            return
+        drop = first + np.flatnonzero(self._idle[first:] > _IDLE)
+        if len(drop) == 0:
+            return
+        kept = np.setdiff1d(np.arange(rows), drop)
+        self._solver.deleteRows(len(drop), drop.astype(np.int32))
+        self._matrix, self._absolute = self._matrix[kept], self._absolute[kept]
+        self._least, self._most = self._least[kept], self._most[kept]
+        self._row_scale, self._idle = self._row_scale[kept], self._idle[kept]
+        # Rows of windows come first and stay; planes and cuts are numbered anew.
+        used = np.isin(self._above[1], kept)
+        self._above = self._above[0][used], np.searchsorted(kept, self._above[1][used])
+
+    def _append(self, rows: Vector, most: Vector, owners: npt.NDArray[np.int64]) -> None:
+        """Add rows y_w - cut <= side, of windows `owners`."""
+        first, count = len(self._least), len(rows)
+        added = sp.csr_matrix(rows)
+        self._matrix = sp.vstack([self._matrix, added]).tocsr()
+        self._absolute = abs(self._matrix)
+        self._least = np.concatenate([self._least, np.full(count, -_INFINITE)])
+        self._most = np.concatenate([self._most, most])
+        scale = 1 / self._column_scale[len(self.cone.pixels) + owners]
+        self._row_scale = np.concatenate([self._row_scale, scale])
+        self._idle = np.concatenate([self._idle, np.zeros(count, dtype=np.int64)])
+        self._above = (
+            np.concatenate([self._above[0], owners]),
+            np.concatenate([self._above[1], first + np.arange(count)]),
+        )
+        entries = (sp.diags(scale) @ added @ sp.diags(self._column_scale)).tocsr()
+        free = np.full(count, -_INFINITE)
+        self._solver.addRows(
+            count, free, scale * most, entries.nnz, entries.indptr[:-1], entries.indices, entries.data
+        )
+
     def _proves_empty(self, ray: Vector) -> bool:
         """Whether multipliers show that no point satisfies all rows: 0 would be > 0."""
         if len(ray) != len(self._least):
@@ -228,6 +356,6 @@ class LinearRelaxation:
             above[window] = min(above[window], activity[row] - self._least[row])
         weight = np.zeros_like(above)
         if len(multipliers) == len(self._least):
-            weight = np.abs(multipliers[self._plane])
+            np.add.at(weight, self._above[0], np.abs(multipliers[self._above[1]]))
         gap: Vector = np.maximum(above, 0) * (weight + 1e-9)
         return gap

@@ -20,7 +20,14 @@ from corgi.engines.patch.unfold import Cone
 
 @dataclass(frozen=True)
 class TreeDecider:
-    """Depth first; branches on the window whose upper plane costs the program most."""
+    """Depth first; branches on the window whose planes and cuts cost the program most.
+
+    Attributes:
+        root_rounds, rounds: most rounds of cuts at the root, and at every other node.
+    """
+
+    root_rounds: int = 8
+    rounds: int = 1
 
     @property
     def name(self) -> str:
@@ -37,13 +44,14 @@ class TreeDecider:
                 return Undecided("budget spent", nodes)
             fixed = stack.pop()
             nodes += 1
-            found = relaxation.solve(fixed, budget.deadline - time.monotonic())
+            rounds = self.root_rounds if nodes == 1 else self.rounds
+            found = relaxation.solve(fixed, budget.deadline - time.monotonic(), rounds)
             if found.bound > 0:
                 least = min(least, found.bound)
                 continue
             maxima: list[int] | None = None
             if found.pixels is not None:
-                margin = float(cone.margins(found.pixels[None]).max())
+                margin = float(cone.largest(found.pixels[None]))
                 if margin < 0:
                     return Counterexample(found.pixels, margin, nodes)
                 maxima = cone.maxima(found.pixels)

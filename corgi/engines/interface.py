@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from corgi.engines.patch.unfold import Cone
+from corgi.engines.patch.unfold import Cone, NotUnfolded
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
@@ -52,8 +52,8 @@ class Bounder(Protocol):
     def unfolds(self) -> bool:
         """Whether `unfolded` has an answer."""
 
-    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> Cone | None:
-        """Margins I_above - I_below, exactly, for a decider; None where the engine cannot."""
+    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> Cone | NotUnfolded:
+        """Margins I_above - I_below, exactly, for a decider; or why that cannot be."""
 
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1): bounds of the feature map, each [F, pixels]."""

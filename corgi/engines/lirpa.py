@@ -28,6 +28,7 @@ from corgi.engines.auto_lirpa import (
     release,
 )
 from corgi.engines.lowering import explained_class, lower_trunk
+from corgi.engines.patch.unfold import NotUnfolded
 from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.errors import EngineError
 from corgi.network.network import Network
@@ -160,8 +161,9 @@ class LirpaBounder:
         """Never."""
         return False
 
-    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> None:
-        """None: margins are not unfolded by this engine."""
+    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> NotUnfolded:
+        """Never."""
+        return NotUnfolded("engine lirpa does not unfold margins")
 
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +23,9 @@ from corgi.report.versions import Versions
 from corgi.results import EmpiricalBound, FloatArray, Recheck, VerifyResult, Witness
 
 if TYPE_CHECKING:
+    from corgi.certify.curve import Curve, CurvePoint
     from corgi.certify.explain import Explanation
+    from corgi.certify.radii import PixelRadii
 
 SCHEMA_VERSION: Literal["1"] = "1"
 
@@ -60,6 +63,19 @@ class AttackDetails(_Document):
     gradients: NonNegativeInt
     seconds: FiniteFloat
     witness: WitnessDocument | None
+
+
+class ExactDocument(_Document):
+    """What deciding margins exactly took, and whether certificate and witness met."""
+
+    decider: str
+    gap: FiniteFloat
+    closed: bool
+    reason: str
+    decisions: NonNegativeInt
+    nodes: NonNegativeInt
+    radii: NonNegativeInt
+    seconds: FiniteFloat
 
 
 class VerifyDocument(_Document):
@@ -103,6 +119,7 @@ class VerifyDocument(_Document):
     guarantee: str | None
     caveat: str
     recheck: RecheckDocument | None
+    exact: ExactDocument | None
     attack: AttackDetails | None
     versions: Versions
 
@@ -182,8 +199,87 @@ class InspectDocument(_Document):
     versions: Versions
 
 
+class PixelRadiusDocument(_Document):
+    """One pixel that was searched by itself."""
+
+    pixel: Pixel
+    rank: PositiveInt
+    inside: bool
+    certified_radius: FiniteFloat
+    attack_radius: FiniteFloat | None
+    reason: str
+
+
+class RadiiDocument(_Document):
+    """The answer of `corgi radii`: within which radius every pixel stays on its side of rank k."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: Literal["radii"] = "radii"
+    model: str
+    model_sha256: str
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    k: PositiveInt
+    norm: Literal["linf"] = "linf"
+    pixel_scale: str = wording.PIXEL_SCALE
+    map_shape: tuple[PositiveInt, PositiveInt]
+    top_k: tuple[Pixel, ...]
+    certified: tuple[tuple[FiniteFloat, ...], ...]
+    searched: tuple[PixelRadiusDocument, ...]
+    interrupted: bool
+    caveat: str = wording.CAVEAT
+    seconds: FiniteFloat
+    versions: Versions
+
+
+class CurvePointDocument(_Document):
+    """One pair of ranks."""
+
+    k: PositiveInt
+    k2: PositiveInt
+    relative_gap: FiniteFloat
+    bounds_radius: FiniteFloat
+    certified_radius: FiniteFloat
+    attack_radius: FiniteFloat | None
+    status: str
+    reason: str
+    seconds: FiniteFloat
+
+
+class CurveDocument(_Document):
+    """The answer of `corgi curve`: radii against k and against k2."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: Literal["curve"] = "curve"
+    model: str
+    model_sha256: str
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    k: PositiveInt
+    norm: Literal["linf"] = "linf"
+    pixel_scale: str = wording.PIXEL_SCALE
+    by_k: tuple[CurvePointDocument, ...]
+    by_k2: tuple[CurvePointDocument, ...]
+    recommended_k: PositiveInt | None
+    interrupted: bool
+    caveat: str = wording.CAVEAT
+    seconds: FiniteFloat
+    versions: Versions
+
+
 DOCUMENTS: Mapping[str, type[_Document]] = MappingProxyType(
-    {"verify": VerifyDocument, "cam": CamDocument, "attack": AttackDocument, "inspect": InspectDocument}
+    {
+        "verify": VerifyDocument,
+        "cam": CamDocument,
+        "attack": AttackDocument,
+        "inspect": InspectDocument,
+        "radii": RadiiDocument,
+        "curve": CurveDocument,
+    }
 )
 """The published documents by the subcommand that writes them."""
 
@@ -233,6 +329,7 @@ def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
         guarantee=wording.guarantee(result),
         caveat=wording.CAVEAT,
         recheck=_recheck(certificate.recheck),
+        exact=None if certificate.exact is None else ExactDocument(**asdict(certificate.exact)),
         attack=None
         if result.attack is None
         else attack_details(result.attack, result.cam, result.predicted_class),
@@ -338,6 +435,74 @@ def inspect_document(network: Network, lirpa_refusal: str | None, versions: Vers
         gate_tolerance=TOLERANCE,
         lirpa=lirpa_refusal is None,
         lirpa_reason=lirpa_refusal or "",
+        versions=versions,
+    )
+
+
+def radii_document(network: Network, image_name: str, radii: PixelRadii, versions: Versions) -> RadiiDocument:
+    """The document of the radii of all pixels."""
+    explained = radii.explanation
+    return RadiiDocument(
+        model=str(network.path),
+        model_sha256=network.sha256,
+        image=image_name,
+        class_id=explained.class_id,
+        class_name=network.class_name(explained.class_id),
+        predicted_class=explained.predicted_class,
+        k=explained.top.k,
+        map_shape=_shape(explained.cam),
+        top_k=pixels(explained.top.pixels, explained.cam),
+        certified=tuple(tuple(float(value) for value in row) for row in radii.certified),
+        searched=tuple(
+            PixelRadiusDocument(
+                pixel=pixels([found.pixel], explained.cam)[0],
+                rank=found.rank,
+                inside=found.rank <= explained.top.k,
+                certified_radius=found.certified,
+                attack_radius=found.attacked,
+                reason=found.reason,
+            )
+            for found in radii.searched
+        ),
+        interrupted=radii.interrupted,
+        seconds=radii.seconds,
+        versions=versions,
+    )
+
+
+def curve_document(network: Network, image_name: str, curve: Curve, versions: Versions) -> CurveDocument:
+    """The document of radii against ranks."""
+    explained = curve.explanation
+
+    def points(found: Sequence[CurvePoint]) -> tuple[CurvePointDocument, ...]:
+        return tuple(
+            CurvePointDocument(
+                k=point.k,
+                k2=point.k2,
+                relative_gap=point.gap,
+                bounds_radius=point.bounds,
+                certified_radius=point.certified,
+                attack_radius=point.attacked,
+                status=point.result.status.value,
+                reason=wording.why_not_closer(point.result),
+                seconds=point.result.seconds,
+            )
+            for point in found
+        )
+
+    return CurveDocument(
+        model=str(network.path),
+        model_sha256=network.sha256,
+        image=image_name,
+        class_id=explained.class_id,
+        class_name=network.class_name(explained.class_id),
+        predicted_class=explained.predicted_class,
+        k=explained.top.k,
+        by_k=points(curve.by_k),
+        by_k2=points(curve.by_k2),
+        recommended_k=None if curve.recommended is None else curve.recommended.k,
+        interrupted=curve.interrupted,
+        seconds=curve.seconds,
         versions=versions,
     )
 

@@ -8,7 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from corgi.report import wording
-from corgi.report.document import AttackDocument, CamDocument, InspectDocument, Pixel
+from corgi.report.document import (
+    AttackDocument,
+    CamDocument,
+    CurveDocument,
+    InspectDocument,
+    Pixel,
+    RadiiDocument,
+)
 from corgi.report.wording import class_label, round_down, round_up
 from corgi.results import Status, VerifyResult
 from corgi.train.gtsrb import TrainingReport
@@ -64,6 +71,10 @@ def _numbers(result: VerifyResult) -> Table:
     height, width = result.cam.shape
     gap = "tie" if result.top.tie else f"gap {result.top.gap:.3g} at rank {certificate.k}"
     _row(table, "map", f"{height} x {width} pixels, {ranks}", gap)
+    exact = certificate.exact
+    if exact is not None and exact.decisions:
+        work = f"{exact.decisions} margins decided, {exact.nodes} sub-problems"
+        _row(table, "exact", work, f"{exact.decider}, {exact.radii} radii, {exact.seconds:.1f} s")
     gradients = 0 if result.attack is None else result.attack.gradients
     _row(
         table, "work", f"{certificate.evaluations} bound evaluations", f"{gradients} gradients of the attack"
@@ -99,7 +110,7 @@ def _attack_rows(table: Table, result: VerifyResult) -> None:
     _row(table, "attack radius", _radius(round_up, witness.radius), note)
     ratio = wording.ratio(result)
     if ratio is not None:
-        note = "the exact radius lies between the two"
+        note = wording.bracket_note(result)
         _row(table, "attack / certified", f"{ratio:.3f}", note)
     kept = "the same" if witness.class_id == result.predicted_class else "another one than for the image"
     lost = _pixels(tuple((i // result.cam.shape[1], i % result.cam.shape[1]) for i in witness.lost))
@@ -146,6 +157,60 @@ def cam_text(document: CamDocument) -> RenderableType:
     head = Text(f"{class_label(document.class_id, document.class_name)}, {predicted}\n", style="bold")
     head.append(f"model {document.model}, image {document.image}", style="not bold dim default")
     return Group(head, Text(), Padding(table, (0, 0, 0, 2)))
+
+
+def radii_text(document: RadiiDocument, claim: str) -> RenderableType:
+    """The answer of `corgi radii`."""
+    table = _series("rank", "[row, column]", "certified", "attack", "ratio")
+    for found in document.searched:
+        side = "" if found.inside else "(outside) "
+        table.add_row(*(Text(cell) for cell in (f"{side}{found.rank}", _pixels((found.pixel,)),
+            *_radii_cells(found.certified_radius, found.attack_radius), found.reason)))  # fmt: skip
+    return Group(*_series_head(document, "PIXEL RADII", claim), table)
+
+
+def curve_text(document: CurveDocument, claim: str) -> RenderableType:
+    """The answer of `corgi curve`."""
+    parts = _series_head(document, "RADII AGAINST RANKS", claim)
+    for points in (document.by_k, document.by_k2):
+        if not points:
+            continue
+        table = _series("k", "k2", "gap", "by bounds", "certified", "attack", "ratio")
+        for point in points:
+            radii = _radii_cells(point.certified_radius, point.attack_radius)
+            cells = (
+                f"{point.k}",
+                f"{point.k2}",
+                f"{point.relative_gap:.2%}",
+                round_down(point.bounds_radius),
+            )
+            table.add_row(*(Text(cell) for cell in (*cells, *radii, point.reason)))
+        parts += [table, Text()]
+    return Group(*parts)
+
+
+def _series(*titles: str) -> Table:
+    """A table of numbers; a last column says why certificate and attack are not closer."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", style="dim", overflow="fold", max_width=36)
+    return table
+
+
+def _series_head(document: RadiiDocument | CurveDocument, title: str, claim: str) -> list[RenderableType]:
+    stopped = ", stopped early" if document.interrupted else ""
+    head = Text(f"{title}{stopped}", style="bold yellow" if stopped else "bold green")
+    head.append(
+        f"  {class_label(document.class_id, document.class_name)}, k = {document.k}\n", "not bold default"
+    )
+    head.append(f"model {document.model}, image {document.image}", style="not bold dim default")
+    return [head, Text(), Text(claim, style="bold"), Text()]
+
+
+def _radii_cells(certified: float, attacked: float | None) -> tuple[str, str, str]:
+    ratio = "-" if attacked is None or certified <= 0 else f"{attacked / certified:.3f}"
+    return round_down(certified), "-" if attacked is None else round_up(attacked), ratio
 
 
 def inspect_text(document: InspectDocument) -> RenderableType:

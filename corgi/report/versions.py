@@ -20,6 +20,7 @@ class Versions(BaseModel):
     onnxruntime: str
     auto_lirpa: str
     numpy: str
+    highspy: str
 
 
 def installed_versions() -> Versions:
@@ -31,6 +32,7 @@ def installed_versions() -> Versions:
         onnxruntime=_release(["onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"]),
         auto_lirpa=_release(["auto-LiRPA", "auto_LiRPA"]),
         numpy=_release(["numpy"]),
+        highspy=_release(["highspy"]),
     )
 
 

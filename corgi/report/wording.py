@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import TYPE_CHECKING
 
 from corgi.results import EmpiricalBound, Status, VerifyResult
+
+if TYPE_CHECKING:
+    from corgi.certify.curve import Curve
+    from corgi.certify.radii import PixelRadii
 
 PIXEL_SCALE = "[0, 1] of the network input, before any normalisation inside the network"
 """What one unit of a radius means."""
@@ -111,6 +116,43 @@ def nothing_found(searched_up_to: float) -> str:
     return (
         f"The attack found no image that changes the map so, up to radius {round_down(searched_up_to)}. "
         "That proves nothing."
+    )
+
+
+def bracket_note(result: VerifyResult) -> str:
+    """Where the exact radius lies, and why the bracket is no narrower where that was asked for."""
+    where, why = "the exact radius lies between the two", why_not_closer(result)
+    return f"{where}; not closer: {why}" if why else where
+
+
+def why_not_closer(result: VerifyResult) -> str:
+    """Why certificate and witness are not as close as asked; empty if they are."""
+    exact = result.certificate.exact
+    if exact is not None and not exact.closed and exact.reason:
+        return exact.reason
+    return result.reason
+
+
+def rank_of_pixel(radii: PixelRadii) -> str:
+    """What radii of pixels claim, as one sentence."""
+    k = radii.explanation.top.k
+    kept = [found.certified for found in radii.searched if found.rank <= k]
+    if not kept:
+        return "No pixel was searched."
+    return (
+        f"Each of the {k} largest pixels stays among the {k} largest within the radius certified for it, at "
+        f"least {round_down(min(kept))}; each other pixel stays outside them within its own."
+    )
+
+
+def recommendation(curve: Curve) -> str:
+    """The k to choose, as one sentence."""
+    best = curve.recommended
+    if best is None:
+        return "No k has a certified radius above 0."
+    return (
+        f"Recommended: k = {best.k}, whose certified radius, {round_down(best.certified)}, is the largest of "
+        f"the {len(curve.by_k)} computed."
     )
 
 

@@ -299,3 +299,41 @@ def test_the_unexpected_is_short(
     assert result.exit_code == code
     assert text in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_radii_writes_text_json_and_picture(model: Path, image: Path, tmp_path: Path) -> None:
+    outputs = ["--json", tmp_path / "r.json", "--picture", tmp_path / "p.png"]
+    result = corgi("radii", model, image, "--k", 3, "--outside", 2, *outputs)
+    assert result.exit_code == Exit.OK, result.output
+    assert "PIXEL RADII" in result.stdout
+    document = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(document, json.loads(json_schema("radii")))
+    assert [found["inside"] for found in document["searched"]] == [True] * 3 + [False] * 2
+    assert np.array(document["certified"]).shape == (6, 6)
+    assert Image.open(tmp_path / "p.png").format == "PNG"
+
+
+def test_curve_writes_text_json_and_picture(model: Path, image: Path, tmp_path: Path) -> None:
+    outputs = ["--json", tmp_path / "r.json", "--picture", tmp_path / "p.png"]
+    result = corgi("curve", model, image, "--k", "1-3", "--k2", "4,5", "--base", 3, *outputs)
+    assert result.exit_code == Exit.OK, result.output
+    assert "Recommended: k = " in result.stdout
+    document = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(document, json.loads(json_schema("curve")))
+    assert [point["k"] for point in document["by_k"]] == [1, 2, 3]
+    assert [(point["k"], point["k2"]) for point in document["by_k2"]] == [(3, 4), (3, 5)]
+    assert Image.open(tmp_path / "p.png").format == "PNG"
+
+
+@pytest.mark.parametrize("ranks", ["", "0-3", "5-3", "1-9:0", "a", "3-", "1,,2"])
+def test_curve_refuses_ranks_it_cannot_read(model: Path, image: Path, ranks: str) -> None:
+    assert_error(corgi("curve", model, image, "--k", ranks), "--k", "expected ranks like")
+
+
+def test_method_exact_is_refused_where_it_cannot_be(model: Path, image: Path) -> None:
+    assert_error(corgi("verify", model, image, "--method", "exact", "--engine", "lirpa"), "--method exact")
+    assert_error(corgi("verify", model, image, "--method", "exact", "--form", "folded"), "--method exact")
+
+
+def test_a_gap_must_be_a_share(model: Path, image: Path) -> None:
+    assert_error(corgi("verify", model, image, "--gap", 0), "gap = 0", "share in (0, 1)")

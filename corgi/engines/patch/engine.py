@@ -18,7 +18,7 @@ from corgi.engines.patch.intervals import Centre, cast_out, centres
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly
-from corgi.engines.patch.unfold import Cone, cone_of, is_piecewise_linear
+from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
@@ -271,15 +271,17 @@ class PatchBounder:
         return self._engine.device == "cpu" and is_piecewise_linear(self._graph)
 
     @plainly
-    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> Cone | None:
-        """Margins I_above - I_below as piecewise linear functions of their cone; None if they are none."""
+    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> Cone | NotUnfolded:
+        """Margins I_above - I_below as piecewise linear functions of their cone, if that fits the budget."""
         if not self.unfolds:
-            return None
+            return NotUnfolded("an activation is not piecewise linear, or the engine is not on the CPU")
         bounds = self._bounds(ball)
         bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
         value, off = self._at_centre(bounds)
         at_centre = (value[above] - value[below]) - (off[above] + off[below])
-        return cone_of(bounds, self._graph.output_name, self._pair_rows(above, below), at_centre)
+        name, rows = self._graph.output_name, self._pair_rows(above, below)
+        large = too_large(bounds, name, rows, self._engine.budget)
+        return large or cone_of(bounds, name, rows, at_centre)
 
     def _bounded(self, bounds: BallBounds, rows: Patches, at_centre: Tensor) -> Tensor:
         placed = at_centre.to(self._engine.device)

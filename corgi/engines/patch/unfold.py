@@ -66,6 +66,17 @@ class ConeLayer:
 
 
 @dataclass(frozen=True)
+class NotUnfolded:
+    """Why there is no cone.
+
+    Attributes:
+        reason: for people.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Cone:
     """P margins over one ball, exact up to the errors they carry.
 
@@ -73,6 +84,7 @@ class Cone:
         pixels: int64, places of the cone's pixels in the flattened image [C, H, W].
         lower, upper: their deviations, float64.
         constant: the margins in the middle of the ball, rounded down by their errors: float64 [P].
+        error: those errors, [P].
         image, windows: the margins' coefficients, [P, pixels] and [P, windows].
         layers: first to last.
     """
@@ -81,6 +93,7 @@ class Cone:
     lower: Tensor
     upper: Tensor
     constant: Tensor
+    error: Tensor
     image: Tensor
     windows: Tensor
     layers: tuple[ConeLayer, ...]
@@ -93,6 +106,10 @@ class Cone:
     def margins(self, deviations: Tensor) -> Tensor:
         """The margins at points [N, pixels]: [N, P]. By plain float64, so up to rounding."""
         return self.constant + deviations @ self.image.T + self.outputs(deviations) @ self.windows.T
+
+    def largest(self, deviations: Tensor) -> Tensor:
+        """The largest margin at points [N, pixels], errors added: < 0 only where all margins are. [N]."""
+        return (self.margins(deviations) + 2 * self.error).amax(1)
 
     def maxima(self, deviations: Tensor) -> list[int]:
         """Which element is the maximum of each window at a point [pixels]."""
@@ -114,6 +131,24 @@ def is_piecewise_linear(graph: TorchGraph) -> bool:
     """Whether all activations are maxima, so that margins can be unfolded."""
     kinds = [type(step.layer) for step in graph.steps if isinstance(step.layer, ACTIVATIONS)]
     return all(kind is Maximum for kind in kinds)
+
+
+def too_large(bounds: BallBounds, value: str, rows: Patches, budget: int) -> NotUnfolded | None:
+    """Whether the coefficients of a cone, all of them written out, would need more bytes than a budget."""
+    masks = cone_masks(bounds.graph, {value: _where(bounds, value, rows)}, bounds.relaxation.shape)
+    elements = windows = 0
+    for step in bounds.graph.steps:
+        if isinstance(step.layer, Maximum) and step.output in masks:
+            lines = bounds.without_planes(step.output)
+            assert isinstance(lines, MaximumLines)
+            _, _, y, x = lines.planes.units.unbind(1)
+            inside = masks[step.output][0, y, x]
+            windows += int(inside.sum())
+            elements += int(lines.planes.live[inside].sum())
+    pixels = len(_columns(bounds, value, rows))
+    if 8 * (elements + windows) * (pixels + windows) <= budget:
+        return None
+    return NotUnfolded(f"a margin depends on {pixels} pixels and up to {windows} undecided windows")
 
 
 def cone_of(bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor) -> Cone:
@@ -181,6 +216,7 @@ def cone_of(bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor) ->
         box.lower.flatten()[columns],
         box.upper.flatten()[columns],
         at_centre - margins.error,
+        margins.error,
         margins.image,
         on_windows(margins, total),
         layers,
@@ -189,15 +225,19 @@ def cone_of(bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor) ->
 
 def _columns(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
     """The pixels that rows read, among all of the flattened image."""
-    shape, (high, wide) = bounds.relaxation.shape, rows.size
-    height, width = shape(value)
+    name = bounds.graph.input_name
+    mask = cone_masks(bounds.graph, {value: _where(bounds, value, rows)}, bounds.relaxation.shape)[name]
+    channels = bounds.relaxation.intervals[name].lower.shape[1]
+    return mask.expand(channels, -1, -1).flatten().nonzero().reshape(-1)
+
+
+def _where(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
+    """The places of a value that rows read: bool [1, H, W]."""
+    (height, width), (high, wide) = bounds.relaxation.shape(value), rows.size
     where = torch.zeros(1, height, width, dtype=torch.bool)
     for top, left in zip(rows.places.top.tolist(), rows.places.left.tolist(), strict=True):
         where[:, max(top, 0) : top + high, max(left, 0) : left + wide] = True
-    name = bounds.graph.input_name
-    mask = cone_masks(bounds.graph, {value: where}, shape)[name]
-    channels = bounds.relaxation.intervals[name].lower.shape[1]
-    return mask.expand(channels, -1, -1).flatten().nonzero().reshape(-1)
+    return where
 
 
 @dataclass(frozen=True)

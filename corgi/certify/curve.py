@@ -1,0 +1,127 @@
+"""Radii against k and against k2, with the gaps of the map: figure 3 of Gu et al., with exact radii.
+
+Their advice is to choose k where the map itself falls away, because the radius follows the gap. What is
+recommended here is the k whose certified radius is largest: the set of pixels that is hardest to change.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from corgi.cam.topk import relative_gaps
+from corgi.certify.explain import Explanation, explain
+from corgi.certify.verify import Bounders, VerifyOptions, verify
+from corgi.network.network import Network
+from corgi.progress import Listener, Progress, silent
+from corgi.results import ImageArray, Status, VerifyResult
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One pair of ranks.
+
+    Attributes:
+        k, k2: the property.
+        gap: share of the map's height that falls away behind rank k2 (see `relative_gaps`).
+        bounds: radius certified by bounds alone, pixel scale.
+        result: exact certificate and witness.
+    """
+
+    k: int
+    k2: int
+    gap: float
+    bounds: float
+    result: VerifyResult
+
+    @property
+    def certified(self) -> float:
+        """The certified radius, exact or by bounds, whichever is larger; 0 if there is none."""
+        return max(self.result.certificate.radius, self.bounds)
+
+    @property
+    def attacked(self) -> float | None:
+        """Distance of the nearest witness; None if none was found."""
+        return None if self.result.attack is None else self.result.attack.radius
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Radii of one image over ranks.
+
+    Attributes:
+        explanation: the map, with the top-k set of the first k.
+        by_k: k varies, k2 = k; by_k2: k2 varies, k stays.
+        interrupted: Ctrl-C ended it early; the points computed until then are there.
+        seconds: wall time.
+    """
+
+    explanation: Explanation
+    by_k: tuple[CurvePoint, ...]
+    by_k2: tuple[CurvePoint, ...]
+    interrupted: bool
+    seconds: float
+
+    @property
+    def recommended(self) -> CurvePoint | None:
+        """The k with the largest certified radius; None where none is certified."""
+        best = max(self.by_k, key=lambda point: point.certified, default=None)
+        return best if best is not None and best.certified > 0 else None
+
+
+def radius_curve(
+    network: Network,
+    image: ImageArray,
+    ks: Sequence[int],
+    k2s: Sequence[int] = (),
+    options: VerifyOptions | None = None,
+    *,
+    image_name: str = "array",
+    listener: Listener = silent,
+) -> Curve:
+    """Radii of an image [C, H, W] for every k of `ks`, and for `options.k` with every k2 of `k2s`.
+
+    Raises:
+        ImageError, UsageError, GateError, EngineError: as `corgi.certify.verify.verify`.
+    """
+    started = time.monotonic()
+    options = options or VerifyOptions()
+    explanation = explain(network, image, options.k, options.class_id)
+    gaps = relative_gaps(torch.from_numpy(explanation.cam))
+    bounders = Bounders()
+    points: dict[tuple[int, int], CurvePoint] = {}
+    base = explanation.top.k
+    # The more pixels may be spared, the larger the radius: bounds of large balls serve the smaller ones.
+    ranks = sorted({(k, k) for k in ks} | {(base, k2) for k2 in k2s}, key=lambda rank: rank[0] - rank[1])
+    interrupted = False
+    for number, (k, k2) in enumerate(ranks):
+
+        def told(progress: Progress, number: int = number, k: int = k, k2: int = k2) -> None:
+            where = f"{number + 1} of {len(ranks)} (k = {k}, k2 = {k2}): {progress.detail}"
+            listener(replace(progress, detail=where))
+
+        asked = replace(options, k=k, k2=k2, eps=None)
+        given = {"image_name": image_name, "listener": told, "bounders": bounders}
+        try:
+            result = verify(network, image, asked, **given)  # type: ignore[arg-type]
+            bounds = result.certificate.radius
+            if result.certificate.exact is not None and bounds > 0:
+                alone = replace(asked, exact=None, attack=None)
+                bounds = verify(network, image, alone, **given).certificate.radius  # type: ignore[arg-type]
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+        points[k, k2] = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)
+        if result.status is Status.INTERRUPTED:
+            interrupted = True
+            break
+    return Curve(
+        explanation,
+        tuple(points[k, k] for k in sorted(set(ks)) if (k, k) in points),
+        tuple(points[base, k2] for k2 in sorted(set(k2s)) if (base, k2) in points),
+        interrupted,
+        time.monotonic() - started,
+    )

@@ -1,0 +1,247 @@
+"""For every pixel of the map the radius within which it stays on its side of rank k.
+
+A pixel of the top-k stays in it while at most k - 1 others can exceed it: theory 1.5 for the set {i} with k2
+= k. A pixel outside stays outside while at least k others exceed it: the same for the map turned upside
+down, with k2 = pixels - k. First intervals of the map say so for all pixels at once, on a grid of radii;
+then the top pixels, and the outside ones nearest to them, are searched one by one, with attack and exact
+decisions.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from corgi.attack.pairs import linear_radius
+from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
+from corgi.attack.target import Target
+from corgi.cam.topk import decision_margin
+from corgi.certify.decide import Question
+from corgi.certify.exact import ExactOptions, ExactRadius
+from corgi.certify.explain import Explanation, check_image, explain
+from corgi.certify.verify import Bounders
+from corgi.engines.interface import Bounder
+from corgi.engines.patch.engine import PatchEngine
+from corgi.errors import UsageError
+from corgi.network.network import Network
+from corgi.progress import Listener, Progress, silent
+from corgi.results import FloatArray, ImageArray, TopK
+from corgi.types import Ball
+
+_STEP = 1.15
+"""Ratio of neighbouring radii of the grid."""
+
+
+@dataclass(frozen=True)
+class RadiiOptions:
+    """What to compute.
+
+    Attributes:
+        k: size of the set; None takes the k with the largest relative CAM gap.
+        class_id: class to explain; None means the predicted one.
+        outside: how many outside pixels, those with the largest values, are searched one by one.
+        engine: how to bound; exact: how to decide; attack: how to attack.
+        time_limit: seconds after which the pixels left keep what intervals gave them.
+    """
+
+    k: int | None = 15
+    class_id: int | None = None
+    outside: int = 15
+    engine: PatchEngine = field(default_factory=PatchEngine)
+    exact: ExactOptions = field(default_factory=lambda: ExactOptions(gap=0.05, seconds=6.0))
+    attack: AttackOptions = field(default_factory=lambda: AttackOptions(restarts=1, tolerance=0.02))
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.outside < 0:
+            raise UsageError(f"outside = {self.outside}: expected a number of pixels >= 0")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UsageError(f"time limit = {self.time_limit}: expected seconds > 0")
+
+
+@dataclass(frozen=True)
+class PixelRadius:
+    """One pixel.
+
+    Attributes:
+        pixel: flat (row-major) index; rank: 1 for the largest.
+        certified: radius, pixel scale, within which it provably stays on its side of rank k.
+        attacked: distance of an image, confirmed by onnxruntime, in which it does not; None if none was
+        found. reason: why the two are not closer, empty if they are as close as asked.
+    """
+
+    pixel: int
+    rank: int
+    certified: float
+    attacked: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class PixelRadii:
+    """All pixels of a map.
+
+    Attributes:
+        explanation: the map and its top-k set.
+        certified: float64 [h, w], every pixel's certified radius; those not in `searched` by intervals alone.
+        searched: pixels searched one by one, by rank.
+        interrupted: Ctrl-C or the time limit ended it early.
+        seconds: wall time.
+    """
+
+    explanation: Explanation
+    certified: FloatArray
+    searched: tuple[PixelRadius, ...]
+    interrupted: bool
+    seconds: float
+
+
+def pixel_radii(
+    network: Network, image: ImageArray, options: RadiiOptions | None = None, listener: Listener = silent
+) -> PixelRadii:
+    """Radii of all pixels of the map of an image [C, H, W] float32 in [0, 1].
+
+    Raises:
+        ImageError, UsageError: the image or an option does not fit the network.
+        GateError: network or engine differ from onnxruntime on this image.
+        EngineError: the engine cannot bound this network.
+    """
+    return _Radii(network, check_image(network, image), options or RadiiOptions(), listener).run()
+
+
+class _Radii:
+    """State of one computation."""
+
+    def __init__(
+        self, network: Network, image: ImageArray, options: RadiiOptions, listener: Listener
+    ) -> None:
+        self.started = time.monotonic()
+        self.options, self.listener, self.network = options, listener, network
+        self.explanation = explain(network, image, options.k, options.class_id)
+        self.k = self.explanation.top.k
+        self.ball = Ball(torch.from_numpy(image), 0.0)
+        self.values = torch.from_numpy(self.explanation.cam).reshape(-1)
+        self.order = self.values.argsort(descending=True, stable=True)
+        self.bounders = Bounders()
+        # The map upside down: a pixel outside the top-k is one of the `pixels - k` largest of it.
+        self.turned = replace(network, head=replace(network.head, weight=-network.head.weight))
+
+    @property
+    def late(self) -> bool:
+        limit = self.options.time_limit
+        return limit is not None and time.monotonic() >= self.started + limit
+
+    def run(self) -> PixelRadii:
+        certified = torch.zeros(len(self.values), dtype=torch.float64)
+        searched: list[PixelRadius] = []
+        interrupted = False
+        try:
+            class_id = self.explanation.class_id
+            self.by_intervals(self.bounders.bind(self.options.engine, self.network, class_id), certified)
+            for rank in range(1, min(self.k + self.options.outside, len(self.values)) + 1):
+                if self.late:
+                    interrupted = True
+                    break
+                pixel = int(self.order[rank - 1])
+                found = self.search(pixel, rank, float(certified[pixel]))
+                certified[pixel] = found.certified
+                searched.append(found)
+        except KeyboardInterrupt:  # also AttackInterrupted: what is done is kept
+            interrupted = True
+        return PixelRadii(
+            self.explanation,
+            certified.reshape(self.explanation.cam.shape).numpy(),
+            tuple(searched),
+            interrupted,
+            time.monotonic() - self.started,
+        )
+
+    def by_intervals(self, bounder: Bounder, certified: Tensor) -> None:
+        """Try a grid of radii: up from a guess while any pixel stays on its side, down until all do."""
+        inside = torch.zeros(len(self.values), dtype=torch.bool)
+        inside[self.order[: self.k]] = True
+        guess = linear_radius(self.target(self.network, self.explanation.top, self.k), self.ball.center)
+        first = 1e-4 if guess is None else 0.7 * guess
+        up = [first * _STEP**step for step in range(60)]
+        down = [first / 2.0**step for step in range(1, 12)]
+        for radius in (*up, *down):
+            stuck = radius > first and not bool((certified >= radius / _STEP**1.5).any())
+            if radius > 1 or stuck or (radius < first and bool((certified > 0).all())):
+                continue
+            if self.late:
+                return
+            bounds = bounder.pixels(self.ball.with_radius(radius))
+            # Itself counted off: an interval meets itself.
+            above = (bounds.upper[None, :] >= bounds.lower[:, None]).sum(1) - 1
+            surely = (bounds.lower[None, :] > bounds.upper[:, None]).sum(1)
+            stays = torch.where(inside, above <= self.k - 1, surely >= self.k)
+            certified[stays] = certified[stays].clamp(min=radius)
+            detail = f"intervals at radius {radius:.3g}: {int(stays.sum())} pixels stay"
+            self.listener(Progress("radii", detail))
+
+    def target(self, network: Network, top: TopK, stay_within: int) -> Target:
+        """What an attack on a set of pixels aims at."""
+        explained = self.explanation
+        return Target(
+            network.trunk32, network, explained.class_id, top, stay_within, False, explained.predicted_class
+        )
+
+    def search(self, pixel: int, rank: int, certified: float) -> PixelRadius:
+        """Attack and decide one pixel."""
+        inside = rank <= self.k
+        network = self.network if inside else self.turned
+        values = self.values if inside else -self.values
+        stay_within = self.k if inside else len(self.values) - self.k
+        class_id = self.explanation.class_id
+        top = TopK(1, (pixel,), math.nan, tie=False)
+        margin = float(decision_margin(values, top, stay_within))
+        if not margin > 2 * self.explanation.rounding:
+            return PixelRadius(pixel, rank, 0.0, None, f"tie at rank {self.k}")
+
+        def told(progress: Progress) -> None:
+            where = f"pixel {rank} of {self.k + self.options.outside}: {progress.detail}"
+            self.listener(replace(progress, detail=where))
+
+        target = self.target(network, top, stay_within)
+        rounding = self.explanation.rounding
+        attack = self.options.attack
+        try:
+            found = attack_radius(target, self.ball.center, attack, rounding=rounding, listener=told)
+        except AttackInterrupted as stop:
+            raise KeyboardInterrupt from stop
+        exact = ExactRadius(
+            Question(network, class_id, top, stay_within, cam=values),
+            self.bounders.bind(self.options.engine, network, class_id),
+            self.ball,
+            target,
+            rounding,
+            self.options.exact,
+            time.monotonic() + self.options.exact.seconds,
+            told,
+            certified=certified,
+            witness=found.witness,
+        )
+        reason = exact.run()
+        if exact.stopped:
+            raise KeyboardInterrupt
+        attacked = None if exact.witness is None else exact.witness.radius
+        return PixelRadius(pixel, rank, exact.certified, attacked, reason)
+
+
+def nearest(radii: PixelRadii) -> PixelRadius | None:
+    """The searched pixel that is nearest to changing sides, by its certified radius."""
+    return min(radii.searched, key=lambda found: found.certified, default=None)
+
+
+def as_map(radii: PixelRadii) -> FloatArray:
+    """Distances of witnesses, NaN for pixels without one: float64 [h, w]."""
+    found = np.full(radii.certified.size, np.nan)
+    for pixel in radii.searched:
+        if pixel.attacked is not None:
+            found[pixel.pixel] = pixel.attacked
+    return found.reshape(radii.certified.shape)

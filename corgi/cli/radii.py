@@ -1,0 +1,51 @@
+"""`corgi radii`: for every pixel of the map the radius within which it stays on its side of rank k."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from corgi.certify.radii import RadiiOptions, pixel_radii
+from corgi.cli import common
+from corgi.cli.exits import Exit
+from corgi.report import picture, series_picture, wording
+from corgi.report.document import radii_document, to_json
+from corgi.report.text import radii_text
+from corgi.report.versions import installed_versions
+
+
+def command(
+    model: common.ModelArgument,
+    image: common.ImageArgument,
+    k: common.KOption = "15",
+    class_id: common.ClassOption = None,
+    outside: Annotated[
+        int, typer.Option(min=0, help="Largest outside pixels that are searched one by one, too.")
+    ] = 15,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds; then what is done until then.", show_default="none")
+    ] = None,
+    preprocess: common.PreprocessOption = None,
+    json: common.JsonOption = None,
+    picture_file: common.PictureOption = None,
+    quiet: common.QuietOption = False,
+    debug: common.DebugOption = False,
+) -> int:
+    """Certify each pixel of the map of IMAGE: within which radius it stays among the K largest, or outside.
+
+    Exit code: 0 done, 3 time limit or Ctrl-C (the answer printed is what was done until then), 4 error.
+    """
+    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
+    options = RadiiOptions(k=common.parse_k(k), class_id=class_id, outside=outside, time_limit=time_limit)
+    with common.working("loading", quiet=quiet) as listener:
+        network, pixels = common.read_input(model, image, preprocess)
+        radii = pixel_radii(network, pixels, options, listener)
+    name = network.class_name(radii.explanation.class_id)
+    if picture_file is not None:
+        common.save_picture(series_picture.radii_picture(pixels, radii, name), picture_file)
+    document = radii_document(network, str(image), radii, installed_versions())
+    text = radii_text(document, wording.rank_of_pixel(radii))
+    common.emit(text, to_json(document), json, quiet=quiet)
+    return Exit.TIME_LIMIT if radii.interrupted else Exit.OK

@@ -1,0 +1,155 @@
+"""Pictures of many radii: one a pixel of the map, or one a rank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
+
+from corgi.report import wording
+from corgi.report.picture import KEPT, LOST, MAP_COLOURS, display
+from corgi.report.wording import class_label
+from corgi.results import FloatArray, ImageArray
+
+if TYPE_CHECKING:
+    from corgi.certify.curve import Curve, CurvePoint
+    from corgi.certify.radii import PixelRadii
+
+_BOUNDS = "#009E73"
+"""Radii certified by bounds alone."""
+
+
+def radii_picture(image: ImageArray, radii: PixelRadii, class_name: str | None) -> Figure:
+    """The image [C, H, W], its map, the certified radius of every pixel, and those searched by rank."""
+    explained = radii.explanation
+    figure = Figure(figsize=(12, 6.6), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    label = class_label(explained.class_id, class_name)
+    title = f"{label}: how far each pixel of the map is from crossing rank {explained.top.k}"
+    figure.suptitle(title, fontsize=12, fontweight="bold")
+    grid = figure.add_gridspec(2, 3, height_ratios=[1.1, 0.9])
+    panels = [figure.add_subplot(grid[0, column]) for column in range(3)]
+    height, width = explained.cam.shape
+    extent = (0.0, float(width), float(height), 0.0)
+    panels[0].imshow(display(image), extent=extent, interpolation="nearest")
+    panels[0].set_title("image", fontsize=10)
+    drawn = panels[1].imshow(explained.cam, cmap=MAP_COLOURS, extent=extent, interpolation="nearest")
+    panels[1].set_title(f"map; framed: its {explained.top.k} largest pixels", fontsize=10)
+    figure.colorbar(drawn, ax=panels[1], fraction=0.046, pad=0.03).ax.tick_params(labelsize=7)
+    _radius_map(figure, panels[2], radii.certified, extent)
+    panels[2].set_title("certified radius of every pixel", fontsize=10)
+    for panel in panels[1:]:
+        _outlined(panel, explained.top.pixels, width)
+    for panel in panels:
+        panel.set(xticks=[], yticks=[])
+    _by_rank(figure.add_subplot(grid[1, :]), radii)
+    return figure
+
+
+def _radius_map(
+    figure: Figure, axes: Axes, certified: FloatArray, extent: tuple[float, float, float, float]
+) -> None:
+    """Radii in logarithmic colours; those of 0 stay white."""
+    positive = certified[certified > 0]
+    if positive.size == 0:
+        axes.text(0.5, 0.5, "nothing is certified", transform=axes.transAxes, ha="center")
+        return
+    colours = LogNorm(float(positive.min()), max(float(positive.max()), 1.01 * float(positive.min())))
+    shown = np.where(certified > 0, certified, np.nan)
+    drawn = axes.imshow(shown, cmap="cividis", norm=colours, extent=extent, interpolation="nearest")
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
+    bar.ax.tick_params(which="both", labelsize=7)
+
+
+def _outlined(axes: Axes, pixels: tuple[int, ...], width: int) -> None:
+    for pixel in pixels:
+        row, column = divmod(pixel, width)
+        axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=LOST, linewidth=1.2))
+
+
+def _by_rank(axes: Axes, radii: PixelRadii) -> None:
+    """Certified and attack radius of the searched pixels, and what is open between them."""
+    k = radii.explanation.top.k
+    for found in radii.searched:
+        if found.attacked is not None and found.certified > 0:
+            axes.plot(
+                [found.rank] * 2, [found.certified, found.attacked], color="#BBBBBB", linewidth=3, zorder=1
+            )
+    ranks = [found.rank for found in radii.searched if found.certified > 0]
+    certified = [found.certified for found in radii.searched if found.certified > 0]
+    axes.plot(ranks, certified, "o", color=KEPT, markersize=5, label="certified: stays on its side")
+    broken = [(found.rank, found.attacked) for found in radii.searched if found.attacked is not None]
+    axes.plot(
+        [rank for rank, _ in broken], [radius for _, radius in broken],
+        "x", color=LOST, markersize=6, label="witness: it does not",
+    )  # fmt: skip
+    axes.axvline(k + 0.5, color="black", linewidth=0.8, linestyle=":")
+    axes.annotate(
+        f"outside the {k} largest", (k + 0.5, 0.96), xycoords=("data", "axes fraction"), va="top",
+        textcoords="offset points", xytext=(4, 0), fontsize=8,
+    )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_xlabel("rank of the pixel at the image", fontsize=9)
+    axes.set_ylabel("largest change of a pixel", fontsize=9)
+    axes.grid(axis="y", which="both", alpha=0.25)
+    axes.tick_params(which="both", labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(2, 0.5)))
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0.0, 1.13), ncols=2)
+
+
+def curve_picture(curve: Curve, class_name: str | None) -> Figure:
+    """Radii against k, the gap of the map against k, and radii against k2 (Gu et al., figure 3)."""
+    panels = [points for points in (curve.by_k, curve.by_k2) if points]
+    figure = Figure(
+        figsize=(12, 3.6 * max(len(panels), 1) + 0.8), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    )
+    label = class_label(curve.explanation.class_id, class_name)
+    figure.suptitle(f"{label}: {wording.recommendation(curve)}", fontsize=11, fontweight="bold")
+    rows = figure.subplots(max(len(panels), 1), 2, squeeze=False)
+    row = 0
+    if curve.by_k:
+        best = curve.recommended
+        ks = [point.k for point in curve.by_k]
+        _radii(rows[row][0], ks, curve.by_k, "k", None if best is None else best.k)
+        _gaps(rows[row][1], ks, curve.by_k, "k")
+        row += 1
+    if curve.by_k2:
+        k2s = [point.k2 for point in curve.by_k2]
+        _radii(rows[row][0], k2s, curve.by_k2, f"k2, with k = {curve.explanation.top.k}", None)
+        _gaps(rows[row][1], k2s, curve.by_k2, "k2")
+    return figure
+
+
+def _radii(
+    axes: Axes, ranks: list[int], points: tuple[CurvePoint, ...], name: str, marked: int | None
+) -> None:
+    certified = [point.certified or np.nan for point in points]
+    attacked = [np.nan if point.attacked is None else point.attacked for point in points]
+    axes.fill_between(ranks, certified, attacked, color="#DDDDDD", label="open")
+    axes.plot(ranks, attacked, "x-", color=LOST, markersize=5, linewidth=1, label="witness")
+    axes.plot(ranks, certified, "o-", color=KEPT, markersize=4, linewidth=1, label="certified, exact")
+    bounds = [point.bounds or np.nan for point in points]
+    axes.plot(ranks, bounds, "s:", color=_BOUNDS, markersize=3, linewidth=1, label="certified, bounds alone")
+    if marked is not None:
+        axes.axvline(marked, color=KEPT, linewidth=0.8, linestyle=":")
+    axes.set_xlabel(name, fontsize=9)
+    axes.set_ylabel("largest change of a pixel", fontsize=9)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _gaps(axes: Axes, ranks: list[int], points: tuple[CurvePoint, ...], name: str) -> None:
+    axes.bar(ranks, [100 * point.gap for point in points], color="#777777", width=0.7)
+    axes.set_xlabel(name, fontsize=9)
+    axes.set_ylabel(f"gap of the map behind rank {name[:2].rstrip(',')}, %", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(axis="y", alpha=0.25)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from corgi import VerifyOptions, load, verify
+from corgi.certify import curve as curve_module
+from corgi.certify.curve import radius_curve
+from tests.onnx_models import random_cam_network
+
+
+@pytest.fixture(name="case")
+def _case(tmp_path):
+    rng = np.random.default_rng(3)
+    network = load(random_cam_network(rng, tmp_path))
+    return network, rng.random(network.input_shape, dtype=np.float32)
+
+
+def test_points_are_what_verify_says(case) -> None:
+    network, image = case
+    found = radius_curve(network, image, [1, 2, 3], [2, 3], VerifyOptions(k=2))
+    assert [(point.k, point.k2) for point in found.by_k] == [(1, 1), (2, 2), (3, 3)]
+    assert [(point.k, point.k2) for point in found.by_k2] == [(2, 2), (2, 3)]
+    for point in (*found.by_k, *found.by_k2):
+        alone = verify(network, image, k=point.k, k2=point.k2)
+        assert point.certified == pytest.approx(alone.certificate.radius, rel=0.02)
+        assert 0 <= point.gap <= 1
+        assert point.bounds <= point.certified
+        assert point.attacked is None or point.certified < point.attacked
+
+
+def test_the_recommended_k_has_the_largest_radius(case) -> None:
+    network, image = case
+    found = radius_curve(network, image, [1, 2, 3, 4])
+    assert found.recommended is not None
+    assert found.recommended.certified == max(point.certified for point in found.by_k)
+
+
+def test_ctrl_c_keeps_what_is_done(case, monkeypatch) -> None:
+    network, image = case
+    done = []
+
+    def interrupted(*args, **kwargs):
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(1)
+        return verify(args[0], args[1], args[2])
+
+    monkeypatch.setattr(curve_module, "verify", interrupted)
+    found = radius_curve(network, image, [1, 2], options=VerifyOptions(exact=None))
+    assert found.interrupted
+    assert len(found.by_k) == 1
