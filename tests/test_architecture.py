@@ -13,6 +13,7 @@ LAYERS = [
     {"api", "report"},
     {"train"},
     {"certify"},
+    {"complete"},
     {"attack", "engines"},
     {"cam"},
     {"network"},

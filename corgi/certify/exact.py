@@ -139,6 +139,8 @@ class ExactRadius:
     def decide_one(self, radius: float) -> str:
         """Decide one radius only; returns why it stayed undecided."""
         self.one_radius = True
+        if time.monotonic() >= self.deadline:
+            return "time was up before it began"
         try:
             self.step(radius)
         except KeyboardInterrupt:
@@ -334,10 +336,10 @@ class _BallDecision:
         now, spare = time.monotonic(), self.question.spare
         left = int(((~(self.margins > 0)).sum(1) - spare).clamp(min=0).sum())
         if now >= self.search.deadline:
-            return f"time was up with {left} pairs open"
-        expected = left * (now - self.started) / max(self.decided, 1)
-        if self.decided and expected > 2 * (self.search.deadline - now):
-            return f"{left} pairs are open, which would take about {expected:.0f} s"
+            return f"time was up with {left} more to decide"
+        each = (now - self.started) / max(self.decided, 1)
+        if self.decided and left * each > 2 * (self.search.deadline - now):
+            return f"{left} more to decide at about {each:.1f} s each do not fit the time left"
         return ""
 
     def witnessed(self, found: Counterexample, row: int, columns: list[int]) -> Decision:

@@ -285,11 +285,14 @@ class _Verification:
             reason = exact.run()
         else:
             reason = exact.decide_one(self.options.eps) if certificate.radius == 0 else ""
+            exact.one_radius = True
         self.keep_witness(exact)
         details = exact.details(reason)
         if exact.certified <= certificate.radius:
             stopped = exact.stopped and certificate.status is not Status.INTERRUPTED
             status = Status.INTERRUPTED if stopped else certificate.status
+            if status is Status.INTERRUPTED:
+                certificate = replace(certificate, reason=certificate.reason or reason)
             if status is Status.UNKNOWN and reason:
                 certificate = replace(certificate, reason=f"{certificate.reason}; exactly: {reason}")
             return replace(certificate, status=status, exact=details)

@@ -74,7 +74,7 @@ class BranchAndBound:
                 children = solved.chosen(rest).children(losses.argmax(1), problems.live)
                 front = children.joined(front)
         if tied:
-            return Undecided("a margin is 0 within rounding", nodes)
+            return Undecided("gradients left a part open in which every maximum is fixed", nodes)
         return Proved(least, nodes)
 
 

@@ -94,6 +94,7 @@ def _by_rank(axes: Axes, radii: PixelRadii) -> None:
         textcoords="offset points", xytext=(4, 0), fontsize=8,
     )  # fmt: skip
     axes.set_yscale("log")
+    axes.set_xlim(0.5, max((found.rank for found in radii.searched), default=1) + 0.5)
     axes.set_xlabel("rank of the pixel at the image", fontsize=9)
     axes.set_ylabel("largest change of a pixel", fontsize=9)
     axes.grid(axis="y", which="both", alpha=0.25)

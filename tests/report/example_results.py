@@ -21,7 +21,13 @@ from corgi.types import Norm
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 VERSIONS = Versions(
-    corgi="0.1.0", python="3.11.0", torch="2.6.0", onnxruntime="1.20.0", auto_lirpa="0.3", numpy="2.0.0", highspy="1.9.0"
+    corgi="0.1.0",
+    python="3.11.0",
+    torch="2.6.0",
+    onnxruntime="1.20.0",
+    auto_lirpa="0.3",
+    numpy="2.0.0",
+    highspy="1.9.0",
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from corgi import (
     AttackOptions,
+    ExactOptions,
     Form,
     LirpaEngine,
     LirpaMethod,
@@ -22,6 +25,8 @@ from corgi import (
 from corgi.attack.margin import MarginAttack
 from corgi.attack.target import Target
 from corgi.cam.topk import decision_margin
+from corgi.complete.bab import BranchAndBound
+from corgi.complete.tree import TreeDecider
 from corgi.engines.interface import BoundEngine
 from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.patch import intervals
@@ -41,11 +46,37 @@ SHARP_ENGINES = [PatchEngine(PatchMethod.ALPHA_CROWN), PatchEngine(PatchMethod.F
 """Slower: they share all but the last pairs with CROWN, so they get fewer cases."""
 
 
-def named(engine: BoundEngine) -> str:
-    return f"{engine.name.split()[0]}-{engine.method}"
+@dataclass(frozen=True)
+class Method:
+    """Bounds alone, or what they leave open decided exactly."""
+
+    engine: BoundEngine
+    exact: ExactOptions | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As `verify` takes them."""
+        return {"engine": self.engine, "exact": self.exact}
+
+    @property
+    def name(self) -> str:
+        """Of a test's parameters."""
+        decided = "" if self.exact is None else f"-{self.exact.decider.name}"
+        return f"{self.engine.name.split()[0]}-{self.engine.method}{decided}"
 
 
-every_engine = pytest.mark.parametrize("engine", ENGINES, ids=named)
+BOUNDS = [Method(engine) for engine in ENGINES]
+EXACT = [
+    Method(PatchEngine(relaxation), ExactOptions(seconds=2.0, nodes=500, decider=decider))
+    for relaxation, decider in (
+        (PatchMethod.CROWN, TreeDecider()),
+        (PatchMethod.CROWN, BranchAndBound()),
+        (PatchMethod.CROWN_IBP, TreeDecider()),
+    )
+]
+"""With little time: what is certified must hold wherever the search was stopped."""
+
+every_method = pytest.mark.parametrize("method", [*BOUNDS, *EXACT], ids=lambda m: m.name)
 SEEDS = range(100, 112)
 
 
@@ -58,18 +89,28 @@ def case(seed: int, folder: Path) -> tuple[Network, np.ndarray, int, int]:
     return network, rng.random(network.input_shape, dtype=np.float32), k, k2
 
 
-@pytest.mark.parametrize("form", list(Form))
-@every_engine
+FORMED = [
+    *((method, form) for method in BOUNDS for form in Form),
+    *((method, Form.PAIRWISE) for method in EXACT),
+]
+"""Exact decisions are of the pairwise form only."""
+
+
+@pytest.mark.parametrize(("method", "form"), FORMED, ids=lambda part: getattr(part, "name", None))
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_inside_a_certified_ball_breaks_it(seed: int, engine, form: Form, tmp_path) -> None:
+def test_nothing_inside_a_certified_ball_breaks_it(seed: int, method: Method, form: Form, tmp_path) -> None:
     network, image, k, k2 = case(seed, tmp_path)
-    result = verify(network, image, k=k, k2=k2, engine=engine, form=form, attack=None, max_evaluations=8)
+    options = {"form": form, "attack": None, "max_evaluations": 8, **method.options}
+    result = verify(network, image, k=k, k2=k2, **options)
     certificate = result.certificate
+    # A witness of the exact search is confirmed, and beyond what is certified.
+    assert result.attack is None or certificate.radius < result.attack.witness.radius
     if certificate.radius == 0:
         assert certificate.recheck is None
         return
     assert certificate.recheck is not None
-    assert certificate.recheck.margin > certificate.recheck.rounding_bound > 0
+    assert certificate.recheck.margin > certificate.recheck.rounding_bound >= 0
+    assert certificate.recheck.rounding_bound > 0 or certificate.method == "exact"
     assert certificate.recheck.radius == certificate.radius
     ball = Ball(torch.from_numpy(image), certificate.radius)
     images = inside(network, ball, result.class_id, 90, seed)
@@ -83,20 +124,21 @@ def test_nothing_inside_a_certified_ball_breaks_it(seed: int, engine, form: Form
     assert attempt.margin > -1e-5 * float(cams.abs().max())
 
 
-@every_engine
+@every_method
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_absurd_radius_is_not_certified_where_an_attack_changes_the_map(
-    seed: int, engine, tmp_path
+    seed: int, method: Method, tmp_path
 ) -> None:
     network, image, k, k2 = case(seed, tmp_path)
     options = AttackOptions(steps=40, restarts=4)
     attacked = verify(
         network, image, k=k, k2=k2, eps=1.0, attack=options, engine=LirpaEngine(LirpaMethod.IBP)
     )
-    alone = verify(network, image, k=k, k2=k2, eps=1.0, attack=None, engine=engine)
+    alone = verify(network, image, k=k, k2=k2, eps=1.0, attack=None, **method.options)
     if attacked.status is Status.REFUTED:
-        assert alone.status is Status.UNKNOWN
+        assert alone.status is Status.UNKNOWN or (method.exact and alone.status is Status.REFUTED)
         assert alone.certificate.radius == 0
+        assert (alone.status is Status.REFUTED) == (alone.attack is not None)
 
 
 SIGNS = np.array([[1, -1, 1], [-1, 1, -1], [1, -1, 1]], np.float32)
@@ -134,20 +176,42 @@ def test_the_planted_counterexample_exists_and_is_hidden(tmp_path) -> None:
     assert decision_margin(cam, result.top, 4).item() < 0
 
 
-@pytest.mark.parametrize("engine", SHARP_ENGINES, ids=named)
+SHARP = [Method(engine) for engine in SHARP_ENGINES]
+
+
+@pytest.mark.parametrize("method", SHARP, ids=lambda m: m.name)
 @pytest.mark.parametrize("seed", [100, 101, 104])
-def test_nothing_inside_a_sharpened_certificate_breaks_it(seed: int, engine, tmp_path) -> None:
-    test_nothing_inside_a_certified_ball_breaks_it(seed, engine, Form.PAIRWISE, tmp_path)
+def test_nothing_inside_a_sharpened_certificate_breaks_it(seed: int, method: Method, tmp_path) -> None:
+    test_nothing_inside_a_certified_ball_breaks_it(seed, method, Form.PAIRWISE, tmp_path)
 
 
 @pytest.mark.parametrize("form", list(Form))
-@pytest.mark.parametrize("engine", [*ENGINES, *SHARP_ENGINES], ids=named)
-def test_a_planted_counterexample_is_never_proved(engine, form: Form, tmp_path) -> None:
+@pytest.mark.parametrize("method", [*BOUNDS, *SHARP], ids=lambda m: m.name)
+def test_a_planted_counterexample_is_never_proved(method: Method, form: Form, tmp_path) -> None:
     network, image = hidden_violation(tmp_path)
-    result = verify(network, image, k=4, eps=PLANTED, attack=None, engine=engine, form=form)
+    result = verify(network, image, k=4, eps=PLANTED, attack=None, form=form, **method.options)
     assert result.status is Status.UNKNOWN
-    searched = verify(network, image, k=4, attack=None, engine=engine, form=form)
+    searched = verify(network, image, k=4, attack=None, form=form, **method.options)
     assert 0 < searched.certificate.radius < PLANTED
+
+
+EXACT_SHARP = [Method(engine, ExactOptions()) for engine in SHARP_ENGINES]
+
+
+@pytest.mark.parametrize("attack", [None, AttackOptions()], ids=["alone", "attacked"])
+@pytest.mark.parametrize("method", [*EXACT, *EXACT_SHARP], ids=lambda m: m.name)
+def test_a_planted_counterexample_is_found_exactly(method: Method, attack, tmp_path) -> None:
+    """What no attack finds: the radius just below it is certified, and onnxruntime confirms a witness."""
+    network, image = hidden_violation(tmp_path)
+    result = verify(network, image, k=4, eps=PLANTED, attack=attack, **method.options)
+    assert result.status is Status.REFUTED
+    assert result.certificate.radius == 0
+    assert 0.03 < result.attack.witness.radius <= PLANTED
+    searched = verify(network, image, k=4, attack=attack, **method.options)
+    assert 0.0298 < searched.certificate.radius < searched.attack.witness.radius <= PLANTED
+    assert searched.certificate.exact.closed
+    below = verify(network, image, k=4, eps=0.0299, attack=attack, **method.options)
+    assert below.status is Status.PROVED
 
 
 def blind_rows(monkeypatch) -> None:
@@ -182,14 +246,14 @@ UNKNOWN = [(torch.nan, torch.nan), (-torch.inf, torch.inf)]
 unknown_ends = pytest.mark.parametrize("ends", UNKNOWN, ids=["NaN", "infinite"])
 
 
-@every_engine
-def test_a_vacuous_bound_is_never_a_proof(engine, tmp_path, monkeypatch) -> None:
+@every_method
+def test_a_vacuous_bound_is_never_a_proof(method: Method, tmp_path, monkeypatch) -> None:
     """NaN from all there is to know: unknown, radius 0."""
     network, image, k, k2 = case(105, tmp_path)
     blind_rows(monkeypatch)
     blind_intervals(monkeypatch, UNKNOWN[0])
     for form in Form:
-        result = verify(network, image, k=k, k2=k2, attack=None, engine=engine, form=form)
+        result = verify(network, image, k=k, k2=k2, attack=None, form=form, **method.options)
         assert result.certificate.radius == 0
         assert result.status is Status.UNKNOWN
 
@@ -198,16 +262,21 @@ PATCH_ENGINES = [engine for engine in ENGINES if isinstance(engine, PatchEngine)
 every_patch_engine = pytest.mark.parametrize("engine", PATCH_ENGINES, ids=lambda e: e.method)
 
 
-@every_patch_engine
+@pytest.mark.parametrize("method", [*map(Method, PATCH_ENGINES), *EXACT], ids=lambda m: m.name)
 @pytest.mark.parametrize("seed", [101, 105, 107])
-def test_without_rows_intervals_still_only_prove_what_holds(seed: int, engine, tmp_path, monkeypatch) -> None:
+def test_without_rows_intervals_still_only_prove_what_holds(
+    seed: int, method: Method, tmp_path, monkeypatch
+) -> None:
     """NaN rows leave interval arithmetic: no larger radius than with them, and nothing that is wrong."""
     network, image, k, k2 = case(seed, tmp_path)
-    with_rows = verify(network, image, k=k, k2=k2, attack=None, engine=engine)
+    with_rows = verify(network, image, k=k, k2=k2, attack=None, **method.options)
     blind_rows(monkeypatch)
-    result = verify(network, image, k=k, k2=k2, attack=None, engine=engine)
+    result = verify(network, image, k=k, k2=k2, attack=None, **method.options)
     radius = result.certificate.radius
-    assert radius <= 1.02 * with_rows.certificate.radius
+    if method.exact is None:
+        assert radius <= 1.02 * with_rows.certificate.radius
+    for witness in (found.attack.witness for found in (with_rows, result) if found.attack):
+        assert radius < witness.radius
     if radius > 0:
         images = inside(network, Ball(torch.from_numpy(image), radius), result.class_id, 30, seed)
         with torch.no_grad():

@@ -111,12 +111,13 @@ class PatchBounder:
         self._weight = explained_class(network, class_id).weight.reshape(-1)
         self._reach = map_reach(self._graph)
         self._known: list[_Known] = []
+        self._summed = 0.0
         self._own: dict[tuple[int, int], OwnPlanes] = {}
 
     @property
     def rounding(self) -> float:
-        """The largest rounding error set aside in a row so far."""
-        return max((known.bounds.largest_error for known in self._known), default=0.0)
+        """The largest rounding error set aside in a row, or in a sum of intervals, so far."""
+        return max((self._summed, *(known.bounds.largest_error for known in self._known)))
 
     @property
     def outward(self) -> bool:
@@ -136,6 +137,7 @@ class PatchBounder:
         least = (positive * lower + negative * upper).sum(1).reshape(-1) - error
         most = (positive * upper + negative * lower).sum(1).reshape(-1) + error
         value, off = self._at_centre(bounds)
+        self._summed = max(self._summed, float((off + error).max()))
         return self._interval(value - off + least, value + off + most)
 
     @plainly
