@@ -33,7 +33,7 @@ from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, TopK
 from corgi.types import Ball
 
-_STEP = 1.15
+_STEP = 1.25
 """Ratio of neighbouring radii of the grid."""
 
 
@@ -131,10 +131,10 @@ class _Radii:
         # The map upside down: a pixel outside the top-k is one of the `pixels - k` largest of it.
         self.turned = replace(network, head=replace(network.head, weight=-network.head.weight))
 
-    @property
-    def late(self) -> bool:
+    def late(self, share: float = 1.0) -> bool:
+        """Whether a share of the time limit is over."""
         limit = self.options.time_limit
-        return limit is not None and time.monotonic() >= self.started + limit
+        return limit is not None and time.monotonic() >= self.started + share * limit
 
     def run(self) -> PixelRadii:
         certified = torch.zeros(len(self.values), dtype=torch.float64)
@@ -144,7 +144,7 @@ class _Radii:
             class_id = self.explanation.class_id
             self.by_intervals(self.bounders.bind(self.options.engine, self.network, class_id), certified)
             for rank in range(1, min(self.k + self.options.outside, len(self.values)) + 1):
-                if self.late:
+                if self.late():
                     interrupted = True
                     break
                 pixel = int(self.order[rank - 1])
@@ -173,7 +173,7 @@ class _Radii:
             stuck = radius > first and not bool((certified >= radius / _STEP**1.5).any())
             if radius > 1 or stuck or (radius < first and bool((certified > 0).all())):
                 continue
-            if self.late:
+            if self.late(0.4):
                 return
             bounds = bounder.pixels(self.ball.with_radius(radius))
             # Itself counted off: an interval meets itself.

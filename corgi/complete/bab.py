@@ -34,6 +34,9 @@ from corgi.engines.patch.unfold import Cone
 class BranchAndBound:
     """Best first, in batches; branches on the window whose planes lose most.
 
+    It may give up where the tree does not: its gradients need not find the best multipliers, and it tries
+    corners of the box only.
+
     Attributes:
         batch: sub-problems bounded at once.
         iterations: gradient steps of each; rate: of Adam.
@@ -242,7 +245,7 @@ class _Padded:
             best = torch.where(better, found.detach(), best)
             for mine, value in zip(kept, variables, strict=True):
                 mine[better] = value.detach()[better]
-            corner = self.middle - image.detach().sign() * self.half
+            corner = torch.where(image.detach() > 0, self.cone.lower, self.cone.upper)
             point[better], lost[better] = corner[better], losses[better]
             if step == iterations or bool((best > 0).all()) or not loss.requires_grad:
                 break

@@ -41,6 +41,9 @@ _INFINITE = highspy.kHighsInf
 _WORTHWHILE = 0.03
 """Share of a bound that a round of cuts must gain to be followed by another."""
 
+_NEGLIGIBLE = 1e-150
+"""Multipliers below this count as 0."""
+
 _VIOLATED = 1e-5
 """Share of a window's size by which a solution must violate a cut for it to be added."""
 
@@ -269,6 +272,9 @@ class LinearRelaxation:
     def _bound(self, multipliers: Vector, cost: Vector, offset: float) -> float:
         """The bound above for any multipliers, without `offset` but with its share of the rounding."""
         m = np.nan_to_num(multipliers, nan=0.0, posinf=0.0, neginf=0.0)
+        m = np.where(
+            np.abs(m) < _NEGLIGIBLE, 0.0, m
+        )  # any multipliers will do, and products shall not underflow
         side = np.where(m > 0, self._least, self._most)
         m = np.where(np.abs(side) < _INFINITE, m, 0.0)
         side = np.where(m == 0, 0.0, side)
@@ -279,7 +285,10 @@ class LinearRelaxation:
         at_ends = np.minimum(reduced * self._lower, reduced * self._upper)
         sides = m * side
         total = float(at_ends.sum() + sides.sum())
-        lost = share * float((amounts * self._size).sum())
+        # What products may lose by underflow all the same: less than the smallest normal number each.
+        largest = 2 + float(self._size.max(initial=0.0))
+        underflow = 2.0**-1020 * float(self._matrix.nnz + rows + columns) * largest
+        lost = share * float((amounts * self._size).sum()) + underflow
         whole = float(np.abs(at_ends).sum() + np.abs(sides).sum()) + abs(offset) + lost
         return total - 1.01 * lost - gamma(rows + columns + 8, torch.float64) * whole
 

@@ -291,14 +291,15 @@ def test_no_multipliers_prove_a_node_with_a_point_empty(tmp_path: Path) -> None:
 
 def test_subnormal_multipliers_prove_no_node_empty(tmp_path: Path) -> None:
     """Their products are rounded by up to all of their size, which no relative error covers."""
-    for case, relaxation in relaxed_cases(tmp_path, share=3.0):
-        relaxation._move_to(dict(enumerate(case.cone.maxima(case.deviations(1, 5)[0]))))
-        for row in range(len(relaxation._least)):
-            for size in (5e-324, 1.5e-323, 1e-322, 1e-315):
+    for case, relaxation in relaxed_cases(tmp_path, share=6.0):
+        for deviations in case.deviations(4, 5):
+            relaxation._move_to(dict(enumerate(case.cone.maxima(deviations))))
+            for row in range(len(relaxation._least)):
                 ray = np.zeros(len(relaxation._least))
-                ray[row] = size
-                assert not relaxation._proves_empty(ray)
-                assert not relaxation._proves_empty(-ray)
+                for size in (5e-324, 1.5e-323, 2.5e-323, 1e-315):
+                    ray[row] = size
+                    assert not relaxation._proves_empty(ray)
+                    assert not relaxation._proves_empty(-ray)
 
 
 @given(st.data())

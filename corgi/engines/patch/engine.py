@@ -280,10 +280,11 @@ class PatchBounder:
         bounds = self._bounds(ball)
         bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
         value, off = self._at_centre(bounds)
-        at_centre = (value[above] - value[below]) - (off[above] + off[below])
+        off = off[above] + off[below]
+        at_centre = (value[above] - value[below]) - off
         name, rows = self._graph.output_name, self._pair_rows(above, below)
         large = too_large(bounds, name, rows, self._engine.budget)
-        return large or cone_of(bounds, name, rows, at_centre)
+        return large or cone_of(bounds, name, rows, at_centre, 2 * off)
 
     def _bounded(self, bounds: BallBounds, rows: Patches, at_centre: Tensor) -> Tensor:
         placed = at_centre.to(self._engine.device)

@@ -81,10 +81,10 @@ class Cone:
     """P margins over one ball, exact up to the errors they carry.
 
     Attributes:
-        pixels: int64, places of the cone's pixels in the flattened image [C, H, W].
+        pixels: int64, places in the flattened image [C, H, W] of the pixels that have a coefficient.
         lower, upper: their deviations, float64.
         constant: the margins in the middle of the ball, rounded down by their errors: float64 [P].
-        error: those errors, [P].
+        error: how far below the truth that may be, [P]; errors of layers not counted.
         image, windows: the margins' coefficients, [P, pixels] and [P, windows].
         layers: first to last.
     """
@@ -108,7 +108,7 @@ class Cone:
         return self.constant + deviations @ self.image.T + self.outputs(deviations) @ self.windows.T
 
     def largest(self, deviations: Tensor) -> Tensor:
-        """The largest margin at points [N, pixels], errors added: < 0 only where all margins are. [N]."""
+        """The largest margin at points [N, pixels], errors added: < 0 where all margins should be. [N]."""
         return (self.margins(deviations) + 2 * self.error).amax(1)
 
     def maxima(self, deviations: Tensor) -> list[int]:
@@ -151,7 +151,9 @@ def too_large(bounds: BallBounds, value: str, rows: Patches, budget: int) -> Not
     return NotUnfolded(f"a margin depends on {pixels} pixels and up to {windows} undecided windows")
 
 
-def cone_of(bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor) -> Cone:
+def cone_of(
+    bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor, off: Tensor | float = 0.0
+) -> Cone:
     """Unfold P rows on a value over one ball.
 
     Args:
@@ -159,6 +161,7 @@ def cone_of(bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor) ->
         value: what the rows read.
         rows: their coefficients.
         at_centre: lower bounds of the rows in the middle of the ball, float64 [P].
+        off: by how much they may be too low, [P].
     """
     graph, known = bounds.graph, bounds.relaxation.intervals
     columns = _columns(bounds, value, rows)
@@ -196,13 +199,18 @@ def cone_of(bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor) ->
                 dense.index_put_((row, column), amount, accumulate=True)
         return dense
 
+    # Where the pixels of a patch do not matter: between two cones, or behind windows that are decided at 0.
+    matter = (margins.image != 0).any(0)
+    for part in parts.values():
+        matter |= (part.rows.image != 0).any(0)
+    columns = columns[matter]
     layers = tuple(
         ConeLayer(
             starts[name],
             part.planes,
             part.window,
             part.element,
-            part.rows.image,
+            part.rows.image[:, matter],
             on_windows(part.rows, starts[name]),
             part.error,
             part.lower,
@@ -216,8 +224,8 @@ def cone_of(bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor) ->
         box.lower.flatten()[columns],
         box.upper.flatten()[columns],
         at_centre - margins.error,
-        margins.error,
-        margins.image,
+        margins.error + off,
+        margins.image[:, matter],
         on_windows(margins, total),
         layers,
     )

@@ -88,7 +88,7 @@ def test_parts_fit_together(tmp_path: Path) -> None:
         ends = deviation.flatten(1)[:, cone.pixels]
         assert (cone.lower <= ends[0]).all()
         assert (ends[1] <= cone.upper).all()
-        assert torch.stack([cone.lower, cone.upper]).abs().max() <= 0.1 * (1 + 1e-9)
+        assert (torch.stack([cone.lower, cone.upper]).abs() <= 0.1 * (1 + 1e-9)).all()
 
 
 def test_pixels_outside_the_cone_do_not_matter(tmp_path: Path) -> None:
@@ -204,10 +204,11 @@ def test_errors_of_cancelled_biases_are_set_aside() -> None:
         at_centre = value[0] - value[1]
         cone = cone_of(bounds, "d", rows, at_centre - 2.0**-52 * at_centre.abs())
         assert cone.undecided >= 4
-        assert len(cone.pixels) == 25
-        share = torch.rand(3, 25, generator=generator, dtype=torch.float64)
+        share = torch.rand(3, len(cone.pixels), generator=generator, dtype=torch.float64)
         for deviations in cone.lower + share * (cone.upper - cone.lower):
-            found = {"x": ex.exact(image[0]) + ex.exact(deviations.reshape(1, 5, 5))}
+            dense = torch.zeros(25, dtype=torch.float64)
+            dense[cone.pixels] = deviations
+            found = {"x": ex.exact(image[0]) + ex.exact(dense.reshape(1, 5, 5))}
             for step in steps:
                 found[step.output] = ex.step_value(step.layer, [found[name] for name in step.inputs])
             exact = found["d"].numbers.reshape(2, 9)
