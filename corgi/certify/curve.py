@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from corgi.cam.topk import relative_gaps
+from corgi.cam.topk import check_ranks, relative_gaps
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.network.network import Network
@@ -96,6 +96,8 @@ def radius_curve(
     base = explanation.top.k
     # The more pixels may be spared, the larger the radius: bounds of large balls serve the smaller ones.
     ranks = sorted({(k, k) for k in ks} | {(base, k2) for k2 in k2s}, key=lambda rank: rank[0] - rank[1])
+    for k, k2 in ranks:  # before any work is done
+        check_ranks(k, k2, network.pixels)
     interrupted = False
     for number, (k, k2) in enumerate(ranks):
 

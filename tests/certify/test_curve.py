@@ -6,6 +6,7 @@ import pytest
 from corgi import VerifyOptions, load, verify
 from corgi.certify import curve as curve_module
 from corgi.certify.curve import radius_curve
+from corgi.errors import UsageError
 from tests.onnx_models import random_cam_network
 
 
@@ -34,6 +35,13 @@ def test_the_recommended_k_has_the_largest_radius(case) -> None:
     found = radius_curve(network, image, [1, 2, 3, 4])
     assert found.recommended is not None
     assert found.recommended.certified == max(point.certified for point in found.by_k)
+
+
+def test_wrong_ranks_are_refused_before_any_work(case, monkeypatch) -> None:
+    network, image = case
+    monkeypatch.setattr(curve_module, "verify", None)
+    with pytest.raises(UsageError, match="k = 600"):
+        radius_curve(network, image, [1, 600])
 
 
 def test_ctrl_c_keeps_what_is_done(case, monkeypatch) -> None:
