@@ -206,13 +206,9 @@ class ExactRadius:
         self.check()
 
     def check(self) -> None:
-        """A certificate at or beyond a confirmed witness is a fault of corgi: refuse to answer."""
-        if self.witness is not None and self.certified >= self.witness.radius:
-            raise EngineError(
-                f"contradiction: radius {self.certified:.6g} is certified, but onnxruntime confirms a witness"
-                f" at {self.witness.radius:.6g}",
-                hint="This is a fault in corgi. No certificate is given; please report the model and image.",
-            )
+        """Refuse to go on where the certificate reaches the witness."""
+        attacked = None if self.witness is None else self.witness.radius
+        refuse_contradiction(self.options.decider.name, self.certified, attacked)
 
     def report(self, detail: str) -> None:
         """Tell the listener."""
@@ -228,6 +224,20 @@ class ExactRadius:
         if found.value > 0:
             return Decision(found.value)
         return _BallDecision(self, ball, found.margins).run()
+
+
+def refuse_contradiction(who: str, certified: float, attacked: float | None) -> None:
+    """Refuse to answer where a certificate reaches a confirmed witness.
+
+    Raises:
+        EngineError: it does, which is a fault of corgi.
+    """
+    if attacked is not None and certified >= attacked:
+        raise EngineError(
+            f"contradiction: {who} certifies radius {certified:.6g}, but onnxruntime confirms a witness at"
+            f" {attacked:.6g}",
+            hint="This is a fault in corgi. No certificate is given; please report the model and image.",
+        )
 
 
 def proves(verdict: Verdict) -> TypeGuard[Proved]:
@@ -289,7 +299,7 @@ class _BallDecision:
         for subset in itertools.combinations(failing, spare + 1):
             verdict = self.decide(row, list(subset), detail)
             if isinstance(verdict, Counterexample):
-                return self.witnessed(verdict, row, list(subset))
+                return self.witnessed(verdict)
             if not proves(verdict):
                 return Decision(reason=getattr(verdict, "reason", "") or "a decider gave no usable answer")
             jointly = min(jointly, verdict.least)
@@ -342,7 +352,7 @@ class _BallDecision:
             return f"{left} more to decide at about {each:.1f} s each do not fit the time left"
         return ""
 
-    def witnessed(self, found: Counterexample, row: int, columns: list[int]) -> Decision:
+    def witnessed(self, found: Counterexample) -> Decision:
         """The counterexample as an image, if onnxruntime confirms it.
 
         Where float32 hides that little, it is moved outwards along its own direction, by less than the gap.

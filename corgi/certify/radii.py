@@ -13,7 +13,6 @@ import math
 import time
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -231,17 +230,3 @@ class _Radii:
             raise KeyboardInterrupt
         attacked = None if exact.witness is None else exact.witness.radius
         return PixelRadius(pixel, rank, exact.certified, attacked, reason)
-
-
-def nearest(radii: PixelRadii) -> PixelRadius | None:
-    """The searched pixel that is nearest to changing sides, by its certified radius."""
-    return min(radii.searched, key=lambda found: found.certified, default=None)
-
-
-def as_map(radii: PixelRadii) -> FloatArray:
-    """Distances of witnesses, NaN for pixels without one: float64 [h, w]."""
-    found = np.full(radii.certified.size, np.nan)
-    for pixel in radii.searched:
-        if pixel.attacked is not None:
-            found[pixel.pixel] = pixel.attacked
-    return found.reshape(radii.certified.shape)

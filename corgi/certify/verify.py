@@ -14,14 +14,14 @@ from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
 from corgi.cam.topk import check_ranks, decision_margin
 from corgi.certify.decide import Form, Question, score
-from corgi.certify.exact import ExactOptions, ExactRadius
+from corgi.certify.exact import ExactOptions, ExactRadius, refuse_contradiction
 from corgi.certify.explain import check_image, explain
 from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.certify.recheck import Rechecker
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchEngine
-from corgi.errors import EngineError, UsageError
+from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import (
@@ -454,13 +454,8 @@ class _Verification:
 
     def check_consistent(self, certificate: DeterministicCertificate) -> None:
         """A certificate at or beyond a confirmed witness is a fault of corgi: refuse to answer."""
-        found = None if self.attack is None else self.attack.radius
-        if found is not None and certificate.radius >= found:
-            raise EngineError(
-                f"contradiction: {certificate.engine} certifies radius {certificate.radius:.6g}, but"
-                f" onnxruntime confirms a witness at {found:.6g}",
-                hint="This is a fault in corgi. No certificate is given; please report the model and image.",
-            )
+        attacked = None if self.attack is None else self.attack.radius
+        refuse_contradiction(certificate.engine, certificate.radius, attacked)
 
     def result(self, certificate: DeterministicCertificate, status: Status, reason: str) -> VerifyResult:
         return VerifyResult(

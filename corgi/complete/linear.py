@@ -124,7 +124,6 @@ class LinearRelaxation:
         size = torch.from_numpy(np.maximum(np.abs(self._lower), np.abs(self._upper)))
         blocks, least, most = [], [], []
         self._row_of: dict[tuple[int, int], int] = {}
-        self._error_of: dict[tuple[int, int], float] = {}
         self._plane = np.zeros(windows, dtype=np.int64)
         self._live: list[list[int]] = []
         count = 0
@@ -272,9 +271,8 @@ class LinearRelaxation:
     def _bound(self, multipliers: Vector, cost: Vector, offset: float) -> float:
         """The bound above for any multipliers, without `offset` but with its share of the rounding."""
         m = np.nan_to_num(multipliers, nan=0.0, posinf=0.0, neginf=0.0)
-        m = np.where(
-            np.abs(m) < _NEGLIGIBLE, 0.0, m
-        )  # any multipliers will do, and products shall not underflow
+        # Any multipliers will do, and products shall not underflow.
+        m = np.where(np.abs(m) < _NEGLIGIBLE, 0.0, m)
         side = np.where(m > 0, self._least, self._most)
         m = np.where(np.abs(side) < _INFINITE, m, 0.0)
         side = np.where(m == 0, 0.0, side)

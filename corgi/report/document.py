@@ -199,6 +199,22 @@ class InspectDocument(_Document):
     versions: Versions
 
 
+class _SeriesDocument(_Document):
+    """What documents of many radii of one map begin with."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: str
+    model: str
+    model_sha256: str
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    k: PositiveInt
+    norm: Literal["linf"] = "linf"
+    pixel_scale: str = wording.PIXEL_SCALE
+
+
 class PixelRadiusDocument(_Document):
     """One pixel that was searched by itself."""
 
@@ -210,20 +226,10 @@ class PixelRadiusDocument(_Document):
     reason: str
 
 
-class RadiiDocument(_Document):
+class RadiiDocument(_SeriesDocument):
     """The answer of `corgi radii`: within which radius every pixel stays on its side of rank k."""
 
-    schema_version: Literal["1"] = SCHEMA_VERSION
     kind: Literal["radii"] = "radii"
-    model: str
-    model_sha256: str
-    image: str
-    class_id: NonNegativeInt
-    class_name: str | None
-    predicted_class: NonNegativeInt
-    k: PositiveInt
-    norm: Literal["linf"] = "linf"
-    pixel_scale: str = wording.PIXEL_SCALE
     map_shape: tuple[PositiveInt, PositiveInt]
     top_k: tuple[Pixel, ...]
     certified: tuple[tuple[FiniteFloat, ...], ...]
@@ -248,20 +254,10 @@ class CurvePointDocument(_Document):
     seconds: FiniteFloat
 
 
-class CurveDocument(_Document):
+class CurveDocument(_SeriesDocument):
     """The answer of `corgi curve`: radii against k and against k2."""
 
-    schema_version: Literal["1"] = SCHEMA_VERSION
     kind: Literal["curve"] = "curve"
-    model: str
-    model_sha256: str
-    image: str
-    class_id: NonNegativeInt
-    class_name: str | None
-    predicted_class: NonNegativeInt
-    k: PositiveInt
-    norm: Literal["linf"] = "linf"
-    pixel_scale: str = wording.PIXEL_SCALE
     by_k: tuple[CurvePointDocument, ...]
     by_k2: tuple[CurvePointDocument, ...]
     recommended_k: PositiveInt | None
@@ -362,15 +358,9 @@ def attack_document(
     versions: Versions,
 ) -> AttackDocument:
     """The document of an attack on the top-k set of a map."""
-    class_id, top, cam = explanation.class_id, explanation.top, explanation.cam
+    top, cam = explanation.top, explanation.cam
     return AttackDocument(
-        model=str(network.path),
-        model_sha256=network.sha256,
-        image=image_name,
-        class_id=class_id,
-        class_name=network.class_name(class_id),
-        predicted_class=explanation.predicted_class,
-        k=top.k,
+        **_subject(network, image_name, explanation),
         k2=k2,
         eps=eps,
         attack_radius=attack.radius,
@@ -388,15 +378,9 @@ def cam_document(
     network: Network, image_name: str, explanation: Explanation, versions: Versions
 ) -> CamDocument:
     """The document of a map and its top-k set."""
-    class_id, top, cam = explanation.class_id, explanation.top, explanation.cam
+    top, cam = explanation.top, explanation.cam
     return CamDocument(
-        model=str(network.path),
-        model_sha256=network.sha256,
-        image=image_name,
-        class_id=class_id,
-        class_name=network.class_name(class_id),
-        predicted_class=explanation.predicted_class,
-        k=top.k,
+        **_subject(network, image_name, explanation),
         tie=top.tie,
         gap=top.gap,
         map_shape=_shape(cam),
@@ -443,13 +427,7 @@ def radii_document(network: Network, image_name: str, radii: PixelRadii, version
     """The document of the radii of all pixels."""
     explained = radii.explanation
     return RadiiDocument(
-        model=str(network.path),
-        model_sha256=network.sha256,
-        image=image_name,
-        class_id=explained.class_id,
-        class_name=network.class_name(explained.class_id),
-        predicted_class=explained.predicted_class,
-        k=explained.top.k,
+        **_subject(network, image_name, explained),
         map_shape=_shape(explained.cam),
         top_k=pixels(explained.top.pixels, explained.cam),
         certified=tuple(tuple(float(value) for value in row) for row in radii.certified),
@@ -491,13 +469,7 @@ def curve_document(network: Network, image_name: str, curve: Curve, versions: Ve
         )
 
     return CurveDocument(
-        model=str(network.path),
-        model_sha256=network.sha256,
-        image=image_name,
-        class_id=explained.class_id,
-        class_name=network.class_name(explained.class_id),
-        predicted_class=explained.predicted_class,
-        k=explained.top.k,
+        **_subject(network, image_name, explained),
         by_k=points(curve.by_k),
         by_k2=points(curve.by_k2),
         recommended_k=None if curve.recommended is None else curve.recommended.k,
@@ -526,6 +498,19 @@ def pixels(flat: Sequence[int], cam: FloatArray) -> tuple[Pixel, ...]:
     """Flat (row-major) indices of a map [h, w] as [row, column]."""
     width = cam.shape[1]
     return tuple((i // width, i % width) for i in flat)
+
+
+def _subject(network: Network, image_name: str, explained: Explanation) -> dict[str, Any]:
+    """What a document about one map says of the model, the image and the class."""
+    return {
+        "model": str(network.path),
+        "model_sha256": network.sha256,
+        "image": image_name,
+        "class_id": explained.class_id,
+        "class_name": network.class_name(explained.class_id),
+        "predicted_class": explained.predicted_class,
+        "k": explained.top.k,
+    }
 
 
 def _witness(witness: Witness, cam: FloatArray, predicted_class: int) -> WitnessDocument:

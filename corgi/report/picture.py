@@ -48,7 +48,7 @@ def verify_picture(result: VerifyResult) -> Figure:
     """Image, map and largest pixels; what is certified; and the witness, if there is one."""
     witness = None if result.attack is None else result.attack.witness
     heights = [1.0, 0.95] + ([1.0] if witness is not None else [])
-    figure = _figure(3.15 * sum(heights) + 0.6)
+    figure = new_figure(3.15 * sum(heights) + 0.6)
     figure.suptitle(_title(result), fontsize=12, fontweight="bold")
     grid = figure.add_gridspec(len(heights), 4, height_ratios=heights)
     maps = [result.cam] if witness is None else [result.cam, witness.cam]
@@ -74,7 +74,7 @@ def attack_picture(
     """Image [C, H, W], map and largest pixels; and the witness, if the attack found one."""
     witness, cam, top = attack.witness, explanation.cam, explanation.top
     maps = [cam] if witness is None else [cam, witness.cam]
-    figure = _figure(3.4 * len(maps) + 0.4)
+    figure = new_figure(3.4 * len(maps) + 0.4)
     label = class_label(explanation.class_id, class_name)
     found = "no witness" if witness is None else f"witness at distance {round_up(witness.radius)}"
     figure.suptitle(f"Attack on the map of {label}, k = {top.k}: {found}", fontsize=12, fontweight="bold")
@@ -88,7 +88,7 @@ def attack_picture(
 
 def cam_picture(image: ImageArray, explanation: Explanation, class_name: str | None) -> Figure:
     """Image [C, H, W], its map and its largest pixels."""
-    figure = _figure(3.6)
+    figure = new_figure(3.6)
     label = class_label(explanation.class_id, class_name)
     figure.suptitle(f"Class activation map of {label}", fontsize=12, fontweight="bold")
     axes = [figure.add_subplot(1, 4, column + 1) for column in range(4)]
@@ -113,7 +113,8 @@ def display(image: ImageArray) -> NDArray[np.float64]:
     return np.clip(pixels, 0.0, 1.0)
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
+    """A figure as wide as all pictures of corgi; height in inches."""
     return Figure(figsize=(12, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
@@ -131,7 +132,7 @@ def _title(result: VerifyResult) -> str:
 def _original_row(axes: list[Axes], scene: _Scene, cam: FloatArray, top: TopK, k: int) -> None:
     _image(axes[0], scene.background, cam, "image")
     _image(axes[1], scene.background, cam, "map over the image")
-    axes[1].imshow(cam, cmap=MAP_COLOURS, alpha=0.55, extent=_extent(cam), interpolation="bilinear")
+    axes[1].imshow(cam, cmap=MAP_COLOURS, alpha=0.55, extent=extent_of(cam), interpolation="bilinear")
     _map(axes[2], scene, cam, "class activation map")
     _largest(
         axes[3],
@@ -182,14 +183,14 @@ def _perturbation(axes: Axes, change: NDArray[np.float64], cam: FloatArray) -> N
 
 
 def _image(axes: Axes, pixels: NDArray[np.float64], cam: FloatArray, title: str) -> None:
-    axes.imshow(pixels, extent=_extent(cam), interpolation="nearest")
+    axes.imshow(pixels, extent=extent_of(cam), interpolation="nearest")
     _frame(axes, title)
 
 
 def _map(axes: Axes, scene: _Scene, cam: FloatArray, title: str) -> None:
     low, high = scene.limits
     drawn = axes.imshow(
-        cam, cmap=MAP_COLOURS, vmin=low, vmax=high, extent=_extent(cam), interpolation="nearest"
+        cam, cmap=MAP_COLOURS, vmin=low, vmax=high, extent=extent_of(cam), interpolation="nearest"
     )
     _frame(axes, title)
     figure = axes.get_figure()
@@ -206,7 +207,7 @@ def _largest(
 ) -> None:
     """Pixels of the map, by group (pixels, colour, mark), on the image in faint grey."""
     faint = 0.45 + 0.55 * np.repeat(scene.background.mean(2, keepdims=True), 3, axis=2)
-    axes.imshow(faint, extent=_extent(cam), interpolation="nearest")
+    axes.imshow(faint, extent=extent_of(cam), interpolation="nearest")
     width = cam.shape[1]
     # A mark as large as half a map pixel: panels are about 2.6 inches wide, 72 points an inch.
     size = max(0.5 * 72 * 2.6 / max(cam.shape), 2.0)
@@ -260,7 +261,7 @@ def _bracket(axes: Axes, result: VerifyResult) -> None:
     axes.spines[["left", "right", "top"]].set_visible(False)
 
 
-def _extent(cam: FloatArray) -> tuple[float, float, float, float]:
+def extent_of(cam: FloatArray) -> tuple[float, float, float, float]:
     """All panels in the coordinates of the map, so that an image pixel lies where the map shows it."""
     height, width = cam.shape
     return (0.0, float(width), float(height), 0.0)

@@ -8,12 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
 from corgi.report import wording
-from corgi.report.picture import KEPT, LOST, MAP_COLOURS, display
+from corgi.report.picture import KEPT, LOST, MAP_COLOURS, display, extent_of, new_figure
 from corgi.report.wording import class_label
 from corgi.results import FloatArray, ImageArray
 
@@ -28,14 +27,13 @@ _BOUNDS = "#009E73"
 def radii_picture(image: ImageArray, radii: PixelRadii, class_name: str | None) -> Figure:
     """The image [C, H, W], its map, the certified radius of every pixel, and those searched by rank."""
     explained = radii.explanation
-    figure = Figure(figsize=(12, 6.6), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    figure = new_figure(6.6)
     label = class_label(explained.class_id, class_name)
     title = f"{label}: how far each pixel of the map is from crossing rank {explained.top.k}"
     figure.suptitle(title, fontsize=12, fontweight="bold")
     grid = figure.add_gridspec(2, 3, height_ratios=[1.1, 0.9])
     panels = [figure.add_subplot(grid[0, column]) for column in range(3)]
-    height, width = explained.cam.shape
-    extent = (0.0, float(width), float(height), 0.0)
+    width, extent = explained.cam.shape[1], extent_of(explained.cam)
     panels[0].imshow(display(image), extent=extent, interpolation="nearest")
     panels[0].set_title("image", fontsize=10)
     drawn = panels[1].imshow(explained.cam, cmap=MAP_COLOURS, extent=extent, interpolation="nearest")
@@ -107,9 +105,7 @@ def _by_rank(axes: Axes, radii: PixelRadii) -> None:
 def curve_picture(curve: Curve, class_name: str | None) -> Figure:
     """Radii against k, the gap of the map against k, and radii against k2 (Gu et al., figure 3)."""
     panels = [points for points in (curve.by_k, curve.by_k2) if points]
-    figure = Figure(
-        figsize=(12, 3.6 * max(len(panels), 1) + 0.8), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-    )
+    figure = new_figure(3.6 * max(len(panels), 1) + 0.8)
     label = class_label(curve.explanation.class_id, class_name)
     figure.suptitle(f"{label}: {wording.recommendation(curve)}", fontsize=11, fontweight="bold")
     rows = figure.subplots(max(len(panels), 1), 2, squeeze=False)

@@ -139,7 +139,7 @@ def too_large(bounds: BallBounds, value: str, rows: Patches, budget: int) -> Not
     elements = windows = 0
     for step in bounds.graph.steps:
         if isinstance(step.layer, Maximum) and step.output in masks:
-            lines = bounds.without_planes(step.output)
+            lines = bounds.relaxation.lines(step.output)
             assert isinstance(lines, MaximumLines)
             _, _, y, x = lines.planes.units.unbind(1)
             inside = masks[step.output][0, y, x]
@@ -176,7 +176,7 @@ def cone_of(
         places = torch.unique(torch.cat(met)) if met else torch.zeros(0, dtype=torch.int64)
         if len(places) == 0:
             continue
-        lines = bounds.without_planes(step.output)
+        lines = bounds.relaxation.lines(step.output)
         assert isinstance(lines, MaximumLines)
         planes = lines.planes.chosen(places)
         window, element = planes.live[:, 1:].nonzero(as_tuple=True)
