@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from corgi.errors import ModelError, UnsupportedOperator
-from corgi.network.graph import Graph, Node
+from corgi.network.graph import Graph
+from corgi.network.node import Node
 from corgi.network.node_reader import NodeReader
 from corgi.network.rules import RULES
 
@@ -66,11 +67,24 @@ class TorchGraph(nn.Module):
         return TorchGraph(tuple(reversed(kept)), self.input_name, output_name)
 
 
-def convert(graph: Graph) -> tuple[TorchGraph, dict[str, tuple[int, ...]]]:
-    """Convert all nodes the output depends on, in float64.
+@dataclass(frozen=True)
+class Converted:
+    """A network and its values.
 
-    Returns:
-        the module, and the shape of each of its values at batch size 1.
+    Attributes:
+        module: the steps.
+        shapes: shape of each value at batch size 1.
+        orders: a value of the file is the value of that name here with its axes permuted so; where it is not
+            named, they are equal.
+    """
+
+    module: TorchGraph
+    shapes: Mapping[str, tuple[int, ...]]
+    orders: Mapping[str, tuple[int, ...]]
+
+
+def convert(graph: Graph) -> Converted:
+    """Convert all nodes the output depends on, in float64.
 
     Raises:
         UnsupportedOperator: a node, attribute or operand outside the supported set.
@@ -90,7 +104,7 @@ def convert(graph: Graph) -> tuple[TorchGraph, dict[str, tuple[int, ...]]]:
     if graph.output_name not in values:
         raise ModelError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
     shapes = {name: tuple(v.shape) for name, v in values.items()}
-    return TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes
+    return Converted(TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes, {})
 
 
 def _needed(graph: Graph) -> list[Node]:

@@ -33,7 +33,12 @@ def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) ->
     with torch.no_grad():
         ours = network.trunk(x)
         compare(network, "feature map", ours.numpy(), features, by_channel=True)
-        compare(network, "class scores of the converted network", network.module(x).numpy(), scores)
+        compare(
+            network,
+            "class scores of the converted network",
+            network.module(x).numpy().reshape(scores.shape),
+            scores,
+        )
         compare(network, "class scores of the CAM head", network.head.scores(ours).numpy(), scores)
 
 

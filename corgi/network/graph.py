@@ -2,11 +2,12 @@
 
 What is checked before anything is converted: the file parses, external data stays beside the file, the
 standard checker accepts it, its operators are in the opset range corgi knows, it has one float image
-input of static size, and no weight is NaN or infinite.
+input of static size (`wrap.py`), no value would be absurdly large, and no weight is NaN or infinite.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,11 +21,18 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from corgi.errors import ModelError, UnsupportedOperator
+from corgi.network.node import Attribute, Node
+from corgi.network.vendor import VENDOR_OPERATORS, expanded
+from corgi.network.wrap import Normalisation, wrap
 
-OPSETS = range(9, 24)
-"""ONNX opset versions corgi converts."""
+OPSETS = range(9, 27)
+"""ONNX opset versions corgi converts: to the newest that onnxruntime runs."""
+
+LARGEST_VALUE = 2**27
+"""Elements a value of the network may have, 1 GiB in float64: a damaged size is refused, not allocated."""
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
+
 
 # Every graph optimisation of onnxruntime's basic level except constant folding: names of tensors then
 # stay those of the user's file, so errors and the feature map can be named.
@@ -39,22 +47,6 @@ _OTHER_OPTIMIZERS = [
     "ReshapeFusion", "TransposeOptimizer", "UnsqueezeElimination",
 ]  # fmt: skip
 
-Attribute = int | float | str | list[int] | list[float] | np.ndarray
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operator: names of its inputs ("" for one left out) and outputs, and its attributes."""
-
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
-
-    def __str__(self) -> str:
-        return f"node '{self.name}' ({self.op})"
-
 
 @dataclass(frozen=True)
 class Graph:
@@ -68,7 +60,9 @@ class Graph:
         output_name: the one output.
         metadata: ONNX `metadata_props`.
         opset: version of the default operator set.
-        proto: the original model with external data loaded.
+        proto: the model with external data loaded, wrapped to take the image (`wrap.py`): what is held
+            against onnxruntime.
+        notes: what wrapping changed, in plain words.
     """
 
     path: Path
@@ -81,10 +75,17 @@ class Graph:
     metadata: Mapping[str, str]
     opset: int
     proto: onnx.ModelProto
+    notes: tuple[str, ...] = ()
 
 
-def read_graph(path: Path) -> Graph:
-    """Read and check an ONNX file.
+def read_graph(
+    path: Path,
+    *,
+    output: str | None = None,
+    size: tuple[int, int] | None = None,
+    normalisation: Normalisation | None = None,
+) -> Graph:
+    """Read and check an ONNX file. See `wrap` for the options.
 
     Raises:
         ModelError: the file is missing, is not ONNX, is invalid, points outside its folder, or has an
@@ -93,27 +94,46 @@ def read_graph(path: Path) -> Graph:
     """
     proto, digest = _load(path)
     opset = _check_opsets(path, proto)
+    _check_nodes(path, proto)
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # the checker raises several unrelated types
         raise ModelError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
-    input_name, input_shape = _image_input(path, proto)
-    output_name = _single_output(path, proto)
-    folded = _fold_constants(path, proto, input_name, input_shape)
+    wrapped = wrap(path, proto, output=output, size=size, normalisation=normalisation or Normalisation())
+    proto = wrapped.proto
+    _check_nodes(path, proto)  # functions were inlined
+    _check_sizes(path, proto)
+    folded = _fold_constants(path, proto)
     constants: dict[str, np.ndarray] = {}
     for graph in (proto.graph, folded.graph):
         constants |= {i.name: numpy_helper.to_array(i) for i in graph.initializer}
         constants |= {n.output[0]: _constant(path, n) for n in graph.node if n.op_type == "Constant"}
     # Only values are taken from the folded graph. Its nodes are not trusted: onnxruntime also rewrites them
     # there (it moves a zero Pad into MaxPool, whose padding means -inf).
-    nodes = tuple(_node(path, n) for n in proto.graph.node if n.output and n.output[0] not in constants)
+    nodes: list[Node] = []
+    for node in proto.graph.node:
+        if node.output and node.output[0] not in constants:
+            parts, more = expanded(path, _node(path, node), node.domain)
+            nodes += parts
+            constants |= more
     for name, value in constants.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ModelError(
                 f"{path}: weight '{name}' holds NaN or infinite values", hint="Export the model again."
             )
-    metadata = {p.key: p.value for p in proto.metadata_props}
-    return Graph(path, digest, nodes, constants, input_name, input_shape, output_name, metadata, opset, proto)
+    return Graph(
+        path=path,
+        sha256=digest,
+        nodes=tuple(nodes),
+        constants=constants,
+        input_name=wrapped.input_name,
+        input_shape=wrapped.input_shape,
+        output_name=wrapped.output_name,
+        metadata={p.key: p.value for p in proto.metadata_props},
+        opset=opset,
+        proto=proto,
+        notes=wrapped.notes,
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -165,13 +185,36 @@ def _load_external(path: Path, folder: Path, tensor: TensorProto) -> None:
     del tensor.external_data[:]
 
 
-def _check_opsets(path: Path, proto: onnx.ModelProto) -> int:
+def _check_nodes(path: Path, proto: onnx.ModelProto) -> None:
+    functions = {(f.domain, f.name) for f in proto.functions}
     for node in proto.graph.node:
-        if node.domain not in _DEFAULT_DOMAINS:
+        known = node.domain in _DEFAULT_DOMAINS or (node.domain, node.op_type) in VENDOR_OPERATORS
+        if not known and (node.domain, node.op_type) not in functions:
             raise UnsupportedOperator(
                 f"{path}: node '{node.name}' ({node.op_type}) is of the vendor domain '{node.domain}'",
-                hint="Export with standard ONNX operators only.",
+                hint="Export with standard ONNX operators only (onnxruntime's optimiser: level basic).",
             )
+
+
+def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse values that would not fit into memory, before anything runs the model."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    except Exception as error:  # shape inference raises its own types
+        raise ModelError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
+    sizes = {i.name: math.prod(i.dims) for i in proto.graph.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        dims = value.type.tensor_type.shape.dim
+        sizes[value.name] = math.prod(max(d.dim_value, 1) for d in dims)
+    name, largest = max(sizes.items(), key=lambda item: item[1])
+    if largest > LARGEST_VALUE:
+        raise ModelError(
+            f"{path}: value '{name}' would have {largest:.3g} elements, at most {LARGEST_VALUE} are served",
+            hint="If that is no mistake in the file, verify at a smaller image size.",
+        )
+
+
+def _check_opsets(path: Path, proto: onnx.ModelProto) -> int:
     versions = [o.version for o in proto.opset_import if o.domain in _DEFAULT_DOMAINS]
     if not versions or versions[0] not in OPSETS:
         found = versions[0] if versions else "none"
@@ -182,50 +225,10 @@ def _check_opsets(path: Path, proto: onnx.ModelProto) -> int:
     return int(versions[0])
 
 
-def _image_input(path: Path, proto: onnx.ModelProto) -> tuple[str, tuple[int, int, int]]:
-    weights = {i.name for i in proto.graph.initializer}
-    inputs = [i for i in proto.graph.input if i.name not in weights]
-    if len(inputs) != 1:
-        names = ", ".join(i.name for i in inputs) or "none"
-        raise ModelError(f"{path}: expected one image input, found {len(inputs)} ({names})")
-    kind = inputs[0].type.tensor_type
-    if kind.elem_type != TensorProto.FLOAT:
-        name = TensorProto.DataType.Name(kind.elem_type)
-        raise ModelError(f"{path}: input '{inputs[0].name}' has type {name}, expected FLOAT (float32)")
-    dims = list(kind.shape.dim)
-    sizes = tuple(d.dim_value for d in dims)
-    if len(dims) != 4 or min(sizes[1:], default=0) <= 0:
-        shown = ", ".join(str(d.dim_value or d.dim_param or "?") for d in dims)
-        raise ModelError(
-            f"{path}: input '{inputs[0].name}' has shape [{shown}], expected [N, C, H, W] with fixed C, H, W",
-            hint="Export with a fixed image size.",
-        )
-    if sizes[0] > 1:
-        raise ModelError(
-            f"{path}: input '{inputs[0].name}' has the fixed batch size {sizes[0]}, expected 1 or a symbol",
-            hint="Export with batch size 1 or a dynamic batch axis.",
-        )
-    return inputs[0].name, (sizes[1], sizes[2], sizes[3])
-
-
-def _single_output(path: Path, proto: onnx.ModelProto) -> str:
-    names: list[str] = [o.name for o in proto.graph.output]
-    if len(names) != 1:
-        raise ModelError(f"{path}: expected one output (the class scores), found {len(names)}: {names}")
-    return names[0]
-
-
-def _fold_constants(
-    path: Path, proto: onnx.ModelProto, input_name: str, shape: tuple[int, int, int]
-) -> onnx.ModelProto:
+def _fold_constants(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     """Fold constants by onnxruntime, at batch size 1 (so shape chains fold too)."""
     model = onnx.ModelProto()
     model.CopyFrom(proto)
-    del model.graph.value_info[:]
-    for value in model.graph.input:
-        if value.name == input_name:
-            for dim, size in zip(value.type.tensor_type.shape.dim, (1, *shape), strict=True):
-                dim.dim_value = size
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     options = ort.SessionOptions()
@@ -247,11 +250,6 @@ def _fold_constants(
 
 
 def _node(path: Path, proto: onnx.NodeProto) -> Node:
-    if proto.domain not in _DEFAULT_DOMAINS:  # may surface when folding inlines a constant condition
-        raise UnsupportedOperator(
-            f"{path}: node '{proto.name}' ({proto.op_type}) is of the vendor domain '{proto.domain}'",
-            hint="Export with standard ONNX operators only.",
-        )
     attributes: dict[str, Attribute] = {}
     for attribute in proto.attribute:
         if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):

@@ -1,17 +1,21 @@
-"""Recognise the CAM head: global average pooling, then one fully connected layer.
+"""Recognise the CAM head: pooling of the whole map, and class scores that are affine in what it gives.
 
-Cases (the network is read backwards from its output):
-  1. optional Softmax;
-  2. Gemm, or MatMul with an optional Add of a constant;
-  3. any of Flatten, Reshape, Squeeze, Dropout, Identity that keep the F pooled values in order;
-  4. GlobalAveragePool, ReduceMean over height and width, or AveragePool of full size.
-The value that enters pooling is the feature map (theory, notation).
+The network is read backwards from its output:
+  1. an optional Softmax, LogSoftmax or Sigmoid;
+  2. the tail: any of Gemm, MatMul, 1x1 convolution, batch normalisation and other constants, with Flatten,
+     Reshape, Squeeze, Dropout, Identity between them; composed, it is  scores = W pooled + b;
+  3. pooling: GlobalAveragePool, ReduceMean or ReduceSum over height and width, AveragePool of full size;
+  4. if the tail mixes no filters, the classifier must stand before pooling: a 1x1 convolution (SqueezeNet,
+     NIN, all-convolutional networks), whose W and b then belong to the head; with an activation behind it
+     each class is one channel of the feature map.
+The value that enters pooling (case 4: the classifier) is the feature map (theory, notation).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +24,35 @@ from torch import Tensor
 
 from corgi.errors import NoCamHead
 from corgi.network import layers
-from corgi.network.convert import Step, TorchGraph
+from corgi.network.convert import Converted, Step
+
+
+class Activation(StrEnum):
+    """What stands behind the class scores; none of them changes which class is largest."""
+
+    NONE = "none"
+    SOFTMAX = "softmax"
+    LOG_SOFTMAX = "log-softmax"
+    SIGMOID = "sigmoid"
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """The network's output: [N, classes] -> [N, classes]."""
+        match self:
+            case Activation.NONE:
+                return logits
+            case Activation.SOFTMAX:
+                return torch.softmax(logits, 1)
+            case Activation.LOG_SOFTMAX:
+                return torch.log_softmax(logits, 1)
+            case Activation.SIGMOID:
+                return torch.sigmoid(logits)
+
+
+_ACTIVATIONS = (
+    (layers.Softmax, Activation.SOFTMAX),
+    (layers.LogSoftmax, Activation.LOG_SOFTMAX),
+    (layers.Sigmoid, Activation.SIGMOID),
+)
 
 
 @dataclass(frozen=True)
@@ -29,20 +61,23 @@ class CamHead:
 
     Attributes:
         feature: name of the feature map's value; map_shape: its (h, w); filters: its F.
-        pooling: the pooling node, as text.
-        dense: the fully connected node, as text.
+        order: the file's value is the feature map [N, F, h, w] with its axes permuted so.
+        pooling: the pooling node, as text; sums: whether it adds up instead of averaging.
+        dense: the classifier's nodes, as text.
         weight: [classes, F] float64; bias: [classes] float64.
-        softmax: whether a softmax follows.
+        activation: what follows.
     """
 
     feature: str
+    order: tuple[int, ...]
     map_shape: tuple[int, int]
     filters: int
     pooling: str
+    sums: bool
     dense: str
     weight: Tensor
     bias: Tensor
-    softmax: bool
+    activation: Activation
 
     @property
     def classes(self) -> int:
@@ -54,96 +89,235 @@ class CamHead:
         return torch.einsum("nfhw,f->nhw", features, self.weight[class_id].to(features))
 
     def logits(self, features: Tensor) -> Tensor:
-        """Class scores before any softmax: [N, F, h, w] -> [N, classes]."""
-        return features.mean((2, 3)) @ self.weight.to(features).T + self.bias.to(features)
+        """Class scores before any activation: [N, F, h, w] -> [N, classes]."""
+        pooled = features.sum((2, 3)) if self.sums else features.mean((2, 3))
+        return pooled @ self.weight.to(features).T + self.bias.to(features)
 
     def scores(self, features: Tensor) -> Tensor:
         """The network's output: [N, F, h, w] -> [N, classes]."""
-        logits = self.logits(features)
-        return torch.softmax(logits, 1) if self.softmax else logits
+        return self.activation(self.logits(features))
 
 
-def recognise_head(path: Path, module: TorchGraph, shapes: Mapping[str, tuple[int, ...]]) -> CamHead:
+def recognise_head(path: Path, found: Converted) -> CamHead:
     """Find the CAM head of a converted network.
 
     Raises:
         NoCamHead: the network ends otherwise; the message says what was found.
     """
-    reader = _Backwards(path, module, shapes)
-    softmax = reader.take(layers.Softmax) is not None
-    bias_step = reader.take_bias()
-    dense = reader.take(layers.Linear)
-    if dense is None:
-        reader.fail("a fully connected layer (Gemm or MatMul)")
-    while reader.take(layers.Identity, layers.Reshape):
-        pass
+    reader = _Backwards(path, found)
+    activation, tail = reader.take_tail()
     pooling = reader.take_pooling()
-    if reader.at == module.input_name:
+    filters = found.shapes[reader.at][1]
+    weight, bias, mixes = _composed(tail, filters)
+    dense = [step for step in tail if isinstance(step.layer, layers.Linear | layers.Conv)]
+    if not mixes:
+        classifier = reader.take_classifier()
+        if classifier is not None:
+            conv = classifier.layer
+            assert isinstance(conv, layers.Conv)
+            height, width = found.shapes[reader.at][2:]
+            share = height * width if isinstance(pooling.layer, layers.Sum) else 1
+            bias = weight @ conv.bias * share + bias
+            weight = weight @ conv.weight[:, :, 0, 0]
+            dense = [classifier]
+        else:
+            dense = [reader.require_classifier()]
+    if reader.at == found.module.input_name:
         reader.fail("a feature map computed from the image")
-    linear = dense.layer
-    assert isinstance(linear, layers.Linear)
-    bias = linear.bias
-    if bias_step is not None and isinstance(bias_step.layer, layers.Affine):
-        bias = bias + bias_step.layer.shift.reshape(-1)
-    _, filters, height, width = shapes[reader.at]
-    if linear.weight.shape[0] != filters:
-        reader.fail(f"a fully connected layer that reads the {filters} pooled filters")
+    _, filters, height, width = found.shapes[reader.at]
     return CamHead(
         feature=reader.at,
+        order=found.orders.get(reader.at, (0, 1, 2, 3)),
         map_shape=(height, width),
         filters=filters,
         pooling=str(pooling),
-        dense=str(dense),
-        weight=linear.weight.T.contiguous(),
+        sums=isinstance(pooling.layer, layers.Sum),
+        dense=", ".join(map(str, dense)),
+        weight=weight.contiguous(),
         bias=bias.clone(),
-        softmax=softmax,
+        activation=activation,
     )
+
+
+def _composed(tail: list[Step], filters: int) -> tuple[Tensor, Tensor, bool]:
+    """Scores as W pooled + b from the steps behind pooling, and whether any of them mixes filters.
+
+    One fully connected layer keeps its numbers as they are; only further layers cost a float64 product.
+    """
+    weight, bias, mixes = (
+        torch.eye(filters, dtype=torch.float64),
+        torch.zeros(filters, dtype=torch.float64),
+        False,
+    )
+    for step in tail:
+        match step.layer:
+            case layers.Linear() as linear:
+                matrix, shift = linear.weight.T, linear.bias
+            case layers.Conv() as conv:
+                matrix, shift = _pointwise(conv), conv.bias
+            case layers.Affine() as affine:
+                scale, shift = (v.reshape(-1).broadcast_to(len(bias)) for v in (affine.scale, affine.shift))
+                weight, bias = scale[:, None] * weight, scale * bias + shift
+                continue
+            case _:
+                continue
+        weight, bias = matrix @ weight if mixes or _scaled(weight) else matrix, matrix @ bias + shift
+        mixes = True
+    return weight, bias, mixes
+
+
+def _scaled(weight: Tensor) -> bool:
+    return not torch.equal(weight, torch.eye(*weight.shape, dtype=weight.dtype))
+
+
+def _pointwise(conv: layers.Conv) -> Tensor:
+    """A 1x1 convolution as a matrix [O, I]."""
+    weight = conv.weight[:, :, 0, 0]
+    if conv.groups == 1:
+        return weight
+    out, per_group = weight.shape
+    dense = weight.new_zeros(conv.groups, out // conv.groups, conv.groups, per_group)
+    for group, part in enumerate(weight.chunk(conv.groups)):
+        dense[group, :, group] = part
+    return dense.reshape(out, conv.groups * per_group)
 
 
 class _Backwards:
     """A walk from the output towards the image along single-use values."""
 
-    def __init__(self, path: Path, module: TorchGraph, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.path, self.shapes, self.at = path, shapes, module.output_name
-        self.producers = {step.output: step for step in module.steps}
+    def __init__(self, path: Path, found: Converted) -> None:
+        self.path, self.shapes, self.at = path, found.shapes, found.module.output_name
+        self.producers = {step.output: step for step in found.module.steps}
 
-    def take(self, *kinds: type[torch.nn.Module]) -> Step | None:
-        """Step over the producer of the current value if it is of one of the kinds."""
-        step = self.producers.get(self.at)
-        if step is None or not isinstance(step.layer, kinds):
-            return None
-        self.at = step.inputs[0]
-        return step
+    @property
+    def step(self) -> Step | None:
+        """What makes the current value."""
+        return self.producers.get(self.at)
 
-    def take_bias(self) -> Step | None:
-        """Step over an Add of a constant vector (the bias of a MatMul)."""
-        step = self.producers.get(self.at)
-        if step is None or not isinstance(step.layer, layers.Affine):
-            return None
-        classes = self.shapes[step.output][-1]
-        scale, shift = step.layer.scale, step.layer.shift
-        if not bool((scale == 1).all()) or shift.numel() not in (1, classes):
-            self.fail("an Add of one bias a class")
-        return self.take(layers.Affine)
+    def take_tail(self) -> tuple[Activation, list[Step]]:
+        """Step over everything that is affine in the pooled values; in the order of the network."""
+        activation, tail = Activation.NONE, list[Step]()
+        while (step := self.step) is not None:
+            kind = next((a for layer, a in _ACTIVATIONS if isinstance(step.layer, layer)), None)
+            if kind is not None and activation is Activation.NONE and not any(map(_computes, tail)):
+                activation = kind
+            elif not (self.is_pooled(step.inputs[0]) and self.is_affine(step)):
+                break
+            tail.insert(0, step)
+            self.at = step.inputs[0]
+        if not self.is_pooled(self.at):
+            self.fail("class scores for the whole image, [N, classes]")
+        return activation, tail
+
+    def is_pooled(self, value: str) -> bool:
+        """Whether a value has one number a filter or class."""
+        shape = self.shapes[value]
+        return sorted(shape, reverse=True)[1:] == [1] * (len(shape) - 1)
+
+    def is_affine(self, step: Step) -> bool:
+        """Whether a step on pooled values is affine, filter by filter or mixing them."""
+        count = math.prod(self.shapes[step.inputs[0]])
+        match step.layer:
+            case layers.Identity() | layers.Reshape() | layers.Transpose():
+                return True
+            case layers.Linear() as linear:
+                return linear.weight.shape[0] == count
+            case layers.Conv() as conv:
+                return conv.weight.shape[2:] == (1, 1) and conv.padding == (0, 0)
+            case layers.Affine() as affine:
+                return math.prod(self.shapes[step.output]) == count and affine.scale.numel() in (1, count)
+        return False
 
     def take_pooling(self) -> Step:
         """Step over pooling of the whole map."""
-        step = self.producers.get(self.at)
-        if step is None or len(self.shapes[step.inputs[0]]) != 4:
+        step = self.step
+        if step is None:
+            self.fail("pooling of a feature map computed from the image")
+        before = self.shapes[step.inputs[0]]
+        flat = self.producers.get(step.inputs[0])
+        rows = len(before) == 3 and flat is not None and isinstance(flat.layer, layers.Reshape)
+        if rows and isinstance(step.layer, layers.Mean | layers.Sum) and step.layer.axes == (2,):
+            # [N, F, h, w] is flattened to [N, F, h w] first.
+            assert flat is not None
+            source = self.shapes[flat.inputs[0]]
+            if len(source) == 4 and source[1] == before[1]:
+                self.at = flat.inputs[0]
+                return step
+        if len(before) != 4:
             self.fail("global average pooling over height and width")
-        size = self.shapes[step.inputs[0]][2:]
-        layer = step.layer
-        whole = isinstance(layer, layers.Mean) and sorted(layer.axes) == [2, 3]
+        layer, size = step.layer, before[2:]
+        whole = isinstance(layer, layers.Mean | layers.Sum) and sorted(layer.axes) == [2, 3]
         whole |= isinstance(layer, layers.AveragePool) and (layer.kernel, layer.padding) == (size, (0, 0))
         if not whole:
             self.fail("global average pooling over height and width")
         self.at = step.inputs[0]
         return step
 
+    def take_classifier(self) -> Step | None:
+        """Step over a 1x1 convolution before pooling."""
+        step = self.step
+        if step is None or not _is_classifier(step):
+            return None
+        self.at = step.inputs[0]
+        return step
+
+    def require_classifier(self) -> Step:
+        """The 1x1 convolution behind an activation before pooling: its channels are the classes."""
+        step = self.step
+        before = None if step is None or len(step.inputs) != 1 else self.producers.get(step.inputs[0])
+        if (
+            step is None
+            or before is None
+            or not isinstance(step.layer, _BEHIND)
+            or not _is_classifier(before)
+        ):
+            self.fail("a fully connected layer behind pooling, or a 1x1 convolution as classifier before it")
+        return before
+
     def fail(self, expected: str) -> NoReturn:
-        step = self.producers.get(self.at)
-        found = "the network's input" if step is None else f"{step} of shape {list(self.shapes[self.at])}"
+        """Raise the error that says what was found instead."""
         raise NoCamHead(
-            f"{self.path}: no CAM head: reading back from the output, expected {expected}, found {found}",
-            hint="corgi explains networks that end in global average pooling -> one fully connected layer.",
+            f"{self.path}: no CAM head: reading back from the output, expected {expected}, found {self.found()}",
+            hint="corgi explains networks that end in global average pooling -> class scores affine in the pooled"
+            " values.",
         )
+
+    def found(self) -> str:
+        """The current step in words that say which kind of network this is."""
+        step = self.step
+        if step is None:
+            return "the network's input"
+        shape = list(self.shapes[self.at])
+        before = self.shapes[step.inputs[0]]
+        what = f"{step} of shape {shape}"
+        match step.layer:
+            case layers.MaxPool() as pool if len(before) == 4 and pool.kernel == before[2:]:
+                return f"{what}: global max pooling, which no average weights"
+            case layers.Reshape() if len(before) == 4:
+                maker = self.producers.get(step.inputs[0], "the input")
+                return (
+                    f"{what}: the map {list(before[1:])} of {maker} is flattened into a fully connected layer"
+                )
+            case layers.Relu() | layers.LeakyRelu() | layers.Tanh() | layers.Clip() if self.is_pooled(
+                self.at
+            ):
+                return f"{what}: an activation between or behind fully connected layers"
+        return what
+
+
+_BEHIND = (layers.Relu, layers.LeakyRelu, layers.Clip, layers.Sigmoid, layers.Tanh, layers.Identity)
+
+
+def _computes(step: Step) -> bool:
+    """Whether a step of the tail does more than move numbers."""
+    return not isinstance(step.layer, layers.Identity | layers.Reshape | layers.Transpose)
+
+
+def _is_classifier(step: Step) -> bool:
+    """Whether a step is a 1x1 convolution of the whole map."""
+    conv = step.layer
+    return (
+        isinstance(conv, layers.Conv)
+        and conv.weight.shape[2:] == (1, 1)
+        and (conv.stride, conv.padding, conv.groups) == ((1, 1), (0, 0), 1)
+    )

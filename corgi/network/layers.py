@@ -183,6 +183,18 @@ class Mean(nn.Module):
         return x.mean(self.axes, keepdim=self.keepdims)
 
 
+class Sum(nn.Module):
+    """Sum over the given axes (never the batch axis)."""
+
+    def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
+        super().__init__()
+        self.axes, self.keepdims = axes, keepdims
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drops the axes, or keeps them with size 1."""
+        return x.sum(self.axes, keepdim=self.keepdims)
+
+
 class Add(nn.Module):
     """Sum of two values of the network."""
 
@@ -282,3 +294,15 @@ class Softmax(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape."""
         return torch.softmax(x, self.axis)
+
+
+class LogSoftmax(nn.Module):
+    """The logarithm of the softmax over one axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return torch.log_softmax(x, self.axis)

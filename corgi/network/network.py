@@ -20,7 +20,9 @@ from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
 from corgi.network.graph import Graph, read_graph
 from corgi.network.head import CamHead, recognise_head
+from corgi.network.layout import channels_first
 from corgi.network.oracle import OnnxOracle
+from corgi.network.wrap import Normalisation
 
 CLASS_NAMES_KEY = "corgi.class_names"
 
@@ -95,8 +97,20 @@ class Network:
         return cam.numpy(), int(scores[0].argmax())
 
 
-def load(path: str | Path) -> Network:
+def load(
+    path: str | Path,
+    *,
+    output: str | None = None,
+    size: tuple[int, int] | None = None,
+    normalisation: Normalisation | None = None,
+) -> Network:
     """Load a classifier with a CAM head and hold it equal to onnxruntime.
+
+    Args:
+        path: the ONNX file; external data lies beside it.
+        output: name of the output with the class scores; None if the file has one output.
+        size: (height, width) where the file leaves them open.
+        normalisation: what the network expects instead of pixels in [0, 1].
 
     Raises:
         ModelError: the file cannot be read or is not served (see `corgi.network.graph.read_graph`).
@@ -104,16 +118,16 @@ def load(path: str | Path) -> Network:
         NoCamHead: the network does not end in pooling -> fully connected.
         GateError: the converted network differs from onnxruntime.
     """
-    graph = read_graph(Path(path))
-    module, shapes = convert(graph)
-    head = recognise_head(graph.path, module, shapes)
+    graph = read_graph(Path(path), output=output, size=size, normalisation=normalisation)
+    found = channels_first(convert(graph))
+    head = recognise_head(graph.path, found)
     network = Network(
         graph=graph,
-        module=module,
-        shapes=shapes,
-        trunk=module.up_to(head.feature).eval(),
+        module=found.module,
+        shapes=found.shapes,
+        trunk=found.module.up_to(head.feature).eval(),
         head=head,
-        oracle=OnnxOracle(graph, head.feature),
+        oracle=OnnxOracle(graph, head.feature, head.order),
         preprocess=graph.metadata.get(METADATA_KEY) or None,
         class_names=_class_names(graph, head.classes),
     )

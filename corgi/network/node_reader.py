@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from corgi.errors import UnsupportedOperator
-from corgi.network.graph import Node
+from corgi.network.node import Node
 
 
 class NodeReader:
@@ -108,6 +108,14 @@ class NodeReader:
         if not isinstance(value, list):
             self.refuse(f"attribute {name}={value!r} is no list of integers")
         return tuple(int(v) for v in value)
+
+    def floats_attribute(self, name: str) -> tuple[float, ...]:
+        """A list of numbers, read; empty if it is not given."""
+        self._unread.discard(name)
+        value = self.node.attributes.get(name, [])
+        if not isinstance(value, list):
+            self.refuse(f"attribute {name}={value!r} is no list of numbers")
+        return tuple(float(v) for v in value)
 
     def require(self, name: str, value: int, accepted: int) -> None:
         """Refuse unless an attribute's value is the one corgi honours."""

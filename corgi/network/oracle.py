@@ -16,13 +16,15 @@ class OnnxOracle:
     """The user's model in onnxruntime, with the feature map added as a second output.
 
     Images are run one at a time, so the meaning is that of batch size 1 whatever the file's batch axis is.
+    `order`: the file's feature map is [N, F, h, w] with its axes permuted so.
 
     Raises:
         ModelError: onnxruntime cannot run the file, or the feature map is not a value of it.
     """
 
-    def __init__(self, graph: Graph, feature: str) -> None:
+    def __init__(self, graph: Graph, feature: str, order: tuple[int, ...]) -> None:
         self._graph, self._feature = graph, feature
+        self._back = tuple(order.index(axis) for axis in range(len(order)))
         produced = {name for node in graph.proto.graph.node for name in node.output}
         if feature not in produced:
             raise ModelError(
@@ -54,4 +56,5 @@ class OnnxOracle:
             except Exception as error:
                 raise ModelError(f"{self._graph.path}: onnxruntime failed: {error}") from error
         scores, features = zip(*outputs, strict=True)
-        return np.concatenate(scores), np.concatenate(features)
+        classes = np.concatenate(scores)
+        return classes.reshape(len(classes), -1), np.concatenate(features).transpose(self._back)

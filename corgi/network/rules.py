@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -203,15 +204,25 @@ def global_average_pool(node: NodeReader) -> nn.Module:
     return layers.Mean(tuple(range(2, len(node.shape()))), keepdims=True)
 
 
-def reduce_mean(node: NodeReader) -> nn.Module:
-    """ReduceMean over axes other than the batch."""
+def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
+    """Axes other than the batch, and whether they are kept."""
     rank = len(node.shape())
     axes = _axes(node, None)
     node.require("noop_with_empty_axes", node.int_attribute("noop_with_empty_axes", 0), 0)
     if not axes:
         node.refuse("reduction of all axes, the batch included", supported="axes other than 0")
     keepdims = bool(node.int_attribute("keepdims", 1))
-    return layers.Mean(tuple(_axis(node, a, rank) for a in axes), keepdims)
+    return tuple(_axis(node, a, rank) for a in axes), keepdims
+
+
+def reduce_mean(node: NodeReader) -> nn.Module:
+    """ReduceMean over axes other than the batch."""
+    return layers.Mean(*_reduction(node))
+
+
+def reduce_sum(node: NodeReader) -> nn.Module:
+    """ReduceSum over axes other than the batch."""
+    return layers.Sum(*_reduction(node))
 
 
 def _constant_operand(node: NodeReader) -> tuple[int, Tensor] | None:
@@ -379,22 +390,46 @@ def identity(node: NodeReader) -> nn.Module:
     return layers.Identity()
 
 
-def softmax(node: NodeReader) -> nn.Module:
-    """Softmax over the last axis (where all opsets mean the same)."""
-    rank = len(node.shape())
+def _softmax_axis(node: NodeReader) -> int:
+    """The axis of a softmax, where all opsets mean the same by it.
+
+    Before opset 13 the axes behind it belonged to it too, and the default was 1 instead of the last.
+    """
+    shape = node.shape()
+    rank = len(shape)
     if rank != 2 and "axis" not in node.node.attributes:
-        # The default is axis 1 with the axes behind it flattened before opset 13, and the last axis since.
         node.refuse("a default axis at a rank other than 2", supported="the attribute axis, set to the last")
-    axis = node.int_attribute("axis", 1)
-    if _axis(node, axis, rank) != rank - 1:
-        node.refuse(f"attribute axis={axis}", supported="the last axis")
-    return layers.Softmax(rank - 1)
+    axis = _axis(node, node.int_attribute("axis", 1), rank)
+    if math.prod(shape[axis + 1 :]) != 1:
+        node.refuse(f"attribute axis={axis}", supported="the last axis, or one with axes of size 1 behind it")
+    return axis
+
+
+def softmax(node: NodeReader) -> nn.Module:
+    """Softmax over the last axis (axes of size 1 behind it do not count)."""
+    return layers.Softmax(_softmax_axis(node))
+
+
+def log_softmax(node: NodeReader) -> nn.Module:
+    """LogSoftmax, as Softmax."""
+    return layers.LogSoftmax(_softmax_axis(node))
+
+
+def cast(node: NodeReader) -> nn.Module:
+    """Cast to float32, of a value that is float32."""
+    to = node.int_attribute("to", 1)
+    node.int_attribute("saturate", 1)  # speaks of float8
+    node.str_attribute("round_mode", "up")
+    if to != onnx.TensorProto.FLOAT:
+        node.refuse(f"attribute to={onnx.TensorProto.DataType.Name(to)}", supported="to=FLOAT")
+    return layers.Identity()
 
 
 RULES: Mapping[str, Rule] = {
     "Add": add,
     "AveragePool": average_pool,
     "BatchNormalization": batch_normalization,
+    "Cast": cast,
     "Clip": clip,
     "Concat": concat,
     "Conv": conv,
@@ -405,11 +440,13 @@ RULES: Mapping[str, Rule] = {
     "GlobalAveragePool": global_average_pool,
     "Identity": identity,
     "LeakyRelu": leaky_relu,
+    "LogSoftmax": log_softmax,
     "MatMul": matmul,
     "MaxPool": max_pool,
     "Mul": mul,
     "Pad": pad,
     "ReduceMean": reduce_mean,
+    "ReduceSum": reduce_sum,
     "Relu": relu,
     "Reshape": reshape,
     "Sigmoid": sigmoid,

@@ -188,7 +188,8 @@ class InspectDocument(_Document):
     map_shape: tuple[PositiveInt, PositiveInt]
     pooling: str
     dense: str
-    softmax: bool
+    activation: str
+    notes: tuple[str, ...]
     classes: PositiveInt
     class_names: tuple[str, ...] | None
     preprocess: str | None
@@ -411,7 +412,8 @@ def inspect_document(network: Network, lirpa_refusal: str | None, versions: Vers
         map_shape=head.map_shape,
         pooling=head.pooling,
         dense=head.dense,
-        softmax=head.softmax,
+        activation=str(head.activation),
+        notes=network.graph.notes,
         classes=head.classes,
         class_names=network.class_names,
         preprocess=network.preprocess,

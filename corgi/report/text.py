@@ -224,10 +224,12 @@ def inspect_text(document: InspectDocument) -> RenderableType:
         "feature map": f"'{document.feature_map}', {document.filters} filters of {height} x {width}",
         "made by": document.feature_node,
         "pooling": document.pooling,
-        "fully connected": document.dense + (", then softmax" if document.softmax else ""),
+        "fully connected": document.dense
+        + ("" if document.activation == "none" else f", then {document.activation}"),
         "classes": _classes(document),
         "pre-processing": document.preprocess or "none in the file",
         "equality gate": f"passed: equals onnxruntime within {document.gate_tolerance:g} relative",
+        "as loaded": "; ".join(document.notes) or "as the file says",
         "engines": "can bound it" if document.lirpa else f"cannot bound it: {document.lirpa_reason}",
         "sha256": document.model_sha256,
     }

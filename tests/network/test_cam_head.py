@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from corgi.errors import NoCamHead
+from corgi.errors import ModelError, NoCamHead
 from corgi.network.network import load
 from tests.onnx_models import IMAGE, OnnxModel, float32, run_onnxruntime
 
@@ -65,7 +65,12 @@ def check(model: OnnxModel, output: str, folder: Path, bias: np.ndarray, softmax
     path = model.save(folder, output)
     network = load(path)
     head = network.head
-    assert (head.map_shape, head.filters, head.classes, head.softmax) == ((6, 5), 4, 3, softmax)
+    assert (head.map_shape, head.filters, head.classes, head.activation) == (
+        (6, 5),
+        4,
+        3,
+        "softmax" if softmax else "none",
+    )
     assert_allclose(head.weight, WEIGHT.T, rtol=1e-7)
     assert_allclose(head.bias, bias, rtol=1e-7)
     assert head.feature == "relu1_out"
@@ -117,36 +122,148 @@ def gemm(model: OnnxModel, value: str, *shape: int) -> str:
     return model.node("Gemm", value, float32(RNG, *shape), float32(RNG, shape[1]))
 
 
+def conv1(model: OnnxModel, value: str, weight: np.ndarray, bias: np.ndarray | None = None) -> str:
+    bias = [] if bias is None else [bias]
+    return model.node("Conv", value, weight[:, :, None, None], *bias)
+
+
+def batch_norm(model: OnnxModel, value: str, channels: int) -> str:
+    rng = np.random.default_rng(3)
+    numbers = [float32(rng, channels) for _ in range(3)]
+    return model.node("BatchNormalization", value, *numbers, rng.uniform(0.5, 2, channels).astype(np.float32))
+
+
+def squeezed(model: OnnxModel, value: str) -> str:
+    return model.squeeze(value, [2, 3])
+
+
+def flat_mean(model: OnnxModel, value: str) -> str:
+    return model.reduce_mean(model.node("Reshape", value, np.array([0, 0, -1])), [2], keepdims=0)
+
+
+OTHER_HEADS: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
+    "1x1 convolution behind pooling": (
+        lambda m: m.node("Flatten", conv1(m, m.node("GlobalAveragePool", trunk(m)), WEIGHT.T, BIAS)),
+        "relu1_out",
+        "none",
+    ),
+    "1x1 convolution before pooling": (
+        lambda m: m.node("Flatten", m.node("GlobalAveragePool", conv1(m, trunk(m), WEIGHT.T, BIAS))),
+        "relu1_out",
+        "none",
+    ),
+    "1x1 convolution and Relu before pooling": (
+        lambda m: m.node(
+            "Flatten", m.node("GlobalAveragePool", m.node("Relu", conv1(m, trunk(m), WEIGHT.T, BIAS)))
+        ),
+        "relu3_out",
+        "none",
+    ),
+    "1x1 convolution before a sum": (
+        lambda m: m.node("ReduceSum", conv1(m, trunk(m), WEIGHT.T, BIAS), np.array([2, 3]), keepdims=0),
+        "relu1_out",
+        "none",
+    ),
+    "sum pooling": (
+        lambda m: gemm(m, m.node("ReduceSum", trunk(m), np.array([2, 3]), keepdims=0), 4, 3),
+        "relu1_out",
+        "none",
+    ),
+    "batch norm of pooled values": (
+        lambda m: gemm(m, batch_norm(m, gap(m, trunk(m)), 4), 4, 3),
+        "relu1_out",
+        "none",
+    ),
+    "batch norm of pooled maps": (
+        lambda m: gemm(m, m.node("Flatten", batch_norm(m, m.node("GlobalAveragePool", trunk(m)), 4)), 4, 3),
+        "relu1_out",
+        "none",
+    ),
+    "batch norm before pooling": (
+        lambda m: gemm(m, gap(m, batch_norm(m, trunk(m), 4)), 4, 3),
+        "batchnormalization2_out",
+        "none",
+    ),
+    "two linear layers": (lambda m: gemm(m, gemm(m, gap(m, trunk(m)), 4, 5), 5, 3), "relu1_out", "none"),
+    "scaled scores": (
+        lambda m: m.node("Mul", gemm(m, gap(m, trunk(m)), 4, 3), np.float32(2)),
+        "relu1_out",
+        "none",
+    ),
+    "log-softmax": (
+        lambda m: m.node("LogSoftmax", gemm(m, gap(m, trunk(m)), 4, 3), axis=1),
+        "relu1_out",
+        "log-softmax",
+    ),
+    "sigmoid": (lambda m: m.node("Sigmoid", gemm(m, gap(m, trunk(m)), 4, 3)), "relu1_out", "sigmoid"),
+    "softmax of 1x1 maps": (
+        lambda m: m.node(
+            "Flatten",
+            m.node("Softmax", conv1(m, m.node("GlobalAveragePool", trunk(m)), WEIGHT.T, BIAS), axis=1),
+        ),
+        "relu1_out",
+        "softmax",
+    ),
+    "mean of flattened maps": (lambda m: gemm(m, flat_mean(m, trunk(m)), 4, 3), "relu1_out", "none"),
+    "no activation of the feature map": (
+        lambda m: gemm(m, gap(m, m.node("Conv", trunk(m), float32(RNG, 4, 4, 3, 3))), 4, 3),
+        "conv2_out",
+        "none",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_HEADS)
+def test_other_heads(case: str, tmp_path: Path) -> None:
+    build, feature, activation = OTHER_HEADS[case]
+    model = OnnxModel((2, 8, 7), 17)
+    path = model.save(tmp_path, build(model))
+    network = load(path)
+    head = network.head
+    assert (head.feature, head.activation, head.classes) == (feature, activation, 3)
+    images = np.random.default_rng(0).random((3, *model.shape), dtype=np.float32)
+    scores, features = network.oracle.run(images)
+    maps = torch.stack([head.cam(torch.from_numpy(features).double(), c) for c in range(3)], 1)
+    pooled = maps.sum((2, 3)) if head.sums else maps.mean((2, 3))
+    assert_allclose(head.activation(pooled + head.bias), scores, atol=1e-5)
+    assert_allclose(network.trunk(torch.from_numpy(images).double()), features, atol=1e-5)
+
+
+def test_one_of_two_outputs(tmp_path: Path) -> None:
+    model = OnnxModel((2, 8, 7))
+    pooled = gap(model, trunk(model))
+    first, second = gemm(model, pooled, 4, 3), gemm(model, pooled, 4, 5)
+    path = model.save(tmp_path, first, second)
+    assert [load(path, output=name).head.classes for name in (first, second)] == [3, 5]
+    with pytest.raises(ModelError, match=f"no output 'absent'; it has {first}, {second}"):
+        load(path, output="absent")
+
+
 NO_HEAD: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
     "no fully connected layer": (
         lambda m: gap(m, trunk(m)),
-        "a fully connected layer",
-        "(Flatten)",
+        "a fully connected layer behind pooling, or a 1x1 convolution",
+        "(Relu)",
     ),
     "activation at the end": (
         lambda m: m.node("Relu", gemm(m, gap(m, trunk(m)), 4, 3)),
-        "a fully connected layer",
+        "global average pooling",
         "(Relu)",
     ),
     "flattened map": (
         lambda m: gemm(m, m.node("Flatten", trunk(m)), 120, 3),
         "global average pooling",
-        "(Relu)",
+        "(Flatten) of shape [1, 120]: the map [4, 6, 5] of node 'relu1' (Relu) is flattened",
     ),
     "two layers": (
         lambda m: gemm(m, m.node("Relu", gemm(m, gap(m, trunk(m)), 4, 5)), 5, 3),
         "global average pooling",
         "(Relu)",
     ),
-    "two linear layers": (
-        lambda m: gemm(m, gemm(m, gap(m, trunk(m)), 4, 5), 5, 3),
-        "global average pooling",
-        "(Gemm)",
-    ),
     "global max pooling": (
         lambda m: gemm(m, m.node("Flatten", m.node("MaxPool", trunk(m), kernel_shape=[6, 5])), 4, 3),
         "global average pooling",
-        "(MaxPool)",
+        "(MaxPool) of shape [1, 4, 1, 1]: global max pooling",
     ),
     "pooling of half the map": (
         lambda m: gemm(m, m.node("Flatten", m.node("AveragePool", trunk(m), kernel_shape=[3, 5])), 16, 3),
@@ -162,11 +279,6 @@ NO_HEAD: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
         lambda m: gemm(m, m.node("Flatten", m.reduce_mean(trunk(m), [1])), 30, 3),
         "global average pooling",
         "(ReduceMean)",
-    ),
-    "scaled scores": (
-        lambda m: m.node("Mul", gemm(m, gap(m, trunk(m)), 4, 3), np.float32(2)),
-        "an Add of one bias",
-        "(Mul)",
     ),
     "activation after pooling": (
         lambda m: gemm(m, m.node("Tanh", gap(m, trunk(m))), 4, 3),

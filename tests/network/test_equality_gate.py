@@ -67,9 +67,9 @@ def test_load_runs_the_gate(network: Network, tmp_path: Path, monkeypatch: pytes
     original = network_module.convert
 
     def tampered(graph):
-        module, shapes = original(graph)
-        module.steps[0].layer.weight[0] *= 1.01
-        return module, shapes
+        found = original(graph)
+        found.module.steps[0].layer.weight[0] *= 1.01
+        return found
 
     monkeypatch.setattr(network_module, "convert", tampered)
     with pytest.raises(GateError, match="differs from onnxruntime"):
@@ -108,7 +108,7 @@ def test_a_network_that_overflows_is_refused(tmp_path: Path) -> None:
 
 def test_oracle_names_the_file(network: Network) -> None:
     with pytest.raises(ModelError, match="not a value of the original file"):
-        OnnxOracle(network.graph, "absent")
+        OnnxOracle(network.graph, "absent", (0, 1, 2, 3))
     with pytest.raises(ModelError, match="onnxruntime failed") as caught:
         network.oracle.run(np.zeros((1, 2, 3, 3), np.float32)[:, :1])
     assert str(network.path) in str(caught.value)

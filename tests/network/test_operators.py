@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 from corgi.errors import ModelError
 from corgi.network import layers
+from corgi.network.head import Activation
 from corgi.network.network import Network, load
 from corgi.network.rules import RULES, symmetric_kernel
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network, run_onnxruntime
@@ -145,6 +146,7 @@ CASES: dict[str, Build] = {
     ),
     "identity": node("Identity"),
     "softmax-map": node("Softmax", axis=3),
+    "cast": node("Cast", to=TensorProto.FLOAT),
     "reduce-mean-map": lambda model, value: model.reduce_mean(value, [-1]),
 }
 
@@ -186,7 +188,10 @@ def test_softmax_of_scores(opset: int, axis: int | None, tmp_path: Path) -> None
     model = OnnxModel(opset=opset)
     value = model.head(model.node("Conv", IMAGE, float32(rng(), 4, 2, 3, 3)), float32(rng(), 3, 4))
     attributes = {} if axis is None else {"axis": axis}
-    assert agrees(model.save(tmp_path, model.node("Softmax", value, **attributes))).head.softmax
+    assert (
+        agrees(model.save(tmp_path, model.node("Softmax", value, **attributes))).head.activation
+        is Activation.SOFTMAX
+    )
 
 
 @pytest.mark.parametrize(
@@ -366,7 +371,7 @@ def test_dilations_and_same_padding_together(tmp_path: Path) -> None:
 
 
 def test_every_rule_is_tested(tmp_path: Path) -> None:
-    tested = {"Concat", "GlobalAveragePool", "Flatten", "Gemm", "Softmax"}
+    tested = {"Concat", "GlobalAveragePool", "Flatten", "Gemm", "LogSoftmax", "ReduceSum", "Softmax"}
     for build in [*CASES.values(), *FORMS.values()]:
         model = OnnxModel((2, 8, 8), 13)
         build(model, IMAGE)

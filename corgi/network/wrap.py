@@ -1,0 +1,240 @@
+"""Rewrite a model file so that it takes what corgi gives it and returns one value; the function stays.
+
+Steps, each noted in plain words where it changed anything:
+  1. functions of the file (the dynamo exporter writes them) are inlined;
+  2. float16 tensors become float32, exactly: the file is then compared with, and certified as, that model,
+     not as float16 arithmetic would run it;
+  3. one of several outputs is chosen;
+  4. symbolic height and width become the size asked for, a symbolic batch becomes 1;
+  5. an input [N, H, W, C] gets a Transpose in front of it, an input on another pixel scale its normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, external_data_helper, helper, inliner, numpy_helper
+
+from corgi.errors import ModelError, UsageError
+
+_CHANNELS = (1, 3)
+"""What a dimension of the input must be to be taken for its channels, where that is in doubt."""
+
+_FULL = {TensorProto.FLOAT16: TensorProto.FLOAT}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What a network expects instead of pixels in [0, 1]: (scale * pixel - mean) / std, channel by channel.
+
+    Attributes:
+        mean, std: one number, or one a channel, in units of the scaled pixel; std > 0.
+        scale: 1 for pixels in [0, 1], 255 for pixels in [0, 255].
+
+    Raises:
+        UsageError: a number is not finite, or a scale or deviation is not > 0.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, values, least in (
+            ("mean", self.mean, -math.inf),
+            ("std", self.std, 0.0),
+            ("scale", (self.scale,), 0.0),
+        ):
+            for value in values:
+                if not (math.isfinite(value) and value > least):
+                    above = "" if least == -math.inf else " > 0"
+                    raise UsageError(f"--{name} {value:g}: expected finite numbers{above}")
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether pixels in [0, 1] are what the network expects."""
+        return set(self.mean) == {0.0} and set(self.std) == {1.0} and self.scale == 1.0
+
+    def __str__(self) -> str:
+        mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
+        return f"({self.scale:g} * pixel - [{mean}]) / [{std}]"
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A rewritten model.
+
+    Attributes:
+        proto: takes `input_name` [1, C, H, W] with pixels in [0, 1], returns `output_name`.
+        input_shape: [C, H, W].
+        notes: what was changed, in plain words.
+    """
+
+    proto: onnx.ModelProto
+    input_name: str
+    input_shape: tuple[int, int, int]
+    output_name: str
+    notes: tuple[str, ...]
+
+
+def wrap(
+    path: Path,
+    original: onnx.ModelProto,
+    *,
+    output: str | None,
+    size: tuple[int, int] | None,
+    normalisation: Normalisation,
+) -> Wrapped:
+    """Rewrite a checked model.
+
+    Args:
+        path: the file, for messages.
+        original: what it holds, external data loaded; it is not changed.
+        output: name of the output that holds the class scores; None if there is only one.
+        size: height and width where the file leaves them open.
+        normalisation: what the network expects instead of pixels in [0, 1].
+
+    Raises:
+        ModelError: an input or output corgi cannot serve; the message says what was expected.
+    """
+    notes: list[str] = []
+    proto = onnx.ModelProto()
+    proto.CopyFrom(inliner.inline_local_functions(original) if original.functions else original)
+    if _upcast(proto):
+        notes.append("float16 weights are taken as float32, and compared as such with onnxruntime")
+    del proto.graph.value_info[:]  # they may speak of symbolic sizes and of float16
+    output_name = _choose_output(path, proto, output)
+    name, shape, channels_last = _fix_input(path, proto, size)
+    nodes, value = [], name
+    if not normalisation.is_identity:
+        nodes += _normalising(path, normalisation, shape[0], name)
+        value = nodes[-1].output[0]
+        notes.append(f"the network is given {normalisation}, pixels in [0, 1]")
+    if channels_last:
+        nodes.append(helper.make_node("Transpose", [value], [f"{name}:nhwc"], perm=[0, 2, 3, 1]))
+        value = nodes[-1].output[0]
+        notes.append("the input is [N, H, W, C]; images are [C, H, W] all the same")
+    if nodes:
+        for node in proto.graph.node:
+            for i, read in enumerate(node.input):
+                if read == name:
+                    node.input[i] = value
+        for node in reversed(nodes):
+            node.name = node.output[0]
+            proto.graph.node.insert(0, node)
+    return Wrapped(proto, name, shape, output_name, tuple(notes))
+
+
+def _upcast(proto: onnx.ModelProto) -> bool:
+    """Make every float16 tensor, value and Cast of a model float32; whether there was one."""
+    found = False
+    for tensor in external_data_helper._get_all_tensors(proto):
+        if tensor.data_type in _FULL:
+            found = True
+            full = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+            tensor.CopyFrom(full)
+    for value in (*proto.graph.input, *proto.graph.output):
+        kind = value.type.tensor_type
+        if kind.elem_type in _FULL:
+            found, kind.elem_type = True, _FULL[kind.elem_type]
+    for node in proto.graph.node:
+        for attribute in node.attribute:
+            if (node.op_type, attribute.name) in (
+                ("Cast", "to"),
+                ("CastLike", "to"),
+            ) and attribute.i in _FULL:
+                attribute.i = _FULL[attribute.i]
+    return found
+
+
+def _choose_output(path: Path, proto: onnx.ModelProto, output: str | None) -> str:
+    names: list[str] = [o.name for o in proto.graph.output]
+    if output is not None:
+        if output not in names:
+            raise ModelError(f"{path}: no output '{output}'; it has {', '.join(names) or 'none'}")
+        kept = next(o for o in proto.graph.output if o.name == output)
+        del proto.graph.output[:]
+        proto.graph.output.append(kept)
+        return output
+    if len(names) != 1:
+        raise ModelError(
+            f"{path}: expected one output (the class scores), found {len(names)}: {', '.join(names)}",
+            hint="Choose one with --output NAME.",
+        )
+    return names[0]
+
+
+def _fix_input(
+    path: Path, proto: onnx.ModelProto, size: tuple[int, int] | None
+) -> tuple[str, tuple[int, int, int], bool]:
+    """Name, [C, H, W] and whether channels come last; then the input is [1, C, H, W] with fixed sizes."""
+    weights = {i.name for i in proto.graph.initializer}
+    inputs = [i for i in proto.graph.input if i.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs) or "none"
+        raise ModelError(f"{path}: expected one image input, found {len(inputs)} ({names})")
+    name, kind = inputs[0].name, inputs[0].type.tensor_type
+    if kind.elem_type != TensorProto.FLOAT:
+        found = TensorProto.DataType.Name(kind.elem_type)
+        raise ModelError(f"{path}: input '{name}' has type {found}, expected FLOAT (float32)")
+    dims = list(kind.shape.dim)
+    shown = ", ".join(str(d.dim_value or d.dim_param or "?") for d in dims)
+    sizes = [d.dim_value if d.dim_value > 0 else 0 for d in dims]
+    if len(dims) != 4:
+        raise ModelError(f"{path}: input '{name}' has shape [{shown}], expected [N, C, H, W] or [N, H, W, C]")
+    if any(d.HasField("dim_value") and d.dim_value <= 0 for d in dims[1:]):
+        raise ModelError(f"{path}: input '{name}' has shape [{shown}], expected sizes > 0")
+    if sizes[0] > 1:
+        raise ModelError(
+            f"{path}: input '{name}' has the fixed batch size {sizes[0]}, expected 1 or a symbol",
+            hint="Export with batch size 1 or a dynamic batch axis.",
+        )
+    channels_last = sizes[3] in _CHANNELS and sizes[1] not in _CHANNELS
+    channels, *spatial = (sizes[3], *sizes[1:3]) if channels_last else sizes[1:]
+    if channels == 0:
+        raise ModelError(
+            f"{path}: input '{name}' has shape [{shown}], expected a fixed number of channels",
+            hint="Export with a fixed number of channels.",
+        )
+    if 0 in spatial and size is None:
+        raise ModelError(
+            f"{path}: input '{name}' has shape [{shown}] with an open height or width",
+            hint="Give the size to verify at, as --size 224x224, or export with a fixed image size.",
+        )
+    if size is not None and any(have not in (0, want) for have, want in zip(spatial, size, strict=True)):
+        raise ModelError(
+            f"{path}: input '{name}' has the fixed size {spatial[0]}x{spatial[1]},"
+            f" --size asks for {size[0]}x{size[1]}",
+            hint="Leave --size away.",
+        )
+    height, width = size or (spatial[0], spatial[1])
+    del kind.shape.dim[:]
+    for value in (1, channels, height, width):
+        kind.shape.dim.add().dim_value = value
+    return name, (channels, height, width), channels_last
+
+
+def _normalising(path: Path, given: Normalisation, channels: int, name: str) -> list[onnx.NodeProto]:
+    """Nodes for (scale * pixel - mean) / std on [N, C, H, W]."""
+    nodes, value = [], name
+    for op, what, numbers in (
+        ("Mul", "scale", (given.scale,)),
+        ("Sub", "mean", given.mean),
+        ("Div", "std", given.std),
+    ):
+        if len(numbers) not in (1, channels):
+            raise ModelError(
+                f"{path}: --{what} has {len(numbers)} numbers, the input '{name}' has {channels} channels"
+            )
+        if set(numbers) == {0.0 if op == "Sub" else 1.0}:
+            continue
+        constant = np.array(numbers, np.float32).reshape(1, -1, 1, 1)
+        tensor = numpy_helper.from_array(constant, f"{name}:{what}")
+        nodes.append(helper.make_node("Constant", [], [tensor.name], value=tensor))
+        nodes.append(helper.make_node(op, [value, tensor.name], [f"{name}:{op.lower()}"]))
+        value = f"{name}:{op.lower()}"
+    return nodes

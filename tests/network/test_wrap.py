@@ -1,0 +1,170 @@
+"""What is put around a model file before it is read: size, outputs, half precision, normalisation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from onnx import TensorProto, helper, numpy_helper
+
+from corgi.errors import ModelError, UsageError
+from corgi.network.network import load
+from corgi.network.wrap import Normalisation
+from tests.onnx_models import IMAGE, OnnxModel, float32
+
+RNG = np.random.default_rng(12)
+
+
+def plain(shape: tuple[int | str, ...] = (3, 8, 7), **settings: object) -> OnnxModel:
+    return OnnxModel(shape, **settings)
+
+
+def saved(model: OnnxModel, folder: Path) -> Path:
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(RNG, 4, 3, 3, 3), pads=[1, 1, 1, 1]))
+    return model.save(folder, model.head(value, float32(RNG, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Normalisation((0.4, 0.5, 0.6), (0.2, 0.3, 0.4)),
+        Normalisation((104.0, 117.0, 123.0), scale=255.0),
+        Normalisation((0.5,), (0.5,)),
+        Normalisation(scale=255.0),
+    ],
+)
+def test_normalisation(given: Normalisation, tmp_path: Path) -> None:
+    path = saved(plain(), tmp_path)
+    image = RNG.random((1, 3, 8, 7), dtype=np.float32)
+    mean, std = (np.reshape(v, (-1, 1, 1)) for v in (given.mean, given.std))
+    expected, _ = load(path).oracle.run(((given.scale * image - mean) / std).astype(np.float32))
+    network = load(path, normalisation=given)
+    scores, _ = network.oracle.run(image)
+    assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    assert_allclose(network.module(torch.from_numpy(image).double()), scores, rtol=1e-5, atol=1e-5)
+    assert str(given) in network.graph.notes[0]
+
+
+def test_normalisation_of_another_number_of_channels(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="--mean has 2 numbers, the input 'image' has 3 channels"):
+        load(saved(plain(), tmp_path), normalisation=Normalisation((0.1, 0.2)))
+
+
+@pytest.mark.parametrize("wrong", [{"std": (0.0,)}, {"mean": (float("nan"),)}, {"scale": -1.0}])
+def test_numbers_no_normalisation_has(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"--{next(iter(wrong))}"):
+        Normalisation(**wrong)
+
+
+def test_open_height_and_width(tmp_path: Path) -> None:
+    path = saved(plain((3, "H", "W"), batch="N"), tmp_path)
+    assert load(path, size=(9, 5)).head.map_shape == (9, 5)
+    with pytest.raises(ModelError, match="--size 224x224"):
+        load(path)
+
+
+def test_a_size_the_file_does_not_have(tmp_path: Path) -> None:
+    path = saved(plain(), tmp_path)
+    assert load(path, size=(8, 7)).input_shape == (3, 8, 7)
+    with pytest.raises(ModelError, match="fixed size 8x7, --size asks for 9x7"):
+        load(path, size=(9, 7))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_half_precision(whole: bool, tmp_path: Path) -> None:
+    """Weights alone in float16 behind Casts, or the whole model: both equal their float32 reading."""
+    model = plain()
+    weight = float32(RNG, 4, 3, 3, 3).astype(np.float16)
+    kind = TensorProto.FLOAT16 if whole else TensorProto.FLOAT
+    kernel = model.weight(weight) if whole else model.node("Cast", weight, to=TensorProto.FLOAT)
+    value = model.node("Relu", model.node("Conv", IMAGE, kernel))
+    dense = float32(RNG, 4, 3).astype(np.float16 if whole else np.float32)
+    value = model.node("Gemm", model.node("Flatten", model.node("GlobalAveragePool", value)), dense)
+    proto = model.proto(value)
+    for end in (*proto.graph.input, *proto.graph.output):
+        end.type.tensor_type.elem_type = kind
+    path = tmp_path / "half.onnx"
+    onnx.save(proto, path)
+    network = load(path)
+    assert_allclose(network.trunk.steps[0].layer.weight, weight.astype(np.float64), rtol=0)
+    assert any("float16" in note for note in network.graph.notes)
+
+
+def test_values_that_would_not_fit_into_memory(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="elements, at most"):
+        load(saved(plain((3, 200_000, 200_000)), tmp_path))
+    model = plain()
+    huge = model.node("ConstantOfShape", np.array([1, 3, 50_000, 50_000]))
+    value = model.node("Add", IMAGE, model.node("ReduceMean", huge, axes=[2, 3]))
+    with pytest.raises(ModelError, match=f"value '{huge}' would have 7.5e\\+09 elements"):
+        load(model.save(tmp_path, model.head(value, float32(RNG, 3, 3))))
+
+
+@pytest.mark.parametrize(
+    ("activation", "numbers"),
+    [("Relu", []), ("LeakyRelu", [0.1]), ("Clip", [0.0, 0.5]), ("Sigmoid", []), ("Tanh", [])],
+)
+@pytest.mark.parametrize("added", [True, False])
+def test_fused_convolutions(activation: str, numbers: list[float], added: bool, tmp_path: Path) -> None:
+    model = plain()
+    first = model.node("Conv", IMAGE, float32(RNG, 4, 3, 3, 3), pads=[1, 1, 1, 1])
+    value = model.node(
+        "FusedConv",
+        first,
+        float32(RNG, 4, 4, 3, 3),
+        float32(RNG, 4),
+        *([first] if added else []),
+        domain="com.microsoft",
+        activation=activation,
+        pads=[1, 1, 1, 1],
+        **({"activation_params": numbers} if numbers else {}),
+    )
+    network = load(model.save(tmp_path, model.head(value, float32(RNG, 3, 4))))
+    assert [s.op for s in network.trunk.steps] == ["Conv", "Conv", *(["Add"] if added else []), activation]
+
+
+def test_fused_convolution_with_another_activation(tmp_path: Path) -> None:
+    model = plain()
+    value = model.node(
+        "FusedConv", IMAGE, float32(RNG, 4, 3, 3, 3), domain="com.microsoft", activation="Swirl"
+    )
+    with pytest.raises(ModelError, match="onnxruntime cannot load the model"):
+        load(model.save(tmp_path, model.head(value, float32(RNG, 3, 4))))
+
+
+def test_functions_of_the_file_are_inlined(tmp_path: Path) -> None:
+    model = plain()
+    value = model.node("Block", model.node("Conv", IMAGE, float32(RNG, 4, 3, 3, 3)), domain="mine")
+    proto = model.proto(model.head(value, float32(RNG, 3, 4)))
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Tanh", ["y"], ["z"])]
+    proto.functions.append(
+        helper.make_function("mine", "Block", ["x"], ["z"], nodes, [helper.make_opsetid("", 17)])
+    )
+    path = tmp_path / "functions.onnx"
+    onnx.save(proto, path)
+    assert [s.op for s in load(path).trunk.steps] == ["Conv", "Relu", "Tanh"]
+
+
+def test_unused_domains_mean_nothing(tmp_path: Path) -> None:
+    proto = onnx.load(saved(plain(), tmp_path))
+    proto.opset_import.append(helper.make_opsetid("org.nobody", 3))
+    path = tmp_path / "domains.onnx"
+    onnx.save(proto, path)
+    assert load(path).head.classes == 3
+
+
+@pytest.mark.parametrize("form", ["raw_data", "float_data"])
+def test_where_weights_are_kept(form: str, tmp_path: Path) -> None:
+    proto = onnx.load(saved(plain(), tmp_path))
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        raw = form == "raw_data"
+        data = values.tobytes() if raw else values.flatten().tolist()
+        tensor.CopyFrom(helper.make_tensor(tensor.name, tensor.data_type, values.shape, data, raw))
+    path = tmp_path / "weights.onnx"
+    onnx.save(proto, path)
+    load(path)
