@@ -100,7 +100,7 @@ def torchscript() -> None:
     write("ts17-gap_nobias-ceil_pools", nets.ceil_pools, nets.gap_nobias(), (3, 10, 11))
     write("ts18-mean_nobias-average_pools", nets.average_pools, nets.gap_nobias())
     write("ts19-gap_linear-ceil_average_padded", nets.ceil_average_padded, nets.gap_linear())
-    write("ts17-means_linear-silu", nets.activated(nn.SiLU(), nn.ELU()), nets.means_linear())
+    write("ts17-means_linear-silu", nets.activated(nn.SiLU()), nets.means_linear())
     write("ts17-flatmean_linear-gelu", nets.activated(nn.GELU(), nn.GELU("tanh")), nets.flatmean_linear())
     write("ts20-gap_linear-gelu", nets.activated(nn.GELU(), nn.GELU("tanh")), nets.gap_linear())
     write("ts17-gap_linear-smooth", nets.activated(nn.Sigmoid(), nn.Tanh(), nn.Mish()), nets.gap_linear())
