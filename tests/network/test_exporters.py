@@ -67,9 +67,10 @@ def test_a_file_computes_what_onnxruntime_computes(case: Case) -> None:
 def test_a_file_is_refused_with_its_reason(case: Case) -> None:
     with pytest.raises(CorgiError) as caught:
         load(case)
+    message = str(caught.value)
     assert case.refused is not None
-    assert str(case.path) in str(caught.value)
-    assert case.refused.lower() in str(caught.value).lower()
+    assert str(case.path) in message
+    assert case.refused in message.replace(str(case.path), "")
 
 
 def test_every_file_has_a_case() -> None:

@@ -14,7 +14,7 @@ class Case:
 
     Attributes:
         name: the file's name without its ending, exporter-head-trunk.
-        refused: a word the reason of refusal must hold, in any case; None if the file loads.
+        refused: words the reason of refusal must hold; None if the file loads.
         output: the output to choose, where there are several.
         size: (height, width), where the file leaves them open.
         channels_last: whether the file's input is [N, H, W, C].
@@ -163,13 +163,13 @@ REFUSED = (
     Case("ts17-concatpool_linear-plain", "Concat"),
     Case("ts17-twogaps_linear-plain", "Concat"),
     Case("ts17-gem_linear-plain", "Pow"),
-    Case("ts17-mean_linear-transformer", "not supported"),
-    Case("dynamo-mean_linear-transformer", "not supported"),
+    Case("ts17-mean_linear-transformer", "a transformer"),
+    Case("dynamo-mean_linear-transformer", "a transformer"),
     Case("ts17-gap_argmax-plain", "ArgMax"),
     Case("ts17-gap_linear-from_bytes", "UINT8"),
     Case("ts17-gap_linear-same_dilated", "Dilation"),
     Case("ortall-gap_linear-wide", "com.microsoft.nchwc"),
-    Case("qdq-gap_linear-residual", "QuantizeLinear"),
+    Case("qdq-gap_linear-residual", "DequantizeLinear"),
     Case("qoperator-gap_linear-wide", "com.microsoft"),
     # What is open until an argument says how to read the file.
     Case("ts17-two_outputs-residual", "features"),
