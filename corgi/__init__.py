@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from corgi.engines.patch.engine import PatchEngine, PatchMethod
     from corgi.errors import CorgiError
     from corgi.network.network import Network, load
+    from corgi.network.wrap import Normalisation
     from corgi.progress import Progress
     from corgi.results import (
         DeterministicCertificate,
         EmpiricalBound,
+        MapKind,
         Status,
         TopK,
         VerifyResult,
@@ -53,10 +55,12 @@ _HOMES = {
     "corgi.engines.patch.engine": ("PatchEngine", "PatchMethod"),
     "corgi.errors": ("CorgiError",),
     "corgi.network.network": ("Network", "load"),
+    "corgi.network.wrap": ("Normalisation",),
     "corgi.progress": ("Progress",),
     "corgi.results": (
         "DeterministicCertificate",
         "EmpiricalBound",
+        "MapKind",
         "Status",
         "TopK",
         "VerifyResult",
@@ -90,8 +94,10 @@ __all__ = [
     "Interval",
     "LirpaEngine",
     "LirpaMethod",
+    "MapKind",
     "Network",
     "Norm",
+    "Normalisation",
     "PatchEngine",
     "PatchMethod",
     "Progress",

@@ -38,6 +38,15 @@ class Status(StrEnum):
     """The user stopped the search; the certified radius is the best one until then."""
 
 
+class MapKind(StrEnum):
+    """Which map of a network is explained."""
+
+    CAM = "cam"
+    """The class activation map: the head's own weights."""
+    GRADCAM = "gradcam"
+    """Grad-CAM with its weights fixed at the image (`gradcam.py`)."""
+
+
 @dataclass(frozen=True)
 class TopK:
     """The k largest pixels of a map.
@@ -181,7 +190,8 @@ class VerifyResult:
     """The answer to `corgi verify`.
 
     Attributes:
-        model, model_sha256: the file verified.
+        model, model_sha256: the file verified; notes: how it was read, where that is not as it stands.
+        map_kind: which map it is.
         image_name: where the image came from.
         image: [C, H, W] float32 network input, after pre-processing.
         class_id, class_name, predicted_class: the explained class, its name if the model carries one, and
@@ -211,3 +221,5 @@ class VerifyResult:
     eps: float | None
     seed: int
     seconds: float
+    map_kind: MapKind = MapKind.CAM
+    notes: tuple[str, ...] = ()

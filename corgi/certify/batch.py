@@ -13,7 +13,7 @@ from corgi.engines.patch.batch import bound_maps
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
-from corgi.results import ImageArray, VerifyResult
+from corgi.results import ImageArray, MapKind, VerifyResult
 from corgi.types import Ball, Interval
 
 BALLS_AT_ONCE = 16
@@ -61,20 +61,21 @@ def verify_radii(
         listener(Progress("batch", f"images {start + 1} to {some.stop} of {len(images)}"))
         balls = {(n, r): Ball(torch.from_numpy(images[n]), r) for n in some for r in distinct}
         class_ids = {n: _class_of(network, images[n], options) for n in some}
+        networks = {n: network.explaining(images[n], class_ids[n]) for n in some}
         bounds: dict[tuple[int, float], Interval] = {}
-        if isinstance(options.engine, PatchEngine) and together:
+        if isinstance(options.engine, PatchEngine) and together and network.map_kind is MapKind.CAM:
             classes = [class_ids[n] for n, _ in balls]
             found = bound_maps(options.engine, network, list(balls.values()), classes, torch.float64)
             pairs = zip(found.lower, found.upper, strict=True)
             bounds = {key: Interval(*pair) for key, pair in zip(balls, pairs, strict=True)}
         for n in some:
-            bounder = bounders.bind(options.engine, network, class_ids[n])
+            bounder = bounders.bind(options.engine, networks[n], class_ids[n])
             decided = {}
             for radius in distinct:
                 if isinstance(bounder, PatchBounder) and bounds:
                     bounder.remember(balls[n, radius], bounds[n, radius])
                 decided[radius] = verify(
-                    network,
+                    networks[n],
                     images[n],
                     replace(options, eps=radius),
                     image_name=names[n],
@@ -102,6 +103,7 @@ def verify_ranks(
     The more pixels a rank may spare, the larger its radius: those come first, because bounds of a large ball
     are where those of a smaller one begin.
     """
+    network = network.explaining(image, _class_of(network, image, options))
     bounders, results = Bounders(), {}
     for k, k2 in sorted(set(ranks), key=lambda rank: rank[0] - rank[1]):
         results[k, k2] = verify(

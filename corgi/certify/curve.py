@@ -90,6 +90,7 @@ def radius_curve(
     started = time.monotonic()
     options = options or VerifyOptions()
     explanation = explain(network, image, options.k, options.class_id)
+    network = explanation.network
     gaps = relative_gaps(torch.from_numpy(explanation.cam))
     bounders = Bounders()
     points: dict[tuple[int, int], CurvePoint] = {}

@@ -31,6 +31,7 @@ class Explanation:
         cam: the map [h, w], float64.
         top: its top-k set.
         rounding: bound on the rounding error of one value of the map.
+        network: the network whose map that is (`Network.explaining`).
     """
 
     class_id: int
@@ -38,6 +39,7 @@ class Explanation:
     cam: FloatArray
     top: TopK
     rounding: float
+    network: Network
 
 
 def explain(
@@ -56,10 +58,11 @@ def explain(
     explained = predicted if class_id is None else class_id
     if not 0 <= explained < network.head.classes:
         raise UsageError(f"class {explained}: the network has classes 0-{network.head.classes - 1}")
+    network = network.explaining(image, explained)
     cam = network.cam(image, explained)
     error = _value_rounding(network, explained, image, cam)
     top = top_k(cam, choose_k(cam) if k is None else k, error)
-    return Explanation(explained, predicted, cam.numpy(), top, error)
+    return Explanation(explained, predicted, cam.numpy(), top, error, network)
 
 
 def _value_rounding(network: Network, class_id: int, image: ImageArray, cam: Tensor) -> float:

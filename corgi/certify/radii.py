@@ -120,8 +120,9 @@ class _Radii:
         self, network: Network, image: ImageArray, options: RadiiOptions, listener: Listener
     ) -> None:
         self.started = time.monotonic()
-        self.options, self.listener, self.network = options, listener, network
+        self.options, self.listener = options, listener
         self.explanation = explain(network, image, options.k, options.class_id)
+        network = self.network = self.explanation.network
         self.k = self.explanation.top.k
         self.ball = Ball(torch.from_numpy(image), 0.0)
         self.values = torch.from_numpy(self.explanation.cam).reshape(-1)

@@ -147,6 +147,7 @@ class _Verification:
         self.bounders = bounders or Bounders()
         self.image, self.image_name = check_image(network, image), image_name
         self.explanation = explain(network, self.image, options.k, options.class_id)
+        self.network = self.explanation.network
         self.top = self.explanation.top
         self.k2 = self.top.k if options.k2 is None else options.k2
         check_ranks(self.top.k, self.k2, network.pixels)
@@ -475,4 +476,6 @@ class _Verification:
             eps=self.options.eps,
             seed=0 if self.options.attack is None else self.options.attack.seed,
             seconds=time.monotonic() - self.started,
+            map_kind=self.network.map_kind,
+            notes=self.network.graph.notes,
         )

@@ -16,6 +16,7 @@ from corgi.cam.topk import check_ranks
 from corgi.certify.explain import Explanation, explain
 from corgi.cli import common
 from corgi.cli.exits import Exit
+from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.report import picture
@@ -25,6 +26,7 @@ from corgi.report.versions import installed_versions
 from corgi.results import EmpiricalBound, ImageArray
 
 
+@with_loading
 def command(
     model: common.ModelArgument,
     image: common.ImageArgument,
@@ -45,6 +47,8 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random starts.")] = 0,
     preprocess: common.PreprocessOption = None,
+    *,
+    loading: Loading,
     json: common.JsonOption = None,
     picture_file: common.PictureOption = None,
     witness: common.WitnessOption = None,
@@ -63,10 +67,10 @@ def command(
     options = AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed)
     interrupted = False
     with common.working("loading", quiet=quiet) as listener:
-        network, pixels = common.read_input(model, image, preprocess)
+        network, pixels = common.read_input(loading, model, image, preprocess)
         explanation = explain(network, pixels, ranks, class_id)
         k2 = explanation.top.k if k2 is None else k2
-        target = _target(network, explanation, k2, keep_label)
+        target = _target(explanation.network, explanation, k2, keep_label)
         try:
             found = attack_radius(
                 target,

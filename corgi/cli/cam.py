@@ -10,18 +10,22 @@ import typer
 from corgi.certify.explain import explain
 from corgi.cli import common
 from corgi.cli.exits import Exit
+from corgi.cli.loading import Loading, with_loading
 from corgi.report import picture
 from corgi.report.document import cam_document, to_json
 from corgi.report.text import cam_text
 from corgi.report.versions import installed_versions
 
 
+@with_loading
 def command(
     model: common.ModelArgument,
     image: common.ImageArgument,
     k: common.KOption = "15",
     class_id: common.ClassOption = None,
     preprocess: common.PreprocessOption = None,
+    *,
+    loading: Loading,
     json: common.JsonOption = None,
     picture_file: common.PictureOption = None,
     save: Annotated[Path | None, typer.Option(help="Save the map [h, w].", metavar="FILE.npy")] = None,
@@ -34,7 +38,7 @@ def command(
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--save": save})
     ranks = common.parse_k(k)
     with common.working("loading", quiet=quiet):
-        network, pixels = common.read_input(model, image, preprocess)
+        network, pixels = common.read_input(loading, model, image, preprocess)
         explanation = explain(network, pixels, ranks, class_id)
     if picture_file is not None:
         figure = picture.cam_picture(pixels, explanation, network.class_name(explanation.class_id))

@@ -16,10 +16,11 @@ import typer
 from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
+from corgi.cli.loading import Loading
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
 from corgi.errors import UsageError
-from corgi.network.network import Network, load
+from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.report import picture
 from corgi.results import EmpiricalBound, ImageArray
@@ -81,7 +82,9 @@ def check_device(device: str) -> str:
     return device
 
 
-def read_input(model: Path, image: Path, preprocess: str | None) -> tuple[Network, ImageArray]:
+def read_input(
+    loading: Loading, model: Path, image: Path, preprocess: str | None
+) -> tuple[Network, ImageArray]:
     """A loaded network and the image [C, H, W] as its input.
 
     Raises:
@@ -91,7 +94,7 @@ def read_input(model: Path, image: Path, preprocess: str | None) -> tuple[Networ
     recipe = None if preprocess is None else Recipe.parse(preprocess)
     if not image.is_file():
         raise UsageError(f"{image}: no such image file")
-    network = load(model)
+    network = loading.load(model)
     own = None if network.preprocess is None else Recipe.parse(network.preprocess)
     return network, load_input(image, network.input_shape, recipe, own)
 

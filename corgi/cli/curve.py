@@ -11,6 +11,7 @@ from corgi.certify.exact import ExactOptions
 from corgi.certify.verify import VerifyOptions
 from corgi.cli import common
 from corgi.cli.exits import Exit
+from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
 from corgi.report import picture, series_picture, wording
 from corgi.report.document import curve_document, to_json
@@ -38,6 +39,7 @@ def ranks_of(option: str, text: str) -> list[int]:
     return sorted(found)
 
 
+@with_loading
 def command(
     model: common.ModelArgument,
     image: common.ImageArgument,
@@ -51,6 +53,8 @@ def command(
     gap: Annotated[float, typer.Option(help="How close witness and certificate shall come.")] = 0.01,
     seconds: Annotated[float, typer.Option(help="Most seconds to decide one rank exactly.")] = 30.0,
     preprocess: common.PreprocessOption = None,
+    *,
+    loading: Loading,
     json: common.JsonOption = None,
     picture_file: common.PictureOption = None,
     quiet: common.QuietOption = False,
@@ -68,7 +72,7 @@ def command(
         k=common.parse_k(base), class_id=class_id, exact=ExactOptions(gap=gap, seconds=seconds)
     )
     with common.working("loading", quiet=quiet) as listener:
-        network, pixels = common.read_input(model, image, preprocess)
+        network, pixels = common.read_input(loading, model, image, preprocess)
         curve = radius_curve(network, pixels, by_k, by_k2, options, image_name=str(image), listener=listener)
     name = network.class_name(curve.explanation.class_id)
     if picture_file is not None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
+from corgi.cli.loading import Loading, with_loading
 from corgi.engines.patch.prepare import prepare
 from corgi.errors import EngineError
-from corgi.network.network import Network, load
+from corgi.network.network import Network
 from corgi.report.document import inspect_document, to_json
 from corgi.report.text import inspect_text
 from corgi.report.versions import installed_versions
 
 
+@with_loading
 def command(
     model: common.ModelArgument,
+    *,
+    loading: Loading,
     json: common.JsonOption = None,
     quiet: common.QuietOption = False,
     debug: common.DebugOption = False,
@@ -21,7 +25,7 @@ def command(
     """Show the input, the CAM head and the classes of MODEL, and whether it can be bounded."""
     common.check_outputs((model,), {"--json": json})
     with common.working("loading", quiet=quiet):
-        network = load(model)
+        network = loading.load(model)
         document = inspect_document(network, _refusal(network), installed_versions())
     common.emit(inspect_text(document), to_json(document), json, quiet=quiet)
     return Exit.OK

@@ -9,12 +9,14 @@ import typer
 from corgi.certify.radii import RadiiOptions, pixel_radii
 from corgi.cli import common
 from corgi.cli.exits import Exit
+from corgi.cli.loading import Loading, with_loading
 from corgi.report import picture, series_picture, wording
 from corgi.report.document import radii_document, to_json
 from corgi.report.text import radii_text
 from corgi.report.versions import installed_versions
 
 
+@with_loading
 def command(
     model: common.ModelArgument,
     image: common.ImageArgument,
@@ -27,6 +29,8 @@ def command(
         float | None, typer.Option(help="Seconds; then what is done until then.", show_default="none")
     ] = None,
     preprocess: common.PreprocessOption = None,
+    *,
+    loading: Loading,
     json: common.JsonOption = None,
     picture_file: common.PictureOption = None,
     quiet: common.QuietOption = False,
@@ -40,7 +44,7 @@ def command(
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
     options = RadiiOptions(k=common.parse_k(k), class_id=class_id, outside=outside, time_limit=time_limit)
     with common.working("loading", quiet=quiet) as listener:
-        network, pixels = common.read_input(model, image, preprocess)
+        network, pixels = common.read_input(loading, model, image, preprocess)
         radii = pixel_radii(network, pixels, options, listener)
     name = network.class_name(radii.explanation.class_id)
     if picture_file is not None:

@@ -13,6 +13,7 @@ from corgi.certify.exact import ExactOptions
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.cli import common
 from corgi.cli.exits import exit_of
+from corgi.cli.loading import Loading, with_loading
 from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
 from corgi.engines.patch.engine import PatchEngine, PatchMethod
@@ -72,6 +73,7 @@ def build_engine(name: EngineName | None, method: Method | None, form: Form, dev
     return PatchEngine(relaxation=PatchMethod(method.value), device=device)
 
 
+@with_loading
 def command(
     model: common.ModelArgument,
     image: common.ImageArgument,
@@ -111,6 +113,8 @@ def command(
     device: Annotated[str, typer.Option(help="Torch device of the engine.")] = "cpu",
     seed: Annotated[int, typer.Option(min=0, help="Of the attack's random starts.")] = 0,
     preprocess: common.PreprocessOption = None,
+    *,
+    loading: Loading,
     json: common.JsonOption = None,
     picture_file: common.PictureOption = None,
     witness: common.WitnessOption = None,
@@ -139,7 +143,7 @@ def command(
         time_limit=time_limit,
     )
     with common.working("loading", quiet=quiet) as listener:
-        network, pixels = common.read_input(model, image, preprocess)
+        network, pixels = common.read_input(loading, model, image, preprocess)
         result = verify(network, pixels, options, image_name=str(image), listener=listener)
     if picture_file is not None:
         common.save_picture(picture.verify_picture(result), picture_file)

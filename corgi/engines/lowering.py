@@ -8,7 +8,7 @@ Sigmoid, Tanh, Add, Sub and Concat along channels. The cases, numbered as in the
   3. Clip: low + relu(x - low), then high - relu(high - x);
   4. MaxPool: max(a, b) = b + relu(a - b) as a tournament over strided selections of the window, any Relu
      around it moved behind it (relu and max commute);
-  5. AveragePool and zero Pad: convolutions;
+  5. AveragePool and Pad: convolutions, and a shift around them where the padding is not 0;
   6. Identity: dropped;
   7. LeakyRelu: slope * x + (1 - slope) * relu(x), which relaxes to the same two lines.
 Anything else is refused: a layer an engine would bound wrongly or not at all.
@@ -97,9 +97,13 @@ class Lowering:
             case layers.AveragePool():  # case 5
                 return self.average_pool(step, layer, inputs[0])
             case layers.Pad():  # case 5
-                if layer.value != 0:
-                    self.refuse(step, f"padding with {layer.value}", "padding with 0")
-                return self.pad(step, layer, inputs[0])
+                if any((*layer.before[:2], *layer.after[:2])):
+                    self.refuse(step, "padding of channels", "padding of height and width")
+                # pad(x, v) = pad(x - v, 0) + v
+                value = self.channelwise(step, inputs[0], 1.0, -layer.value)
+                (top, left), (bottom, right) = layer.before[2:], layer.after[2:]
+                value = self.pad(step, (top, left, bottom, right), value)
+                return self.channelwise(step, value, 1.0, layer.value)
             case layers.Identity():  # case 6
                 return inputs[0]
             case layers.Add() | layers.Sub() | layers.Concat():
@@ -144,10 +148,10 @@ class Lowering:
         weight = spread_dilation(_dense(layer.weight, layer.groups), layer.dilation)
         return self.emit(step, layers.Conv(weight, layer.bias, layer.stride, layer.padding), (source,))
 
-    def pad(self, step: Step, layer: layers.Pad, source: str) -> str:
-        """Case 5, zero padding."""
+    def pad(self, step: Step, pads: tuple[int, int, int, int], source: str) -> str:
+        """Case 5, zero padding by (top, left, bottom, right)."""
         eye = _selection(self.channels[source], (1, 1), 0)
-        return self.emit(step, padded_conv(eye, (1, 1), layer.pads), (source,))
+        return self.emit(step, padded_conv(eye, (1, 1), pads), (source,))
 
     def affine(self, step: Step, layer: layers.Affine, source: str) -> str:
         """Case 2."""
@@ -255,13 +259,12 @@ class Lowering:
         """Case 5."""
         if layer.ceil_mode:
             self.refuse(step, "attribute ceil_mode=1", "ceil_mode=0")
-        if any(layer.padding) and not layer.count_include_pad:
+        if any(layer.pads) and not layer.count_include_pad:
             self.refuse(step, "padding with count_include_pad=0", "count_include_pad=1, or no padding")
         channels, (height, width) = self.channels[source], layer.kernel
         weight = torch.eye(channels, dtype=torch.float64)[:, :, None, None]
         weight = weight.expand(-1, -1, height, width) / (height * width)
-        bias = weight.new_zeros(channels)
-        return self.emit(step, layers.Conv(weight, bias, layer.stride, layer.padding), (source,))
+        return self.emit(step, padded_conv(weight, layer.stride, layer.pads), (source,))
 
     def combine(self, step: Step, inputs: tuple[str, ...]) -> str:
         """Add, Sub and Concat stay what they are."""

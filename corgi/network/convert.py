@@ -57,6 +57,15 @@ class TorchGraph(nn.Module):
         steps = tuple(replace(step, layer=replaced(step.layer)) for step in self.steps)
         return TorchGraph(steps, self.input_name, self.output_name)
 
+    def after(self, input_name: str) -> TorchGraph:
+        """The part of the network that makes the output from `input_name`."""
+        needed, kept = {self.output_name}, []
+        for step in reversed(self.steps):
+            if step.output in needed and step.output != input_name:
+                needed.update(step.inputs)
+                kept.append(step)
+        return TorchGraph(tuple(reversed(kept)), input_name, self.output_name)
+
     def up_to(self, output_name: str) -> TorchGraph:
         """The part of the network that `output_name` depends on."""
         needed, kept = {output_name}, []

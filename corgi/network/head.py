@@ -25,6 +25,7 @@ from torch import Tensor
 from corgi.errors import NoCamHead
 from corgi.network import layers
 from corgi.network.convert import Converted, Step
+from corgi.network.graph import Graph
 
 
 class Activation(StrEnum):
@@ -48,7 +49,7 @@ class Activation(StrEnum):
                 return torch.sigmoid(logits)
 
 
-_ACTIVATIONS = (
+ACTIVATIONS = (
     (layers.Softmax, Activation.SOFTMAX),
     (layers.LogSoftmax, Activation.LOG_SOFTMAX),
     (layers.Sigmoid, Activation.SIGMOID),
@@ -139,6 +140,23 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
     )
 
 
+def refuse_transformer(graph: Graph) -> None:
+    """Say of a transformer that it is one, before an operator of it is refused.
+
+    Raises:
+        NoCamHead: a softmax of the file weights another value by a matrix product: attention.
+    """
+    weights = {output for node in graph.nodes if node.op == "Softmax" for output in node.outputs}
+    for node in graph.nodes:
+        if node.op in ("Cast", "Dropout", "Identity") and node.inputs[0] in weights:
+            weights.update(node.outputs)
+        if node.op == "MatMul" and node.inputs[0] in weights and node.inputs[1] not in graph.constants:
+            raise NoCamHead(
+                f"{graph.path}: no CAM head: {node} is attention, so this is a transformer",
+                hint="corgi explains convolutional networks.",
+            )
+
+
 def _composed(tail: list[Step], filters: int) -> tuple[Tensor, Tensor, bool]:
     """Scores as W pooled + b from the steps behind pooling, and whether any of them mixes filters.
 
@@ -198,7 +216,7 @@ class _Backwards:
         """Step over everything that is affine in the pooled values; in the order of the network."""
         activation, tail = Activation.NONE, list[Step]()
         while (step := self.step) is not None:
-            kind = next((a for layer, a in _ACTIVATIONS if isinstance(step.layer, layer)), None)
+            kind = next((a for layer, a in ACTIVATIONS if isinstance(step.layer, layer)), None)
             if kind is not None and activation is Activation.NONE and not any(map(_computes, tail)):
                 activation = kind
             elif not (self.is_pooled(step.inputs[0]) and self.is_affine(step)):
@@ -235,6 +253,9 @@ class _Backwards:
             self.fail("pooling of a feature map computed from the image")
         before = self.shapes[step.inputs[0]]
         flat = self.producers.get(step.inputs[0])
+        if flat is not None and _reduces_both(flat, step):
+            self.at = flat.inputs[0]
+            return step
         rows = len(before) == 3 and flat is not None and isinstance(flat.layer, layers.Reshape)
         if rows and isinstance(step.layer, layers.Mean | layers.Sum) and step.layer.axes == (2,):
             # [N, F, h, w] is flattened to [N, F, h w] first.
@@ -247,7 +268,7 @@ class _Backwards:
             self.fail("global average pooling over height and width")
         layer, size = step.layer, before[2:]
         whole = isinstance(layer, layers.Mean | layers.Sum) and sorted(layer.axes) == [2, 3]
-        whole |= isinstance(layer, layers.AveragePool) and (layer.kernel, layer.padding) == (size, (0, 0))
+        whole |= isinstance(layer, layers.AveragePool) and (layer.kernel, layer.pads) == (size, (0, 0, 0, 0))
         if not whole:
             self.fail("global average pooling over height and width")
         self.at = step.inputs[0]
@@ -277,9 +298,10 @@ class _Backwards:
     def fail(self, expected: str) -> NoReturn:
         """Raise the error that says what was found instead."""
         raise NoCamHead(
-            f"{self.path}: no CAM head: reading back from the output, expected {expected}, found {self.found()}",
-            hint="corgi explains networks that end in global average pooling -> class scores affine in the pooled"
-            " values.",
+            f"{self.path}: no CAM head: reading back from the output, expected {expected},"
+            f" found {self.found()}",
+            hint="A CAM needs global average pooling, then class scores that are affine in the pooled values."
+            " Another choice, with a guarantee of its own: --map gradcam.",
         )
 
     def found(self) -> str:
@@ -293,19 +315,30 @@ class _Backwards:
         match step.layer:
             case layers.MaxPool() as pool if len(before) == 4 and pool.kernel == before[2:]:
                 return f"{what}: global max pooling, which no average weights"
+            case layers.Max():
+                return f"{what}: global max pooling, which no average weights"
             case layers.Reshape() if len(before) == 4:
                 maker = self.producers.get(step.inputs[0], "the input")
-                return (
-                    f"{what}: the map {list(before[1:])} of {maker} is flattened into a fully connected layer"
-                )
-            case layers.Relu() | layers.LeakyRelu() | layers.Tanh() | layers.Clip() if self.is_pooled(
-                self.at
-            ):
+                return f"{what}: the map {list(before[1:])} of {maker} is flattened (flatten -> dense)"
+            case _ if isinstance(step.layer, _BEHIND) and self.is_pooled(self.at):
                 return f"{what}: an activation between or behind fully connected layers"
         return what
 
 
 _BEHIND = (layers.Relu, layers.LeakyRelu, layers.Clip, layers.Sigmoid, layers.Tanh, layers.Identity)
+
+
+def _reduces_both(first: Step, second: Step) -> bool:
+    """Whether two steps take a mean (or sum) over height and one over width, in either order."""
+    a, b = first.layer, second.layer
+    if type(a) is not type(b) or not isinstance(a, layers.Mean | layers.Sum):
+        return False
+    assert isinstance(b, layers.Mean | layers.Sum)
+    left = [axis for axis in range(4) if a.keepdims or axis not in a.axes]
+    return len(a.axes) == 1 and sorted((*a.axes, *(left[axis] for axis in b.axes if axis < len(left)))) == [
+        2,
+        3,
+    ]
 
 
 def _computes(step: Step) -> bool:

@@ -152,23 +152,33 @@ class MaxPool(nn.Module):
 
 
 class AveragePool(nn.Module):
-    """Mean over windows; symmetric padding, counted or not."""
+    """Mean over windows; padding (top, left, bottom, right), counted or not.
+
+    The sum of a window over how much of it lies in the image, or in the padded image.
+    """
 
     def __init__(
         self,
         kernel: tuple[int, int],
         stride: tuple[int, int],
-        padding: tuple[int, int] = (0, 0),
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.kernel, self.stride, self.pads = kernel, stride, pads
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H', W']."""
-        return F.avg_pool2d(x, self.kernel, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+        counted = self.sums(torch.ones_like(x[:1, :1]), float(self.count_include_pad))
+        return self.sums(x, 0.0) / counted
+
+    def sums(self, x: Tensor, padding: float) -> Tensor:
+        """Sums over the windows of a padded value."""
+        top, left, bottom, right = self.pads
+        padded = F.pad(x, (left, right, top, bottom), value=padding)
+        return F.avg_pool2d(padded, self.kernel, self.stride, 0, self.ceil_mode, divisor_override=1)
 
 
 class Mean(nn.Module):
@@ -181,6 +191,18 @@ class Mean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Drops the axes, or keeps them with size 1."""
         return x.mean(self.axes, keepdim=self.keepdims)
+
+
+class Max(nn.Module):
+    """Largest value over the given axes (never the batch axis)."""
+
+    def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
+        super().__init__()
+        self.axes, self.keepdims = axes, keepdims
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drops the axes, or keeps them with size 1."""
+        return x.amax(self.axes, keepdim=self.keepdims)
 
 
 class Sum(nn.Module):
@@ -240,16 +262,16 @@ class Concat(nn.Module):
 
 
 class Pad(nn.Module):
-    """Constant padding of an image-shaped value, (top, left, bottom, right) >= 0."""
+    """Constant padding, so many entries before and after along every axis (0 along the batch axis)."""
 
-    def __init__(self, pads: tuple[int, int, int, int], value: float = 0.0) -> None:
+    def __init__(self, before: tuple[int, ...], after: tuple[int, ...], value: float = 0.0) -> None:
         super().__init__()
-        self.pads, self.value = pads, value
+        self.before, self.after, self.value = before, after, value
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H + top + bottom, W + left + right]."""
-        top, left, bottom, right = self.pads
-        return F.pad(x, (left, right, top, bottom), value=self.value)
+        """Sizes grow by what is added."""
+        pairs = zip(reversed(self.before), reversed(self.after), strict=True)
+        return F.pad(x, [amount for pair in pairs for amount in pair], value=self.value)
 
 
 class Reshape(nn.Module):

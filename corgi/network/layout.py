@@ -107,7 +107,14 @@ class _Layout:
                 names = tuple(base.name for base in inputs)
                 together = [*first.shape[:at], sum(base.shape[at] for base in inputs), *first.shape[at + 1 :]]
                 return self.emit(step, layers.Concat(at), names, tuple(together), first.order)
-            case layers.Mean() | layers.Sum() as reduction:
+            case layers.Pad() as pad:
+                before, after = ([0] * len(first.order) for _ in range(2))
+                for axis, at in enumerate(first.order):
+                    before[at], after[at] = pad.before[axis], pad.after[axis]
+                grown = tuple(map(sum, zip(first.shape, before, after, strict=True)))
+                moved = layers.Pad(tuple(before), tuple(after), pad.value)
+                return self.emit(step, moved, (first.name,), grown, first.order)
+            case layers.Mean() | layers.Sum() | layers.Max() as reduction:
                 axes = tuple(sorted(first.order[a] for a in reduction.axes))
                 left = [a for a in first.order if a not in axes]
                 pooled = type(reduction)(axes, reduction.keepdims)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from corgi.data.preprocess import METADATA_KEY
-from corgi.errors import ModelError
+from corgi.errors import ModelError, UsageError
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
+from corgi.network.gradcam import GradCamHead, gradcam_head
 from corgi.network.graph import Graph, read_graph
-from corgi.network.head import CamHead, recognise_head
+from corgi.network.head import CamHead, recognise_head, refuse_transformer
 from corgi.network.layout import channels_first
 from corgi.network.oracle import OnnxOracle
 from corgi.network.wrap import Normalisation
+from corgi.results import MapKind
 
 CLASS_NAMES_KEY = "corgi.class_names"
 
@@ -36,7 +38,7 @@ class Network:
         module: the whole network in float64: [N, C, H, W] -> [N, classes].
         shapes: shape of each value of `module` at batch size 1.
         trunk: the part up to the feature map in float64: [N, C, H, W] -> [N, F, h, w].
-        head: the CAM head.
+        head: the CAM head, or what stands in for it (`MapKind`).
         oracle: onnxruntime on the original file.
         preprocess: recipe for pictures that travels in the file, or None.
         class_names: one name a class, or None.
@@ -46,7 +48,7 @@ class Network:
     module: TorchGraph
     shapes: Mapping[str, tuple[int, ...]]
     trunk: TorchGraph
-    head: CamHead
+    head: CamHead | GradCamHead
     oracle: OnnxOracle
     preprocess: str | None
     class_names: tuple[str, ...] | None
@@ -70,6 +72,23 @@ class Network:
     def pixels(self) -> int:
         """Number of pixels of the map."""
         return self.head.map_shape[0] * self.head.map_shape[1]
+
+    @property
+    def map_kind(self) -> MapKind:
+        """Which map is explained."""
+        return MapKind.CAM if isinstance(self.head, CamHead) else MapKind.GRADCAM
+
+    def explaining(self, image: NDArray[np.float32], class_id: int) -> Network:
+        """The network whose map of a class is that of one image [C, H, W]: Grad-CAM takes its weights there.
+
+        Weights that are fixed already stay.
+        """
+        if bool(torch.isfinite(self.head.weight[class_id]).all()):
+            return self
+        assert isinstance(self.head, GradCamHead)  # a CAM's weights are finite
+        with torch.no_grad():
+            features = self.trunk(torch.from_numpy(image).to(torch.float64)[None])
+        return replace(self, head=self.head.fixed_at(features, class_id))
 
     @cached_property
     def trunk32(self) -> TorchGraph:
@@ -103,6 +122,8 @@ def load(
     output: str | None = None,
     size: tuple[int, int] | None = None,
     normalisation: Normalisation | None = None,
+    map_kind: MapKind = MapKind.CAM,
+    layer: str | None = None,
 ) -> Network:
     """Load a classifier with a CAM head and hold it equal to onnxruntime.
 
@@ -111,16 +132,28 @@ def load(
         output: name of the output with the class scores; None if the file has one output.
         size: (height, width) where the file leaves them open.
         normalisation: what the network expects instead of pixels in [0, 1].
+        map_kind: the map to explain.
+        layer: of Grad-CAM, the feature map's value or node; None for the last.
 
     Raises:
         ModelError: the file cannot be read or is not served (see `corgi.network.graph.read_graph`).
         UnsupportedOperator: a node, attribute or operand outside the supported set.
         NoCamHead: the network does not end in pooling -> fully connected.
+        UsageError: a layer is named and the map is a CAM.
         GateError: the converted network differs from onnxruntime.
     """
+    if layer is not None and map_kind is not MapKind.GRADCAM:
+        raise UsageError(
+            f"--layer {layer}: only with --map gradcam; a CAM's feature map is what pooling reads"
+        )
     graph = read_graph(Path(path), output=output, size=size, normalisation=normalisation)
+    refuse_transformer(graph)
     found = channels_first(convert(graph))
-    head = recognise_head(graph.path, found)
+    head: CamHead | GradCamHead
+    if map_kind is MapKind.GRADCAM:
+        head = gradcam_head(graph.path, found, layer)
+    else:
+        head = recognise_head(graph.path, found)
     network = Network(
         graph=graph,
         module=found.module,

@@ -181,19 +181,16 @@ def max_pool(node: NodeReader) -> nn.Module:
 
 
 def average_pool(node: NodeReader) -> nn.Module:
-    """AveragePool, two-dimensional, symmetric padding."""
+    """AveragePool, two-dimensional."""
     _image_shaped(node)
     kernel, stride = _pair(node, "kernel_shape", 1), _pair(node, "strides", 1)
     dilation = _pair(node, "dilations", 1)
     if dilation != (1, 1):
         node.refuse(f"attribute dilations={list(dilation)}", supported="dilations=[1, 1]")
-    top, left, bottom, right = _pads(node, kernel, stride, dilation)
-    if (top, left) != (bottom, right):
-        node.refuse(f"padding {[top, left, bottom, right]}", supported="the same padding on both sides")
     return layers.AveragePool(
         kernel,
         stride,
-        (top, left),
+        _pads(node, kernel, stride, dilation),
         bool(node.int_attribute("ceil_mode", 0)),
         bool(node.int_attribute("count_include_pad", 0)),
     )
@@ -208,7 +205,9 @@ def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
     """Axes other than the batch, and whether they are kept."""
     rank = len(node.shape())
     axes = _axes(node, None)
-    node.require("noop_with_empty_axes", node.int_attribute("noop_with_empty_axes", 0), 0)
+    empty_is_noop = node.int_attribute("noop_with_empty_axes", 0)  # says nothing where axes are given
+    if not axes and empty_is_noop:
+        node.refuse("attribute noop_with_empty_axes=1 without axes", supported="axes other than 0")
     if not axes:
         node.refuse("reduction of all axes, the batch included", supported="axes other than 0")
     keepdims = bool(node.int_attribute("keepdims", 1))
@@ -218,6 +217,11 @@ def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
 def reduce_mean(node: NodeReader) -> nn.Module:
     """ReduceMean over axes other than the batch."""
     return layers.Mean(*_reduction(node))
+
+
+def reduce_max(node: NodeReader) -> nn.Module:
+    """ReduceMax over axes other than the batch."""
+    return layers.Max(*_reduction(node))
 
 
 def reduce_sum(node: NodeReader) -> nn.Module:
@@ -288,18 +292,22 @@ def concat(node: NodeReader) -> nn.Module:
 
 
 def pad(node: NodeReader) -> nn.Module:
-    """Pad with a constant in the two spatial dimensions; amounts are an attribute before opset 11."""
-    _image_shaped(node)
+    """Pad with a constant behind the batch axis; amounts are an attribute before opset 11."""
+    rank = len(node.shape())
     mode = node.str_attribute("mode", "constant")
     if mode != "constant":
         node.refuse(f"attribute mode={mode}", supported="mode=constant")
-    amounts = node.integers(1) if node.has(1) else node.ints_attribute("pads", ())
+    amounts = node.integers(1) if node.has(1) else node.ints_attribute("pads", ()) or ()
     value = float(node.tensor(2)) if node.has(2) else node.float_attribute("value", 0.0)
-    if node.has(3):
-        node.refuse("the operand 'axes'", supported="pads for all four axes")
-    if amounts is None or len(amounts) != 8 or min(amounts) < 0 or any(amounts[i] for i in (0, 1, 4, 5)):
-        node.refuse(f"padding {amounts}", supported="amounts >= 0 in height and width only")
-    return layers.Pad((amounts[2], amounts[3], amounts[6], amounts[7]), value)
+    axes = node.integers(3) if node.has(3) else tuple(range(rank))
+    if len(amounts) != 2 * len(axes) or min(amounts, default=0) < 0:
+        node.refuse(f"padding {list(amounts)}", supported="amounts >= 0, two an axis")
+    before, after = [0] * rank, [0] * rank
+    for i, axis in enumerate(axes):
+        if amounts[i] or amounts[i + len(axes)]:
+            at = _axis(node, axis, rank)
+            before[at], after[at] = amounts[i], amounts[i + len(axes)]
+    return layers.Pad(tuple(before), tuple(after), value)
 
 
 def flatten(node: NodeReader) -> nn.Module:
@@ -445,6 +453,7 @@ RULES: Mapping[str, Rule] = {
     "MaxPool": max_pool,
     "Mul": mul,
     "Pad": pad,
+    "ReduceMax": reduce_max,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
     "Relu": relu,

@@ -20,7 +20,7 @@ from corgi.network.gate import TOLERANCE
 from corgi.network.network import Network
 from corgi.report import wording
 from corgi.report.versions import Versions
-from corgi.results import EmpiricalBound, FloatArray, Recheck, VerifyResult, Witness
+from corgi.results import EmpiricalBound, FloatArray, MapKind, Recheck, VerifyResult, Witness
 
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve, CurvePoint
@@ -34,6 +34,13 @@ Pixel = tuple[NonNegativeInt, NonNegativeInt]
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class _MapDocument(_Document):
+    """What documents about a map begin with: which map, and how the file was read where not as it stands."""
+
+    map_kind: MapKind = MapKind.CAM
+    loaded_as: tuple[str, ...] = ()
 
 
 class RecheckDocument(_Document):
@@ -78,7 +85,7 @@ class ExactDocument(_Document):
     seconds: FiniteFloat
 
 
-class VerifyDocument(_Document):
+class VerifyDocument(_MapDocument):
     """The answer of `corgi verify`."""
 
     schema_version: Literal["1"] = SCHEMA_VERSION
@@ -124,7 +131,7 @@ class VerifyDocument(_Document):
     versions: Versions
 
 
-class CamDocument(_Document):
+class CamDocument(_MapDocument):
     """The answer of `corgi cam`."""
 
     schema_version: Literal["1"] = SCHEMA_VERSION
@@ -144,7 +151,7 @@ class CamDocument(_Document):
     versions: Versions
 
 
-class AttackDocument(_Document):
+class AttackDocument(_MapDocument):
     """The answer of `corgi attack`: an upper bound on the exact radius, or nothing."""
 
     schema_version: Literal["1"] = SCHEMA_VERSION
@@ -170,7 +177,7 @@ class AttackDocument(_Document):
     versions: Versions
 
 
-class InspectDocument(_Document):
+class InspectDocument(_MapDocument):
     """The answer of `corgi inspect`: what corgi recognised in a model file."""
 
     schema_version: Literal["1"] = SCHEMA_VERSION
@@ -189,7 +196,6 @@ class InspectDocument(_Document):
     pooling: str
     dense: str
     activation: str
-    notes: tuple[str, ...]
     classes: PositiveInt
     class_names: tuple[str, ...] | None
     preprocess: str | None
@@ -200,7 +206,7 @@ class InspectDocument(_Document):
     versions: Versions
 
 
-class _SeriesDocument(_Document):
+class _SeriesDocument(_MapDocument):
     """What documents of many radii of one map begin with."""
 
     schema_version: Literal["1"] = SCHEMA_VERSION
@@ -290,6 +296,8 @@ def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
     certificate = result.certificate
     attacked = None if result.attack is None else result.attack.radius
     return VerifyDocument(
+        map_kind=result.map_kind,
+        loaded_as=result.notes,
         model=str(result.model),
         model_sha256=result.model_sha256,
         image=result.image_name,
@@ -413,7 +421,8 @@ def inspect_document(network: Network, lirpa_refusal: str | None, versions: Vers
         pooling=head.pooling,
         dense=head.dense,
         activation=str(head.activation),
-        notes=network.graph.notes,
+        map_kind=network.map_kind,
+        loaded_as=network.graph.notes,
         classes=head.classes,
         class_names=network.class_names,
         preprocess=network.preprocess,
@@ -512,6 +521,8 @@ def _subject(network: Network, image_name: str, explained: Explanation) -> dict[
         "class_name": network.class_name(explained.class_id),
         "predicted_class": explained.predicted_class,
         "k": explained.top.k,
+        "map_kind": network.map_kind,
+        "loaded_as": network.graph.notes,
     }
 
 

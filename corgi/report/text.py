@@ -51,7 +51,8 @@ def _headline(result: VerifyResult) -> Text:
     if result.class_id != result.predicted_class:
         predicted += f": onnxruntime says class {result.predicted_class}"
     text.append(f"  {label}, {predicted}\n", style="not bold default")
-    text.append(f"model {result.model}, image {result.image_name}", style="not bold dim default")
+    about = wording.subject(str(result.model), result.image_name, result.map_kind, result.notes)
+    text.append(about, style="not bold dim default")
     return text
 
 
@@ -138,7 +139,7 @@ def attack_text(document: AttackDocument) -> RenderableType:
         _row(table, "past the decision by", f"{witness.margin:.3g}", "map values, onnxruntime")
     _row(table, "work", f"{attack.gradients} gradients", f"{attack.seconds:.1f} s")
     head.append(f"  {class_label(document.class_id, document.class_name)}\n", style="not bold default")
-    head.append(f"model {document.model}, image {document.image}", style="not bold dim default")
+    head.append(_subject(document), style="not bold dim default")
     return Group(head, Text(), Text(claim, style="bold"), Text(), Padding(table, (0, 0, 0, 2)))
 
 
@@ -155,7 +156,7 @@ def cam_text(document: CamDocument) -> RenderableType:
     if document.class_id != document.predicted_class:
         predicted += f": onnxruntime says class {document.predicted_class}"
     head = Text(f"{class_label(document.class_id, document.class_name)}, {predicted}\n", style="bold")
-    head.append(f"model {document.model}, image {document.image}", style="not bold dim default")
+    head.append(_subject(document), style="not bold dim default")
     return Group(head, Text(), Padding(table, (0, 0, 0, 2)))
 
 
@@ -189,6 +190,11 @@ def curve_text(document: CurveDocument, claim: str) -> RenderableType:
     return Group(*parts)
 
 
+def _subject(document: AttackDocument | CamDocument | RadiiDocument | CurveDocument) -> str:
+    """Which model, image and map a document is about."""
+    return wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
+
+
 def _series(*titles: str) -> Table:
     """A table of numbers; a last column says why certificate and attack are not closer."""
     table = Table(box=None, padding=(0, 1), header_style="bold")
@@ -204,7 +210,7 @@ def _series_head(document: RadiiDocument | CurveDocument, title: str, claim: str
     head.append(
         f"  {class_label(document.class_id, document.class_name)}, k = {document.k}\n", "not bold default"
     )
-    head.append(f"model {document.model}, image {document.image}", style="not bold dim default")
+    head.append(_subject(document), style="not bold dim default")
     return [head, Text(), Text(claim, style="bold"), Text()]
 
 
@@ -229,7 +235,7 @@ def inspect_text(document: InspectDocument) -> RenderableType:
         "classes": _classes(document),
         "pre-processing": document.preprocess or "none in the file",
         "equality gate": f"passed: equals onnxruntime within {document.gate_tolerance:g} relative",
-        "as loaded": "; ".join(document.notes) or "as the file says",
+        "as loaded": "; ".join(document.loaded_as) or "as the file stands",
         "engines": "can bound it" if document.lirpa else f"cannot bound it: {document.lirpa_reason}",
         "sha256": document.model_sha256,
     }

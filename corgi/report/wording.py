@@ -10,7 +10,7 @@ from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
-from corgi.results import EmpiricalBound, Status, VerifyResult
+from corgi.results import EmpiricalBound, MapKind, Status, VerifyResult
 
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve
@@ -57,6 +57,19 @@ def class_label(class_id: int, name: str | None) -> str:
     return f"class {class_id}" if name is None else f"class {class_id} ({name})"
 
 
+def map_name(map_kind: MapKind) -> str:
+    """A map as a claim names it: what kind of map it is decides what the claim says."""
+    if map_kind is MapKind.GRADCAM:
+        return "the gradient-weighted map (Grad-CAM, its weights fixed at this image)"
+    return "the map"
+
+
+def subject(model: str, image: str, map_kind: MapKind, notes: tuple[str, ...]) -> str:
+    """Which model, image and map an answer is about."""
+    which = "" if map_kind is MapKind.CAM else f"\nmap: {map_name(map_kind).removeprefix('the ')}"
+    return f"model {model}, image {image}" + "".join(f"\nread so: {note}" for note in notes) + which
+
+
 def guarantee(result: VerifyResult) -> str | None:
     """What is certified, as one sentence that holds for every image it speaks of; None if nothing is."""
     certificate = result.certificate
@@ -68,7 +81,7 @@ def guarantee(result: VerifyResult) -> str | None:
     choice = " (of equal values, the first)" if result.top.tie else ""
     return (
         f"For every image within {round_down(certificate.radius)} of this one (largest change of a pixel, "
-        f"scale [0, 1]), {property_[0]} of the map of {label}{choice} {property_[1]}."
+        f"scale [0, 1]), {property_[0]} of {map_name(result.map_kind)} of {label}{choice} {property_[1]}."
     )
 
 

@@ -137,6 +137,10 @@ def squeezed(model: OnnxModel, value: str) -> str:
     return model.squeeze(value, [2, 3])
 
 
+def gap_flat(model: OnnxModel, value: str) -> str:
+    return model.node("Flatten", value)
+
+
 def flat_mean(model: OnnxModel, value: str) -> str:
     return model.reduce_mean(model.node("Reshape", value, np.array([0, 0, -1])), [2], keepdims=0)
 
@@ -203,6 +207,16 @@ OTHER_HEADS: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
         ),
         "relu1_out",
         "softmax",
+    ),
+    "mean of means": (
+        lambda m: gemm(m, m.reduce_mean(m.reduce_mean(trunk(m), [2], keepdims=0), [2], keepdims=0), 4, 3),
+        "relu1_out",
+        "none",
+    ),
+    "mean of kept means": (
+        lambda m: gemm(m, gap_flat(m, m.reduce_mean(m.reduce_mean(trunk(m), [3]), [2])), 4, 3),
+        "relu1_out",
+        "none",
     ),
     "mean of flattened maps": (lambda m: gemm(m, flat_mean(m, trunk(m)), 4, 3), "relu1_out", "none"),
     "no activation of the feature map": (

@@ -117,6 +117,10 @@ CASES: dict[str, Build] = {
     "average-pool-default-stride": node("AveragePool", kernel_shape=[2, 2]),
     "average-pool-counted": node("AveragePool", kernel_shape=[3, 2], pads=[1, 1, 1, 1], count_include_pad=1),
     "average-pool-not-counted": node("AveragePool", kernel_shape=[3, 2], pads=[1, 1, 1, 1]),
+    "average-pool-asymmetric": node(
+        "AveragePool", kernel_shape=[3, 3], pads=[0, 1, 1, 0], count_include_pad=1
+    ),
+    "average-pool-asymmetric-not-counted": node("AveragePool", kernel_shape=[2, 3], pads=[0, 1, 1, 0]),
     "average-pool-valid": node("AveragePool", kernel_shape=[3, 3], auto_pad="VALID"),
     "average-pool-same": node("AveragePool", kernel_shape=[3, 3], auto_pad="SAME_UPPER"),
     "add": two("Add"),
@@ -164,6 +168,11 @@ FORMS: dict[str, Build] = {
     "clip-nothing": lambda model, value: model.clip(value, None, None),
     "clip-float32-range": lambda model, value: model.clip(
         value, float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+    ),
+    "pad-axes": lambda model, value: (
+        model.node("Pad", value, np.array([1, 2]), None, np.array([2]))
+        if model.opset >= 18
+        else model.pad(value, [1, 0, 2, 0])
     ),
     "pad": lambda model, value: model.pad(value, [1, 0, 2, 3]),
     "pad-value": lambda model, value: model.pad(value, [1, 0, 2, 3], 1.5),
@@ -343,6 +352,13 @@ def test_shape_chains_are_folded(batch: int | str, opset: int, tmp_path: Path) -
     assert [s.op for s in network.module.steps] == ["Conv", "GlobalAveragePool", "Reshape", "Gemm"]
 
 
+def test_padded_channels(tmp_path: Path) -> None:
+    model = OnnxModel()
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(rng(), 4, 2, 3, 3)))
+    value = model.node("Pad", value, np.array([0, 1, 0, 0, 0, 2, 0, 0]), np.float32(0.3))
+    agrees(model.save(tmp_path, model.head(value, float32(rng(), 3, 7))))
+
+
 def test_constants_by_nodes_and_arithmetic(tmp_path: Path) -> None:
     model = OnnxModel()
     raw = helper.make_tensor("raw", TensorProto.FLOAT, [4, 2, 1, 1], float32(rng(), 8))
@@ -371,7 +387,8 @@ def test_dilations_and_same_padding_together(tmp_path: Path) -> None:
 
 
 def test_every_rule_is_tested(tmp_path: Path) -> None:
-    tested = {"Concat", "GlobalAveragePool", "Flatten", "Gemm", "LogSoftmax", "ReduceSum", "Softmax"}
+    tested = {"Concat", "GlobalAveragePool", "Flatten", "Gemm", "LogSoftmax", "Softmax"}
+    tested |= {"ReduceMax", "ReduceSum"}  # test_cam_head.py
     for build in [*CASES.values(), *FORMS.values()]:
         model = OnnxModel((2, 8, 8), 13)
         build(model, IMAGE)

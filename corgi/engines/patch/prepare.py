@@ -147,10 +147,10 @@ class _Preparation(Lowering):
     def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
         return self.emit(step, layer, (source,))
 
-    def pad(self, step: Step, layer: layers.Pad, source: str) -> str:
+    def pad(self, step: Step, pads: tuple[int, int, int, int], source: str) -> str:
         channels = self.channels[source]
         ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64)
-        return self.emit(step, padded_conv(ones, (1, 1), layer.pads, channels), (source,))
+        return self.emit(step, padded_conv(ones, (1, 1), pads, channels), (source,))
 
     def affine_map(self, step: Step, layer: layers.Affine, source: str) -> str:
         shape = self.network.shapes[step.output][1:]
@@ -173,7 +173,7 @@ class _Preparation(Lowering):
         return self.emit(step, maximum, (source,))
 
     def average_pool(self, step: Step, layer: layers.AveragePool, source: str) -> str:
-        pads = self.exact_pads(step, layer.kernel, layer.stride, (1, 1), layer.padding)
+        pads = self.exact_pads(step, layer.kernel, layer.stride, (1, 1), layer.pads[:2])
         channels = self.channels[source]
         ones = torch.ones(channels, 1, *layer.kernel, dtype=torch.float64)
         total = padded_conv(ones, layer.stride, pads, channels)
