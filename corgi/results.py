@@ -138,6 +138,29 @@ class DeterministicCertificate:
 
 
 @dataclass(frozen=True)
+class LabelCertificate:
+    """The predicted class keeps the largest score for every image of the ball (theory 1.9).
+
+    Attributes:
+        label: the class.
+        radius: largest radius certified, in the pixel scale; 0 if none.
+        uncertified_radius: smallest radius tried and not certified; None if none was.
+        status, reason: as of a `DeterministicCertificate`.
+        norm: of the ball.
+        evaluations: bound evaluations spent; seconds: wall time.
+    """
+
+    label: int
+    radius: float
+    uncertified_radius: float | None
+    status: Status
+    reason: str
+    norm: Norm
+    evaluations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Witness:
     """An image inside the ball whose map breaks the property, confirmed by onnxruntime.
 
@@ -200,6 +223,7 @@ class VerifyResult:
         top: its top-k set.
         certificate: the proof side; attack: the empirical side, None with --no-attack.
         status, reason: the answer as a whole.
+        label: the predicted class's own certificate; None if it was not asked for.
         eps: the radius asked for, None for a search.
         seed: of the attack's random starts.
         seconds: wall time, loading excluded.
@@ -223,3 +247,9 @@ class VerifyResult:
     seconds: float
     map_kind: MapKind = MapKind.CAM
     notes: tuple[str, ...] = ()
+    label: LabelCertificate | None = None
+
+    @property
+    def joint_radius(self) -> float | None:
+        """Within which map and label both stay; None if the label was not looked at."""
+        return None if self.label is None else min(self.certificate.radius, self.label.radius)

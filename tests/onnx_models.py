@@ -90,6 +90,12 @@ class OnnxModel:
             return self.node("ReduceMean", value, axes=list(axes), keepdims=keepdims)
         return self.node("ReduceMean", value, np.array(axes), keepdims=keepdims)
 
+    def reduce_sum(self, value: str, axes: Sequence[int]) -> str:
+        """ReduceSum that drops its axes: an attribute before opset 13, an operand after."""
+        if self.opset < 13:
+            return self.node("ReduceSum", value, axes=list(axes), keepdims=0)
+        return self.node("ReduceSum", value, np.array(axes), keepdims=0)
+
     def squeeze(self, value: str, axes: Sequence[int], op: str = "Squeeze") -> str:
         """Squeeze or Unsqueeze: the axes are an attribute before opset 13, an operand after."""
         if self.opset < 13:
@@ -333,7 +339,7 @@ class _Generator:
         classes, model = int(self.rng.integers(2, 5)), self.model
         weight = float32(self.rng, self.channels, classes)
         bias = float32(self.rng, classes, scale=0.2)
-        form = self.rng.integers(4)
+        form = self.rng.integers(8)
         if form == 0:
             value = model.head(self.value, weight.T, bias)
         elif form == 1:
@@ -343,9 +349,26 @@ class _Generator:
             value = model.node("AveragePool", self.value, kernel_shape=list(self.size))
             value = model.node("Reshape", value, np.array([-1, self.channels]))
             value = model.node("Gemm", value, weight, bias, alpha=0.5, beta=2.0)
-        else:
+        elif form == 3:
             value = model.squeeze(model.node("GlobalAveragePool", self.value), [2, 3])
             value = model.node("Gemm", model.dropout(value), weight, bias)
+        elif form == 4:
+            classifier = np.ascontiguousarray(weight.T)[:, :, None, None]
+            value = model.node("GlobalAveragePool", model.node("Conv", self.value, classifier, bias))
+            value = model.node("Flatten", value)
+        elif form == 5:
+            classifier = np.ascontiguousarray(weight.T)[:, :, None, None]
+            value = model.node("Conv", model.node("GlobalAveragePool", self.value), classifier, bias)
+            value = model.node("Flatten", value)
+        elif form == 6:
+            value = model.reduce_sum(self.value, [2, 3])
+            value = model.node("Gemm", value, weight, bias)
+        else:
+            value = model.node("GlobalAveragePool", self.value)
+            numbers = [float32(self.rng, self.channels, scale=0.5) for _ in range(3)]
+            variance = self.rng.uniform(0.5, 2, self.channels).astype(np.float32)
+            value = model.node("BatchNormalization", value, *numbers, variance)
+            value = model.node("Gemm", model.node("Flatten", value), weight, bias)
         if self.maybe(0.3):
             value = model.node("Softmax", value, axis=1)
         return model.save(folder, value)

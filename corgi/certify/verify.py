@@ -16,11 +16,12 @@ from corgi.cam.topk import check_ranks, decision_margin
 from corgi.certify.decide import Form, Question, score
 from corgi.certify.exact import ExactOptions, ExactRadius, refuse_contradiction
 from corgi.certify.explain import check_image, explain
+from corgi.certify.label import certify_label
 from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.certify.recheck import Rechecker
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
-from corgi.engines.patch.engine import PatchEngine
+from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
@@ -29,6 +30,7 @@ from corgi.results import (
     EmpiricalBound,
     ExactSearch,
     ImageArray,
+    LabelCertificate,
     Recheck,
     Status,
     VerifyResult,
@@ -57,6 +59,7 @@ class VerifyOptions:
         tolerance: relative width of the final bracket.
         max_evaluations: most bound evaluations of a search.
         time_limit: seconds after which the best certificate so far is re-checked and returned.
+        label: certify the predicted class, too.
     """
 
     k: int | None = 15
@@ -70,6 +73,7 @@ class VerifyOptions:
     tolerance: float = 0.01
     max_evaluations: int = 30
     time_limit: float | None = None
+    label: bool = False
 
     def __post_init__(self) -> None:
         if self.eps is not None and not (math.isfinite(self.eps) and 0 < self.eps <= 1):
@@ -154,6 +158,7 @@ class _Verification:
         self.ball = Ball(torch.from_numpy(self.image), 0.0)
         self.attack: EmpiricalBound | None = None
         self.stopped: Status | None = None
+        self.label: LabelCertificate | None = None
         self.margins: torch.Tensor | None = None
         values = torch.from_numpy(self.explanation.cam).reshape(-1)
         self.question = Question(network, self.explanation.class_id, self.top, self.k2, options.form, values)
@@ -193,6 +198,8 @@ class _Verification:
             reason = "interrupted before any radius was certified"
             certificate = self.no_certificate(Status.INTERRUPTED, reason)
         self.check_consistent(certificate)
+        if self.options.label and certificate.status is not Status.INTERRUPTED:
+            self.label = self.certify_label()
         found = None if self.attack is None else self.attack.witness
         if self.options.eps is not None and found is not None and found.radius <= self.options.eps:
             reason = f"a witness at radius {found.radius:.6g} breaks the property"
@@ -252,6 +259,15 @@ class _Verification:
         if exact is not None:
             certificate = self.close_gap(exact, certificate)
         return replace(certificate, seconds=time.monotonic() - started)
+
+    def certify_label(self) -> LabelCertificate:
+        """The label's certificate; always by the patch engine, whose rows can be any linear form."""
+        engine = self.options.engine if isinstance(self.options.engine, PatchEngine) else PatchEngine()
+        bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
+        assert isinstance(bounder, PatchBounder)
+        limits = SearchLimits(self.options.tolerance, self.options.max_evaluations, self.deadline())
+        label, eps = self.explanation.predicted_class, self.options.eps
+        return certify_label(bounder, self.network, self.ball, label, limits, eps, self.listener)
 
     def exact_search(self, bounder: Bounder) -> ExactRadius | None:
         """What decides margins that bounds leave open, if that was asked for and the form allows it."""
@@ -478,4 +494,5 @@ class _Verification:
             seconds=time.monotonic() - self.started,
             map_kind=self.network.map_kind,
             notes=self.network.graph.notes,
+            label=self.label,
         )

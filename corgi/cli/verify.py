@@ -99,6 +99,9 @@ def command(
     form: Annotated[Form, typer.Option(help="Linear forms to bound.")] = Form.PAIRWISE,
     attack: Annotated[bool, typer.Option("--attack/--no-attack", help="Look for a witness first.")] = True,
     attack_kind: Annotated[AttackKind, typer.Option(help="Which attack.")] = AttackKind.MARGIN,
+    label: Annotated[
+        bool, typer.Option("--label", help="Certify the predicted class, too, and both together.")
+    ] = False,
     keep_label: Annotated[
         bool, typer.Option("--keep-label", help="A witness must keep the predicted class.")
     ] = False,
@@ -141,6 +144,7 @@ def command(
         attack=AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed) if attack else None,
         tolerance=tolerance,
         time_limit=time_limit,
+        label=label,
     )
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)

@@ -85,6 +85,22 @@ class ExactDocument(_Document):
     seconds: FiniteFloat
 
 
+class LabelDocument(_Document):
+    """The predicted class's own certificate, and the radius within which map and label both stay."""
+
+    class_id: NonNegativeInt
+    certified_radius: FiniteFloat
+    certified_radius_255: FiniteFloat
+    uncertified_radius: FiniteFloat | None
+    joint_radius: FiniteFloat
+    joint_radius_255: FiniteFloat
+    status: Literal["certified", "proved", "unknown", "time_limit", "interrupted"]
+    reason: str
+    guarantee: str
+    evaluations: NonNegativeInt
+    seconds: FiniteFloat
+
+
 class VerifyDocument(_MapDocument):
     """The answer of `corgi verify`."""
 
@@ -127,6 +143,7 @@ class VerifyDocument(_MapDocument):
     caveat: str
     recheck: RecheckDocument | None
     exact: ExactDocument | None
+    label: LabelDocument | None = None
     attack: AttackDetails | None
     versions: Versions
 
@@ -332,7 +349,8 @@ def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
         map_shape=_shape(result.cam),
         top_k=pixels(result.top.pixels, result.cam),
         guarantee=wording.guarantee(result),
-        caveat=wording.CAVEAT,
+        caveat=wording.caveat(result),
+        label=_label(result),
         recheck=_recheck(certificate.recheck),
         exact=None if certificate.exact is None else ExactDocument(**asdict(certificate.exact)),
         attack=None
@@ -533,6 +551,25 @@ def _witness(witness: Witness, cam: FloatArray, predicted_class: int) -> Witness
         same_label=witness.class_id == predicted_class,
         lost=pixels(witness.lost, cam),
         margin=witness.margin,
+    )
+
+
+def _label(result: VerifyResult) -> LabelDocument | None:
+    label, joint = result.label, result.joint_radius
+    if label is None or joint is None:
+        return None
+    return LabelDocument(
+        class_id=label.label,
+        certified_radius=label.radius,
+        certified_radius_255=label.radius * 255,
+        uncertified_radius=label.uncertified_radius,
+        joint_radius=joint,
+        joint_radius_255=joint * 255,
+        status=label.status.value,  # type: ignore[arg-type]  # never REFUTED, see its type
+        reason=label.reason,
+        guarantee=wording.label_guarantee(result) or "",
+        evaluations=label.evaluations,
+        seconds=label.seconds,
     )
 
 

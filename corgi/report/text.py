@@ -37,10 +37,13 @@ def verify_text(result: VerifyResult) -> RenderableType:
     parts: list[RenderableType] = [_headline(result), Text(), Text(claim, style="bold")]
     if result.status in (Status.TIME_LIMIT, Status.INTERRUPTED) and certificate.radius > 0:
         parts.append(Text(f"The search did not finish, so the radius may be larger: {result.reason}."))
+    label = wording.label_guarantee(result)
+    if label is not None:
+        parts.append(Text(label, style="bold"))
     parts.append(Text(wording.finding(result.attack, certificate.k, certificate.k2)))
     parts += [Text(), Padding(_numbers(result), (0, 0, 0, 2)), Text()]
     if certificate.radius > 0:
-        parts.append(Text(wording.CAVEAT, style="dim"))
+        parts.append(Text(wording.caveat(result), style="dim"))
     return Group(*parts)
 
 
@@ -60,6 +63,9 @@ def _numbers(result: VerifyResult) -> Table:
     table = _table()
     _certified_rows(table, result)
     _attack_rows(table, result)
+    if result.label is not None:
+        how = f"deterministic, {result.label.evaluations} bound evaluations, {result.label.seconds:.1f} s"
+        _row(table, "label radius", _radius(round_down, result.label.radius), how)
     certificate, recheck = result.certificate, result.certificate.recheck
     if recheck is not None:
         _row(

@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 PIXEL_SCALE = "[0, 1] of the network input, before any normalisation inside the network"
 """What one unit of a radius means."""
 
-CAVEAT = (
+_REAL = (
     "The map is bounded in real arithmetic on the weights stored in the file; a run in floating point can "
-    "differ by its own rounding. The statement is about the map of this class and says nothing about the "
-    "label."
+    "differ by its own rounding."
 )
+CAVEAT = f"{_REAL} The statement is about the map of this class and says nothing about the label."
 """What a certificate does not say."""
+
+
+def caveat(result: VerifyResult) -> str:
+    """What a certificate does not say, of the label only where that was not certified, too."""
+    return (
+        CAVEAT
+        if result.label is None
+        else f"{_REAL} The statements are about this class's map and the label."
+    )
+
 
 Rounding = Callable[[float], str]
 """`round_down` or `round_up`."""
@@ -92,6 +102,19 @@ def stays(k: int, k2: int) -> tuple[str, str]:
     if k2 > k:
         return subject, f"{'stays' if single else 'stay'} among the {k2} largest"
     return subject, f"{'stays' if single else 'stay'} the same"
+
+
+def label_guarantee(result: VerifyResult) -> str | None:
+    """What is certified of the label, as one sentence; None if it was not looked at."""
+    label = result.label
+    if label is None:
+        return None
+    name = f"class {label.label}"
+    if label.radius <= 0:
+        return f"Nothing is certified for the label ({name}): {label.reason or 'no radius'}."
+    both = result.joint_radius or 0.0
+    sentence = f"The network predicts {name} for every image within {round_down(label.radius)}"
+    return f"{sentence}; map and label both stay within {round_down(both)}." if both > 0 else f"{sentence}."
 
 
 def no_guarantee(result: VerifyResult) -> str:

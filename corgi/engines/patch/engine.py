@@ -19,11 +19,15 @@ from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
+from corgi.network.head import CamHead
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
 _BALLS = 12
 """Balls around one image whose bounds are kept."""
+
+_RIVALS = 64
+"""Classes whose margins are bounded together."""
 
 _EXTENTS = (2, 5, 10, 2**31)
 """Distances of two map pixels up to which their rows share one size of patch."""
@@ -266,6 +270,44 @@ class PatchBounder:
             lower.append(found[:pixels])
             upper.append(-found[pixels:])
         return self._interval(torch.stack(lower), torch.stack(upper))
+
+    @property
+    def method(self) -> str:
+        """The relaxation, as the user names it."""
+        return self._engine.method
+
+    @plainly
+    def scores(self, ball: Ball, label: int) -> Tensor:
+        """Lower bounds of score_label - score_j for every class j (theory 1.9): [classes], inf for j = label.
+
+        The network must have a CAM head: scores are affine in its pooled feature map.
+        """
+        head, output = self._network.head, self._graph.output_name
+        assert isinstance(head, CamHead)
+        bounds = self._bounds(ball)
+        bounds.require(output, self._where_all())
+        centre = bounds.relaxation.centres[output].value[0].cpu().flatten(1)
+        share = 1.0 if head.sums else 1 / self._network.pixels
+        weight, bias = head.weight[label] - head.weight, head.bias[label] - head.bias
+        at_centre = share * (weight @ centre.sum(1)) + bias
+        # Sums over pixels and filters, differences, and a head composed of several layers: relative to all
+        # absolute terms. Coefficients are rounded a few times more than rows account for, on deviations.
+        size = bounds.relaxation.sizes[output][0].cpu().to(torch.float64) * self._network.pixels
+        terms = share * ((head.weight.abs() + head.weight[label].abs()) @ (centre.abs().sum(1) + size))
+        terms = terms + head.bias.abs() + head.bias[label].abs()
+        off = (self._network.pixels + head.filters + 64) * 2.0**-52 * terms
+        lower = torch.full_like(at_centre, torch.inf)
+        rivals = torch.arange(head.classes)
+        height, width = head.map_shape
+        zero = torch.zeros(1, dtype=torch.int64, device=self._engine.device)
+        for chosen in torch.split(rivals[rivals != label], _RIVALS):
+            values = (share * weight[chosen])[:, :, None, None].expand(-1, -1, height, width)
+            values = values.to(self._dtype).to(self._engine.device).contiguous()
+            rows = Patches(values, Places(zero, zero, zero), zero.expand(len(chosen)))
+            lower[chosen] = self._bounded(bounds, rows, at_centre[chosen] - off[chosen])
+        lower = self._interval(lower, torch.full_like(lower, torch.inf)).lower
+        lower[label] = torch.inf
+        return lower
 
     @property
     def unfolds(self) -> bool:

@@ -1,0 +1,105 @@
+"""The label's certified radius (theory 1.9): no image of the ball is given another class."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from corgi.certify.label import certify_label
+from corgi.certify.radius import SearchLimits
+from corgi.certify.verify import VerifyOptions, verify
+from corgi.engines.lirpa import LirpaEngine
+from corgi.engines.patch.engine import PatchEngine
+from corgi.network.network import load
+from corgi.results import Status
+from corgi.types import Ball
+from tests.onnx_models import random_cam_network
+from tests.soundness.samples import inside
+
+
+@pytest.mark.parametrize("budget", [20_000, 256 * 2**20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(12))
+def test_margins_of_scores_hold_all_images_of_the_ball(seed: int, dtype, budget: int, tmp_path) -> None:
+    rng = np.random.default_rng(seed)
+    network = load(random_cam_network(rng, tmp_path))
+    image = torch.from_numpy(rng.random(network.input_shape, dtype=np.float32))
+    label = seed % network.head.classes
+    bounder = PatchEngine(budget=budget).bind(network, 0, dtype)
+    for radius in (0.0, 0.003, 0.05):
+        ball = Ball(image, radius)
+        lower = bounder.scores(ball, label)
+        assert lower[label] == math.inf
+        logits = network.head.logits(network.trunk(inside(network, ball, 0, 30, seed)))
+        margins = (logits[:, label, None] - logits).index_fill(1, torch.tensor(label), torch.inf)
+        slack = 1e-12 * float(logits.abs().max())
+        assert (margins >= lower - slack).all()
+        if radius == 0:
+            at_image = margins[0].masked_fill(lower == torch.inf, 0)
+            share = 1e-9 if dtype is torch.float64 else 1e-3
+            assert float((at_image - lower.masked_fill(lower == torch.inf, 0)).max()) <= share * max(
+                1.0, float(logits.abs().max())
+            )
+
+
+def certified(network, image, label: int, **settings):
+    bounder = PatchEngine().bind(network, label, torch.float64)
+    return certify_label(
+        bounder, network, Ball(torch.from_numpy(image), 0.0), label, SearchLimits(), **settings
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_attack_finds_another_label_within_the_radius(seed: int, tmp_path) -> None:
+    rng = np.random.default_rng(100 + seed)
+    network = load(random_cam_network(rng, tmp_path))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    label = network.predict(image)
+    found = certified(network, image, label)
+    assert found.status in (Status.CERTIFIED, Status.UNKNOWN)
+    if found.radius == 0:
+        return
+    ball = Ball(torch.from_numpy(image), found.radius)
+    box = ball.inner_box(torch.float64)
+    images = inside(network, ball, label, 30, seed)
+    for share in (1.0, 0.5, 0.2, 0.1, 0.05):
+        images.requires_grad_(True)
+        logits = network.head.logits(network.trunk(images))
+        rivals = logits.index_fill(1, torch.tensor(label), -torch.inf)
+        (gradient,) = torch.autograd.grad((logits[:, label] - rivals.amax(1)).sum(), images)
+        images = (images.detach() - share * found.radius * gradient.sign()).clamp(box.lower, box.upper)
+        assert (network.head.logits(network.trunk(images)).argmax(1) == label).all()
+
+
+def test_absurd_radii_and_other_classes_are_never_certified(tmp_path) -> None:
+    rng = np.random.default_rng(3)
+    network = load(random_cam_network(rng, tmp_path))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    label = network.predict(image)
+    other = (label + 1) % network.head.classes
+    assert certified(network, image, other).radius == 0
+    answer = certified(network, image, label, eps=1.0)
+    logits = network.head.logits(network.trunk(torch.rand(200, *network.input_shape).double()))
+    if (logits.argmax(1) != label).any():
+        assert (answer.radius, answer.status) == (0.0, Status.UNKNOWN)
+        assert "do not decide radius 1" in answer.reason
+
+
+def test_the_joint_radius_is_the_smaller_one(paper_model, paper_image) -> None:
+    bounds = VerifyOptions(label=True, exact=None, attack=None)
+    result = verify(paper_model, paper_image, bounds)
+    assert result.label is not None
+    assert result.label.label == result.predicted_class == 17
+    assert result.label.radius > 0
+    assert result.joint_radius == min(result.label.radius, result.certificate.radius)
+    lirpa = verify(
+        paper_model,
+        paper_image,
+        VerifyOptions(label=True, exact=None, attack=None, engine=LirpaEngine(), eps=0.001),
+    )
+    assert lirpa.label is not None
+    assert lirpa.label.status is Status.PROVED
+    assert verify(paper_model, paper_image, VerifyOptions(exact=None, attack=None)).joint_radius is None
