@@ -15,13 +15,15 @@ from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
 from corgi.errors import UsageError
 from corgi.report.text import training_text
-from corgi.train.gtsrb import Progress, TrainingReport, TrainOptions, train_gtsrb
+from corgi.train.gtsrb import GtsrbOptions, train_gtsrb
+from corgi.train.run import Progress
+from corgi.train.task import TrainingReport
 
 app = typer.Typer(
     cls=CorgiGroup, no_args_is_help=False, help="Train networks that have a class activation map."
 )
 
-_DEFAULTS = TrainOptions()
+_DEFAULTS = GtsrbOptions()
 
 
 @app.callback()
@@ -46,14 +48,14 @@ def gtsrb(
     if out.suffix != ".onnx":
         raise UsageError(f"--out {out}: expected a name that ends in .onnx")
     common.check_outputs((), {"--out": out, "model card": out.with_suffix(".md")})
-    options = TrainOptions(epochs=epochs, seed=seed, threads=threads, workers=workers)
+    options = GtsrbOptions(epochs=epochs, seed=seed, threads=threads, workers=workers)
     report = _train(data, out, options, quiet)
     if not quiet:
         Console(highlight=False).print(training_text(report))
     return Exit.OK
 
 
-def _train(data: Path, out: Path, options: TrainOptions, quiet: bool) -> TrainingReport:
+def _train(data: Path, out: Path, options: GtsrbOptions, quiet: bool) -> TrainingReport:
     console = Console(stderr=True, quiet=quiet or not os.isatty(2))
     with Bar(console=console) as bar:
         tasks = {stage: bar.add_task(stage, total=None) for stage in ("read", "train")}
