@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-
-from corgi.errors import DataError, UsageError
+from corgi.data.samples import Roi, Sample
+from corgi.errors import DataError
 
 CLASS_NAMES = (
     "speed limit 20",
@@ -79,33 +76,6 @@ _TRAINING_NAME = re.compile(r"(\d{5})_(\d{5})\.ppm")
 _ROI_COLUMNS = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
 
 
-@dataclass(frozen=True)
-class Roi:
-    """The sign's box in its picture: first and last column and row that belong to it, in pixels."""
-
-    x1: int
-    y1: int
-    x2: int
-    y2: int
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled picture.
-
-    Attributes:
-        path: the PPM file.
-        class_id: 0..42.
-        track: number of the physical sign within its class; None in the test part, which has none.
-        roi: the sign's box, where a CSV file says it.
-    """
-
-    path: Path
-    class_id: int
-    track: int | None
-    roi: Roi | None
-
-
 def read_training(data_dir: Path) -> tuple[Sample, ...]:
     """All training samples, by class, track and frame. Boxes come from `GT-CCCCC.csv` where it exists.
 
@@ -137,42 +107,6 @@ def read_test(data_dir: Path) -> tuple[Sample, ...]:
     if not samples:
         raise DataError(f"{table}: no row, expected one a test image")
     return tuple(samples)
-
-
-def split_by_track(
-    samples: Sequence[Sample], fraction: float, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """The samples in two parts that share no physical sign: frames of one track look nearly the same.
-
-    `fraction` of every class's tracks (rounded, never all) goes to the second part: a class with few
-    tracks keeps them all. The choice depends on the tracks and the seed, not on the order.
-
-    Args:
-        samples: samples with tracks.
-        fraction: of each class's tracks, in (0, 1).
-        seed: of the choice.
-
-    Returns:
-        The larger and the held-out part, each in the order of `samples`.
-
-    Raises:
-        UsageError: the fraction is outside (0, 1), or a sample has no track.
-    """
-    if not 0 < fraction < 1:
-        raise UsageError(f"validation fraction {fraction} is not between 0 and 1")
-    tracks: defaultdict[int, set[int]] = defaultdict(set)
-    for sample in samples:
-        if sample.track is None:
-            raise UsageError(f"{sample.path}: has no track, so it cannot be split by track")
-        tracks[sample.class_id].add(sample.track)
-    generator = np.random.default_rng(seed)
-    held: set[tuple[int, int | None]] = set()
-    for class_id in sorted(tracks):
-        order = generator.permutation(sorted(tracks[class_id]))
-        count = min(round(fraction * len(order)), len(order) - 1)
-        held.update((class_id, int(track)) for track in order[:count])
-    first = tuple(s for s in samples if (s.class_id, s.track) not in held)
-    return first, tuple(s for s in samples if (s.class_id, s.track) in held)
 
 
 def _read_class(folder: Path) -> list[Sample]:

@@ -18,7 +18,7 @@ from corgi.report.document import (
 )
 from corgi.report.wording import class_label, round_down, round_up
 from corgi.results import Status, VerifyResult
-from corgi.train.gtsrb import TrainingReport
+from corgi.train.task import TrainingReport
 
 _STYLES = {
     Status.CERTIFIED: "bold green",
@@ -253,9 +253,12 @@ def inspect_text(document: InspectDocument) -> RenderableType:
 def training_text(report: TrainingReport) -> RenderableType:
     """What `corgi train` did."""
     table = _table(notes=False)
+    things = report.task.words.things
+    of_training = "" if things is None else f" of {report.training_tracks} {things}"
+    of_validation = "" if things is None else f" of {report.validation_tracks} other {things}"
     rows = {
-        "training": f"{report.training_images} images of {report.training_tracks} tracks",
-        "validation": f"{report.validation_images} images of {report.validation_tracks} other tracks",
+        "training": f"{report.training_images} images{of_training}",
+        "validation": f"{report.validation_images} images{of_validation}",
         "epoch kept": f"{report.epoch} of {report.options.epochs}",
         "validation accuracy": f"{report.validation_accuracy:.2%}",
         "test accuracy": f"{report.test_accuracy:.2%} of {report.test_images} images, by onnxruntime",

@@ -1,4 +1,4 @@
-"""Random changes of training images that keep their label, so that few physical signs stand for many."""
+"""Random changes of training images that keep their label, so that few things stand for many."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ class Augmentation:
         saturation: of the relative change of colour against the grey value.
         contrast: of the relative change of contrast about the image's mean.
         tint: of the relative change of each colour channel.
+        crop: of a shift by whole pixels along each side; black comes in, as if the image had been padded
+            by so many pixels and cut at random.
         mirrored: the class of an image mirrored left to right; classes not in it are not mirrored,
             the others in half of the cases.
     """
 
-    warp: float
-    stretch: float
-    saturation: float
-    contrast: float
-    tint: float
+    warp: float = 0.0
+    stretch: float = 0.0
+    saturation: float = 0.0
+    contrast: float = 0.0
+    tint: float = 0.0
+    crop: int = 0
     mirrored: Mapping[int, int] = field(default_factory=dict)
 
     def apply(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -37,6 +40,8 @@ class Augmentation:
         flips, labels = self._flips(labels, generator)
         if self.warp or self.stretch or self.mirrored:
             images = self._warped(images, flips, generator)
+        if self.crop:
+            images = self._cropped(images, generator)
         if self.saturation or self.contrast or self.tint:
             images = self._coloured(images, generator)
         return images, labels
@@ -61,6 +66,12 @@ class Augmentation:
         )
         grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    def _cropped(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        count, _, height, width = images.shape
+        down, right = torch.randint(2 * self.crop + 1, (2, count), generator=generator)
+        windows = F.pad(images, (self.crop,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+        return windows[torch.arange(count), :, down, right]
 
     def _coloured(self, images: Tensor, generator: torch.Generator) -> Tensor:
         each = (len(images), 1, 1, 1)

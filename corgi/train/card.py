@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
-from corgi.data.gtsrb import CLASS_NAMES
-from corgi.data.preprocess import GTSRB
+from corgi.train.task import TrainingReport
 
-if TYPE_CHECKING:
-    from corgi.train.gtsrb import TrainingReport
-
-OFFICIAL_TEST_IMAGES = 12_630
-"""Size of the official GTSRB test set, to say what part of it was used."""
+WIDTH = 105
+"""Of a line of running text."""
 
 
 def model_card(report: TrainingReport) -> str:
@@ -23,15 +19,14 @@ def model_card(report: TrainingReport) -> str:
 
 
 def _what(report: TrainingReport) -> str:
-    return f"""# {report.model.stem}: traffic signs, with class activation maps
+    task = report.task
+    classes, shape = len(task.class_names), ", ".join(map(str, task.input_shape))
+    return f"""# {report.model.stem}: {task.words.title}, with class activation maps
 
-A classifier of the {len(CLASS_NAMES)} GTSRB sign classes: two 3 x 3 convolutions with 8 channels, 2 x 2 max
-pooling, two with 16 channels, global average pooling, one dense layer; a ReLU behind each
-convolution. It is the architecture of Gu et al., trained from scratch by corgi. Batch normalisation
-was used in training and is folded into the convolutions and the dense layer.
+{_paragraph(task.words.model)}
 
-- Input `image`: [N, 3, 48, 48], red, green, blue in [0, 1]. Output `logits`: [N, {len(CLASS_NAMES)}].
-- Pre-processing, also in the file's metadata: `{GTSRB}`.
+- Input `image`: [N, {shape}], red, green, blue in [0, 1]. Output `logits`: [N, {classes}].
+- Pre-processing, also in the file's metadata: `{task.recipe}`.
 - Class names and the facts below are in the file's metadata: `corgi.class_names`, `corgi.training`."""
 
 
@@ -39,13 +34,20 @@ def _training(report: TrainingReport) -> str:
     options = "\n".join(
         f"| {field.name} | {getattr(report.options, field.name)} |" for field in fields(report.options)
     )
-    parts = (
-        ("part", "images", "physical signs", "used for"),
+    parts: tuple[tuple[object, ...], ...] = (
+        ("part", "images", report.task.words.things, "used for"),
         ("---", "---", "---", "---"),
         ("training", report.training_images, report.training_tracks, "weights"),
         ("validation", report.validation_images, report.validation_tracks, "choosing the epoch"),
-        ("official test", f"{report.test_images} of {OFFICIAL_TEST_IMAGES}", "", "the accuracy below"),
+        (
+            "official test",
+            f"{report.test_images} of {report.task.official_test_images}",
+            "",
+            "the accuracy below",
+        ),
     )
+    if report.task.words.things is None:
+        parts = tuple((part, images, use) for part, images, _, use in parts)
     table = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in parts)
     return f"""## How it was trained
 
@@ -60,24 +62,27 @@ machine and torch version give the same file; another machine may round differen
 |---|---|
 {options}
 
-Data: the German Traffic Sign Recognition Benchmark (Stallkamp et al. 2012). Images of one physical
-sign (a track) never stand on both sides of the split. Training images are changed at random by small
-warps, colour and mirroring.
+{_paragraph("Data: " + report.task.words.data)}
 
 {table}"""
 
 
 def _accuracy(report: TrainingReport) -> str:
+    names = report.task.class_names
     by_count: defaultdict[int, list[int]] = defaultdict(list)
     for entry in report.test_classes:
         by_count[entry.images].append(entry.class_id)
     mix = "; ".join(
-        f"{count} each of {_class_list(classes)}" for count, classes in sorted(by_count.items(), reverse=True)
+        f"{count} each of {_class_list(classes, len(names))}"
+        for count, classes in sorted(by_count.items(), reverse=True)
     )
     worst = sorted(report.test_classes, key=lambda entry: (entry.correct / entry.images, entry.class_id))[:5]
     rows = "\n".join(
-        f"| {entry.class_id} {CLASS_NAMES[entry.class_id]} | {entry.correct} of {entry.images} |"
-        for entry in worst
+        f"| {entry.class_id} {names[entry.class_id]} | {entry.correct} of {entry.images} |" for entry in worst
+    )
+    export = (
+        f"Largest difference between file and trained network: {report.export_difference:.1e} of the"
+        " largest logit."
     )
     correct = sum(entry.correct for entry in report.test_classes)
     return f"""## How good it is
@@ -86,9 +91,7 @@ def _accuracy(report: TrainingReport) -> str:
   onnxruntime from the file itself. The images: {mix}.
 - Validation accuracy: {report.validation_accuracy:.2%}, at epoch {report.epoch} of {report.options.epochs}.
   The epoch was chosen by it, so it is optimistic.
-- The default augmentation was settled in a few trials whose test errors were looked at, so the test
-  accuracy is slightly optimistic too.
-- Largest difference between file and trained network: {report.export_difference:.1e} of the largest logit.
+{_items((*report.task.words.accuracy, export))}
 
 The classes with the lowest test accuracy:
 
@@ -97,19 +100,22 @@ The classes with the lowest test accuracy:
 {rows}"""
 
 
-def _class_list(classes: list[int]) -> str:
-    if len(classes) > len(CLASS_NAMES) // 2:
-        return f"{len(classes)} other classes" if len(classes) < len(CLASS_NAMES) else "all classes"
+def _class_list(classes: list[int], total: int) -> str:
+    if len(classes) > total // 2:
+        return f"{len(classes)} other classes" if len(classes) < total else "all classes"
     names = ", ".join(map(str, classes))
     return f"class {names}" if len(classes) == 1 else f"classes {names}"
 
 
 def _use(report: TrainingReport) -> str:
-    return """## What it is for
+    return f"""## What it is for
 
-- A small, real network on which the certification of class activation maps can be shown, tested and
-  compared.
-- Not for recognising signs in traffic: it knows German signs in daylight, cut out around the sign; it
-  has no class for "no sign", and nothing was done to make it robust or its probabilities honest.
-- Classes with few physical signs in training are recognised less well; the accuracy above depends on
-  the mix of classes in the test images, so it is not the official benchmark figure."""
+{_items(report.task.words.use)}"""
+
+
+def _items(sentences: tuple[str, ...]) -> str:
+    return "\n".join(textwrap.fill(f"- {item}", WIDTH, subsequent_indent="  ") for item in sentences)
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, WIDTH)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+from torch import Tensor, fx, nn
 
 from corgi.errors import ModelError
 
@@ -26,79 +28,78 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class _Node:
-    """One operator of the graph: its parameters by name, and its ONNX attributes."""
+class _Operator:
+    """One ONNX operator: its parameters by name, and its attributes."""
 
-    operator: str
-    parameters: Mapping[str, Tensor]
-    attributes: Mapping[str, Any]
+    name: str
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _conv(layer: nn.Module) -> _Node:
+def _conv(layer: nn.Module) -> _Operator:
     assert isinstance(layer, nn.Conv2d)
     assert layer.bias is not None
     padding = [int(p) for p in layer.padding]
-    attributes = {"kernel_shape": list(layer.kernel_size), "pads": padding * 2, "strides": list(layer.stride)}
-    return _Node("Conv", {"weight": layer.weight, "bias": layer.bias}, attributes)
+    attributes: dict[str, Any] = {
+        "kernel_shape": list(layer.kernel_size),
+        "pads": padding * 2,
+        "strides": list(layer.stride),
+    }
+    if layer.groups > 1:
+        attributes["group"] = layer.groups
+    return _Operator("Conv", {"weight": layer.weight, "bias": layer.bias}, attributes)
 
 
-def _max_pool(layer: nn.Module) -> _Node:
+def _max_pool(layer: nn.Module) -> _Operator:
     assert isinstance(layer, nn.MaxPool2d)
     size = [int(layer.kernel_size)] * 2  # type: ignore[arg-type]
-    return _Node("MaxPool", {}, {"kernel_shape": size, "strides": size})
+    return _Operator("MaxPool", {}, {"kernel_shape": size, "strides": size})
 
 
-def _gemm(layer: nn.Module) -> _Node:
+def _gemm(layer: nn.Module) -> _Operator:
     assert isinstance(layer, nn.Linear)
-    return _Node("Gemm", {"weight": layer.weight, "bias": layer.bias}, {"transB": 1})
+    return _Operator("Gemm", {"weight": layer.weight, "bias": layer.bias}, {"transB": 1})
 
 
-_RULES: Mapping[type[nn.Module], Callable[[nn.Module], _Node]] = {
+_LAYERS: Mapping[type[nn.Module], Callable[[nn.Module], _Operator]] = {
     nn.Conv2d: _conv,
-    nn.ReLU: lambda layer: _Node("Relu", {}, {}),
+    nn.ReLU: lambda layer: _Operator("Relu"),
     nn.MaxPool2d: _max_pool,
-    nn.AdaptiveAvgPool2d: lambda layer: _Node("GlobalAveragePool", {}, {}),
-    nn.Flatten: lambda layer: _Node("Flatten", {}, {}),
+    nn.AdaptiveAvgPool2d: lambda layer: _Operator("GlobalAveragePool"),
+    nn.Flatten: lambda layer: _Operator("Flatten"),
     nn.Linear: _gemm,
 }
 
+_FUNCTIONS: Mapping[Callable[..., Any], _Operator] = {
+    operator.add: _Operator("Add"),
+    operator.sub: _Operator("Sub"),
+    operator.truediv: _Operator("Div"),
+    torch.cat: _Operator("Concat", attributes={"axis": 1}),
+}
+"""Of tensors of one shape, or of [N, C, H, W] and [C, 1, 1]; the concatenation is one of channels."""
+
 
 def write_onnx(
-    network: nn.Sequential, input_shape: tuple[int, int, int], path: Path, metadata: Mapping[str, str]
+    network: fx.GraphModule, input_shape: tuple[int, int, int], path: Path, metadata: Mapping[str, str]
 ) -> None:
     """Write a folded network: input `image` [N, C, H, W], output `logits` [N, classes], N symbolic.
 
     Args:
-        network: Conv2d, ReLU, MaxPool2d, AdaptiveAvgPool2d(1), Flatten and Linear layers in a row.
+        network: Conv2d, ReLU, MaxPool2d (stride = kernel size), AdaptiveAvgPool2d(1), Flatten and Linear
+            layers, sums, differences and quotients, concatenations of channels. What these leave open
+            (dilation, padding mode) is not written: `check_export` is what tells that the file is right.
         input_shape: C, H, W.
         path: file to write; its folder is made.
         metadata: the file's `metadata_props`.
 
     Raises:
-        ModelError: a layer of another type, or a file that `onnx.checker` refuses.
+        ModelError: a layer or operation of another type, or a file that `onnx.checker` refuses.
     """
-    nodes, initializers, value, counts = [], [], "image", dict.fromkeys(_RULES, 0)
-    for position, layer in enumerate(network):
-        rule = _RULES.get(type(layer))
-        if rule is None:
-            known = ", ".join(kind.__name__ for kind in _RULES)
-            raise ModelError(f"cannot export layer {type(layer).__name__}; supported: {known}")
-        node = rule(layer)
-        counts[type(layer)] += 1
-        name = f"{node.operator.lower()}{counts[type(layer)]}"
-        parameters = [f"{name}.{key}" for key in node.parameters]
-        initializers += [
-            numpy_helper.from_array(tensor.detach().cpu().numpy(), f"{name}.{key}")
-            for key, tensor in node.parameters.items()
-        ]
-        output = "logits" if position == len(network) - 1 else f"{name}.out"
-        nodes.append(
-            helper.make_node(node.operator, [value, *parameters], [output], name=name, **node.attributes)
-        )
-        value = output
-    classes = next(layer.out_features for layer in reversed(network) if isinstance(layer, nn.Linear))
+    with torch.no_grad():
+        classes = network(torch.zeros(1, *input_shape)).shape[1]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *input_shape])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes])
+    nodes, initializers = _nodes(network)
     graph = helper.make_graph(nodes, path.stem, [image], [logits], initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="corgi")
     model.ir_version = IR_VERSION
@@ -109,6 +110,58 @@ def write_onnx(
         raise ModelError(f"{path}: the exported graph is not valid ONNX ({error})") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, path)
+
+
+def _nodes(network: fx.GraphModule) -> tuple[list[NodeProto], list[TensorProto]]:
+    """The ONNX nodes in order, and the initializers."""
+    nodes: list[NodeProto] = []
+    initializers: list[TensorProto] = []
+    values: dict[fx.Node, str] = {}  # traced node -> the name of its value in the file
+    counts: Counter[str] = Counter()
+    result = network.graph.output_node().all_input_nodes[0]
+    for node in network.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = "image"
+        elif node.op == "get_attr":
+            values[node] = str(node.target)
+            initializers.append(_initializer(network.get_buffer(str(node.target)), values[node]))
+        elif node.op != "output":
+            operation = _operation(network, node)
+            counts[operation.name] += 1
+            name = f"{operation.name.lower()}{counts[operation.name]}"
+            values[node] = "logits" if node is result else f"{name}.out"
+            inputs = [values[source] for source in node.all_input_nodes]
+            inputs += [f"{name}.{key}" for key in operation.parameters]
+            initializers += [_initializer(t, f"{name}.{key}") for key, t in operation.parameters.items()]
+            nodes.append(
+                helper.make_node(operation.name, inputs, [values[node]], name=name, **operation.attributes)
+            )
+    return nodes, initializers
+
+
+def _operation(network: fx.GraphModule, node: fx.Node) -> _Operator:
+    """The operator of a node that calls a layer or a function.
+
+    Raises:
+        ModelError: there is no rule for it.
+    """
+    if node.op == "call_module":
+        layer = network.get_submodule(str(node.target))
+        rule = _LAYERS.get(type(layer))
+        if rule is not None:
+            return rule(layer)
+        found = f"layer {type(layer).__name__}"
+    else:
+        known_function = _FUNCTIONS.get(node.target)  # type: ignore[arg-type]
+        if known_function is not None:
+            return known_function
+        found = f"operation {node.target}"
+    known = ", ".join([*(kind.__name__ for kind in _LAYERS), *(f.__name__ for f in _FUNCTIONS)])
+    raise ModelError(f"cannot export {found}; supported: {known}")
+
+
+def _initializer(tensor: Tensor, name: str) -> TensorProto:
+    return numpy_helper.from_array(tensor.detach().cpu().numpy(), name)
 
 
 def run_onnx(path: Path, images: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:

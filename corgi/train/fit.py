@@ -36,12 +36,14 @@ class Schedule:
         batch_size: images a step.
         learning_rate: the peak of the one-cycle schedule.
         weight_decay: of AdamW.
+        label_smoothing: part of each label that is spread over all classes.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
     weight_decay: float
+    label_smoothing: float
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ class Epoch:
 class Fitted:
     """The chosen network, in evaluation mode, and the epoch it is of."""
 
-    network: nn.Sequential
+    network: nn.Module
     epoch: Epoch
 
 
 def fit(
-    network: nn.Sequential,
+    network: nn.Module,
     training: LabelledImages,
     validation: LabelledImages,
     schedule: Schedule,
@@ -77,7 +79,7 @@ def fit(
     Args:
         network: with batch normalisation; dropout draws from torch's global generator.
         training: images to learn from.
-        validation: images of other physical signs, for the choice of the epoch.
+        validation: images of other things, for the choice of the epoch.
         schedule: how to fit.
         augmentation: changes of each batch.
         generator: of order and augmentation.
@@ -101,7 +103,8 @@ def fit(
         order = torch.randperm(len(training), generator=generator)[: -1 if rest == 1 else None]
         for batch in torch.split(order, schedule.batch_size):
             images, labels = augmentation.apply(training.images[batch], training.labels[batch], generator)
-            loss = F.cross_entropy(network(images.contiguous(memory_format=torch.channels_last)), labels)
+            logits = network(images.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits, labels, label_smoothing=schedule.label_smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

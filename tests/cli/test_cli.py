@@ -194,6 +194,7 @@ def test_help_and_version() -> None:
     assert corgi("--version").stdout.startswith("corgi ")
     assert corgi("--help").exit_code == Exit.OK
     assert corgi("train", "gtsrb", "--help").exit_code == Exit.OK
+    assert corgi("train", "cifar10", "--help").exit_code == Exit.OK
     assert corgi().exit_code == Exit.ERROR
 
 
@@ -264,10 +265,16 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, image: Path) -> None
     assert_error(corgi("verify", tmp_path / "text.onnx", image), "text.onnx")
 
 
-def test_train_checks_before_it_works(tmp_path: Path) -> None:
-    assert_error(corgi("train", "gtsrb", "--data", tmp_path, "--out", tmp_path / "x.txt"), ".onnx")
-    assert_error(corgi("train", "gtsrb", "--data", tmp_path, "--out", "/no/such/x.onnx"), "does not exist")
-    assert_error(corgi("train", "gtsrb", "--data", tmp_path, "--out", tmp_path / "x.onnx"), "missing")
+@pytest.mark.parametrize("task", ["gtsrb", "cifar10"])
+def test_train_checks_before_it_works(task: str, tmp_path: Path) -> None:
+    assert_error(corgi("train", task, "--data", tmp_path, "--out", tmp_path / "x.txt"), ".onnx")
+    assert_error(corgi("train", task, "--data", tmp_path, "--out", "/no/such/x.onnx"), "does not exist")
+    assert_error(corgi("train", task, "--data", tmp_path, "--out", tmp_path / "x.onnx"), "missing")
+
+
+def test_train_names_the_architectures(tmp_path: Path) -> None:
+    command = ("train", "cifar10", "--data", tmp_path, "--out", tmp_path / "x.onnx")
+    assert_error(corgi(*command, "--architecture", "alexnet"), "squeezenet")
 
 
 def test_debug_shows_the_traceback() -> None:

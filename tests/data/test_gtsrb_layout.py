@@ -1,6 +1,7 @@
 import pytest
 
-from corgi.data.gtsrb import CLASS_NAMES, MIRRORED, Roi, read_test, read_training, split_by_track
+from corgi.data.gtsrb import CLASS_NAMES, MIRRORED, read_test, read_training
+from corgi.data.samples import Roi, split_by_track
 from corgi.errors import DataError, UsageError
 
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"

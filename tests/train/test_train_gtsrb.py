@@ -11,10 +11,10 @@ from corgi.data.gtsrb import CLASS_NAMES
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
 from corgi.errors import DataError, UsageError
-from corgi.train import gtsrb
-from corgi.train.gtsrb import TrainOptions, train_gtsrb
+from corgi.train import gtsrb, run
+from corgi.train.gtsrb import GtsrbOptions, train_gtsrb
 
-OPTIONS = TrainOptions(epochs=2, validation=0.34, batch_size=4, threads=1, workers=1)
+OPTIONS = GtsrbOptions(epochs=2, validation=0.34, batch_size=4, threads=1, workers=1)
 CLASSES = {14: (200, 30, 30), 33: (30, 60, 200), 40: (230, 200, 60)}
 
 
@@ -134,8 +134,9 @@ def test_a_last_batch_of_one_image_is_left_out(folder, tmp_path):
 
 
 def test_a_process_pool_reads_the_same(folder):
+    task = gtsrb._task(OPTIONS)
     paths = sorted((folder / "Training" / "00014").glob("*.ppm"))
-    assert np.array_equal(list(gtsrb._inputs(paths, 2)), list(gtsrb._inputs(paths, 1)))
+    assert np.array_equal(list(run._inputs(task, paths, 2)), list(run._inputs(task, paths, 1)))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_a_process_pool_reads_the_same(folder):
 )
 def test_options_are_checked(option, value):
     with pytest.raises(UsageError, match=option):
-        TrainOptions(**{option: value})
+        GtsrbOptions(**{option: value})
 
 
 def test_the_output_is_an_onnx_file(folder, tmp_path):

@@ -1,32 +1,28 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from corgi.errors import ModelError
 from corgi.train.augment import Augmentation
 from corgi.train.export import check_export, run_onnx, write_onnx
-from corgi.train.network import INPUT_SHAPE, fold_batch_norms, gu2020_network
+from corgi.train.fold import fold_batch_norms
+from corgi.train.network import INPUT_SHAPE, gu2020_network
+from tests.train.networks import lively
 
 
 @pytest.fixture
 def network():
-    """A network whose batch normalisations do something."""
     torch.manual_seed(0)
-    made = gu2020_network(5, 0.5)
-    for layer in made:
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, -2, 2)
-            nn.init.uniform_(layer.bias, -1, 1)
-            nn.init.uniform_(layer.running_mean, -1, 1)
-            nn.init.uniform_(layer.running_var, 0.1, 3)
-    return made.eval()
+    return lively(gu2020_network(5, 0.5))
 
 
 def test_folding_keeps_the_function(network):
     images = torch.rand(4, *INPUT_SHAPE)
     folded = fold_batch_norms(network)
-    assert not any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.Dropout) for layer in folded)
+    assert not any(
+        isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.Dropout) for layer in folded.modules()
+    )
     with torch.no_grad():
         assert torch.allclose(folded(images), network(images), atol=1e-4, rtol=1e-4)
 
@@ -36,6 +32,23 @@ def test_folding_refuses_other_orders():
         fold_batch_norms(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
     with pytest.raises(TypeError, match="before ReLU"):
         fold_batch_norms(nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()))
+
+
+class Twice(nn.Module):
+    """A convolution whose value is used with and without a normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.norm(x) + x
+
+
+def test_folding_refuses_a_convolution_with_another_use():
+    with pytest.raises(TypeError, match="its own Conv2d"):
+        fold_batch_norms(Twice())
 
 
 def test_export_equals_torch(network, tmp_path):
@@ -56,13 +69,26 @@ def test_another_file_does_not_pass_the_check(network, tmp_path):
 
 def test_other_layers_are_named(tmp_path):
     with pytest.raises(ModelError, match=r"Tanh.*Conv2d"):
-        write_onnx(nn.Sequential(nn.Tanh()), INPUT_SHAPE, tmp_path / "net.onnx", {})
+        write_onnx(fx.symbolic_trace(nn.Sequential(nn.Tanh())), INPUT_SHAPE, tmp_path / "net.onnx", {})
+
+
+class Product(nn.Module):
+    """An operation without a rule."""
+
+    def forward(self, x):
+        return x * x
+
+
+def test_other_operations_are_named(tmp_path):
+    network = fx.symbolic_trace(nn.Sequential(nn.Flatten(), Product()))
+    with pytest.raises(ModelError, match=r"mul.*add"):
+        write_onnx(network, INPUT_SHAPE, tmp_path / "net.onnx", {})
 
 
 def test_augmentation_keeps_shape_and_box():
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.rand(32, *INPUT_SHAPE), torch.randint(43, (32,))
-    changed, same = Augmentation(0.2, 0.6, 0.5, 0.5, 0.1).apply(images, labels, generator)
+    changed, same = Augmentation(0.2, 0.6, 0.5, 0.5, 0.1, 4).apply(images, labels, generator)
     assert changed.shape == images.shape
     assert changed.min() >= 0
     assert changed.max() <= 1
@@ -71,14 +97,26 @@ def test_augmentation_keeps_shape_and_box():
 
 def test_augmentation_of_nothing_is_nothing():
     images, labels = torch.rand(4, *INPUT_SHAPE), torch.arange(4)
-    changed, _ = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0).apply(images, labels, torch.Generator())
+    changed, _ = Augmentation().apply(images, labels, torch.Generator())
     assert torch.equal(changed, images)
+
+
+def test_a_crop_is_a_shift_by_whole_pixels():
+    images = torch.rand(64, 1, 6, 7) + 1
+    changed, _ = Augmentation(crop=2).apply(images, torch.zeros(64, dtype=torch.int64), torch.Generator())
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    seen = set()
+    for image, canvas in zip(changed, padded, strict=True):
+        windows = {(d, r): canvas[:, d : d + 6, r : r + 7] for d in range(5) for r in range(5)}
+        (place,) = [place for place, window in windows.items() if torch.equal(window, image)]
+        seen.add(place)
+    assert len(seen) > 15
 
 
 def test_mirrored_images_change_their_label_exactly_then():
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.rand(64, *INPUT_SHAPE), torch.tensor([0, 1, 2, 9] * 16)
-    augmentation = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, {0: 3, 1: 1})
+    augmentation = Augmentation(mirrored={0: 3, 1: 1})
     changed, new = augmentation.apply(images, labels, generator)
     mirrored = torch.tensor(
         [torch.allclose(c, i.flip(2), atol=1e-4) for c, i in zip(changed, images, strict=True)]
