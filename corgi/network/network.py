@@ -16,6 +16,7 @@ from torch import Tensor
 
 from corgi.data.preprocess import METADATA_KEY
 from corgi.errors import ModelError
+from corgi.network.activations import recognise_activations
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
 from corgi.network.graph import Graph, read_graph
@@ -106,6 +107,7 @@ def load(path: str | Path) -> Network:
     """
     graph = read_graph(Path(path))
     module, shapes = convert(graph)
+    module = recognise_activations(module, shapes)
     head = recognise_head(graph.path, module, shapes)
     network = Network(
         graph=graph,
