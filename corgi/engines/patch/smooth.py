@@ -90,7 +90,7 @@ def _shape(layer: layers.Curve) -> _Shape:
         case layers.Elu():
             # f'' = scale alpha rate^2 exp(rate z) below 0, which grows.
             rate, factor = layer.rate, layer.scale * layer.alpha * layer.rate**2
-            return _Shape(lambda a, b: factor * torch.exp(rate * b), 1 / rate, last=0.0)
+            return _Shape(lambda a, b: factor * torch.exp(rate * b.clamp(max=0)), 1 / rate, last=0.0)
         case layers.Softplus():
             # f'' is the slope of sigmoid, which falls as |z| grows.
             return _Shape(lambda a, b: _sigmoid_slope(_nearest(a, b)))
