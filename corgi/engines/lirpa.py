@@ -31,6 +31,7 @@ from corgi.engines.lowering import explained_class, lower_trunk
 from corgi.engines.patch.unfold import NotUnfolded
 from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.errors import EngineError
+from corgi.network import layers
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
@@ -104,6 +105,12 @@ class LirpaBounder:
     def __init__(self, engine: LirpaEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
         self._engine, self._network, self._dtype = engine, network, dtype
         trunk = lower_trunk(network)
+        for step in trunk.steps:
+            if isinstance(step.layer, layers.Curve):
+                raise EngineError(
+                    f"{network.path}: {step}: engine lirpa does not support {type(step.layer).__name__}",
+                    hint="Use engine patch.",
+                )
         self._sources = {
             _MAP: nn.Sequential(trunk, explained_class(network, class_id), nn.Flatten()),
             _FEATURES: nn.Sequential(trunk, nn.Flatten()),

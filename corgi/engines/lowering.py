@@ -2,7 +2,7 @@
 
 requires: a converted trunk (typed layers, samples independent).
 ensures: the same function of one image, using only Conv (dense, undilated, symmetric padding), Relu,
-Sigmoid, Tanh, Add, Sub and Concat along channels. The cases, numbered as in the code:
+Sigmoid, Tanh, Curve, Add, Sub and Concat along channels. The cases, numbered as in the code:
   1. Conv: groups and dilation written out as zeros of a dense kernel;
   2. Affine by channel: folded into the convolution before it, else a 1x1 convolution;
   3. Clip: low + relu(x - low), then high - relu(high - x);
@@ -10,7 +10,8 @@ Sigmoid, Tanh, Add, Sub and Concat along channels. The cases, numbered as in the
      around it moved behind it (relu and max commute);
   5. AveragePool and Pad: convolutions, and a shift around them where the padding is not 0;
   6. Identity: dropped;
-  7. LeakyRelu: slope * x + (1 - slope) * relu(x), which relaxes to the same two lines.
+  7. LeakyRelu, PRelu: slope * x + (1 - slope) * relu(x), which relaxes to the same two lines;
+  8. HardSigmoid: Affine, then Clip to [0, 1].
 Anything else is refused: a layer an engine would bound wrongly or not at all.
 """
 
@@ -34,6 +35,7 @@ PLAIN_LAYERS = (
     layers.Relu,
     layers.Sigmoid,
     layers.Tanh,
+    layers.Curve,
     layers.Add,
     layers.Sub,
     layers.Concat,
@@ -113,7 +115,12 @@ class Lowering:
                 positive = self.emit(step, layers.Relu(), inputs)
                 positive = self.channelwise(step, positive, 1 - layer.slope, 0.0)
                 return self.emit(step, layers.Add(), (kept, positive))
-            case layers.Relu() | layers.Sigmoid() | layers.Tanh():
+            case layers.PRelu():  # case 7
+                return self.prelu(step, layer, inputs[0])
+            case layers.HardSigmoid():  # case 8
+                source = self.channelwise(step, inputs[0], layer.alpha, layer.beta)
+                return self.clip(step, layers.Clip(0.0, 1.0), source)
+            case layers.Relu() | layers.Sigmoid() | layers.Tanh() | layers.Curve():
                 return self.emit(step, layer, inputs)
         self.refuse(step, "this operator inside the trunk", "layers that keep [N, C, H, W]")
 
@@ -208,6 +215,19 @@ class Lowering:
             value = self.emit(step, layers.Relu(), (value,))
             value = self.channelwise(step, value, -1.0, layer.high)
         return value
+
+    def prelu(self, step: Step, layer: layers.PRelu, source: str) -> str:
+        """Case 7 with a slope a channel."""
+        channels = self.channels[source]
+        try:
+            slope = layer.slope.broadcast_to(channels, 1, 1).reshape(-1)
+        except RuntimeError:
+            self.refuse(step, "slopes that vary over the map", "one slope a channel")
+        nothing = torch.zeros_like(slope)
+        kept = self.diagonal(step, slope, nothing, nothing, source)
+        positive = self.emit(step, layers.Relu(), (source,))
+        positive = self.diagonal(step, 1 - slope, nothing, nothing, positive)
+        return self.emit(step, layers.Add(), (kept, positive))
 
     def channelwise(self, step: Step, source: str, scale: float, shift: float) -> str:
         """The same scale and shift for all channels."""

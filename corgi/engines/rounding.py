@@ -33,6 +33,9 @@ UNIT_RATIO = {torch.float64: 1.0, torch.float32: 2.0**29}
 _ACTIVATION_OPS = 16
 """Operations spent to relax one activation, generously: slopes, intercepts, one library function."""
 
+_CURVE_OPS = 64
+"""The same for the activations of `engines/patch/smooth.py`, rounding of their constants included."""
+
 _OWN_ERROR = 1.01
 """The magnitudes are sums of non-negative float64 numbers: their relative error is gamma_n, far below 1%."""
 
@@ -121,6 +124,10 @@ def _through(step: Step, inputs: list[_Magnitude]) -> _Magnitude:
             return _Magnitude(torch.cat([i.value for i in inputs], 1), terms, activations)
         case layers.Relu():
             return _Magnitude(inputs[0].value, terms + _ACTIVATION_OPS, activations + 1)
+        case layers.Curve():
+            # Rounding of the input is passed on by at most `steepest`; |f(z)| <= 1 + steepest |z|.
+            steepest = max(1.0, step.layer.steepest)
+            return _Magnitude(steepest * inputs[0].value + 1, terms + _CURVE_OPS, activations + 1)
     # Sigmoid and tanh: slopes at most 1, values at most 1, so input magnitude plus one bounds both.
     return _Magnitude(inputs[0].value + 1, terms + _ACTIVATION_OPS, activations + 1)
 

@@ -325,7 +325,17 @@ class _Backwards:
         return what
 
 
-_BEHIND = (layers.Relu, layers.LeakyRelu, layers.Clip, layers.Sigmoid, layers.Tanh, layers.Identity)
+_BEHIND = (
+    layers.PRelu,
+    layers.HardSigmoid,
+    layers.Curve,
+    layers.Relu,
+    layers.LeakyRelu,
+    layers.Clip,
+    layers.Sigmoid,
+    layers.Tanh,
+    layers.Identity,
+)
 
 
 def _reduces_both(first: Step, second: Step) -> bool:

@@ -6,6 +6,8 @@ padding is explicit, and the batch axis is always the first and never touched.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,6 +102,20 @@ class LeakyRelu(nn.Module):
         return F.leaky_relu(x, self.slope)
 
 
+class PRelu(nn.Module):
+    """max(x, 0) + slope * min(x, 0) with slopes that broadcast against one image's value."""
+
+    slope: Tensor
+
+    def __init__(self, slope: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("slope", slope)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return torch.where(x > 0, x, self.slope * x)
+
+
 class Sigmoid(nn.Module):
     """1 / (1 + exp(-x))."""
 
@@ -114,6 +130,101 @@ class Tanh(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape."""
         return torch.tanh(x)
+
+
+class Erf(nn.Module):
+    """The error function (no engine bounds it by itself; part of GELU)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return torch.erf(x)
+
+
+class Curve(nn.Module):
+    """An activation whose second derivative is bounded between a few kinks.
+
+    What bounding it takes is in `engines/patch/smooth.py`.
+
+    Attributes:
+        steepest: bound of the absolute slope, everywhere.
+    """
+
+    steepest: float
+
+
+class Silu(Curve):
+    """factor * x * sigmoid(beta * x), factor and beta not 0; also Swish and QuickGELU."""
+
+    def __init__(self, beta: float = 1.0, factor: float = 1.0) -> None:
+        super().__init__()
+        self.beta, self.factor = beta, factor
+        self.steepest = 1.1 * abs(factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return self.factor * x * torch.sigmoid(self.beta * x)
+
+
+class Gelu(Curve):
+    """factor * x * (1 + erf(scale * x)), factor and scale not 0."""
+
+    def __init__(self, scale: float = math.sqrt(0.5), factor: float = 0.5) -> None:
+        super().__init__()
+        self.scale, self.factor = scale, factor
+        self.steepest = 2.26 * abs(factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape; 1 + erf(z) = erfc(-z) without cancellation."""
+        return self.factor * x * torch.erfc(-self.scale * x)
+
+
+class HardSwish(Curve):
+    """factor * x * min(max(alpha * x + beta, 0), 1), alpha > 0, factor not 0."""
+
+    def __init__(self, alpha: float = 1 / 6, beta: float = 0.5, factor: float = 1.0) -> None:
+        super().__init__()
+        self.alpha, self.beta, self.factor = alpha, beta, factor
+        # Between the kinks the slope is 2 alpha x + beta, from -beta to 2 - beta.
+        self.steepest = max(1.0, abs(beta), abs(2 - beta)) * abs(factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return self.factor * x * torch.clamp(self.alpha * x + self.beta, 0, 1)
+
+
+class Elu(Curve):
+    """scale * x where x > 0, scale * alpha * (exp(rate * x) - 1) elsewhere, all >= 0; also Selu and Celu."""
+
+    def __init__(self, alpha: float = 1.0, rate: float = 1.0, scale: float = 1.0) -> None:
+        super().__init__()
+        self.alpha, self.rate, self.scale = alpha, rate, scale
+        self.steepest = scale * max(1.0, alpha * rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return self.scale * torch.where(x > 0, x, self.alpha * torch.expm1(self.rate * x.clamp(max=0)))
+
+
+class Softplus(Curve):
+    """log(1 + exp(x))."""
+
+    steepest = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape; torch's own softplus is x itself beyond 20."""
+        return torch.logaddexp(x, torch.zeros_like(x))
+
+
+class HardSigmoid(nn.Module):
+    """min(max(alpha * x + beta, 0), 1)."""
+
+    def __init__(self, alpha: float = 0.2, beta: float = 0.5) -> None:
+        super().__init__()
+        self.alpha, self.beta = alpha, beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return torch.clamp(self.alpha * x + self.beta, 0, 1)
 
 
 class Clip(nn.Module):

@@ -27,6 +27,9 @@ _ELEMENTWISE = (
     layers.LeakyRelu,
     layers.Sigmoid,
     layers.Tanh,
+    layers.HardSigmoid,
+    layers.Erf,
+    layers.Curve,
     layers.Clip,
     layers.Identity,
 )
@@ -98,6 +101,9 @@ class _Layout:
                 scale, shift, magnitude = (_back(v, first.order) for v in parts)
                 layer = layers.Affine(scale, shift, magnitude)
                 return self.emit(step, layer, (first.name,), first.shape, first.order)
+            case layers.PRelu(slope=slope) if slope.dim() < len(first.order):
+                turned = layers.PRelu(_back(slope, first.order))
+                return self.emit(step, turned, (first.name,), first.shape, first.order)
             case layers.Add() | layers.Sub() | layers.Mul() | layers.Div() if _alike(inputs):
                 names = tuple(base.name for base in inputs)
                 sizes = [max(each) for each in zip(*(base.shape for base in inputs), strict=True)]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from corgi.data.preprocess import METADATA_KEY
 from corgi.errors import ModelError, UsageError
+from corgi.network.activations import recognise_activations
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
 from corgi.network.gradcam import GradCamHead, gradcam_head
@@ -149,6 +150,7 @@ def load(
     graph = read_graph(Path(path), output=output, size=size, normalisation=normalisation)
     refuse_transformer(graph)
     found = channels_first(convert(graph))
+    found = replace(found, module=recognise_activations(found.module, found.shapes))
     head: CamHead | GradCamHead
     if map_kind is MapKind.GRADCAM:
         head = gradcam_head(graph.path, found, layer)

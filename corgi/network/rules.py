@@ -142,6 +142,76 @@ def leaky_relu(node: NodeReader) -> nn.Module:
     return layers.LeakyRelu(slope)
 
 
+def prelu(node: NodeReader) -> nn.Module:
+    """PRelu with constant slopes in [0, 1]."""
+    slope, shape = node.tensor(1), node.shape()
+    if slope.dim() > len(shape) or (slope.dim() == len(shape) and slope.shape[0] != 1):
+        node.refuse(f"a slope of shape {list(slope.shape)}", supported="one that broadcasts")
+    if not bool(((slope >= 0) & (slope <= 1)).all()):
+        low, high = float(slope.min()), float(slope.max())
+        node.refuse(f"slopes from {low:.4g} to {high:.4g}", supported="0 <= slope <= 1")
+    return layers.PRelu(slope[0] if slope.dim() == len(shape) else slope)
+
+
+def elu(node: NodeReader) -> nn.Module:
+    """Elu with alpha >= 0."""
+    return layers.Elu(_not_negative(node, "alpha", 1.0))
+
+
+def celu(node: NodeReader) -> nn.Module:
+    """Celu with alpha > 0: max(x, 0) + min(alpha (exp(x / alpha) - 1), 0)."""
+    alpha = _not_negative(node, "alpha", 1.0)
+    if alpha == 0:
+        node.refuse("attribute alpha=0", supported="alpha > 0")
+    return layers.Elu(alpha, 1 / alpha)
+
+
+def selu(node: NodeReader) -> nn.Module:
+    """Selu with alpha, gamma >= 0; the defaults are the specification's, which are floats."""
+    alpha = _not_negative(node, "alpha", 1.67326319217681884765625)
+    return layers.Elu(alpha, scale=_not_negative(node, "gamma", 1.05070102214813232421875))
+
+
+def _not_negative(node: NodeReader, name: str, default: float) -> float:
+    value = node.float_attribute(name, default)
+    if not 0 <= value < math.inf:
+        node.refuse(f"attribute {name}={value}", supported=f"{name} >= 0")
+    return value
+
+
+def hard_sigmoid(node: NodeReader) -> nn.Module:
+    """HardSigmoid."""
+    return layers.HardSigmoid(node.float_attribute("alpha", 0.2), node.float_attribute("beta", 0.5))
+
+
+def hard_swish(node: NodeReader) -> nn.Module:
+    """HardSwish: x * HardSigmoid(x) with alpha = 1/6, beta = 1/2."""
+    return layers.HardSwish()
+
+
+def gelu(node: NodeReader) -> nn.Module:
+    """Gelu, the exact one: x (1 + erf(x / sqrt(2))) / 2."""
+    mode = node.str_attribute("approximate", "none")
+    if mode != "none":
+        node.refuse(f"attribute approximate={mode}", supported="approximate=none")
+    return layers.Gelu()
+
+
+def softplus(node: NodeReader) -> nn.Module:
+    """Softplus."""
+    return layers.Softplus()
+
+
+def erf(node: NodeReader) -> nn.Module:
+    """Erf."""
+    return layers.Erf()
+
+
+def neg(node: NodeReader) -> nn.Module:
+    """Neg."""
+    return layers.Affine(-torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
+
+
 def sigmoid(node: NodeReader) -> nn.Module:
     """Sigmoid."""
     return layers.Sigmoid()
@@ -438,28 +508,38 @@ RULES: Mapping[str, Rule] = {
     "AveragePool": average_pool,
     "BatchNormalization": batch_normalization,
     "Cast": cast,
+    "Celu": celu,
     "Clip": clip,
     "Concat": concat,
     "Conv": conv,
     "Div": div,
     "Dropout": dropout,
+    "Elu": elu,
+    "Erf": erf,
     "Flatten": flatten,
+    "Gelu": gelu,
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
+    "HardSigmoid": hard_sigmoid,
+    "HardSwish": hard_swish,
     "Identity": identity,
     "LeakyRelu": leaky_relu,
     "LogSoftmax": log_softmax,
     "MatMul": matmul,
     "MaxPool": max_pool,
     "Mul": mul,
+    "Neg": neg,
+    "PRelu": prelu,
     "Pad": pad,
     "ReduceMax": reduce_max,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
     "Relu": relu,
     "Reshape": reshape,
+    "Selu": selu,
     "Sigmoid": sigmoid,
     "Softmax": softmax,
+    "Softplus": softplus,
     "Squeeze": squeeze,
     "Sub": sub,
     "Tanh": tanh,

@@ -91,6 +91,13 @@ CASES: dict[str, Build] = {
     "6 identity": chain(("Identity", {}), RELU, ("Identity", {}), ("Identity", {})),
     "6 dropout": lambda m, v: m.node("Tanh", m.dropout(v)),
     "activations": chain(("LeakyRelu", {"alpha": 0.3}), ("Sigmoid", {}), ("Tanh", {})),
+    "7 slopes": chain(("PRelu", np.float32([0, 0.3, 0.9, 1]).reshape(4, 1, 1), {})),
+    "7 one slope": chain(("PRelu", np.float32([0.2]), {}), RELU),
+    "7 slopes by nodes": lambda m, v: m.node(
+        "Sub", m.node("Relu", v), m.node("Mul", m.node("Relu", m.node("Neg", v)), C4**2 / 10)
+    ),
+    "8 hard sigmoid": chain(("HardSigmoid", {"alpha": 0.3, "beta": 0.4})),
+    "8 hard sigmoid that falls": chain(("HardSigmoid", {"alpha": -0.5, "beta": 0.7})),
     "residual": lambda m, v: m.node("Add", v, m.node("Relu", v)),
     "twice itself": lambda m, v: m.node("Add", v, v),
     "difference": lambda m, v: m.node("Sub", m.node("Tanh", v), v),
@@ -171,7 +178,13 @@ REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
         ("(Pad)", "padding with 1.0", "padding with 0"),
     ),
     "softmax": (node("Softmax", axis=3), ("(Softmax)",)),
-    "product": (lambda m, v: m.node("Mul", v, m.node("Sigmoid", v), name="culprit"), ("(Mul)",)),
+    "product": (lambda m, v: m.node("Mul", v, m.node("Tanh", v), name="culprit"), ("(Mul)",)),
+    "square": (lambda m, v: m.node("Mul", v, v, name="culprit"), ("(Mul)",)),
+    "error function": (node("Erf"), ("(Erf)",)),
+    "slopes over the map": (
+        node("PRelu", np.linspace(0, 1, 8, dtype=np.float32)),
+        ("(PRelu)", "slopes that vary over the map", "one slope a channel"),
+    ),
     "quotient": (
         lambda m, v: m.node("Div", v, m.node("Add", m.node("Sigmoid", v), np.float32(1)), name="culprit"),
         ("(Div)",),
@@ -269,6 +282,42 @@ PATCH_CASES: dict[str, Build] = {
         m.node("MaxPool", v, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
     ),
 }
+
+
+def gated(gate: str, argument: float | None = None, **attributes: Any) -> Build:
+    """The value times a function of a multiple of it."""
+
+    def build(model: OnnxModel, value: str) -> str:
+        inner = value if argument is None else model.node("Mul", value, np.float32(argument))
+        return model.node("Mul", value, model.node(gate, inner, **attributes))
+
+    return build
+
+
+def gelu(model: OnnxModel, value: str) -> str:
+    """As exporters write it before opset 20."""
+    error = model.node("Erf", model.node("Div", value, np.float32(2**0.5)))
+    one = model.node("Mul", value, model.node("Add", error, np.float32(1)))
+    return model.node("Mul", one, np.float32(0.5))
+
+
+CURVES: dict[str, Build] = {
+    "silu": gated("Sigmoid"),
+    "quick gelu": gated("Sigmoid", 1.702),
+    "silu that falls": gated("Sigmoid", -3.0),
+    "gelu": gelu,
+    "hard swish": chain(("HardSwish", {})),
+    "hard swish, other constants": gated("HardSigmoid", alpha=0.7, beta=0.9),
+    "elu": chain(("Elu", {"alpha": 0.6})),
+    "selu": chain(("Selu", {})),
+    "celu": chain(("Celu", {"alpha": 0.4})),
+    "softplus": chain(("Softplus", {})),
+    "pool of a gelu": lambda m, v: m.node("MaxPool", gelu(m, v), **POOL_OVERLAPS),
+    "silu beside its input": lambda m, v: m.node("Sub", gated("Sigmoid")(m, v), v),
+}
+"""Activations that the patch engine alone bounds; each is one layer of its trunk."""
+
+PATCH_CASES |= CURVES
 """What the patch engine bounds beyond `CASES`; there, too, lies each special window it has to get right."""
 
 

@@ -106,6 +106,18 @@ CASES: dict[str, Build] = {
     "relu": node("Relu"),
     "leaky-relu": node("LeakyRelu"),
     "leaky-relu-alpha": node("LeakyRelu", alpha=0.3),
+    "prelu": node("PRelu", np.float32([0, 0.25, 0.5, 1]).reshape(4, 1, 1)),
+    "prelu-one-slope": node("PRelu", np.float32([0.3])),
+    "prelu-map": node("PRelu", rng().random((4, 8, 8), dtype=np.float32)),
+    "elu": node("Elu"),
+    "elu-alpha": node("Elu", alpha=0.4),
+    "selu": node("Selu"),
+    "selu-constants": node("Selu", alpha=1.5, gamma=0.7),
+    "hard-sigmoid": node("HardSigmoid"),
+    "hard-sigmoid-constants": node("HardSigmoid", alpha=0.7, beta=0.1),
+    "softplus": node("Softplus"),
+    "erf": node("Erf"),
+    "neg": node("Neg"),
     "sigmoid": node("Sigmoid"),
     "tanh": node("Tanh"),
     "max-pool": node("MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
@@ -183,6 +195,22 @@ FORMS: dict[str, Build] = {
     "reduce-mean": lambda model, value: model.reduce_mean(value, [3]),
     "dropout": lambda model, value: model.dropout(value),
 }
+
+
+NEWER: dict[str, tuple[int, Build]] = {
+    "celu": (12, node("Celu")),
+    "celu-alpha": (12, node("Celu", alpha=0.3)),
+    "hard-swish": (14, node("HardSwish")),
+    "gelu": (20, node("Gelu")),
+    "gelu-none": (20, node("Gelu", approximate="none")),
+}
+
+
+@pytest.mark.parametrize("case", NEWER)
+def test_newer_operator_equals_onnxruntime(case: str, tmp_path: Path) -> None:
+    since, build = NEWER[case]
+    for opset in (since, 22):
+        agrees(save(OnnxModel((2, 8, 8), opset), tmp_path, build))
 
 
 @pytest.mark.parametrize("opset", OPSETS)
@@ -389,7 +417,7 @@ def test_dilations_and_same_padding_together(tmp_path: Path) -> None:
 def test_every_rule_is_tested(tmp_path: Path) -> None:
     tested = {"Concat", "GlobalAveragePool", "Flatten", "Gemm", "LogSoftmax", "Softmax"}
     tested |= {"ReduceMax", "ReduceSum"}  # test_cam_head.py
-    for build in [*CASES.values(), *FORMS.values()]:
+    for build in [*CASES.values(), *FORMS.values(), *(build for _, build in NEWER.values())]:
         model = OnnxModel((2, 8, 8), 13)
         build(model, IMAGE)
         tested |= {n.op_type for n in model.nodes}

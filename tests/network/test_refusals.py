@@ -47,7 +47,7 @@ def node(op: str, *operands: Any, **attributes: Any) -> Callable[[OnnxModel, str
 POOL = {"kernel_shape": [2, 2]}
 C4 = np.ones(4, np.float32)
 NODES: dict[str, tuple[Callable[[OnnxModel, str], str], tuple[str, ...]]] = {
-    "operator": (node("Elu"), ("operator Elu", "Supported operators: Add, ", "Unsqueeze")),
+    "operator": (node("Softsign"), ("operator Softsign", "Supported operators: Add, ", "Unsqueeze")),
     "storage order": (node("MaxPool", storage_order=1, **POOL), ("storage_order=1", "storage_order=0")),
     "batch norm in training mode": (
         lambda m, v: m.node(
@@ -61,6 +61,23 @@ NODES: dict[str, tuple[Callable[[OnnxModel, str], str], tuple[str, ...]]] = {
     ),
     "steep slope": (node("LeakyRelu", alpha=1.5), ("alpha=1.5", "0 <= alpha <= 1")),
     "negative slope": (node("LeakyRelu", alpha=-0.1), ("alpha=-0.1",)),
+    "steep slopes": (
+        node("PRelu", np.float32([0.5, 1.5, 0, 1]).reshape(4, 1, 1)),
+        ("slopes from 0 to 1.5", "0 <= slope <= 1"),
+    ),
+    "slopes below 0": (node("PRelu", np.float32([-0.5])), ("slopes from -0.5", "0 <= slope <= 1")),
+    "slopes with a batch": (
+        node("PRelu", np.full((2, 4, 1, 1), 0.5, np.float32)),
+        ("supported",),
+    ),
+    "slopes from the image": (
+        lambda m, v: m.node("PRelu", v, m.node("Sigmoid", v), name="culprit"),
+        ("depends on the image", "expected a constant"),
+    ),
+    "falling elu": (node("Elu", alpha=-0.5), ("alpha=-0.5", "alpha >= 0")),
+    "falling selu": (node("Selu", gamma=-1.0), ("gamma=-1.0", "gamma >= 0")),
+    "celu without alpha": (node("Celu", alpha=0.0), ("alpha=0", "alpha > 0")),
+    "gelu by tanh": (node("Gelu", approximate="tanh"), ("approximate=tanh", "approximate=none")),
     "crossed limits": (node("Clip", np.float32(1), np.float32(0)), ("limits [1.0, 0.0]", "min <= max")),
     "limit from the image": (
         lambda m, v: m.node(
@@ -137,7 +154,7 @@ NODES: dict[str, tuple[Callable[[OnnxModel, str], str], tuple[str, ...]]] = {
         ("noop_with_empty_axes=1 without axes",),
     ),
 }
-NEWER = {"average dilations": 19, "noop with empty axes": 18}
+NEWER = {"gelu by tanh": 20, "average dilations": 19, "noop with empty axes": 18}
 
 
 @pytest.mark.parametrize("case", NODES)
@@ -364,7 +381,7 @@ def test_short_external_data(tmp_path: Path) -> None:
 
 
 def test_every_refusal_is_one_line_and_a_hint(tmp_path: Path) -> None:
-    error = refused(between(tmp_path, node("Elu")), kind=UnsupportedOperator)
+    error = refused(between(tmp_path, node("Softsign")), kind=UnsupportedOperator)
     assert "\n" not in error.message
     assert error.hint
-    assert re.search(r"model\d+\.onnx: node 'culprit' \(Elu\)", error.message)
+    assert re.search(r"model\d+\.onnx: node 'culprit' \(Softsign\)", error.message)

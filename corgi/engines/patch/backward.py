@@ -33,7 +33,7 @@ from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
 
-ACTIVATIONS = (Maximum, layers.Sigmoid, layers.Tanh)
+ACTIVATIONS = (Maximum, layers.Sigmoid, layers.Tanh, layers.Curve)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class BackwardPass:
                 return parts
             case Maximum():
                 return [self._maximum(step, step.layer, patches)]
-            case layers.Sigmoid() | layers.Tanh():
+            case layers.Sigmoid() | layers.Tanh() | layers.Curve():
                 return [self._curve(step, patches)]
         raise TypeError(f"no rule for {type(step.layer).__name__}")
 

@@ -1,4 +1,7 @@
-"""Two lines around sigmoid and tanh: lower <= f(z) <= upper on [l, u] (CROWN, Zhang et al. 2018)."""
+"""Two lines around an activation: lower <= f(z) <= upper on [l, u] (CROWN, Zhang et al. 2018).
+
+Here those of sigmoid and tanh; others are drawn in smooth.py.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from corgi.engines.patch.intervals import Centre, cast_up, magnitude
 from corgi.engines.patch.rigour import unit
+from corgi.engines.patch.smooth import relax_curve
 from corgi.network import layers
 from corgi.types import Interval
 
@@ -21,9 +25,10 @@ _ROUNDINGS = 64
 
 @dataclass(frozen=True)
 class Lines:
-    """lower_slope d + lower_shift <= f(c + d) - f(c) <= upper_slope d + upper_shift; slopes in [0, 1].
+    """lower_slope d + lower_shift <= f(c + d) - f(c) <= upper_slope d + upper_shift; |slopes| <= steepest.
 
-    All [B, C, H, W], for a centre c and a deviation d (intervals.py).
+    All [B, C, H, W], for a centre c and a deviation d (intervals.py); `steepest` is that of f, 1 for sigmoid
+    and tanh.
     """
 
     lower_slope: Tensor
@@ -41,19 +46,23 @@ def relax(layer: nn.Module, known: Interval, before: Centre, after: Centre) -> L
     dtype, centre = known.lower.dtype, before.value
     lower = (centre + known.lower).nextafter(torch.full_like(centre, -torch.inf))
     upper = (centre + known.upper).nextafter(torch.full_like(centre, torch.inf))
+    steepest = 1.0
     match layer:
         case layers.Sigmoid():
             low, low_shift, up, up_shift = relax_s_shape(torch.sigmoid, _sigmoid_slope, lower, upper)
         case layers.Tanh():
             low, low_shift, up, up_shift = relax_s_shape(torch.tanh, _tanh_slope, lower, upper)
+        case layers.Curve():
+            steepest = max(1.0, layer.steepest)
+            low, low_shift, up, up_shift = relax_curve(layer, lower, upper)
         case _:
             raise TypeError(f"no relaxation of {type(layer).__name__}")
     # Values and slopes of f are right to a few units of 1 and slopes act on |z| <= size: float64. The slope
-    # in working precision and the products of the pass that uses the lines are off by a few units of |d|. An
-    # input that nothing is known of (NaN, inf) gets NaN or infinite shifts, which make every row through it
-    # vacuous.
+    # in working precision and the products of the pass that uses the lines are off by a few units of |d|, all
+    # of it times the slope. An input that nothing is known of (NaN, inf) gets NaN or infinite shifts, which
+    # make every row through it vacuous.
     size = torch.maximum(lower.abs(), upper.abs())
-    error = _ROUNDINGS * (unit(torch.float64) * (1 + size) + unit(dtype) * magnitude(known))
+    error = _ROUNDINGS * steepest * (unit(torch.float64) * (1 + size) + unit(dtype) * magnitude(known))
     low_shift, up_shift = low_shift + low * centre - after.value, up_shift + up * centre - after.value
     error = error + _ROUNDINGS * unit(dtype) * torch.maximum(low_shift.abs(), up_shift.abs())
     return Lines(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
+from corgi.engines.patch.smooth import function_error, value_range
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
@@ -71,6 +72,8 @@ def _centre_error(step: Step, value: Tensor, inputs: list[Centre]) -> Tensor:
             return torch.zeros_like(torch.cat([c.error for c in inputs], 1))
         case layers.Sigmoid() | layers.Tanh():
             return torch.full_like(first.error, _FUNCTION_ULPS * u)
+        case layers.Curve():
+            return function_error(layer, first.size)
         case Maximum():
             return torch.zeros_like(first.error)
     raise TypeError(f"no rule for {type(layer).__name__}")
@@ -107,6 +110,11 @@ def interval_step(layer: nn.Module, inputs: list[Interval], before: list[Centre]
         case layers.Sigmoid() | layers.Tanh():
             lower, upper = (layer(before[0].value + d) - after.value for d in (first.lower, first.upper))
             return cast_out(widened(lower, upper, 2 * error), dtype)
+        case layers.Curve():
+            ends = [before[0].value + d for d in (first.lower, first.upper)]
+            lower, upper = (v - after.value for v in value_range(layer, *ends))
+            size = torch.maximum(ends[0].abs(), ends[1].abs())
+            return cast_out(widened(lower, upper, function_error(layer, size)), dtype)
     raise TypeError(f"no rule for {type(layer).__name__}")
 
 

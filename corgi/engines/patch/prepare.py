@@ -2,7 +2,7 @@
 
 requires: a converted trunk (typed layers, samples independent).
 ensures: the same function of one image, using only Conv (any stride, dilation, groups), Affine, Maximum,
-Sigmoid, Tanh, Add, Sub and Concat along channels. Beyond the cases of `lowering.py`:
+Sigmoid, Tanh, Curve, Add, Sub and Concat along channels. Beyond the cases of `lowering.py`:
   1. Conv keeps its groups and dilation;
   2. Affine that no convolution before it can take stays one, also with constants that vary over the map;
   4. Relu and MaxPool become Maximum; a Relu around a pool is merged with it (relu and max commute);
@@ -89,6 +89,7 @@ LAYERS = (
     Maximum,
     layers.Sigmoid,
     layers.Tanh,
+    layers.Curve,
     layers.Add,
     layers.Sub,
     layers.Concat,

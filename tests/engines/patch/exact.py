@@ -1,7 +1,7 @@
 """Networks evaluated without rounding.
 
 Every float is an integer times a power of two, so values are kept as whole numbers n and one exponent:
-n / 2^scale. Sums, products and maxima of such are exact; sigmoid and tanh are right to 60 digits.
+n / 2^scale. Sums, products and maxima of such are exact; curved activations are right to 57 digits.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
 from typing import Any
 
+import mpmath
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from corgi.engines.patch.prepare import Maximum
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 
-_DIGITS = 60
+_BITS = 400
 _CURVE_SCALE = 190  # 2^-190 < 10^-57
 
 
@@ -117,7 +117,7 @@ def step_value(layer: nn.Module, inputs: list[Exact]) -> Exact:
             return Exact(np.maximum(first.numbers, 0), first.scale)
         case Maximum():
             return _maximum(first, layer)
-        case layers.Sigmoid() | layers.Tanh():
+        case layers.Sigmoid() | layers.Tanh() | layers.Curve():
             return _curve(first, layer)
         case layers.Identity():
             return first
@@ -164,13 +164,34 @@ def _maximum(value: Exact, layer: Maximum) -> Exact:
 
 def _curve(value: Exact, layer: nn.Module) -> Exact:
     found = np.empty(value.numbers.shape, dtype=object)
-    with localcontext() as context:
-        context.prec = _DIGITS
-        unit, fine = Decimal(2) ** value.scale, Decimal(2) ** _CURVE_SCALE
+    with mpmath.workprec(_BITS + value.scale):
         for index in np.ndindex(found.shape):
-            # Beyond 500 both are flat to all digits kept.
-            z = max(Decimal(-500), min(Decimal(500), Decimal(value.numbers[index]) / unit))
-            sigmoid = 1 / (1 + (-z * (2 if isinstance(layer, layers.Tanh) else 1)).exp())
-            y = 2 * sigmoid - 1 if isinstance(layer, layers.Tanh) else sigmoid
-            found[index] = int((y * fine).to_integral_value())
+            z = mpmath.ldexp(mpmath.mpf(value.numbers[index]), -value.scale)
+            found[index] = int(mpmath.nint(mpmath.ldexp(curve(layer, z), _CURVE_SCALE)))
     return Exact(found, _CURVE_SCALE)
+
+
+def curve(layer: nn.Module, z: Any) -> Any:
+    """A curved activation of one number, in mpmath's present precision."""
+    match layer:
+        case layers.Sigmoid():
+            return _sigmoid(z)
+        case layers.Tanh():
+            return 2 * _sigmoid(2 * z) - 1
+        case layers.Silu():
+            return layer.factor * z * _sigmoid(layer.beta * z)
+        case layers.Gelu():
+            return layer.factor * z * mpmath.erfc(-layer.scale * z)
+        case layers.HardSwish():
+            gate = layer.alpha * z + layer.beta
+            return layer.factor * z * min(max(gate, mpmath.mpf(0)), mpmath.mpf(1))
+        case layers.Elu():
+            return layer.scale * (z if z > 0 else layer.alpha * mpmath.expm1(layer.rate * z))
+        case layers.Softplus():
+            return max(z, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(z)))
+    raise TypeError(f"no exact rule for {type(layer).__name__}")
+
+
+def _sigmoid(z: Any) -> Any:
+    # Beyond 500 it is flat to all digits kept.
+    return 1 / (1 + mpmath.exp(-max(min(z, mpmath.mpf(500)), mpmath.mpf(-500))))

@@ -46,7 +46,7 @@ def dependent(graph: TorchGraph) -> TorchGraph:
                 return Windows(layer)
             case layers.Sub():
                 return layers.Add()
-            case layers.Sigmoid() | layers.Tanh():
+            case layers.Sigmoid() | layers.Tanh() | layers.Curve():
                 return layers.Identity()
         return layer
 

@@ -29,6 +29,16 @@ from tests.engines.patch import exact as ex
 
 SHAPE = (4, 5, 4)
 
+CURVES = {
+    "silu": layers.Silu(),
+    "silu that falls": layers.Silu(-1.5, 0.7),
+    "gelu": layers.Gelu(),
+    "hard swish": layers.HardSwish(),
+    "hard swish, other constants": layers.HardSwish(0.7, 1.2, -2.0),
+    "elu": layers.Elu(1.3, 0.8, 1.1),
+    "softplus": layers.Softplus(),
+}
+
 
 def weights(generator: torch.Generator, scale: str, *shape: int) -> Tensor:
     """Float64 weights: of one size, from 1e-8 to 1e8, or such that large ones all but cancel."""
@@ -94,6 +104,7 @@ def graphs(generator: torch.Generator, scale: str) -> dict[str, TorchGraph]:
         "concat": branches(layers.Concat(1)),
         "sigmoid": chain(first(), layers.Sigmoid()),
         "tanh": chain(first(), layers.Tanh()),
+        **{name: chain(first(), layer) for name, layer in CURVES.items()},
         "sigmoid of a convolution of tanh": chain(first(), layers.Tanh(), first(), layers.Sigmoid()),
     }
 
