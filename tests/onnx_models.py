@@ -96,6 +96,20 @@ class OnnxModel:
             return self.node("ReduceSum", value, axes=list(axes), keepdims=0)
         return self.node("ReduceSum", value, np.array(axes), keepdims=0)
 
+    def slice(self, value: str, start: int, stop: int, axis: int, step: int = 1) -> str:
+        """Slice: attributes before opset 10, operands after (steps exist since then)."""
+        if self.opset < 10:
+            return self.node("Slice", value, starts=[start], ends=[stop], axes=[axis])
+        operands = [np.array([number]) for number in (start, stop, axis, step)]
+        return self.node("Slice", value, *operands)
+
+    def split(self, value: str, sizes: Sequence[int], axis: int = 1) -> list[str]:
+        """Split: sizes are an attribute before opset 13, an operand after."""
+        given = {"split": list(sizes)} if self.opset < 13 else {}
+        operands = () if self.opset < 13 else (np.array(sizes),)
+        first = self.node("Split", value, *operands, outputs=len(sizes), axis=axis, **given)
+        return [first, *(f"{first}{i}" for i in range(1, len(sizes)))]
+
     def squeeze(self, value: str, axes: Sequence[int], op: str = "Squeeze") -> str:
         """Squeeze or Unsqueeze: the axes are an attribute before opset 13, an operand after."""
         if self.opset < 13:

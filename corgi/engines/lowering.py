@@ -11,7 +11,8 @@ Sigmoid, Tanh, Curve, Add, Sub and Concat along channels. The cases, numbered as
   5. AveragePool and Pad: convolutions, and a shift around them where the padding is not 0;
   6. Identity: dropped;
   7. LeakyRelu, PRelu: slope * x + (1 - slope) * relu(x), which relaxes to the same two lines;
-  8. HardSigmoid: Affine, then Clip to [0, 1].
+  8. HardSigmoid: Affine, then Clip to [0, 1];
+  9. Slice and Channels: a 1x1 convolution that selects channels.
 Anything else is refused: a layer an engine would bound wrongly or not at all.
 """
 
@@ -108,6 +109,10 @@ class Lowering:
                 return self.channelwise(step, value, 1.0, layer.value)
             case layers.Identity():  # case 6
                 return inputs[0]
+            case layers.Slice(axis=1):  # case 9
+                return self.select(step, tuple(range(layer.start, layer.stop, layer.step)), inputs[0])
+            case layers.Channels():  # case 9
+                return self.select(step, layer.order, inputs[0])
             case layers.Add() | layers.Sub() | layers.Concat():
                 return self.combine(step, inputs)
             case layers.LeakyRelu():  # case 7
@@ -123,6 +128,12 @@ class Lowering:
             case layers.Relu() | layers.Sigmoid() | layers.Tanh() | layers.Curve():
                 return self.emit(step, layer, inputs)
         self.refuse(step, "this operator inside the trunk", "layers that keep [N, C, H, W]")
+
+    def select(self, step: Step, channels: tuple[int, ...], source: str) -> str:
+        """Case 9."""
+        weight = torch.zeros(len(channels), self.channels[source], 1, 1, dtype=torch.float64)
+        weight[range(len(channels)), channels] = 1.0
+        return self.emit(step, layers.Conv(weight, weight.new_zeros(len(channels))), (source,))
 
     def emit(self, step: Step, layer: nn.Module, inputs: tuple[str, ...]) -> str:
         """Add a step; the name of its output."""

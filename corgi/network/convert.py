@@ -12,7 +12,7 @@ from corgi.errors import ModelError, UnsupportedOperator
 from corgi.network.graph import Graph
 from corgi.network.node import Node
 from corgi.network.node_reader import NodeReader
-from corgi.network.rules import RULES
+from corgi.network.rules import RULES, SPLITTING_RULES
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,14 @@ def convert(graph: Graph) -> Converted:
     values = {graph.input_name: torch.zeros(1, *graph.input_shape, dtype=torch.float64)}
     steps: list[Step] = []
     for node in _needed(graph):
-        step = _convert_node(graph, node, {name: tuple(v.shape) for name, v in values.items()})
-        try:
-            with torch.no_grad():
-                values[step.output] = step.layer(*(values[name] for name in step.inputs))
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{graph.path}: {node} cannot be run: {reason}") from error
-        steps.append(step)
+        for step in _convert_node(graph, node, {name: tuple(v.shape) for name, v in values.items()}):
+            try:
+                with torch.no_grad():
+                    values[step.output] = step.layer(*(values[name] for name in step.inputs))
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise ModelError(f"{graph.path}: {node} cannot be run: {reason}") from error
+            steps.append(step)
     if graph.output_name not in values:
         raise ModelError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
     shapes = {name: tuple(v.shape) for name, v in values.items()}
@@ -125,20 +125,21 @@ def _needed(graph: Graph) -> list[Node]:
     return list(reversed(kept))
 
 
-def _convert_node(graph: Graph, node: Node, shapes: dict[str, tuple[int, ...]]) -> Step:
-    rule = RULES.get(node.op)
-    if rule is None:
+def _convert_node(graph: Graph, node: Node, shapes: dict[str, tuple[int, ...]]) -> list[Step]:
+    rule, splitting = RULES.get(node.op), SPLITTING_RULES.get(node.op)
+    if rule is None and splitting is None:
         raise UnsupportedOperator(
             f"{graph.path}: {node}: operator {node.op} is not supported",
-            hint=f"Supported operators: {', '.join(RULES)}.",
+            hint=f"Supported operators: {', '.join(sorted({*RULES, *SPLITTING_RULES}))}.",
         )
     reader = NodeReader(str(graph.path), node, graph.constants, shapes)
     missing = [n for n in node.inputs if n and n not in shapes and n not in graph.constants]
     if missing or not reader.variables:
         reader.refuse(f"operand '{missing[0]}'" if missing else "a node without an operand from the image")
     try:
-        layer = rule(reader)
+        made = splitting(reader) if splitting is not None else (rule(reader),) if rule is not None else ()
     except (RuntimeError, ValueError, IndexError) as error:  # torch, numpy: an operand of an odd shape
         reader.refuse(f"an operand or attribute that does not fit ({str(error).splitlines()[0]})")
-    reader.finish()
-    return Step(node.name, node.op, layer, reader.variables, node.outputs[0])
+    reader.finish(len(made))
+    pairs = zip(made, node.outputs, strict=False)
+    return [Step(node.name, node.op, layer, reader.variables, output) for layer, output in pairs if output]

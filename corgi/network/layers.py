@@ -385,6 +385,30 @@ class Pad(nn.Module):
         return F.pad(x, [amount for pair in pairs for amount in pair], value=self.value)
 
 
+class Slice(nn.Module):
+    """Every `step`-th entry from `start` to before `stop` along one axis (never the batch axis)."""
+
+    def __init__(self, axis: int, start: int, stop: int, step: int = 1) -> None:
+        super().__init__()
+        self.axis, self.start, self.stop, self.step = axis, start, stop, step
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The axis shrinks."""
+        return x[(slice(None),) * self.axis + (slice(self.start, self.stop, self.step),)]
+
+
+class Channels(nn.Module):
+    """Channels of [N, C, H, W] in another order."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, len(order), H, W]."""
+        return x[:, list(self.order)]
+
+
 class Reshape(nn.Module):
     """A new shape for each image's value; also flatten, squeeze and unsqueeze."""
 

@@ -113,6 +113,12 @@ class _Layout:
                 names = tuple(base.name for base in inputs)
                 together = [*first.shape[:at], sum(base.shape[at] for base in inputs), *first.shape[at + 1 :]]
                 return self.emit(step, layers.Concat(at), names, tuple(together), first.order)
+            case layers.Slice() as part:
+                at = first.order[part.axis]
+                size = shape[part.axis]
+                cut = (*first.shape[:at], size, *first.shape[at + 1 :])
+                sliced = layers.Slice(at, part.start, part.stop, part.step)
+                return self.emit(step, sliced, (first.name,), cut, first.order)
             case layers.Pad() as pad:
                 before, after = ([0] * len(first.order) for _ in range(2))
                 for axis, at in enumerate(first.order):

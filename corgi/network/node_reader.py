@@ -127,8 +127,8 @@ class NodeReader:
         message = f"{self._where}: {self.node}: {reason} is not supported"
         raise UnsupportedOperator(message, hint=None if supported is None else f"Supported: {supported}.")
 
-    def finish(self) -> None:
-        """Refuse the node if anything it says was not read.
+    def finish(self, outputs: int = 1) -> None:
+        """Refuse the node if anything it says was not read, or it has more outputs than were made.
 
         Raises:
             UnsupportedOperator: an attribute or constant operand is left.
@@ -141,5 +141,5 @@ class NodeReader:
                 for name in sorted(self._unread)
             )
             self.refuse(f"attribute {left}")
-        if len(self.node.outputs) != 1 and any(self.node.outputs[1:]):
-            self.refuse(f"a second output ({', '.join(self.node.outputs[1:])})")
+        if any(self.node.outputs[outputs:]):
+            self.refuse(f"a further output ({', '.join(self.node.outputs[outputs:])})")

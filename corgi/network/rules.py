@@ -421,6 +421,44 @@ def unsqueeze(node: NodeReader) -> nn.Module:
     return layers.Reshape(tuple(shape[1:]))
 
 
+def slice_(node: NodeReader) -> nn.Module:
+    """Slice along one axis other than the batch; operands since opset 10, attributes before."""
+    shape = node.shape()
+    if node.has(1):
+        starts, ends = node.integers(1), node.integers(2)
+        axes = node.integers(3) if node.has(3) else tuple(range(len(starts)))
+        steps = node.integers(4) if node.has(4) else (1,) * len(starts)
+    else:
+        starts, ends = (node.ints_attribute(name, ()) or () for name in ("starts", "ends"))
+        axes = node.ints_attribute("axes", tuple(range(len(starts)))) or ()
+        steps = (1,) * len(starts)
+    kept = []
+    for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
+        at = axis + len(shape) if axis < 0 else axis
+        if not 0 <= at < len(shape) or bounds[2] < 1:
+            node.refuse(f"axis {axis} in steps of {bounds[2]}", supported="axes of the value, steps > 0")
+        start, stop, step = slice(*bounds).indices(shape[at])
+        if (start, stop, step) != (0, shape[at], 1):
+            kept.append(layers.Slice(_axis(node, at, len(shape)), start, stop, step))
+    if len(kept) > 1:
+        node.refuse(f"a cut along {len(kept)} axes", supported="one axis")
+    return kept[0] if kept else layers.Identity()
+
+
+def split(node: NodeReader) -> tuple[nn.Module, ...]:
+    """Split along an axis other than the batch: one slice an output."""
+    shape = node.shape()
+    axis = _axis(node, node.int_attribute("axis", 0), len(shape))
+    parts = node.int_attribute("num_outputs", len(node.node.outputs))
+    even = -(-shape[axis] // parts)
+    sizes = node.integers(1) if node.has(1) else node.ints_attribute("split", None)
+    sizes = sizes or (*[even] * (parts - 1), shape[axis] - even * (parts - 1))
+    if sum(sizes) != shape[axis] or min(sizes) < 1 or len(sizes) != len(node.node.outputs):
+        node.refuse(f"parts {list(sizes)} of {shape[axis]}", supported="parts that add up")
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return tuple(layers.Slice(axis, end - size, end) for end, size in zip(ends, sizes, strict=True))
+
+
 def transpose(node: NodeReader) -> nn.Module:
     """Transpose that leaves the batch axis first."""
     rank = len(node.shape())
@@ -538,6 +576,7 @@ RULES: Mapping[str, Rule] = {
     "Reshape": reshape,
     "Selu": selu,
     "Sigmoid": sigmoid,
+    "Slice": slice_,
     "Softmax": softmax,
     "Softplus": softplus,
     "Squeeze": squeeze,
@@ -547,3 +586,6 @@ RULES: Mapping[str, Rule] = {
     "Unsqueeze": unsqueeze,
 }
 """The supported set; `convert.py` reports it where a node is outside it."""
+
+SPLITTING_RULES: Mapping[str, Callable[[NodeReader], tuple[nn.Module, ...]]] = {"Split": split}
+"""Operators with several outputs: one layer each."""

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 import corgi
-from corgi.errors import CorgiError
+from corgi.engines.patch.prepare import prepare
+from corgi.errors import CorgiError, EngineError
+from corgi.results import Status
 from tests.network.exporters.cases import FILES, LOADED, REFUSED, Case
 
 
@@ -61,6 +63,19 @@ def test_a_file_computes_what_onnxruntime_computes(case: Case) -> None:
     cams = torch.stack([torch.stack(row) for row in maps])
     pooled = cams.sum((2, 3)) if case.head.startswith("sum") else cams.mean((2, 3))
     assert_close(case, activated(case, pooled + network.head.bias), reference)
+
+
+@pytest.mark.parametrize("case", LOADED, ids=str)
+def test_a_file_is_bounded_as_onnxruntime_runs_it(case: Case) -> None:
+    """The engine's own gates compare bounds with onnxruntime, at a point and over a small ball."""
+    network = load(case)
+    image = np.random.default_rng(8).random(network.input_shape, dtype=np.float32)
+    if case.unbounded is not None:
+        with pytest.raises(EngineError, match=case.unbounded):
+            prepare(network)
+        return
+    bounds = corgi.verify(network, image, k=2, eps=1e-4, attack=None, exact=None)
+    assert bounds.status in (Status.PROVED, Status.UNKNOWN)
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)

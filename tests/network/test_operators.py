@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from onnx import TensorProto, helper
 
+from corgi.engines.patch.prepare import prepare
 from corgi.errors import ModelError
 from corgi.network import layers
 from corgi.network.head import Activation
 from corgi.network.network import Network, load
-from corgi.network.rules import RULES, symmetric_kernel
+from corgi.network.rules import RULES, SPLITTING_RULES, symmetric_kernel
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network, run_onnxruntime
 
 OPSETS = [9, 10, 11, 12, 13, 15, 17, 18, 20, 22]
@@ -193,6 +194,22 @@ FORMS: dict[str, Build] = {
     ),
     "unsqueeze-two": lambda model, value: model.squeeze(model.squeeze(value, [2, 4], "Unsqueeze"), [4, 2]),
     "reduce-mean": lambda model, value: model.reduce_mean(value, [3]),
+    "slice-channels": lambda model, value: model.node(
+        "Concat",
+        model.slice(value, 2, 4, 1),
+        model.slice(value, -4, -2, -3 if model.opset > 9 else 1),
+        axis=1,
+    ),
+    "slice-map": lambda model, value: model.slice(value, 1, 2**31, 2),
+    "slice-nothing": lambda model, value: model.slice(value, 0, 8, 3),
+    "split": lambda model, value: model.node("Concat", *reversed(model.split(value, [1, 3])), axis=1),
+    "shuffle": lambda model, value: model.node(
+        "Reshape",
+        model.node(
+            "Transpose", model.node("Reshape", value, np.array([0, 2, 2, 8, 8])), perm=[0, 2, 1, 3, 4]
+        ),
+        np.array([0, 4, 8, 8]),
+    ),
     "dropout": lambda model, value: model.dropout(value),
 }
 
@@ -380,6 +397,24 @@ def test_shape_chains_are_folded(batch: int | str, opset: int, tmp_path: Path) -
     assert [s.op for s in network.module.steps] == ["Conv", "GlobalAveragePool", "Reshape", "Gemm"]
 
 
+def test_every_second_channel(tmp_path: Path) -> None:
+    model = OnnxModel()
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(rng(), 5, 2, 3, 3)))
+    network = agrees(model.save(tmp_path, model.head(model.slice(value, 1, 5, 1, 2), float32(rng(), 3, 2))))
+    (_, _, last) = prepare(network).steps
+    assert last.layer.weight[:, :, 0, 0].nonzero().tolist() == [[0, 1], [1, 3]]
+
+
+def test_shuffles_are_one_layer_and_other_reshapes_are_not(tmp_path: Path) -> None:
+    for order, found in (([0, 2, 1, 3, 4], True), ([0, 2, 1, 4, 3], False)):
+        model = OnnxModel()
+        value = model.node("Relu", model.node("Conv", IMAGE, float32(rng(), 4, 2, 1, 1)))
+        value = model.node("Transpose", model.node("Reshape", value, np.array([0, 2, 2, 8, 8])), perm=order)
+        value = model.node("Reshape", value, np.array([0, 4, 8, 8]))
+        network = agrees(model.save(tmp_path, model.head(value, float32(rng(), 3, 4))))
+        assert any(isinstance(s.layer, layers.Channels) for s in network.trunk.steps) == found
+
+
 def test_padded_channels(tmp_path: Path) -> None:
     model = OnnxModel()
     value = model.node("Relu", model.node("Conv", IMAGE, float32(rng(), 4, 2, 3, 3)))
@@ -421,7 +456,7 @@ def test_every_rule_is_tested(tmp_path: Path) -> None:
         model = OnnxModel((2, 8, 8), 13)
         build(model, IMAGE)
         tested |= {n.op_type for n in model.nodes}
-    assert tested == set(RULES)
+    assert tested == {*RULES, *SPLITTING_RULES}
 
 
 def test_samples_are_independent(tmp_path: Path) -> None:

@@ -139,12 +139,12 @@ NODES: dict[str, tuple[Callable[[OnnxModel, str], str], tuple[str, ...]]] = {
         node("Add", np.ones((1, 1, 4, 1, 1), np.float32)),
         ("constant of shape [1, 1, 4, 1, 1]",),
     ),
-    "dropout mask": (lambda m, v: m.node("Dropout", v, outputs=2, name="culprit"), ("a second output",)),
+    "dropout mask": (lambda m, v: m.node("Dropout", v, outputs=2, name="culprit"), ("a further output",)),
     "dropout in training": (
         node("Dropout", np.float32(0.5), np.array(True)),
         ("training mode", "dropout at inference"),
     ),
-    "pool indices": (node("MaxPool", outputs=2, **POOL), ("a second output",)),
+    "pool indices": (node("MaxPool", outputs=2, **POOL), ("a further output",)),
     "average dilations": (
         lambda m, v: m.node("AveragePool", v, dilations=[2, 1], name="culprit", **POOL),
         ("dilations=[2, 1]", "dilations=[1, 1]"),
