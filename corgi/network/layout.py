@@ -71,7 +71,7 @@ class _Layout:
     def run(self) -> Converted:
         for step in self.found.module.steps:
             self.values[step.output] = self.moved(step)
-        output = self.materialised(self.values[self.found.module.output_name])
+        output = self.materialised(self.found.module.output_name)
         module = TorchGraph(tuple(self.steps), self.found.module.input_name, output.name).eval()
         shapes = {name: base.shape for name, base in self.bases.items()}
         return Converted(module, shapes, {name: base.order for name, base in self.bases.items()})
@@ -143,14 +143,15 @@ class _Layout:
                 return self.emit(step, layer, (first.name,), first.shape, first.order)
         if isinstance(step.layer, layers.Reshape) and _same_memory(first):
             return self.emit(step, step.layer, (first.name,), shape, tuple(range(len(shape))))
-        names = tuple(self.materialised(base).name for base in inputs)
+        names = tuple(self.materialised(name).name for name in step.inputs)
         return self.emit(step, step.layer, names, shape, tuple(range(len(shape))))
 
-    def materialised(self, base: _Base) -> _Base:
-        """A base in the order in which the file has the value."""
+    def materialised(self, value: str) -> _Base:
+        """A value of the file in the order in which the file has it, under the file's name."""
+        base = self.values[value]
         if base.order == tuple(range(len(base.order))):
             return base
-        name = f"{base.name}:{','.join(map(str, base.order))}"
+        name = f"{value}:turned" if value == base.name else value
         if name not in self.bases:
             self.steps.append(Step(name, "Transpose", layers.Transpose(base.order), (base.name,), name))
             self.bases[name] = _plain(name, _seen(base))
