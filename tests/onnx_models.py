@@ -169,21 +169,22 @@ def run_onnxruntime(path: Path, images: NDArray[np.float32], *values: str) -> li
     return [np.concatenate(values) for values in zip(*runs, strict=True)]
 
 
-def random_cam_network(rng: np.random.Generator, folder: Path) -> Path:
+def random_cam_network(rng: np.random.Generator, folder: Path, *, curved: bool = False) -> Path:
     """A small CAM network every engine must be able to bound.
 
     Image 1-3 x 8..12 x 8..12, map at least 3 x 3, 2-4 classes; convolutions (stride, asymmetric padding,
     dilation, groups), batch norm, all activations, overlapping and padded pools, residual Add and Sub,
-    Concat, constants on either side, zero Pad, Identity; every form of the head.
+    Concat, constants on either side, zero Pad, Identity; every form of the head. With `curved`, most
+    activations are those that the patch engine alone bounds.
     """
-    return _Generator(rng).network(folder)
+    return _Generator(rng, curved).network(folder)
 
 
 class _Generator:
     """A network under construction: `value` is the last one, of `channels` x `size`."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, curved: bool) -> None:
+        self.rng, self.curved = rng, curved
         self.channels = int(rng.integers(1, 4))
         self.size = (int(rng.integers(8, 13)), int(rng.integers(8, 13)))
         opset = int(rng.choice([9, 11, 13, 15, 17, 18, 20]))
@@ -271,6 +272,9 @@ class _Generator:
         )
 
     def activation(self) -> None:
+        if self.curved and self.maybe(0.8):
+            self.curve()
+            return
         kind = self.rng.choice(["Relu", "Relu", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip"])
         if kind == "Clip":
             low, high = self.rng.choice([-0.3, 0.0, 0.1]), self.rng.choice([0.6, 1.5])
@@ -280,6 +284,29 @@ class _Generator:
         slope = {"alpha": float(self.rng.choice([0.01, 0.3]))} if kind == "LeakyRelu" else {}
         self.set(self.model.node(str(kind), self.value, **slope))
         self.relu_last = kind == "Relu"
+
+    def curve(self) -> None:
+        """As an operator, or as several nodes."""
+        model, value = self.model, self.value
+        kind = self.rng.choice(["silu", "gelu", "hard swish", "elu", "selu", "softplus", "prelu"])
+        match kind:
+            case "silu":
+                beta = np.float32(self.rng.choice([-0.7, 1.0, 1.702, 8.0]))
+                self.set(model.node("Mul", value, model.node("Sigmoid", model.node("Mul", value, beta))))
+            case "gelu":
+                error = model.node("Erf", model.node("Div", value, np.float32(2**0.5)))
+                half = model.node("Mul", value, np.float32(0.5))
+                self.set(model.node("Mul", half, model.node("Add", error, np.float32(1))))
+            case "hard swish":
+                gate = model.clip(model.node("Add", value, np.float32(3)), 0.0, 6.0)
+                self.set(model.node("Div", model.node("Mul", value, gate), np.float32(6)))
+            case "elu":
+                self.set(model.node("Elu", value, alpha=float(self.rng.choice([0.2, 1.0]))))
+            case "prelu":
+                slope = self.rng.uniform(0, 1, (self.channels, 1, 1)).astype(np.float32)
+                self.set(model.node("PRelu", value, slope))
+            case _:
+                self.set(model.node(str(kind).capitalize(), value))
 
     def max_pool(self) -> None:
         kernel, stride = [self.ints(2, 3, 1)[0]] * 2, self.ints(1, 2)

@@ -35,7 +35,12 @@ ENGINES: list[tuple[BoundEngine, range]] = [
     (PatchEngine(PatchMethod.CROWN_IBP), range(40)),
     (PatchEngine(PatchMethod.CROWN), range(40)),
     (PatchEngine(PatchMethod.CROWN, budget=20_000), range(40, 50)),
+    (PatchEngine(PatchMethod.CROWN_IBP), range(60, 72)),
+    (PatchEngine(PatchMethod.CROWN), range(60, 84)),
 ]
+CURVED = range(60, 84)
+"""Seeds of networks with activations that the patch engine alone bounds."""
+
 CASES = [
     pytest.param(engine, seed, id=f"{engine.name.split()[0]}-{engine.method}-{seed}")
     for engine, seeds in ENGINES
@@ -45,7 +50,7 @@ CASES = [
 
 def generated(seed: int, folder) -> tuple[Network, np.ndarray]:
     rng = np.random.default_rng(seed)
-    network = load(random_cam_network(rng, folder))
+    network = load(random_cam_network(rng, folder, curved=seed in CURVED))
     return network, rng.random(network.input_shape, dtype=np.float32)
 
 

@@ -83,7 +83,7 @@ SEEDS = range(100, 112)
 def case(seed: int, folder: Path) -> tuple[Network, np.ndarray, int, int]:
     """A generated network, an image, and ranks (k, k2); half the cases are relaxed."""
     rng = np.random.default_rng(seed)
-    network = load(random_cam_network(rng, folder))
+    network = load(random_cam_network(rng, folder, curved=seed >= 200))
     k = int(rng.integers(1, network.pixels - 1))
     k2 = k if seed % 2 else int(rng.integers(k, network.pixels))
     return network, rng.random(network.input_shape, dtype=np.float32), k, k2
@@ -122,6 +122,16 @@ def test_nothing_inside_a_certified_ball_breaks_it(seed: int, method: Method, fo
         target, ball, torch.zeros(0, *image.shape), torch.Generator().manual_seed(seed)
     )
     assert attempt.margin > -1e-5 * float(cams.abs().max())
+
+
+CURVED = [Method(PatchEngine(PatchMethod.CROWN_IBP)), Method(PatchEngine()), EXACT[0]]
+
+
+@pytest.mark.parametrize("method", CURVED, ids=lambda m: m.name)
+@pytest.mark.parametrize("seed", range(200, 212))
+def test_nothing_inside_a_certified_ball_breaks_a_curved_network(seed: int, method: Method, tmp_path) -> None:
+    """With activations that the patch engine alone bounds."""
+    test_nothing_inside_a_certified_ball_breaks_it(seed, method, Form.PAIRWISE, tmp_path)
 
 
 @every_method

@@ -3,7 +3,7 @@
 A window of a Maximum that can have only one maximum is linear and needs nothing. For the others rows are
 spent: differences of elements, which decide them or bound how far they are from it. Only windows in the cone
 of what is asked for get rows, and nothing that a larger ball around the same image had decided is asked
-again.
+again. Inputs of curved activations get rows where their lines lie far apart.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ from corgi.engines.patch.rigour import FOLDING, gamma, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
+
+_APART = 0.001
+"""Lines further apart than this share of the activation's range are worth rows for its input."""
+
+_CURVES = (layers.Sigmoid, layers.Tanh, layers.Curve)
 
 
 @dataclass
@@ -114,6 +119,7 @@ class BallBounds:
         self._exact = _exact_values(graph)
         self._kernels: dict[str, Tensor] = {}
         self._windows: dict[str, _Windows] = {}
+        self._rowed: dict[str, Tensor] = {}
         for step in graph.steps:
             self._forward(step, outer)
 
@@ -129,6 +135,7 @@ class BallBounds:
         )
         part._lines = dict(self._lines)
         part._windows = {name: windows.again() for name, windows in self._windows.items()}
+        part._rowed = {}
         return part
 
     def half_space(self, backward: BackwardPass) -> HalfSpace | None:
@@ -180,6 +187,10 @@ class BallBounds:
         """Bound what rows on a value at places [B, H, W] will meet."""
         masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
         todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
+        for step in self.graph.steps:
+            if self.refine and isinstance(step.layer, _CURVES) and step.output in masks:
+                done = self._rowed.get(step.output)
+                todo[step.output] = masks[step.output] if done is None else masks[step.output] & ~done
         missing = {name for name, mask in todo.items() if bool(mask.any())}
         changed = False
         for step in self.graph.steps:
@@ -189,8 +200,12 @@ class BallBounds:
                 self._forward(step, None)
             if step.output in missing:
                 missing.remove(step.output)
-                self._decide(step, self._windows[step.output], todo[step.output])
-                self._note(step, _range_of(self._windows[step.output]))
+                if isinstance(step.layer, Maximum):
+                    self._decide(step, self._windows[step.output], todo[step.output])
+                    self._note(step, _range_of(self._windows[step.output]))
+                else:
+                    self._bound_input(step, todo[step.output])
+                    self._forward(step, None)
                 changed = True
 
     def bytes_a_row(self, value: str, patches: Patches) -> float:
@@ -289,6 +304,49 @@ class BallBounds:
         weights, shift = self._joint(step, units[left], live[left], above[left], windows.lead[at][left])
         windows.joint_weights = torch.cat([windows.joint_weights, weights])
         windows.joint_shift = torch.cat([windows.joint_shift, shift])
+
+    def _bound_input(self, step: Step, todo: Tensor) -> None:
+        """Spend rows on the input of a curved activation at [B, H', W'], where they can move its lines."""
+        (source,) = step.inputs
+        done = self._rowed.get(step.output)
+        self._rowed[step.output] = todo if done is None else done | todo
+        whole = self.relaxation.half_space is None
+        if source == self.graph.input_name or (whole and source in self._exact):
+            return
+        units = (self._apart(step) & todo[:, None]).nonzero()
+        if len(units) == 0:
+            return
+        known, at = self.relaxation.intervals[source], units.unbind(1)
+        one, nothing = (
+            torch.ones(len(units), 1, device=units.device),
+            torch.zeros(len(units), device=units.device),
+        )
+        # A deviation is 0 in the middle of the ball. Its row is the one of a window of one element.
+        low, high = (
+            self.window_rows(step, Maximum(), units, sign * one, nothing.to(torch.float64))
+            for sign in (1, -1)
+        )
+        lower, upper = known.lower.clone(), known.upper.clone()
+        lower[at] = torch.fmax(lower[at], -cast_up(-low, lower.dtype))
+        upper[at] = torch.fmin(upper[at], cast_up(-high, upper.dtype))
+        self.relaxation.intervals[source] = Interval(lower, upper)
+        self.relaxation.sizes[source] = by_channel(self.relaxation.intervals[source])
+
+    def _apart(self, step: Step) -> Tensor:
+        """Where the lines of a curved activation lie apart, by more than rounding: bool [B, C, H, W]."""
+        lines, known = self._lines_of(step.output), self.relaxation.intervals
+        assert isinstance(lines, Lines)
+        before, after = known[step.inputs[0]], known[step.output]
+        gaps = [
+            (lines.upper_slope - lines.lower_slope) * d + lines.upper_shift - lines.lower_shift
+            for d in (before.lower, before.upper)
+        ]
+        size = 1 + self.relaxation.centres[step.inputs[0]].value.abs() + magnitude(before)
+        rounding = 2**12 * unit(torch.float64) * size + 2**12 * unit(self.relaxation.dtype) * magnitude(
+            before
+        )
+        # Written so that NaN is apart.
+        return ~(torch.maximum(*gaps) <= _APART * (after.upper - after.lower) + rounding)
 
     def _joint(
         self, step: Step, units: Tensor, live: Tensor, above: Tensor, lead: Tensor

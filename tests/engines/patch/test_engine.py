@@ -19,12 +19,13 @@ from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.cones import map_reach
 from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod, deviations
 from corgi.engines.patch.prepare import prepare
+from corgi.engines.patch.unfold import NotUnfolded
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 from corgi.network.network import Network, load
 from corgi.types import Ball, Interval
 from tests.engines.patch import exact as ex
-from tests.engines.trunks import ALIASES, CASES, PATCH_CASES, between, network
+from tests.engines.trunks import ALIASES, CASES, CURVES, PATCH_CASES, Build, between, chain, gelu, network
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
@@ -482,6 +483,60 @@ def test_deviations_hold_the_whole_ball(dtype, pixels, radius) -> None:
     if radius == 0:
         assert not found.lower.any()
         assert not found.upper.any()
+
+
+def deep(folder: Path, activation: Build) -> Network:
+    """Four convolutions with an activation behind each."""
+    rng, model, value = np.random.default_rng(1), OnnxModel((2, 14, 14)), IMAGE
+    for inputs in (2, 6, 6, 6):
+        value = model.node(
+            "Conv", value, float32(rng, 6, inputs, 3, 3, scale=0.3), float32(rng, 6, scale=0.1)
+        )
+        value = activation(model, value)
+    return load(model.save(folder, model.head(value, float32(rng, 3, 6))))
+
+
+@both
+@pytest.mark.parametrize("case", ["silu", "gelu", "hard swish", "elu", "softplus", "sigmoid"])
+def test_rows_for_inputs_of_curves_narrow_bounds(case: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """Intervals alone are several times as wide behind four layers; and both hold."""
+    net = deep(tmp_path, {**CURVES, "sigmoid": chain(("Sigmoid", {}))}[case])
+    image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
+    ball = Ball(image, 0.02)
+    crown, plain = bound(net, dtype), bound(net, dtype, relaxation=PatchMethod.CROWN_IBP)
+    narrow, wide = crown.pixels(ball), plain.pixels(ball)
+    assert ((narrow.upper - narrow.lower) < 0.5 * (wide.upper - wide.lower)).all()
+    images = inside(net, ball, 0, 60, 1)
+    with torch.no_grad():
+        cams = net.head.cam(net.trunk(images), 0).flatten(1)
+    assert (narrow.lower <= cams + 1e-12).all()
+    assert (cams <= narrow.upper + 1e-12).all()
+    # What the larger ball has shown is kept.
+    close(crown.pixels(Ball(image, 0.01)), bound(net, dtype).pixels(Ball(image, 0.01)), 0.05)
+
+
+def test_no_rows_where_lines_lie_together(tmp_path: Path) -> None:
+    net = deep(tmp_path, CURVES["silu"])
+    image, every = torch.rand(net.input_shape), 2 * net.pixels
+    for radius, more in ((0.0, False), (1e-9, False), (0.02, True)):
+        bounder = bound(net)
+        bounder.pixels(Ball(image, radius))
+        assert (sum(known.bounds.rows for known in bounder._known) > every) == more
+
+
+def test_focus_and_alpha_hold_with_curves(tmp_path: Path) -> None:
+    net = deep(tmp_path, lambda m, v: m.node("MaxPool", gelu(m, v), kernel_shape=[2, 2], strides=[1, 1]))
+    image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(3))
+    ball = Ball(image, 0.01)
+    above, below = torch.tensor([0, 5, 9]), torch.tensor([3, 15, 0])
+    images = inside(net, ball, 0, 60, 1)
+    with torch.no_grad():
+        cams = net.head.cam(net.trunk(images), 0).flatten(1)
+    margins = (cams[:, above] - cams[:, below]).amin(0)
+    for method in (PatchMethod.ALPHA_CROWN, PatchMethod.FOCUS):
+        sharp = bound(net, relaxation=method).sharpened(ball, above, below)
+        assert ((sharp <= margins + 1e-12) | (margins > 0)).all()
+        assert isinstance(bound(net, relaxation=method).unfolded(ball, above, below), NotUnfolded)
 
 
 def test_the_engine_is_a_value() -> None:
