@@ -24,7 +24,7 @@ class Norm(StrEnum):
 
     @property
     def order(self) -> float:
-        """p of l_p."""
+        """The p of l_p."""
         return {Norm.LINF: math.inf, Norm.L2: 2.0, Norm.L1: 1.0}[self]
 
     @property
@@ -34,12 +34,13 @@ class Norm(StrEnum):
 
     @property
     def dual(self) -> Norm:
-        """q with 1/p + 1/q = 1: |a . d| <= ||a||_q ||d||_p (Hoelder)."""
+        """The l_q with 1/p + 1/q = 1: |a . d| <= ||a||_q ||d||_p (Hoelder)."""
         return {Norm.LINF: Norm.L1, Norm.L2: Norm.L2, Norm.L1: Norm.LINF}[self]
 
     def sizes(self, values: Tensor) -> Tensor:
         """The norm of each of some images or rows [N, C, H, W], up to rounding: float64 [N]."""
-        return torch.linalg.vector_norm(values, self.order, dim=(1, 2, 3), dtype=torch.float64)
+        found: Tensor = torch.linalg.vector_norm(values, self.order, dim=(1, 2, 3), dtype=torch.float64)
+        return found
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class Ball:
     def box(self, dtype: torch.dtype) -> Interval:
         """The smallest pixel interval around the ball that `dtype` can hold, each of shape [C, H, W].
 
-        The same for all norms: one pixel alone may change by the whole radius. Computed in float64 and rounded outwards, so it contains the real ball whatever `dtype` is.
+        The same for all norms: one pixel alone may change by the whole radius. Computed in float64 and
+        rounded outwards, so it contains the real ball whatever `dtype` is.
         """
         center = self.center.to(torch.float64)
         low, high = self.pixel_box
@@ -94,7 +96,7 @@ class Ball:
         return Interval(_round_down(lower.clamp(min=low), dtype), _round_up(upper.clamp(max=high), dtype))
 
     def inner_box(self, dtype: torch.dtype) -> Interval:
-        """The largest pixel interval inside the real l_inf ball, each of shape [C, H, W]: where witnesses live.
+        """The largest pixel interval inside the real l_inf ball, each [C, H, W]: where witnesses live.
 
         Rounded inwards, so an image of type `dtype` between the two is in that ball in exact arithmetic. In
         other norms no box is the ball: see `attack/steps.py: Projection`.

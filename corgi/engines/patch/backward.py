@@ -205,7 +205,7 @@ class BackwardPass:
         self.error = self.error + 1.01 * amounts.to(torch.float64)
 
     def _least(self, value: str, patches: Patches) -> Tensor:
-        """The least value of rows on deviations that lie in their interval, and in their ball: float64 [R]."""
+        """The least value of rows on deviations in their interval, and in their ball: float64 [R]."""
         known = self.relaxation.intervals[value]
         fields = box_fields(known.lower, known.upper)
         if value in self.relaxation.reaches:

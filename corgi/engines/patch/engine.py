@@ -205,8 +205,8 @@ class PatchBounder:
     def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """The same as `differences` with more effort, for a few pairs: alpha-CROWN, and focus pair by pair.
 
-        With focus, what is returned is > 0 only if the margin is on the whole ball, but need not bound it. Its
-        half-spaces are cut out of boxes: in other norms than l_inf it is alpha-CROWN.
+        With focus, what is returned is > 0 only if the margin is on the whole ball, but need not bound it.
+        Its half-spaces are cut out of boxes: in other norms than l_inf it is alpha-CROWN.
         """
         bounds = self._bounds(ball)
         bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
