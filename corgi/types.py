@@ -19,6 +19,28 @@ class Norm(StrEnum):
     """The norms a ball can have."""
 
     LINF = "linf"
+    L2 = "l2"
+    L1 = "l1"
+
+    @property
+    def order(self) -> float:
+        """The p of l_p."""
+        return {Norm.LINF: math.inf, Norm.L2: 2.0, Norm.L1: 1.0}[self]
+
+    @property
+    def label(self) -> str:
+        """As people write it."""
+        return {Norm.LINF: "l_inf", Norm.L2: "l_2", Norm.L1: "l_1"}[self]
+
+    @property
+    def dual(self) -> Norm:
+        """The l_q with 1/p + 1/q = 1: |a . d| <= ||a||_q ||d||_p (Hoelder)."""
+        return {Norm.LINF: Norm.L1, Norm.L2: Norm.L2, Norm.L1: Norm.LINF}[self]
+
+    def sizes(self, values: Tensor) -> Tensor:
+        """The norm of each of some images or rows [N, C, H, W], up to rounding: float64 [N]."""
+        found: Tensor = torch.linalg.vector_norm(values, self.order, dim=(1, 2, 3), dtype=torch.float64)
+        return found
 
 
 @dataclass(frozen=True)
@@ -52,10 +74,17 @@ class Ball:
         """The ball of another radius around the same centre."""
         return Ball(self.center, radius, self.norm, self.pixel_box)
 
+    @property
+    def largest(self) -> float:
+        """A radius at which the ball holds every image: 1 in l_inf, sqrt(n) in l_2, n in l_1 for n pixels."""
+        count, width = self.center.numel(), self.pixel_box[1] - self.pixel_box[0]
+        return width * {Norm.LINF: 1.0, Norm.L2: math.sqrt(count), Norm.L1: float(count)}[self.norm]
+
     def box(self, dtype: torch.dtype) -> Interval:
         """The smallest pixel interval around the ball that `dtype` can hold, each of shape [C, H, W].
 
-        Computed in float64 and rounded outwards, so it contains the real ball whatever `dtype` is.
+        The same for all norms: one pixel alone may change by the whole radius. Computed in float64 and
+        rounded outwards, so it contains the real ball whatever `dtype` is.
         """
         center = self.center.to(torch.float64)
         low, high = self.pixel_box
@@ -67,9 +96,10 @@ class Ball:
         return Interval(_round_down(lower.clamp(min=low), dtype), _round_up(upper.clamp(max=high), dtype))
 
     def inner_box(self, dtype: torch.dtype) -> Interval:
-        """The largest pixel interval inside the real ball, each of shape [C, H, W]: where witnesses live.
+        """The largest pixel interval inside the real l_inf ball, each [C, H, W]: where witnesses live.
 
-        Rounded inwards, so an image of type `dtype` between the two is in the ball in exact arithmetic.
+        Rounded inwards, so an image of type `dtype` between the two is in that ball in exact arithmetic. In
+        other norms no box is the ball: see `attack/steps.py: Projection`.
         """
         center = self.center.to(torch.float64)
         low, high = self.pixel_box
@@ -79,8 +109,18 @@ class Ball:
         return Interval(torch.minimum(lower, held).clamp(min=low), torch.maximum(upper, held).clamp(max=high))
 
     def distance(self, image: Tensor) -> float:
-        """Distance of an image [C, H, W] from the centre in the ball's norm, computed in float64."""
-        return float((image.to(torch.float64) - self.center.to(torch.float64)).abs().max())
+        """Distance of an image [C, H, W] from the centre in the ball's norm, computed in float64.
+
+        In l_2 and l_1, whose sums are rounded, never below the true distance.
+        """
+        change = (image.to(torch.float64) - self.center.to(torch.float64)).abs()
+        largest = float(change.max())
+        if self.norm is Norm.LINF or not 0 < largest < math.inf:
+            return largest
+        # In units of the largest change no square underflows that counts. The differences, n squares, their
+        # sum, its root and the product: at most n + 8 roundings of 2^-53, on sums of positive terms.
+        share = float(self.norm.sizes(change[None] / largest)[0])
+        return math.nextafter(largest * share * (1 + (change.numel() + 8) * 2.0**-52), math.inf)
 
 
 def _round_down(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""The paper's attack: signed steps that lower the sum of the original top-k values (G Alg. 1)."""
+"""The paper's attack: steps that lower the sum of the original top-k values (G Alg. 1)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corgi.attack.interface import Attempt
+from corgi.attack.steps import Projection, steepest
 from corgi.attack.target import Target
 from corgi.network import layers
 from corgi.types import Ball
@@ -50,17 +51,18 @@ class GhorbaniAttack:
 
     def run(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Attempt:
         """Attack one ball (see `Attack.run`); deterministic, starts from the centre only."""
-        box = ball.inner_box(torch.float32)
+        inside = Projection(ball)
         guide = target if self.softplus_beta is None else smooth_twin(target, self.softplus_beta)
-        inside = list(target.top.pixels)
+        pixels = list(target.top.pixels)
         image = ball.center.to(torch.float32)[None]
         best, best_key = image[0], (math.inf, math.inf)
         for _ in range(self.steps):
             image.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(guide.cams(image)[:, inside].sum(), image)
-            image = (image.detach() - self.step * ball.radius * gradient.sign()).clamp(box.lower, box.upper)
+            (gradient,) = torch.autograd.grad(guide.cams(image)[:, pixels].sum(), image)
+            image = image.detach()
+            image = inside(image + self.step * ball.radius * steepest(ball, image, gradient))
             with torch.no_grad():
-                kept = set(target.cams(image)[0].topk(target.top.k).indices.tolist()) & set(inside)
+                kept = set(target.cams(image)[0].topk(target.top.k).indices.tolist()) & set(pixels)
             key = (float(len(kept)), float(target.broken_margins(image)[0]))
             if key < best_key:
                 best, best_key = image[0].clone(), key

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from corgi.attack.interface import Attempt
+from corgi.attack.steps import Projection, noise, steepest
 from corgi.attack.target import Target
 from corgi.cam.topk import decision_margin
 from corgi.types import Ball
@@ -20,7 +21,7 @@ from corgi.types import Ball
 
 @dataclass(frozen=True)
 class MarginAttack:
-    """Signed gradient steps of decreasing size, several starts at once, first witness wins.
+    """Steepest steps in the ball's norm, of decreasing size, several starts at once, first witness wins.
 
     Attributes:
         steps: gradient steps.
@@ -40,8 +41,8 @@ class MarginAttack:
 
     def run(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Attempt:
         """Attack one ball (see `Attack.run`)."""
-        box = ball.inner_box(torch.float32)
-        images = self._starts(target, ball, starts, generator).clamp(box.lower, box.upper)
+        inside = Projection(ball)
+        images = inside(self._starts(target, ball, starts, generator))
         best, best_margin = images[0], math.inf
         for step in range(self.steps):
             images.requires_grad_(True)
@@ -57,7 +58,7 @@ class MarginAttack:
                 return Attempt(best, best_margin, step + 1)
             wave = 0.5 * (1 + math.cos(math.pi * step / self.steps))
             size = ball.radius * (self.last_step + (self.first_step - self.last_step) * wave)
-            images = (images - size * gradient.sign()).clamp(box.lower, box.upper)
+            images = inside(images + size * steepest(ball, images, gradient))
         return Attempt(best, best_margin, self.steps)
 
     def _objective(self, target: Target, cams: Tensor, margins: Tensor) -> Tensor:
@@ -71,6 +72,7 @@ class MarginAttack:
     def _starts(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Tensor:
         """One row a critical pair, then the centre, the starts given, and random images of the ball."""
         center = ball.center.to(torch.float32)[None]
-        noise = torch.rand(self.restarts, *ball.center.shape, generator=generator) * 2 - 1
         paired = center.expand(len(target.pairs), *ball.center.shape)
-        return torch.cat([paired, center, starts.to(torch.float32), center + ball.radius * noise])
+        return torch.cat(
+            [paired, center, starts.to(torch.float32), center + noise(ball, self.restarts, generator)]
+        )

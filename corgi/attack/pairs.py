@@ -7,6 +7,7 @@ from torch import Tensor
 
 from corgi.attack.target import Target
 from corgi.cam.topk import outside
+from corgi.types import Norm
 
 _CANDIDATES = 48
 """Outside pixels looked at: the largest ones."""
@@ -15,10 +16,13 @@ _ROWS = 64
 """Gradients computed in one batch."""
 
 
-def critical_pairs(target: Target, image: Tensor, count: int) -> tuple[tuple[int, int], ...]:
+def critical_pairs(
+    target: Target, image: Tensor, count: int, norm: Norm = Norm.LINF
+) -> tuple[tuple[int, int], ...]:
     """The `count` pairs (inside, outside) with the smallest linear radius at an image [C, H, W].
 
-    Were the network linear, I_i - I_p would vanish at radius (I_i - I_p) / ||grad I_i - grad I_p||_1.
+    Were the network linear, I_i - I_p would vanish at radius (I_i - I_p) / ||grad I_i - grad I_p||_q, with q
+    dual to the norm of the radius.
     """
     with torch.no_grad():
         values = target.cams(image[None])[0]
@@ -28,26 +32,31 @@ def critical_pairs(target: Target, image: Tensor, count: int) -> tuple[tuple[int
     inside = inside[values[inside].topk(min(_CANDIDATES, len(inside)), largest=False).indices]
     above, below = _gradients(target, image, inside), _gradients(target, image, others)
     gaps = values[inside][:, None] - values[others][None, :]
-    radii = gaps / torch.cdist(above, below, p=1).clamp(min=torch.finfo(gaps.dtype).tiny)
+    radii = gaps / torch.cdist(above, below, p=norm.dual.order).clamp(min=torch.finfo(gaps.dtype).tiny)
     best = radii.flatten().topk(min(count, radii.numel()), largest=False).indices
     return tuple((int(inside[i // len(others)]), int(others[i % len(others)])) for i in best.tolist())
 
 
-def linear_radius(target: Target, image: Tensor) -> float | None:
+def linear_radius(target: Target, image: Tensor, norm: Norm = Norm.LINF) -> float | None:
     """Where the property would break around an image [C, H, W] were the network linear; None if it is flat.
 
     A guess to start a search from, never a bound.
     """
     images = image[None].clone().requires_grad_(True)
     if target.k2 == target.top.k:
-        ((above, below),) = critical_pairs(target, image, 1)
+        ((above, below),) = critical_pairs(target, image, 1, norm)
         cams = target.cams(images)
         margin = (cams[:, above] - cams[:, below]).sum()
     else:
         margin = target.margins(images).sum()
     (gradient,) = torch.autograd.grad(margin, images)
-    value, slope = float(margin.detach()), float(gradient.abs().sum())
+    value, slope = float(margin.detach()), _size(gradient, norm.dual)
     return value / slope if slope > 0 and value > 0 else None
+
+
+def _size(gradient: Tensor, norm: Norm) -> float:
+    # In l_1 by float32 sums, as ever: radii searched from it stay what they were.
+    return float(gradient.abs().sum() if norm is Norm.L1 else norm.sizes(gradient)[0])
 
 
 def _gradients(target: Target, image: Tensor, pixels: Tensor) -> Tensor:

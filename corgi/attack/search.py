@@ -17,7 +17,7 @@ from corgi.attack.target import Target
 from corgi.attack.witness import confirm, nearer
 from corgi.progress import Listener, Progress, silent
 from corgi.results import EmpiricalBound, Witness
-from corgi.types import Ball
+from corgi.types import Ball, Norm
 
 _DETOURS = (1.1, 1.25, 1.5)
 """Larger balls attacked when the one asked for withstands: their witness, projected, is a good start."""
@@ -70,7 +70,8 @@ def attack_radius(
     options: AttackOptions,
     *,
     rounding: float,
-    up_to: float = 1.0,
+    norm: Norm = Norm.LINF,
+    up_to: float | None = None,
     only: float | None = None,
     deadline: float | None = None,
     listener: Listener = silent,
@@ -82,16 +83,17 @@ def attack_radius(
         image: the original image, float32 in [0, 1].
         options: how to attack.
         rounding: error bound of one map value (see `confirm`).
-        up_to: largest radius tried.
+        norm: of the distance.
+        up_to: largest radius tried; None for the one at which the ball holds every image.
         only: stop at the first witness within this radius; larger balls are attacked only to find the way.
         deadline: `time.monotonic()` at which to stop with what there is.
         listener: told of every ball attacked.
     """
-    search = _Search(target, image, options, rounding, deadline, listener)
+    search = _Search(target, Ball(image, 0.0, norm), options, rounding, deadline, listener)
     try:
         if only is not None:
             search.reach(only)
-        elif search.grow(up_to):
+        elif search.grow(search.ball.largest if up_to is None else up_to):
             search.bisect()
     except KeyboardInterrupt as interrupt:
         raise AttackInterrupted(search.result()) from interrupt
@@ -112,14 +114,16 @@ class _Search:
     def __init__(
         self,
         target: Target,
-        image: Tensor,
+        ball: Ball,
         options: AttackOptions,
         rounding: float,
         deadline: float | None,
         listener: Listener,
     ) -> None:
-        pairs = critical_pairs(target, image, options.pairs) if target.k2 == target.top.k else ()
-        self.target, self.image, self.options = replace(target, pairs=pairs), image, options
+        pairs: tuple[tuple[int, int], ...] = ()
+        if target.k2 == target.top.k:
+            pairs = critical_pairs(target, ball.center, options.pairs, ball.norm)
+        self.target, self.ball, self.options = replace(target, pairs=pairs), ball, options
         self.rounding, self.deadline, self.listener = rounding, deadline, listener
         self.strategy = options.build()
         self.generator = torch.Generator().manual_seed(options.seed)
@@ -137,14 +141,14 @@ class _Search:
         """Attack one ball; keep a confirmed witness. True if there is one."""
         self.rounds += 1
         self.largest = max(self.largest, radius)
-        ball = Ball(self.image, radius)
+        ball = self.ball.with_radius(radius)
         attempt = self.strategy.run(self.target, ball, self.starts(), self.generator)
         self.gradients += attempt.gradients
         witness = confirm(self.target, ball, attempt.image, self.rounding) if attempt.margin < 0 else None
         if witness is None:
             self.withstood = max(self.withstood, radius)
         elif self.best is None or witness.radius < self.best.radius:
-            self.best = nearer(self.target, self.image, witness, self.rounding)
+            self.best = nearer(self.target, ball, witness, self.rounding)
         found = None if self.best is None else self.best.radius
         outcome = "withstood" if witness is None else "broken"
         self.listener(Progress("attack", f"radius {radius:.3g} {outcome}", attacked=found))
@@ -153,11 +157,11 @@ class _Search:
     def starts(self) -> Tensor:
         """The best witness so far: projected onto a smaller ball it is a good start."""
         if self.best is None:
-            return torch.zeros(0, *self.image.shape)
+            return torch.zeros(0, *self.ball.center.shape)
         return torch.from_numpy(self.best.image)[None]
 
     def grow(self, up_to: float) -> bool:
-        guess = linear_radius(self.target, self.image) or 1e-3
+        guess = linear_radius(self.target, self.ball.center, self.ball.norm) or 1e-3
         radius = min(max(guess, 1e-7), up_to)
         while not self.attack(radius):
             if radius >= up_to or self.spent:
@@ -170,7 +174,7 @@ class _Search:
         if self.attack(radius):
             return True
         for share in _DETOURS:
-            if self.spent or radius * share > 1:
+            if self.spent or radius * share > self.ball.largest:
                 break
             if self.attack(radius * share) and (self.within(radius) or self.attack(radius)):
                 break

@@ -15,11 +15,12 @@ _STEPS = 32
 """Points of a grid on the way to a witness."""
 
 
-def nearer(target: Target, image: Tensor, witness: Witness, rounding: float) -> Witness:
-    """The first broken point on the way from an image to a witness that onnxruntime confirms.
+def nearer(target: Target, ball: Ball, witness: Witness, rounding: float) -> Witness:
+    """The first broken point on the way from the centre of a ball to a witness that onnxruntime confirms.
 
     Looked for on a grid, then on a finer one before what that found.
     """
+    image = ball.center
     direction = torch.from_numpy(witness.image) - image
     low, high = 0.0, 1.0
     for _ in range(2):
@@ -27,7 +28,7 @@ def nearer(target: Target, image: Tensor, witness: Witness, rounding: float) -> 
         path = image + shares[:, None, None, None] * direction
         margins = target.broken_margins(path)
         for index in (margins < 0).nonzero().reshape(-1)[:2].tolist():
-            closer = confirm(target, Ball(image, witness.radius), path[index], rounding)
+            closer = confirm(target, ball.with_radius(witness.radius), path[index], rounding)
             if closer is not None:
                 witness = closer
                 low, high = float(shares[index]) - (high - low) / _STEPS, float(shares[index])

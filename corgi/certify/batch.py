@@ -59,7 +59,7 @@ def verify_radii(
     for start in range(0, len(images), at_once):
         some = range(start, min(start + at_once, len(images)))
         listener(Progress("batch", f"images {start + 1} to {some.stop} of {len(images)}"))
-        balls = {(n, r): Ball(torch.from_numpy(images[n]), r) for n in some for r in distinct}
+        balls = {(n, r): Ball(torch.from_numpy(images[n]), r, options.norm) for n in some for r in distinct}
         class_ids = {n: _class_of(network, images[n], options) for n in some}
         networks = {n: network.explaining(images[n], class_ids[n]) for n in some}
         bounds: dict[tuple[int, float], Interval] = {}

@@ -18,6 +18,7 @@ from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import ImageArray, Status, VerifyResult
+from corgi.types import Norm
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Curve:
         by_k: k varies, k2 = k; by_k2: k2 varies, k stays.
         interrupted: Ctrl-C ended it early; the points computed until then are there.
         seconds: wall time.
+        norm: of the radii.
     """
 
     explanation: Explanation
@@ -64,6 +66,7 @@ class Curve:
     by_k2: tuple[CurvePoint, ...]
     interrupted: bool
     seconds: float
+    norm: Norm
 
     @property
     def recommended(self) -> CurvePoint | None:
@@ -127,4 +130,5 @@ def radius_curve(
         tuple(points[base, k2] for k2 in sorted(set(k2s)) if (base, k2) in points),
         interrupted,
         time.monotonic() - started,
+        options.norm,
     )

@@ -170,12 +170,14 @@ class ExactRadius:
     def closed(self) -> bool:
         """Whether the bracket is narrow enough."""
         if self.witness is None:
-            return self.certified >= 1.0
+            return self.certified >= self.ball.largest
         return self.witness.radius <= self.certified * (1 + self.options.gap)
 
     def next_radius(self) -> float | None:
         """Just below the witness; after a failure half-way down to the certificate, until that is close."""
-        high = 1.0 if self.witness is None else self.witness.radius / (1 + 0.9 * self.options.gap)
+        high = (
+            self.ball.largest if self.witness is None else self.witness.radius / (1 + 0.9 * self.options.gap)
+        )
         if self.witness is None and self.certified > 0:
             high = min(high, 1.1 * self.certified)
         undecided = [radius for radius, _ in self.failed if radius > self.certified]
@@ -200,7 +202,7 @@ class ExactRadius:
 
     def learn(self, witness: Witness) -> None:
         """Keep a witness, moved as near as the attack can."""
-        found = nearer(self.target, self.ball.center, witness, self.rounding)
+        found = nearer(self.target, self.ball, witness, self.rounding)
         if self.witness is None or found.radius < self.witness.radius:
             self.witness = found
         self.check()

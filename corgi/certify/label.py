@@ -21,8 +21,6 @@ from corgi.progress import Listener, Progress, silent
 from corgi.results import LabelCertificate, Status
 from corgi.types import Ball
 
-_CEILING = 1.0
-
 
 def certify_label(
     bounder: PatchBounder,
@@ -75,7 +73,7 @@ def certify_label(
         status = Status.PROVED if proved else Status.UNKNOWN
         return answer(eps if proved else 0.0, None if proved else eps, status, reason, 1)
     first = 0.5 * _linear_radius(network, head, ball, label, int(rivals.argmax()))
-    bracket = search_radius(score, margin, ceiling=_CEILING, limits=limits, first=first)
+    bracket = search_radius(score, margin, ceiling=ball.largest, limits=limits, first=first)
     reason = "" if bracket.certified > 0 else f"the {bounder.method} bounds decide no radius"
     return answer(bracket.certified, bracket.uncertified, bracket.status, reason, len(bracket.scores))
 
@@ -86,5 +84,5 @@ def _linear_radius(network: Network, head: CamHead, ball: Ball, label: int, riva
     logits = head.logits(network.trunk32(images))[0]
     margin = logits[label] - logits[rival]
     (gradient,) = torch.autograd.grad(margin, images)
-    slope = float(gradient.abs().sum())
-    return float(margin.detach()) / slope if slope > 0 else _CEILING
+    slope = float(ball.norm.dual.sizes(gradient)[0])
+    return float(margin.detach()) / slope if slope > 0 else ball.largest

@@ -30,7 +30,7 @@ from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, TopK
-from corgi.types import Ball
+from corgi.types import Ball, Norm
 
 _STEP = 1.25
 """Ratio of neighbouring radii of the grid."""
@@ -43,6 +43,7 @@ class RadiiOptions:
     Attributes:
         k: size of the set; None takes the k with the largest relative CAM gap.
         class_id: class to explain; None means the predicted one.
+        norm: of the radii.
         outside: how many outside pixels, those with the largest values, are searched one by one.
         engine: how to bound; exact: how to decide; attack: how to attack.
         time_limit: seconds after which the pixels left keep what intervals gave them.
@@ -50,6 +51,7 @@ class RadiiOptions:
 
     k: int | None = 15
     class_id: int | None = None
+    norm: Norm = Norm.LINF
     outside: int = 15
     engine: PatchEngine = field(default_factory=PatchEngine)
     exact: ExactOptions = field(default_factory=lambda: ExactOptions(gap=0.05, seconds=6.0))
@@ -91,6 +93,7 @@ class PixelRadii:
         searched: pixels searched one by one, by rank.
         interrupted: Ctrl-C or the time limit ended it early.
         seconds: wall time.
+        norm: of the radii.
     """
 
     explanation: Explanation
@@ -98,6 +101,7 @@ class PixelRadii:
     searched: tuple[PixelRadius, ...]
     interrupted: bool
     seconds: float
+    norm: Norm
 
 
 def pixel_radii(
@@ -124,7 +128,7 @@ class _Radii:
         self.explanation = explain(network, image, options.k, options.class_id)
         network = self.network = self.explanation.network
         self.k = self.explanation.top.k
-        self.ball = Ball(torch.from_numpy(image), 0.0)
+        self.ball = Ball(torch.from_numpy(image), 0.0, options.norm)
         self.values = torch.from_numpy(self.explanation.cam).reshape(-1)
         self.order = self.values.argsort(descending=True, stable=True)
         self.bounders = Bounders()
@@ -159,19 +163,21 @@ class _Radii:
             tuple(searched),
             interrupted,
             time.monotonic() - self.started,
+            self.ball.norm,
         )
 
     def by_intervals(self, bounder: Bounder, certified: Tensor) -> None:
         """Try a grid of radii: up from a guess while any pixel stays on its side, down until all do."""
         inside = torch.zeros(len(self.values), dtype=torch.bool)
         inside[self.order[: self.k]] = True
-        guess = linear_radius(self.target(self.network, self.explanation.top, self.k), self.ball.center)
+        target = self.target(self.network, self.explanation.top, self.k)
+        guess = linear_radius(target, self.ball.center, self.ball.norm)
         first = 1e-4 if guess is None else 0.7 * guess
         up = [first * _STEP**step for step in range(60)]
         down = [first / 2.0**step for step in range(1, 12)]
         for radius in (*up, *down):
             stuck = radius > first and not bool((certified >= radius / _STEP**1.5).any())
-            if radius > 1 or stuck or (radius < first and bool((certified > 0).all())):
+            if radius > self.ball.largest or stuck or (radius < first and bool((certified > 0).all())):
                 continue
             if self.late(0.4):
                 return
@@ -211,7 +217,9 @@ class _Radii:
         rounding = self.explanation.rounding
         attack = self.options.attack
         try:
-            found = attack_radius(target, self.ball.center, attack, rounding=rounding, listener=told)
+            found = attack_radius(
+                target, self.ball.center, attack, rounding=rounding, norm=self.ball.norm, listener=told
+            )
         except AttackInterrupted as stop:
             raise KeyboardInterrupt from stop
         exact = ExactRadius(

@@ -21,7 +21,7 @@ from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.certify.recheck import Rechecker
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
-from corgi.engines.patch.engine import PatchBounder, PatchEngine
+from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
@@ -35,7 +35,7 @@ from corgi.results import (
     Status,
     VerifyResult,
 )
-from corgi.types import Ball
+from corgi.types import Ball, Norm
 
 ATTACK_SHARE = 0.4
 """Share of a time limit the attack may use: a certificate is what the user came for."""
@@ -52,10 +52,11 @@ class VerifyOptions:
         k: size of the set; None takes the k with the largest relative CAM gap.
         k2: the set must stay among the k2 largest; None means k.
         class_id: class to explain; None means the predicted one.
+        norm: of the ball.
         eps: decide this radius (pixel scale) instead of searching.
         engine, form: how to bound.
         attack: how to attack; None for no attack.
-        exact: how to decide what bounds leave open; None for bounds alone. Form pairwise only.
+        exact: how to decide what bounds leave open; None for bounds alone. Form pairwise and l_inf only.
         tolerance: relative width of the final bracket.
         max_evaluations: most bound evaluations of a search.
         time_limit: seconds after which the best certificate so far is re-checked and returned.
@@ -65,6 +66,7 @@ class VerifyOptions:
     k: int | None = 15
     k2: int | None = None
     class_id: int | None = None
+    norm: Norm = Norm.LINF
     eps: float | None = None
     engine: BoundEngine = field(default_factory=PatchEngine)
     form: Form = Form.PAIRWISE
@@ -76,14 +78,25 @@ class VerifyOptions:
     label: bool = False
 
     def __post_init__(self) -> None:
-        if self.eps is not None and not (math.isfinite(self.eps) and 0 < self.eps <= 1):
-            raise UsageError(f"eps = {self.eps}: expected a radius in (0, 1], pixel scale [0, 1]")
+        check_radius("eps =", self.eps, self.norm)
         if self.time_limit is not None and not self.time_limit > 0:
             raise UsageError(f"time limit = {self.time_limit}: expected seconds > 0")
         if not 0 < self.tolerance < 1:
             raise UsageError(f"tolerance = {self.tolerance}: expected a share in (0, 1)")
         if self.max_evaluations < 1:
             raise UsageError(f"max evaluations = {self.max_evaluations}: expected at least 1")
+
+
+def check_radius(option: str, radius: float | None, norm: Norm) -> None:
+    """Refuse a radius that no ball can have; None is none.
+
+    Raises:
+        UsageError: not a finite number > 0, or in l_inf beyond the pixel scale.
+    """
+    if radius is None or (math.isfinite(radius) and 0 < radius <= (1 if norm is Norm.LINF else math.inf)):
+        return
+    expected = "a radius in (0, 1]" if norm is Norm.LINF else f"an {norm.label} radius > 0"
+    raise UsageError(f"{option} {radius}: expected {expected}, pixel scale [0, 1]")
 
 
 def verify(
@@ -155,7 +168,7 @@ class _Verification:
         self.top = self.explanation.top
         self.k2 = self.top.k if options.k2 is None else options.k2
         check_ranks(self.top.k, self.k2, network.pixels)
-        self.ball = Ball(torch.from_numpy(self.image), 0.0)
+        self.ball = Ball(torch.from_numpy(self.image), 0.0, options.norm)
         self.attack: EmpiricalBound | None = None
         self.stopped: Status | None = None
         self.label: LabelCertificate | None = None
@@ -163,6 +176,14 @@ class _Verification:
         values = torch.from_numpy(self.explanation.cam).reshape(-1)
         self.question = Question(network, self.explanation.class_id, self.top, self.k2, options.form, values)
         self.value = float(decision_margin(values, self.top, self.k2))
+
+    @property
+    def method(self) -> str:
+        """What bounds: focus cuts half-spaces out of boxes, so over other balls it is alpha-CROWN."""
+        asked = self.options.engine.method
+        if asked != PatchMethod.FOCUS or self.ball.norm is Norm.LINF:
+            return asked
+        return f"{PatchMethod.ALPHA_CROWN} ({asked} is for {Norm.LINF.label} balls only)"
 
     @property
     def tied(self) -> bool:
@@ -216,6 +237,7 @@ class _Verification:
                 self.ball.center,
                 options,
                 rounding=self.explanation.rounding,
+                norm=self.ball.norm,
                 only=self.options.eps,
                 deadline=self.deadline(ATTACK_SHARE),
                 listener=self.listener,
@@ -254,6 +276,8 @@ class _Verification:
         certificate = self.certificate(bracket, recheck, len(bracket.scores) + tries)
         if exact is None and self.options.exact is not None and self.options.form is Form.PAIRWISE:
             reason = f"engine {engine.name} bounds this network, but cannot decide its margins exactly"
+            if self.ball.norm is not Norm.LINF:
+                reason = f"margins are decided exactly over {Norm.LINF.label} balls only: bounds alone"
             details = ExactSearch(self.options.exact.decider.name, self.options.exact.gap, False, reason)
             certificate = replace(certificate, exact=details)
         if exact is not None:
@@ -274,6 +298,8 @@ class _Verification:
         options = self.options.exact
         if options is None or self.options.form is not Form.PAIRWISE or not bounder.unfolds:
             return None
+        if self.ball.norm is not Norm.LINF:
+            return None  # a cone is a function over a box
         if not (bounder.outward and self.options.engine.search_dtype is torch.float64):
             return None  # its margins would not be final
         limit = time.monotonic() + options.seconds
@@ -369,7 +395,7 @@ class _Verification:
         return search_radius(
             lambda radius: self.score(bounder, radius),
             self.value,
-            ceiling=1.0 if found is None else found,
+            ceiling=self.ball.largest if found is None else found,
             limits=limits,
             first=self.first_guess(found),
             on_step=on_step,
@@ -386,7 +412,7 @@ class _Verification:
         """A little below what the attack found, or below where a linear network would break."""
         if found is not None:
             return 0.93 * found
-        linear = linear_radius(self.target(keep_label=False), self.ball.center)
+        linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
         return None if linear is None else 0.85 * linear
 
     def recheck(self, bracket: Bracket, bounder: Bounder | None) -> tuple[Recheck | None, int]:
@@ -439,7 +465,7 @@ class _Verification:
         elif status is Status.INTERRUPTED:
             reason = "interrupted"
         elif recheck is None:
-            asked, method = self.options.eps, self.options.engine.method
+            asked, method = self.options.eps, self.method
             reason = "no radius was certified within the limits of the search"
             if asked is not None:
                 attacked = "no attack was run" if self.attack is None else "no attack broke it"
@@ -458,7 +484,7 @@ class _Verification:
             uncertified_radius=None,
             status=status,
             reason=reason,
-            method=self.options.engine.method,
+            method=self.method,
             form=self.options.form.value,
             engine=self.options.engine.name,
             k=self.top.k,

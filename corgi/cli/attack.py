@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from corgi.attack.search import AttackInterrupted, AttackKind, AttackOptions, at
 from corgi.attack.target import Target
 from corgi.cam.topk import check_ranks
 from corgi.certify.explain import Explanation, explain
+from corgi.certify.verify import check_radius
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
@@ -24,6 +24,7 @@ from corgi.report.document import attack_document, to_json
 from corgi.report.text import attack_text
 from corgi.report.versions import installed_versions
 from corgi.results import EmpiricalBound, ImageArray
+from corgi.types import Norm
 
 
 @with_loading
@@ -33,6 +34,7 @@ def command(
     k: common.KOption = "15",
     k2: common.K2Option = None,
     class_id: common.ClassOption = None,
+    norm: common.NormOption = Norm.LINF,
     eps: Annotated[
         float | None, typer.Option(help="Attack this radius only, pixel scale [0, 1].", show_default="search")
     ] = None,
@@ -59,7 +61,9 @@ def command(
 
     Exit code: 0 a witness was found (1 with --eps: refuted), 2 none was found, 3 Ctrl-C, 4 error.
     """
-    _check(eps, time_limit)
+    check_radius("--eps", eps, norm)
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"--time-limit {time_limit}: expected seconds > 0")
     common.check_ending("--picture", picture_file, picture.FORMATS)
     common.check_ending("--witness", witness, ("npy",))
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--witness": witness})
@@ -77,6 +81,7 @@ def command(
                 torch.from_numpy(pixels),
                 options,
                 rounding=explanation.rounding,
+                norm=norm,
                 only=eps,
                 deadline=None if time_limit is None else time.monotonic() + time_limit,
                 listener=listener,
@@ -86,17 +91,18 @@ def command(
     _save(pixels, network, explanation, k2, found, picture_file)
     common.save_witness(found, witness, quiet=quiet)
     document = attack_document(
-        network, str(image), explanation, found, k2=k2, eps=eps, seed=seed, versions=installed_versions()
+        network,
+        str(image),
+        explanation,
+        found,
+        k2=k2,
+        norm=norm,
+        eps=eps,
+        seed=seed,
+        versions=installed_versions(),
     )
     common.emit(attack_text(document), to_json(document), json, quiet=quiet)
     return Exit.TIME_LIMIT if interrupted else _exit(found, eps)
-
-
-def _check(eps: float | None, time_limit: float | None) -> None:
-    if eps is not None and not (isfinite(eps) and 0 < eps <= 1):
-        raise UsageError(f"--eps {eps}: expected a radius in (0, 1], pixel scale [0, 1]")
-    if time_limit is not None and not time_limit > 0:
-        raise UsageError(f"--time-limit {time_limit}: expected seconds > 0")
 
 
 def _target(network: Network, explanation: Explanation, k2: int, keep_label: bool) -> Target:

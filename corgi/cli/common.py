@@ -24,6 +24,7 @@ from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.report import picture
 from corgi.results import EmpiricalBound, ImageArray
+from corgi.types import Norm
 
 STDOUT = Path("-")
 
@@ -38,6 +39,7 @@ K2Option = Annotated[
 ClassOption = Annotated[
     int | None, typer.Option("--class", help="Class to explain.", show_default="the predicted one")
 ]
+NormOption = Annotated[Norm, typer.Option(help="Norm of the radius, pixel scale [0, 1].")]
 PreprocessOption = Annotated[
     str | None,
     typer.Option(help="Recipe for pictures, as `resize` or `gtsrb`; `none`.", show_default="the model's own"),

@@ -17,6 +17,7 @@ from corgi.report import picture, series_picture, wording
 from corgi.report.document import curve_document, to_json
 from corgi.report.text import curve_text
 from corgi.report.versions import installed_versions
+from corgi.types import Norm
 
 
 def ranks_of(option: str, text: str) -> list[int]:
@@ -50,6 +51,7 @@ def command(
     ] = None,
     base: Annotated[str, typer.Option(metavar="N|auto", help="The k of the k2 curve.")] = "15",
     class_id: common.ClassOption = None,
+    norm: common.NormOption = Norm.LINF,
     gap: Annotated[float, typer.Option(help="How close witness and certificate shall come.")] = 0.01,
     seconds: Annotated[float, typer.Option(help="Most seconds to decide one rank exactly.")] = 30.0,
     preprocess: common.PreprocessOption = None,
@@ -69,7 +71,7 @@ def command(
     by_k = ranks_of("--k", ks)
     by_k2 = [] if k2s is None else ranks_of("--k2", k2s)
     options = VerifyOptions(
-        k=common.parse_k(base), class_id=class_id, exact=ExactOptions(gap=gap, seconds=seconds)
+        k=common.parse_k(base), class_id=class_id, norm=norm, exact=ExactOptions(gap=gap, seconds=seconds)
     )
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)

@@ -14,6 +14,7 @@ from corgi.report import picture, series_picture, wording
 from corgi.report.document import radii_document, to_json
 from corgi.report.text import radii_text
 from corgi.report.versions import installed_versions
+from corgi.types import Norm
 
 
 @with_loading
@@ -22,6 +23,7 @@ def command(
     image: common.ImageArgument,
     k: common.KOption = "15",
     class_id: common.ClassOption = None,
+    norm: common.NormOption = Norm.LINF,
     outside: Annotated[
         int, typer.Option(min=0, help="Largest outside pixels that are searched one by one, too.")
     ] = 15,
@@ -42,7 +44,9 @@ def command(
     """
     common.check_ending("--picture", picture_file, picture.FORMATS)
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
-    options = RadiiOptions(k=common.parse_k(k), class_id=class_id, outside=outside, time_limit=time_limit)
+    options = RadiiOptions(
+        k=common.parse_k(k), class_id=class_id, norm=norm, outside=outside, time_limit=time_limit
+    )
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         radii = pixel_radii(network, pixels, options, listener)

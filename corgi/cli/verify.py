@@ -22,6 +22,7 @@ from corgi.report import picture
 from corgi.report.document import to_json, verify_document
 from corgi.report.text import verify_text
 from corgi.report.versions import installed_versions
+from corgi.types import Norm
 
 
 class EngineName(StrEnum):
@@ -80,6 +81,7 @@ def command(
     k: common.KOption = "15",
     k2: common.K2Option = None,
     class_id: common.ClassOption = None,
+    norm: common.NormOption = Norm.LINF,
     eps: Annotated[
         float | None, typer.Option(help="Decide this radius, pixel scale [0, 1].", show_default="search")
     ] = None,
@@ -137,6 +139,7 @@ def command(
         k=common.parse_k(k),
         k2=k2,
         class_id=class_id,
+        norm=norm,
         eps=eps,
         engine=build_engine(engine, method, form, common.check_device(device)),
         form=form,

@@ -12,7 +12,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -32,8 +32,9 @@ from corgi.engines.patch.unfold import NotUnfolded
 from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.errors import EngineError
 from corgi.network import layers
+from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import Network
-from corgi.types import Ball, Interval
+from corgi.types import Ball, Interval, Norm
 
 
 class LirpaMethod(StrEnum):
@@ -104,28 +105,25 @@ class LirpaBounder:
 
     def __init__(self, engine: LirpaEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
         self._engine, self._network, self._dtype = engine, network, dtype
-        trunk = lower_trunk(network)
-        for step in trunk.steps:
+        self._trunk, self._explained = lower_trunk(network), explained_class(network, class_id)
+        for step in self._trunk.steps:
             if isinstance(step.layer, layers.Curve):
                 raise EngineError(
                     f"{network.path}: {step}: engine lirpa does not support {type(step.layer).__name__}",
                     hint="Use engine patch.",
                 )
-        self._sources = {
-            _MAP: nn.Sequential(trunk, explained_class(network, class_id), nn.Flatten()),
-            _FEATURES: nn.Sequential(trunk, nn.Flatten()),
-        }
         self._layouts = list(_LAYOUTS)
-        self._built: dict[str, Any] = {}
+        self._built: dict[tuple[str, bool], Any] = {}
         errors = rounding(network, class_id)
         largest = {_MAP: float(errors.pixels.max()), _FEATURES: errors.features}
         self._slack = {source: error * UNIT_RATIO[dtype] for source, error in largest.items()}
         self._last_ball: Ball | None = None
+        self._reach = 1.0
 
     @property
     def rounding(self) -> float:
         """Two map values make a margin."""
-        return 2 * self._slack[_MAP]
+        return 2 * self._slack[_MAP] * self._reach
 
     @property
     def outward(self) -> bool:
@@ -179,7 +177,9 @@ class LirpaBounder:
         return self._interval(_FEATURES, lower.reshape(shape), upper.reshape(shape))
 
     def _interval(self, source: str, lower: Tensor, upper: Tensor) -> Interval:
-        return Interval.from_engine(lower, upper, slack=self._slack[source], engine=self._engine.name)
+        return Interval.from_engine(
+            lower, upper, slack=self._slack[source] * self._reach, engine=self._engine.name
+        )
 
     def _bound(self, source: str, ball: Ball, form: Tensor | None) -> tuple[Tensor, Tensor]:
         """Bounds of all outputs, or of the rows of `form`, in the first layout the library can do.
@@ -214,9 +214,10 @@ class LirpaBounder:
         if form is not None:
             arguments |= {"C": form.to(self._engine.device), "bound_upper": False}
         with _quiet(self._dtype), torch.set_grad_enabled(optimizes):
-            if source not in self._built:
-                self._built[source] = self._build(self._sources[source])
-            module = self._built[source]
+            key = source, ball.norm is Norm.LINF
+            if key not in self._built:
+                self._built[key] = self._build(self._source(*key))
+            module = self._built[key]
             lower, upper = module.compute_bounds(**arguments)
         if source == _MAP:
             self._last_ball = ball
@@ -231,6 +232,12 @@ class LirpaBounder:
     def _rows(self, source: str) -> int:
         filters = self._network.head.filters
         return self._network.pixels * (filters if source == _FEATURES else 1)
+
+    def _source(self, source: str, boxed: bool) -> nn.Module:
+        """What is bounded, over boxes or over other balls."""
+        trunk = self._trunk if boxed else _behind_convolution(self._trunk, self._network.input_shape[0])
+        behind = [self._explained, nn.Flatten()] if source == _MAP else [nn.Flatten()]
+        return nn.Sequential(trunk, *behind)
 
     def _build(self, module: nn.Module) -> Any:
         module = _with_parameters(copy.deepcopy(module)).to(self._dtype).to(self._engine.device).eval()
@@ -255,10 +262,49 @@ class LirpaBounder:
         )
 
     def _input(self, ball: Ball) -> Any:
+        if ball.norm is not Norm.LINF:
+            return self._norm_input(ball)
         box = ball.box(self._dtype)
         lower, upper = (v[None].to(self._engine.device) for v in (box.lower, box.upper))
         center = ball.center.to(self._dtype)[None].to(self._engine.device)
         return BoundedTensor(center, PerturbationLpNorm(norm=np.inf, x_L=lower, x_U=upper))
+
+    def _norm_input(self, ball: Ball) -> Any:
+        """The ball without the pixel box, which the library cannot combine with it.
+
+        So pixels may lie beyond [0, 1]. The magnitudes that the rounding bound is made of are those of pixels
+        of at most 1: they, and the radius times the dual norm of a row, add up to at most 1 + radius times as
+        much. A quarter more covers the roundings of that norm, and of one convolution more.
+        """
+        center = ball.center.to(self._dtype)
+        radius = ball.radius + ball.distance(center)
+        # In float32 the library multiplies by the radius as float32 has it: the next one above it.
+        held = torch.tensor(radius, dtype=self._dtype).nextafter(torch.tensor(np.inf, dtype=self._dtype))
+        self._reach = max(self._reach, 1.25 * (1 + float(held)))
+        with np.errstate(divide="ignore"):  # of l_1 it computes q = 1 / 0
+            perturbation = PerturbationLpNorm(norm=ball.norm.order, eps=float(held))
+        return BoundedTensor(center[None].to(self._engine.device), perturbation)
+
+
+def _behind_convolution(trunk: TorchGraph, channels: int) -> TorchGraph:
+    """The trunk with the image read by convolutions only, where necessary by one that changes nothing.
+
+    Of all layers release 0.3 knows only convolutions to read a ball that is no box: behind another one
+    intervals would take its centre for all of it.
+    """
+    readers = [step for step in trunk.steps if trunk.input_name in step.inputs]
+    if trunk.output_name != trunk.input_name and all(isinstance(step.layer, layers.Conv) for step in readers):
+        return trunk
+    name = f"{trunk.input_name} read"
+    ones = torch.eye(channels, dtype=torch.float64)[:, :, None, None]
+    same = layers.Conv(ones, torch.zeros(channels, dtype=torch.float64))
+    first = Step("", "Conv", same, (trunk.input_name,), name)
+    steps = tuple(
+        replace(step, inputs=tuple(name if i == trunk.input_name else i for i in step.inputs))
+        for step in trunk.steps
+    )
+    output = name if trunk.output_name == trunk.input_name else trunk.output_name
+    return TorchGraph((first, *steps), trunk.input_name, output)
 
 
 def _with_parameters(module: nn.Module) -> nn.Module:

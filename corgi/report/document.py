@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from corgi.certify.curve import Curve, CurvePoint
     from corgi.certify.explain import Explanation
     from corgi.certify.radii import PixelRadii
+    from corgi.types import Norm
 
 SCHEMA_VERSION: Literal["1"] = "1"
+
+NormName = Literal["linf", "l2", "l1"]
+"""A `corgi.types.Norm` as documents spell it."""
 
 Pixel = tuple[NonNegativeInt, NonNegativeInt]
 
@@ -114,7 +118,7 @@ class VerifyDocument(_MapDocument):
     predicted_class: NonNegativeInt
     k: PositiveInt
     k2: PositiveInt
-    norm: Literal["linf"]
+    norm: NormName
     eps: FiniteFloat | None
     pixel_scale: str
     certified_radius: FiniteFloat
@@ -181,7 +185,7 @@ class AttackDocument(_MapDocument):
     predicted_class: NonNegativeInt
     k: PositiveInt
     k2: PositiveInt
-    norm: Literal["linf"] = "linf"
+    norm: NormName
     eps: FiniteFloat | None
     pixel_scale: str = wording.PIXEL_SCALE
     attack_radius: FiniteFloat | None
@@ -235,7 +239,7 @@ class _SeriesDocument(_MapDocument):
     class_name: str | None
     predicted_class: NonNegativeInt
     k: PositiveInt
-    norm: Literal["linf"] = "linf"
+    norm: NormName
     pixel_scale: str = wording.PIXEL_SCALE
 
 
@@ -380,6 +384,7 @@ def attack_document(
     attack: EmpiricalBound,
     *,
     k2: int,
+    norm: Norm,
     eps: float | None,
     seed: int,
     versions: Versions,
@@ -389,6 +394,7 @@ def attack_document(
     return AttackDocument(
         **_subject(network, image_name, explanation),
         k2=k2,
+        norm=norm.value,
         eps=eps,
         attack_radius=attack.radius,
         attack_radius_255=_in_255(attack.radius),
@@ -457,6 +463,7 @@ def radii_document(network: Network, image_name: str, radii: PixelRadii, version
     explained = radii.explanation
     return RadiiDocument(
         **_subject(network, image_name, explained),
+        norm=radii.norm.value,
         map_shape=_shape(explained.cam),
         top_k=pixels(explained.top.pixels, explained.cam),
         certified=tuple(tuple(float(value) for value in row) for row in radii.certified),
@@ -499,6 +506,7 @@ def curve_document(network: Network, image_name: str, curve: Curve, versions: Ve
 
     return CurveDocument(
         **_subject(network, image_name, explained),
+        norm=curve.norm.value,
         by_k=points(curve.by_k),
         by_k2=points(curve.by_k2),
         recommended_k=None if curve.recommended is None else curve.recommended.k,

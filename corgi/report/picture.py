@@ -225,7 +225,7 @@ def _statement(axes: Axes, result: VerifyResult) -> None:
     axes.set_axis_off()
     certificate = result.certificate
     claim = wording.guarantee(result) or wording.no_guarantee(result)
-    found = wording.finding(result.attack, certificate.k, certificate.k2)
+    found = wording.finding(result.attack, certificate.k, certificate.k2, certificate.norm)
     colour = KEPT if certificate.radius > 0 else "black"
     text = textwrap.fill(claim, 92)
     axes.text(
@@ -256,7 +256,7 @@ def _bracket(axes: Axes, result: VerifyResult) -> None:
         text = f"changed from {round_up(attacked)} on"
         axes.text(end, -0.45, text, ha="right", va="top", color=LOST, fontsize=10, fontweight="bold")
     axes.set(xlim=(0, end), ylim=(-0.95, 1.0), yticks=[])
-    axes.set_xlabel("largest change of a pixel, scale [0, 1]", fontsize=9)
+    axes.set_xlabel(f"{wording.size_of_change(result.certificate.norm)}, scale [0, 1]", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["left", "right", "top"]].set_visible(False)
 

@@ -19,6 +19,7 @@ from corgi.results import FloatArray, ImageArray
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve, CurvePoint
     from corgi.certify.radii import PixelRadii
+    from corgi.types import Norm
 
 _BOUNDS = "#009E73"
 """Radii certified by bounds alone."""
@@ -94,7 +95,7 @@ def _by_rank(axes: Axes, radii: PixelRadii) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0.5, max((found.rank for found in radii.searched), default=1) + 0.5)
     axes.set_xlabel("rank of the pixel at the image", fontsize=9)
-    axes.set_ylabel("largest change of a pixel", fontsize=9)
+    axes.set_ylabel(wording.size_of_change(radii.norm), fontsize=9)
     axes.grid(axis="y", which="both", alpha=0.25)
     axes.tick_params(which="both", labelsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -113,18 +114,18 @@ def curve_picture(curve: Curve, class_name: str | None) -> Figure:
     if curve.by_k:
         best = curve.recommended
         ks = [point.k for point in curve.by_k]
-        _radii(rows[row][0], ks, curve.by_k, "k", None if best is None else best.k)
+        _radii(rows[row][0], ks, curve.by_k, "k", None if best is None else best.k, curve.norm)
         _gaps(rows[row][1], ks, curve.by_k, "k")
         row += 1
     if curve.by_k2:
         k2s = [point.k2 for point in curve.by_k2]
-        _radii(rows[row][0], k2s, curve.by_k2, f"k2, with k = {curve.explanation.top.k}", None)
+        _radii(rows[row][0], k2s, curve.by_k2, f"k2, with k = {curve.explanation.top.k}", None, curve.norm)
         _gaps(rows[row][1], k2s, curve.by_k2, "k2")
     return figure
 
 
 def _radii(
-    axes: Axes, ranks: list[int], points: tuple[CurvePoint, ...], name: str, marked: int | None
+    axes: Axes, ranks: list[int], points: tuple[CurvePoint, ...], name: str, marked: int | None, norm: Norm
 ) -> None:
     certified = [point.certified or np.nan for point in points]
     attacked = [np.nan if point.attacked is None else point.attacked for point in points]
@@ -136,7 +137,7 @@ def _radii(
     if marked is not None:
         axes.axvline(marked, color=KEPT, linewidth=0.8, linestyle=":")
     axes.set_xlabel(name, fontsize=9)
-    axes.set_ylabel("largest change of a pixel", fontsize=9)
+    axes.set_ylabel(wording.size_of_change(norm), fontsize=9)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=8)

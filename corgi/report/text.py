@@ -19,6 +19,7 @@ from corgi.report.document import (
 from corgi.report.wording import class_label, round_down, round_up
 from corgi.results import Status, VerifyResult
 from corgi.train.task import TrainingReport
+from corgi.types import Norm
 
 _STYLES = {
     Status.CERTIFIED: "bold green",
@@ -40,7 +41,7 @@ def verify_text(result: VerifyResult) -> RenderableType:
     label = wording.label_guarantee(result)
     if label is not None:
         parts.append(Text(label, style="bold"))
-    parts.append(Text(wording.finding(result.attack, certificate.k, certificate.k2)))
+    parts.append(Text(wording.finding(result.attack, certificate.k, certificate.k2, certificate.norm)))
     parts += [Text(), Padding(_numbers(result), (0, 0, 0, 2)), Text()]
     if certificate.radius > 0:
         parts.append(Text(wording.caveat(result), style="dim"))
@@ -93,7 +94,8 @@ def _numbers(result: VerifyResult) -> Table:
 def _certified_rows(table: Table, result: VerifyResult) -> None:
     certificate = result.certificate
     how = f"{certificate.method}, {certificate.form} form, {certificate.engine}"
-    _row(table, "certified radius", _radius(round_down, certificate.radius), f"deterministic: {how}")
+    name = f"certified {certificate.norm.label} radius"
+    _row(table, name, _radius(round_down, certificate.radius), f"deterministic: {how}")
     if certificate.uncertified_radius is not None:
         _row(
             table,
@@ -104,17 +106,17 @@ def _certified_rows(table: Table, result: VerifyResult) -> None:
 
 
 def _attack_rows(table: Table, result: VerifyResult) -> None:
-    attack = result.attack
+    attack, name = result.attack, f"attack {result.certificate.norm.label} radius"
     if attack is None:
-        _row(table, "attack radius", "-", "no attack was run")
+        _row(table, name, "-", "no attack was run")
         return
     if attack.witness is None:
         note = f"empirical: {attack.attack} found nothing up to {round_down(attack.searched_up_to)}"
-        _row(table, "attack radius", "-", note)
+        _row(table, name, "-", note)
         return
     witness = attack.witness
     note = f"empirical: {attack.attack}" + (", label kept on demand" if attack.keeps_label else "")
-    _row(table, "attack radius", _radius(round_up, witness.radius), note)
+    _row(table, name, _radius(round_up, witness.radius), note)
     ratio = wording.ratio(result)
     if ratio is not None:
         note = wording.bracket_note(result)
@@ -126,16 +128,18 @@ def _attack_rows(table: Table, result: VerifyResult) -> None:
 
 def attack_text(document: AttackDocument) -> RenderableType:
     """The answer of `corgi attack`."""
-    attack, witness = document.attack, document.attack.witness
+    attack, witness, norm = document.attack, document.attack.witness, Norm(document.norm)
     table = _table()
     if witness is None:
         head = Text("NO WITNESS", style="bold yellow")
-        claim = wording.tie_at(document.k) if document.tie else wording.nothing_found(attack.searched_up_to)
+        nothing = wording.nothing_found(attack.searched_up_to, norm)
+        claim = wording.tie_at(document.k) if document.tie else nothing
     else:
         head = Text("WITNESS FOUND", style="bold red")
-        claim = wording.broken(witness.radius, len(witness.lost), document.k, document.k2)
+        claim = wording.broken(witness.radius, len(witness.lost), document.k, document.k2, norm)
         kept = "the same" if witness.same_label else "another one than for the image"
-        _row(table, "attack radius", _radius(round_up, witness.radius), f"empirical: {attack.name}")
+        name = f"attack {norm.label} radius"
+        _row(table, name, _radius(round_up, witness.radius), f"empirical: {attack.name}")
         _row(
             table,
             "witness",

@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from corgi.results import EmpiricalBound, MapKind, Status, VerifyResult
+from corgi.types import Norm
 
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve
@@ -62,6 +63,15 @@ def _rounded(value: float, digits: int, rounding: str) -> str:
     return f"{rounded:f}" if rounded.adjusted() >= -6 else f"{rounded:e}"
 
 
+def size_of_change(norm: Norm) -> str:
+    """What a radius measures, in words."""
+    return {
+        Norm.LINF: "largest change of a pixel",
+        Norm.L2: "root of the sum of all squared changes of pixels",
+        Norm.L1: "sum of all changes of pixels",
+    }[norm]
+
+
 def class_label(class_id: int, name: str | None) -> str:
     """A class as people name it: `class 17 (no entry)`."""
     return f"class {class_id}" if name is None else f"class {class_id} ({name})"
@@ -90,8 +100,9 @@ def guarantee(result: VerifyResult) -> str | None:
     # Of equal values at rank k the first were taken; only a relaxed property can hold then.
     choice = " (of equal values, the first)" if result.top.tie else ""
     return (
-        f"For every image within {round_down(certificate.radius)} of this one (largest change of a pixel, "
-        f"scale [0, 1]), {property_[0]} of {map_name(result.map_kind)} of {label}{choice} {property_[1]}."
+        f"For every image within {round_down(certificate.radius)} of this one "
+        f"({size_of_change(certificate.norm)}, scale [0, 1]), {property_[0]} of {map_name(result.map_kind)} "
+        f"of {label}{choice} {property_[1]}."
     )
 
 
@@ -113,7 +124,8 @@ def label_guarantee(result: VerifyResult) -> str | None:
     if label.radius <= 0:
         return f"Nothing is certified for the label ({name}): {label.reason or 'no radius'}."
     both = result.joint_radius or 0.0
-    sentence = f"The network predicts {name} for every image within {round_down(label.radius)}"
+    within = f"{round_down(label.radius)} ({size_of_change(label.norm)}, scale [0, 1])"
+    sentence = f"The network predicts {name} for every image within {within}"
     return f"{sentence}; map and label both stay within {round_down(both)}." if both > 0 else f"{sentence}."
 
 
@@ -138,19 +150,20 @@ def tie_at(k: int) -> str:
     )
 
 
-def finding(attack: EmpiricalBound | None, k: int, k2: int) -> str:
+def finding(attack: EmpiricalBound | None, k: int, k2: int, norm: Norm) -> str:
     """What the attack found, as one sentence. Empirical: an upper bound on the radius, or nothing."""
     if attack is None:
         return "No attack was run, so there is no upper bound on the radius."
     if attack.witness is None:
-        return nothing_found(attack.searched_up_to)
-    return broken(attack.witness.radius, len(attack.witness.lost), k, k2)
+        return nothing_found(attack.searched_up_to, norm)
+    return broken(attack.witness.radius, len(attack.witness.lost), k, k2, norm)
 
 
-def nothing_found(searched_up_to: float) -> str:
+def nothing_found(searched_up_to: float, norm: Norm) -> str:
     """What it means that an attack found no witness."""
     return (
-        f"The attack found no image that changes the map so, up to radius {round_down(searched_up_to)}. "
+        f"The attack found no image that changes the map so, up to {norm.label} radius "
+        f"{round_down(searched_up_to)}. "
         "That proves nothing."
     )
 
@@ -176,8 +189,9 @@ def rank_of_pixel(radii: PixelRadii) -> str:
     if not kept:
         return "No pixel was searched."
     return (
-        f"Each of the {k} largest pixels stays among the {k} largest within the radius certified for it, at "
-        f"least {round_down(min(kept))}; each other pixel stays outside them within its own."
+        f"Each of the {k} largest pixels stays among the {k} largest within the {radii.norm.label} radius "
+        f"certified for it, at least {round_down(min(kept))}; each other pixel stays outside them within its "
+        "own."
     )
 
 
@@ -187,19 +201,19 @@ def recommendation(curve: Curve) -> str:
     if best is None:
         return "No k has a certified radius above 0."
     return (
-        f"Recommended: k = {best.k}, whose certified radius, {round_down(best.certified)}, is the largest of "
-        f"the {len(curve.by_k)} computed."
+        f"Recommended: k = {best.k}, whose certified {curve.norm.label} radius, "
+        f"{round_down(best.certified)}, is the largest of the {len(curve.by_k)} computed."
     )
 
 
-def broken(radius: float, lost: int, k: int, k2: int) -> str:
+def broken(radius: float, lost: int, k: int, k2: int, norm: Norm) -> str:
     """What a witness at a distance shows, when it loses some of the k largest pixels."""
     gone = f"{lost} of the {k} pixels {'is' if lost == 1 else 'are'} no longer among the {k2} largest"
     if k == 1:
         gone = f"the largest pixel is no longer {'the largest' if k2 == 1 else f'among the {k2} largest'}"
     return (
-        f"In an image at distance {round_up(radius)}, found by attack and confirmed by onnxruntime on "
-        f"the model file, {gone}."
+        f"In an image at {norm.label} distance {round_up(radius)}, found by attack and confirmed by "
+        f"onnxruntime on the model file, {gone}."
     )
 
 

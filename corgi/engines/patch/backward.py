@@ -7,7 +7,7 @@ left (CROWN, Zhang et al. 2018):
 
 All of it on deviations from the middle of the ball (intervals.py): a convolution adds no bias, a decided
 window nothing at all, and what is left of the row in the end is a . d >= a . middle - |a| . half-width, d in
-the box.
+the box; in other norms than l_inf also d in the ball (norms.py).
 
 Rounding. At every step the bound is  a . d + total - error  for the computed a and total, whatever they
 are; a step that computes new coefficients adds to `error` what their rounding can change on deviations
@@ -26,6 +26,7 @@ from corgi.engines.patch.curves import Lines
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least, least_within
 from corgi.engines.patch.intervals import Centre, weighted
 from corgi.engines.patch.maximum import Planes
+from corgi.engines.patch.norms import Reach, least_in_reach
 from corgi.engines.patch.patches import Patches, Places, span
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
@@ -61,6 +62,7 @@ class Relaxation:
         sizes: largest deviations by channel, [B, C].
         lines: the lines of an activation, by the name of its output.
         half_space: if only a part of the ball is meant, which.
+        reaches: norms of deviations, where the ball is not a box and something is known of them.
     """
 
     graph: TorchGraph
@@ -69,6 +71,7 @@ class Relaxation:
     sizes: dict[str, Tensor]
     lines: Callable[[str], MaximumLines | Lines]
     half_space: HalfSpace | None = None
+    reaches: dict[str, Reach] = field(default_factory=dict)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -202,9 +205,11 @@ class BackwardPass:
         self.error = self.error + 1.01 * amounts.to(torch.float64)
 
     def _least(self, value: str, patches: Patches) -> Tensor:
-        """The least value of rows on deviations that are only known to lie in their interval: float64 [R]."""
+        """The least value of rows on deviations in their interval, and in their ball: float64 [R]."""
         known = self.relaxation.intervals[value]
         fields = box_fields(known.lower, known.upper)
+        if value in self.relaxation.reaches:
+            return least_in_reach(patches, fields, self.relaxation.reaches[value])
         half_space = self.relaxation.half_space
         if value == self.relaxation.graph.input_name and half_space is not None:
             return least_within(patches, fields, half_space)

@@ -34,6 +34,7 @@ from corgi.engines.patch.intervals import (
     weighted,
 )
 from corgi.engines.patch.maximum import best_weights, planes
+from corgi.engines.patch.norms import Reach, held_interval, reach_step
 from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma, unit
@@ -99,6 +100,7 @@ class BallBounds:
         refine: bool,
         budget: int,
         outer: BallBounds | None = None,
+        reach: Reach | None = None,
     ) -> None:
         """Interval bounds of everything.
 
@@ -109,6 +111,7 @@ class BallBounds:
             refine: whether undecided windows get rows (CROWN) or not (CROWN-IBP).
             budget: bytes a backward pass may use for its patches.
             outer: bounds of balls around the same images that contain these ones, if known.
+            reach: the norm of the pixels' deviations, if the balls are not boxes.
         """
         self.graph, self.refine, self.budget = graph, refine, budget
         self.rows, self.largest_error = 0, 0.0
@@ -116,7 +119,9 @@ class BallBounds:
         self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
         self._steps = {step.output: step for step in graph.steps}
         self._lines: dict[str, MaximumLines | Lines] = {}
-        self._exact = _exact_values(graph)
+        if reach is not None:
+            self.relaxation.reaches[graph.input_name] = reach
+        self._exact = _exact_values(graph) if reach is None else set()
         self._kernels: dict[str, Tensor] = {}
         self._windows: dict[str, _Windows] = {}
         self._rowed: dict[str, Tensor] = {}
@@ -224,10 +229,20 @@ class BallBounds:
             before = [centres[name] for name in step.inputs]
             inputs = [known[name] for name in step.inputs]
             found = interval_step(step.layer, inputs, before, centres[step.output])
+            found = self._held(step, found)
         if outer is not None:
             old = cast_out(outer.relaxation.intervals[step.output], found.lower.dtype)
             found = _intersected(found, old)
         self._note(step, found)
+
+    def _held(self, step: Step, found: Interval) -> Interval:
+        """An interval cut to what the norm of the image's deviations allows, which is carried on."""
+        reaches, after = self.relaxation.reaches, self.relaxation.centres[step.output]
+        before = reaches.get(step.inputs[0])
+        reach = reach_step(step.layer, before, after)
+        if reach is not None:
+            reaches[step.output] = reach
+        return held_interval(step.layer, found, before, after)
 
     def _note(self, step: Step, found: Interval) -> None:
         """Keep an interval of a step's output, intersected with what was known."""

@@ -15,13 +15,14 @@ from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
 from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
+from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
 from corgi.network.head import CamHead
 from corgi.network.network import Network
-from corgi.types import Ball, Interval
+from corgi.types import Ball, Interval, Norm
 
 _BALLS = 12
 """Balls around one image whose bounds are kept."""
@@ -182,6 +183,8 @@ class PatchBounder:
         shift = torch.stack([below // width - above // width, below % width - above % width], 1)
         lower = torch.full((len(above),), -torch.inf, dtype=torch.float64)
         far = (shift[:, 0].abs() >= self._reach[0]) | (shift[:, 1].abs() >= self._reach[1])
+        if ball.norm is not Norm.LINF:
+            far[:] = False  # two cones share the radius
         if bool(far.any()):
             # Their cones share nothing, so both reach their least and greatest values independently.
             alone = self.pixels(ball, torch.unique(above[far]), torch.unique(below[far]))
@@ -207,12 +210,13 @@ class PatchBounder:
         """The same as `differences` with more effort, for a few pairs: alpha-CROWN, and focus pair by pair.
 
         With focus, what is returned is > 0 only if the margin is on the whole ball, but need not bound it.
+        Its half-spaces are cut out of boxes: in other norms than l_inf it is alpha-CROWN.
         """
         bounds = self._bounds(ball)
         bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
         found = self._optimised(bounds, above, below)
         lower = found.bounds
-        if self._engine.relaxation is PatchMethod.FOCUS:
+        if self._engine.relaxation is PatchMethod.FOCUS and ball.norm is Norm.LINF:
             for pair in (~(lower > 0)).nonzero().reshape(-1):
                 lower[pair] = self._focused(bounds, above[pair, None], below[pair, None], float(lower[pair]))
         lower = lower.cpu()
@@ -319,6 +323,8 @@ class PatchBounder:
         """Margins I_above - I_below as piecewise linear functions of their cone, if that fits the budget."""
         if not self.unfolds:
             return NotUnfolded("an activation is not piecewise linear, or the engine is not on the CPU")
+        if ball.norm is not Norm.LINF:
+            return NotUnfolded(f"margins are decided exactly over {Norm.LINF.label} balls only")
         bounds = self._bounds(ball)
         bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
         value, off = self._at_centre(bounds)
@@ -369,6 +375,7 @@ class PatchBounder:
             refine=self._engine.refines,
             budget=self._engine.budget,
             outer=outer,
+            reach=reach_of([ball], self._engine.device),
         )
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
         unknown = torch.zeros(self._network.pixels, dtype=torch.bool)

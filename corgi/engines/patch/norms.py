@@ -1,0 +1,155 @@
+"""What a ball in l_2 or l_1 says beyond the box around it.
+
+Let the deviations d of a value lie in a box and have ||d||_p <= r. A row a is split into any two parts,
+a = b + e; then with q dual to p (Hoelder),
+
+    a . d  >=  min over the box of b . d  -  r ||e||_q.
+
+With e = 0 that is the bound of the box, with b = 0 that of the ball. The best split gives the least value
+over both (duality). In l_2 it is e_i = -lam d_i with d the minimiser: -a_i / lam, cut to the box. In l_1 it is
+a fractional knapsack: e is a cut to [-t, t], t where the larger entries' room uses up r. Any split is sound,
+so how lam and t are found needs no care.
+
+Intervals of the convolutions of the image use the same: |W_o d| <= ||W_o||_q ||d||_p. Through element-wise
+scales in front of them ||d||_p grows by the largest scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from corgi.engines.patch.halfspace import least
+from corgi.engines.patch.intervals import Centre, widened
+from corgi.engines.patch.patches import Patches
+from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
+from corgi.network import layers
+from corgi.types import Ball, Interval, Norm
+
+_STEPS = 4
+"""Fixed point steps for lam: each fixes more entries at their ends."""
+
+_LARGEST = 64
+"""Entries among which t is looked for."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far values of B balls are from their centres: ||d||_p <= radius.
+
+    Attributes:
+        norm: l_2 or l_1.
+        radius: float64 [B].
+    """
+
+    norm: Norm
+    radius: Tensor
+
+
+def reach_of(balls: list[Ball], device: str) -> Reach | None:
+    """The norm of the pixels' deviations; None for l_inf, where it says no more than the box.
+
+    Raises:
+        ValueError: balls of different norms, which one pass cannot bound.
+    """
+    norms = {ball.norm for ball in balls}
+    if len(norms) != 1:
+        raise ValueError(f"balls of several norms in one pass: {', '.join(sorted(norms))}")
+    (norm,) = norms
+    if norm is Norm.LINF:
+        return None
+    return Reach(norm, torch.tensor([ball.radius for ball in balls], dtype=torch.float64, device=device))
+
+
+def least_in_reach(rows: Patches, fields: Tensor, reach: Reach) -> Tensor:
+    """The least of rows over a box (`halfspace.box_fields`) and a ball: float64 [R], rounded down."""
+    window = rows.window(fields)
+    values = rows.values
+    if len(window) != len(values):
+        window = window.repeat(len(values) // len(window), 1, 1, 1)
+    middles, halves = window.chunk(2, 1)
+    radius = reach.radius[rows.ball]
+    alone = least(values, middles, halves)
+    if len(values) == 0:
+        return alone
+    limit = _limits(values.detach(), middles, halves, radius, reach.norm)
+    # Over the edge of the value there is no room, so nothing of a row there counts in its norm.
+    held = torch.minimum(torch.maximum(values, -limit), limit)
+    rest = values - held
+    # The difference was rounded, by at most u |rest|, and may have been flushed to 0.
+    moved = middles.abs() + halves
+    lost = (2 * unit(values.dtype) * rest.abs() + 2 * smallest(values.dtype)) * moved
+    by_ball = _up(reach.norm.dual.sizes(held), values[0].numel()) * radius
+    by_box = least(rest, middles, halves)
+    error = 1.01 * lost.sum((1, 2, 3), dtype=torch.float64) + 2.0**-50 * (by_box.abs() + by_ball)
+    # NaN, of an unknown interval or a radius times an overflow, says nothing: then the box alone does.
+    return torch.fmax(alone, by_box - by_ball - error)
+
+
+def _up(norms: Tensor, count: int) -> Tensor:
+    """Norms of `count` entries each, computed in float64, none below the truth; squares may underflow."""
+    return norms * (1 + (count + 8) * 2.0**-52) + count * 2.0**-500
+
+
+def _limits(values: Tensor, middles: Tensor, halves: Tensor, radius: Tensor, norm: Norm) -> Tensor:
+    """How much of each entry the ball is to bound: finite, >= 0, 0 where the box leaves no room."""
+    # How far an entry can move in the direction in which it lowers the row.
+    room = torch.where(values > 0, halves - middles, halves + middles).clamp(min=0)
+    room = room.nan_to_num(nan=0.0, posinf=torch.finfo(room.dtype).max)
+    size, r = values.abs(), radius.to(values.dtype)[:, None, None, None]
+    limit = _cut_l2(size, room, r) if norm is Norm.L2 else _cut_l1(size, room, r)
+    return torch.where(room > 0, limit, 0).nan_to_num(nan=0.0, posinf=0.0)
+
+
+def _cut_l2(size: Tensor, room: Tensor, r: Tensor) -> Tensor:
+    """The product lam room, with lam such that the minimiser cut to the box has the norm r."""
+    squares, areas = size.square() * (room > 0), room.square()
+    lam = squares.sum((1, 2, 3), keepdim=True).sqrt() / r
+    for _ in range(_STEPS):
+        free = size <= lam * room
+        left = (r.square() - torch.where(free, 0, areas).sum((1, 2, 3), keepdim=True)).clamp(min=0)
+        lam = (torch.where(free, squares, 0).sum((1, 2, 3), keepdim=True) / left).sqrt().nan_to_num(nan=0.0)
+    return lam * room
+
+
+def _cut_l1(size: Tensor, room: Tensor, r: Tensor) -> Tensor:
+    """The size t at which the room of all larger entries reaches r; 0 if the box is inside the ball."""
+    flat, rooms = size.flatten(1), room.flatten(1)
+    largest, order = flat.topk(min(_LARGEST, flat.shape[1]), 1)
+    used = rooms.gather(1, order).cumsum(1)
+    at = (used < r.flatten()[:, None]).sum(1, keepdim=True)
+    found = largest.gather(1, at.clamp(max=largest.shape[1] - 1))
+    if flat.shape[1] <= _LARGEST:
+        found = torch.where(at < largest.shape[1], found, 0)
+    return found[:, :, None, None].expand_as(size)
+
+
+def held_interval(layer: nn.Module, found: Interval, before: Reach | None, after: Centre) -> Interval:
+    """The interval of a convolution's output, [B, C, H, W], cut to ||W_o||_q ||d||_p (and its error)."""
+    if before is None or not isinstance(layer, layers.Conv):
+        return found
+    kernels = layer.weight.reshape(len(layer.weight), 1, 1, -1)
+    share = gamma(fan_in(layer) + FOLDING, found.lower.dtype)
+    rows = _up(before.norm.dual.sizes(kernels), kernels.shape[3]) * (1 + share)
+    ends = (before.radius[:, None] * rows + after.error)[:, :, None, None]
+    ends = (1.01 * ends + fan_in(layer) * smallest(found.lower.dtype)).to(found.lower.dtype)
+    here = widened(-ends, ends, 0.0)
+    return Interval(torch.fmax(found.lower, here.lower), torch.fmin(found.upper, here.upper))
+
+
+def reach_step(layer: nn.Module, before: Reach | None, after: Centre) -> Reach | None:
+    """The norm behind an element-wise scale, from the norm before it; None behind every other layer.
+
+    Operator norms of convolutions would carry it on, but beside intervals and rows they gain nothing
+    (docs/results.md).
+    """
+    if before is None or not isinstance(layer, layers.Affine):
+        return None
+    scale = layer.scale.abs().max().to(torch.float64)
+    units = after.value[0, 0].numel()
+    # The error of a centre is added for every unit.
+    wrong = before.norm.sizes(after.error[:, :, None, None]) * units ** (1 / before.norm.order)
+    radius = before.radius * scale * (1 + 16 * unit(layer.scale.dtype)) + wrong
+    return Reach(before.norm, radius * (1 + 1e-9) + 2.0**-500)
