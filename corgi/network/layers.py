@@ -286,10 +286,17 @@ class AveragePool(nn.Module):
         return self.sums(x, 0.0) / counted
 
     def sums(self, x: Tensor, padding: float) -> Tensor:
-        """Sums over the windows of a padded value."""
+        """Sums over the windows of a padded value; none begins behind the image (ceil_mode)."""
         top, left, bottom, right = self.pads
         padded = F.pad(x, (left, right, top, bottom), value=padding)
-        return F.avg_pool2d(padded, self.kernel, self.stride, 0, self.ceil_mode, divisor_override=1)
+        sums = F.avg_pool2d(padded, self.kernel, self.stride, 0, self.ceil_mode, divisor_override=1)
+        high, wide = (
+            min(count, -(-(size + before) // stride))
+            for count, size, before, stride in zip(
+                sums.shape[2:], x.shape[2:], (top, left), self.stride, strict=True
+            )
+        )
+        return sums[:, :, :high, :wide]
 
 
 class Mean(nn.Module):

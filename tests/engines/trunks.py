@@ -173,9 +173,9 @@ REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
         ),
         ("(MaxPool)",),
     ),
-    "padding with ones": (
-        lambda m, v: m.node("Pad", v, np.array([0, 0, 1, 1, 0, 0, 1, 1]), np.float32(1), name="culprit"),
-        ("(Pad)", "padding with 1.0", "padding with 0"),
+    "padded channels": (
+        lambda m, v: m.node("Pad", v, np.array([0, 1, 0, 0, 0, 1, 0, 0]), name="culprit"),
+        ("(Pad)", "padding of channels"),
     ),
     "softmax": (node("Softmax", axis=3), ("(Softmax)",)),
     "product": (lambda m, v: m.node("Mul", v, m.node("Tanh", v), name="culprit"), ("(Mul)",)),
