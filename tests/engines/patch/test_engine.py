@@ -25,7 +25,7 @@ from corgi.network.convert import TorchGraph
 from corgi.network.network import Network, load
 from corgi.types import Ball, Interval
 from tests.engines.patch import exact as ex
-from tests.engines.trunks import ALIASES, CASES, CURVES, PATCH_CASES, Build, between, chain, gelu, network
+from tests.engines.trunks import ALIASES, CASES, CURVES, PATCH_CASES, Build, between, chain, network
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
@@ -524,19 +524,23 @@ def test_no_rows_where_lines_lie_together(tmp_path: Path) -> None:
         assert (sum(known.bounds.rows for known in bounder._known) > every) == more
 
 
-def test_focus_and_alpha_hold_with_curves(tmp_path: Path) -> None:
-    net = deep(tmp_path, lambda m, v: m.node("MaxPool", gelu(m, v), kernel_shape=[2, 2], strides=[1, 1]))
+def test_focus_holds_with_curves(tmp_path: Path) -> None:
+    """Where CROWN is just short of a proof."""
+    net = deep(tmp_path, CURVES["silu"])
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(3))
-    ball = Ball(image, 0.01)
-    above, below = torch.tensor([0, 5, 9]), torch.tensor([3, 15, 0])
+    above, below = net.cam(image, 0).argmax()[None], net.cam(image, 0).argmin()[None]
+    radius = 0.01
+    while float(bound(net).differences(Ball(image, radius), above, below)) > 0:
+        radius *= 1.15
+    ball = Ball(image, radius)
     images = inside(net, ball, 0, 60, 1)
     with torch.no_grad():
         cams = net.head.cam(net.trunk(images), 0).flatten(1)
-    margins = (cams[:, above] - cams[:, below]).amin(0)
+    margin = float((cams[:, above] - cams[:, below]).amin())
     for method in (PatchMethod.ALPHA_CROWN, PatchMethod.FOCUS):
-        sharp = bound(net, relaxation=method).sharpened(ball, above, below)
-        assert ((sharp <= margins + 1e-12) | (margins > 0)).all()
-        assert isinstance(bound(net, relaxation=method).unfolded(ball, above, below), NotUnfolded)
+        bounder = bound(net, relaxation=method, rounds=2)
+        assert float(bounder.sharpened(ball, above, below)) <= margin or margin > 0
+        assert isinstance(bounder.unfolded(ball, above, below), NotUnfolded)
 
 
 def test_the_engine_is_a_value() -> None:
