@@ -174,7 +174,7 @@ REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
         ("(MaxPool)",),
     ),
     "padded channels": (
-        lambda m, v: m.node("Pad", v, np.array([0, 1, 0, 0, 0, 1, 0, 0]), name="culprit"),
+        lambda m, v: m.slice(m.node("Pad", v, np.array([0, 1, 0, 0, 0, 1, 0, 0]), name="culprit"), 1, 5, 1),
         ("(Pad)", "padding of channels"),
     ),
     "softmax": (node("Softmax", axis=3), ("(Softmax)",)),
@@ -191,7 +191,12 @@ REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
     ),
     "mean": (node("ReduceMean", axes=[3]), ("(ReduceMean)",)),
     "linear": (node("MatMul", float32(RNG, 8, 8)), ("(MatMul)",)),
-    "transpose": (node("Transpose", perm=[0, 1, 3, 2]), ("(Transpose)",)),
+    "transpose": (
+        lambda m, v: m.node(
+            "MaxPool", m.node("Transpose", v, perm=[0, 1, 3, 2], name="culprit"), kernel_shape=[2, 2]
+        ),
+        ("(Transpose)",),
+    ),
     "reshape": (node("Reshape", np.array([0, 4, 8, 9])), ("(Reshape)",)),
     "concat in height": (
         lambda m, v: m.node("Concat", v, v, axis=2, name="culprit"),

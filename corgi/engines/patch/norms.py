@@ -6,9 +6,9 @@ a = b + e; then with q dual to p (Hoelder),
     a . d  >=  min over the box of b . d  -  r ||e||_q.
 
 With e = 0 that is the bound of the box, with b = 0 that of the ball. The best split gives the least value
-over both (duality). In l_2 it is e_i = -lam d_i with d the minimiser: -a_i / lam, cut to the box. In l_1 it is
-a fractional knapsack: e is a cut to [-t, t], t where the larger entries' room uses up r. Any split is sound,
-so how lam and t are found needs no care.
+over both (duality). In l_2 it is e_i = -lam d_i with d the minimiser: -a_i / lam, cut to the box. In l_1 it
+is a fractional knapsack: e is a cut to [-t, t], t where the larger entries' room uses up r. Any split is
+sound, so how lam and t are found needs no care.
 
 Intervals of the convolutions of the image use the same: |W_o d| <= ||W_o||_q ||d||_p. Through element-wise
 scales in front of them ||d||_p grows by the largest scale.
