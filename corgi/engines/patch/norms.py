@@ -6,9 +6,9 @@ a = b + e; then with q dual to p (Hoelder),
     a . d  >=  min over the box of b . d  -  r ||e||_q.
 
 With e = 0 that is the bound of the box, with b = 0 that of the ball. The best split gives the least value
-over both (duality). In l_2 it is e_i = -lam d_i with d the minimiser: -a_i / lam, cut to the box. In l_1 it is
-a fractional knapsack: e is a cut to [-t, t], t where the larger entries' room uses up r. Any split is sound,
-so how lam and t are found needs no care.
+over both (duality). In l_2 it is e_i = -lam d_i with d the minimiser: -a_i / lam, cut to the box. In l_1 it
+is a fractional knapsack: e is a cut to [-t, t], t where the larger entries' room uses up r. Any split is
+sound, so how lam and t are found needs no care.
 
 Intervals of the convolutions of the image use the same: |W_o d| <= ||W_o||_q ||d||_p. Through element-wise
 scales in front of them ||d||_p grows by the largest scale.
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from corgi.engines.patch.halfspace import least
-from corgi.engines.patch.intervals import Centre, widened
+from corgi.engines.patch.intervals import Centre, cast_up, widened
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
 from corgi.network import layers
@@ -134,7 +134,7 @@ def held_interval(layer: nn.Module, found: Interval, before: Reach | None, after
     share = gamma(fan_in(layer) + FOLDING, found.lower.dtype)
     rows = _up(before.norm.dual.sizes(kernels), kernels.shape[3]) * (1 + share)
     ends = (before.radius[:, None] * rows + after.error)[:, :, None, None]
-    ends = (1.01 * ends + fan_in(layer) * smallest(found.lower.dtype)).to(found.lower.dtype)
+    ends = cast_up(ends * (1 + 1e-12) + fan_in(layer) * smallest(found.lower.dtype), found.lower.dtype)
     here = widened(-ends, ends, 0.0)
     return Interval(torch.fmax(found.lower, here.lower), torch.fmin(found.upper, here.upper))
 
