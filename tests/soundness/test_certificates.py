@@ -134,7 +134,7 @@ every_other_norm = pytest.mark.parametrize("norm", OTHER_NORMS, ids=str)
 
 
 NORM_FORMED = [
-    *((method, Form.PAIRWISE) for method in BOUNDS),
+    *((method, Form.PAIRWISE) for method in [*BOUNDS, Method(SHARP_ENGINES[1])]),
     *((BOUNDS[i], form) for i in (0, -1) for form in (Form.FEATURE, Form.FOLDED)),
 ]
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod
-from corgi.engines.patch.halfspace import box_fields, least
+from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
 from corgi.engines.patch.intervals import centres
-from corgi.engines.patch.norms import Reach, least_in_reach, reach_of
+from corgi.engines.patch.norms import Reach, least_in_cap, least_in_reach, reach_of
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.unfold import NotUnfolded
@@ -166,6 +166,47 @@ def test_an_unknown_end_or_coefficient_is_no_number(norm: Norm, end: float) -> N
     assert not (found > 0).any()
 
 
+@both
+@pytest.mark.parametrize("seed", range(12))
+def test_the_least_over_a_cap(seed: int, dtype: torch.dtype) -> None:
+    """Never above an exact point of ball and half-space; in two dimensions the least value there is."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (1, 1, 2) if seed % 2 else (2, 3, 2)
+    rows = torch.randn(5, *size, generator=generator, dtype=torch.float64).to(dtype)
+    row = torch.randn(1, *size, generator=generator, dtype=torch.float64).to(dtype)
+    rows[0], rows[1] = -row[0], row[0]  # where both sums cancel
+    norm, radius = float(row.double().square().sum().sqrt()), 0.125
+    constant = radius * norm * (-0.5, 0.0, 0.7, 0.99, 0.9999999, 1.1)[seed // 2 % 6]
+    space = HalfSpace(row, constant, -math.inf, math.inf)
+    reach = Reach(Norm.L2, torch.tensor([radius], dtype=torch.float64))
+    found = least_in_cap(rows_of(rows), reach, space)
+    points = torch.randn(4000, math.prod(size), generator=generator, dtype=torch.float64)
+    towards = 10.0 ** (5 * torch.rand(4000, 1, generator=generator, dtype=torch.float64) - 1)
+    points -= towards * row.double().reshape(1, -1) / norm
+    points = points / points.square().sum(1, keepdim=True).sqrt() * (radius * (1 - 1e-12))
+    inside = points[points @ row.double().flatten() + constant <= -1e-13]
+    if constant > radius * norm:
+        assert len(inside) == 0
+        assert (found > 0).all()
+        return
+    values = inside @ rows.double().flatten(1).T
+    exact_row = [Fraction(a) for a in row.double().flatten().tolist()]
+    for r, bound in enumerate(found.tolist()):
+        at = int(values[:, r].argmin())
+        point = [Fraction(p) for p in inside[at].tolist()]
+        assert sum(p * p for p in point) <= Fraction(radius) ** 2
+        assert sum((a * p for a, p in zip(exact_row, point, strict=True)), Fraction(constant)) <= 0
+        value = sum(
+            (Fraction(b) * p for b, p in zip(rows[r].double().flatten().tolist(), point, strict=True)),
+            Fraction(0),
+        )
+        assert Fraction(bound) <= value
+        if math.prod(size) == 2 and constant > 0:
+            assert float(values[at, r]) - bound <= 0.02 * radius * float(
+                rows[r].double().square().sum().sqrt()
+            )
+
+
 def bounds_of(graph: TorchGraph, images: Tensor, radius: float, norm: Norm, dtype: torch.dtype) -> BallBounds:
     """Bounds of balls without a pixel box."""
     ends = torch.full(images.shape, radius, dtype=torch.float64).to(dtype)
@@ -265,14 +306,14 @@ def test_smaller_norms_are_never_bounded_looser(norm: Norm, tmp_path: Path) -> N
     assert width(norm, 0.0) < 1e-9
 
 
-def test_focus_and_exact_decisions_are_for_boxes(tmp_path: Path) -> None:
+def test_l_1_has_no_focus_and_only_boxes_exact_decisions(tmp_path: Path) -> None:
     net = load(random_cam_network(np.random.default_rng(6), tmp_path))
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(6))
     above, below = torch.tensor([0, 1]), torch.tensor([2, 3])
     found = []
     for method in (PatchMethod.FOCUS, PatchMethod.ALPHA_CROWN):
         bounder: PatchBounder = PatchEngine(method).bind(net, 0, torch.float64)
-        found.append(bounder.sharpened(Ball(image, 0.05, Norm.L2), above, below))
+        found.append(bounder.sharpened(Ball(image, 0.05, Norm.L1), above, below))
     assert torch.equal(*found)
     cone = bounder.unfolded(Ball(image, 0.05, Norm.L2), above, below)
     assert isinstance(cone, NotUnfolded)
