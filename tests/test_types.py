@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corgi.errors import EngineError, UsageError
-from corgi.types import Ball, Interval
+from corgi.types import Ball, Interval, Norm
 
 NAN, INF = math.nan, math.inf
 dtypes = st.sampled_from([torch.float32, torch.float64])
@@ -93,6 +93,21 @@ def test_distance() -> None:
     ball = Ball(torch.tensor([[[0.25, 0.5]]]), 0.1)
     assert ball.distance(torch.tensor([[[0.375, 0.25]]])) == 0.25
     assert math.isnan(ball.distance(torch.tensor([[[NAN, 0.25]]])))
+
+
+def test_distances_and_duals_by_norm() -> None:
+    image = torch.tensor([[[0.5, 0.0], [1.0, 1.0]]])
+    moved = image + torch.tensor([[[0.25, 0.25], [-0.25, -0.25]]])
+    for norm, distance, largest in ((Norm.LINF, 0.25, 1), (Norm.L2, 0.5, 2), (Norm.L1, 1, 4)):
+        ball = Ball(image, 0.1, norm)
+        assert ball.distance(moved) == pytest.approx(distance, rel=1e-12)
+        assert ball.distance(moved) >= distance
+        assert ball.distance(image) == 0
+        assert math.isnan(ball.distance(torch.full_like(image, NAN)))
+        assert ball.largest == largest
+        assert torch.equal(ball.box(torch.float64).lower, Ball(image, 0.1).box(torch.float64).lower)
+        assert norm.dual.dual is norm
+        assert 1 / norm.order + 1 / norm.dual.order == 1
 
 
 def engine(lower: list[float], upper: list[float], slack: float = 0.0) -> tuple[list[float], list[float]]:

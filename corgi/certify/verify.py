@@ -179,11 +179,11 @@ class _Verification:
 
     @property
     def method(self) -> str:
-        """What bounds: focus cuts half-spaces out of boxes, so over other balls it is alpha-CROWN."""
+        """What bounds: the half-spaces of focus are not used over l_1 balls, where it is alpha-CROWN."""
         asked = self.options.engine.method
-        if asked != PatchMethod.FOCUS or self.ball.norm is Norm.LINF:
+        if asked != PatchMethod.FOCUS or self.ball.norm is not Norm.L1:
             return asked
-        return f"{PatchMethod.ALPHA_CROWN} ({asked} is for {Norm.LINF.label} balls only)"
+        return f"{PatchMethod.ALPHA_CROWN} ({asked} is not for {Norm.L1.label} balls)"
 
     @property
     def tied(self) -> bool:

@@ -64,6 +64,7 @@ class _Layout:
     def __init__(self, found: Converted) -> None:
         self.found = found
         self.steps: list[Step] = []
+        self.makers = {step.output: step for step in found.module.steps}
         name = found.module.input_name
         self.values = {name: _plain(name, found.shapes[name])}
         self.bases = dict(self.values)
@@ -153,7 +154,9 @@ class _Layout:
             return base
         name = f"{value}:turned" if value == base.name else value
         if name not in self.bases:
-            self.steps.append(Step(name, "Transpose", layers.Transpose(base.order), (base.name,), name))
+            made = self.makers[value]
+            turn = layers.Transpose(base.order)
+            self.steps.append(replace(made, layer=turn, inputs=(base.name,), output=name))
             self.bases[name] = _plain(name, _seen(base))
         return self.bases[name]
 

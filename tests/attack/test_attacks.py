@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
 from corgi import AttackKind, AttackOptions, explain, load
+from corgi.attack.pairs import critical_pairs, linear_radius
 from corgi.attack.search import attack_radius
 from corgi.attack.target import Target
 from corgi.attack.witness import confirm
-from corgi.types import Ball
+from corgi.types import Ball, Norm
 from tests.onnx_models import random_cam_network
+
+
+def exact_distance(a: np.ndarray, b: np.ndarray, norm: Norm) -> Fraction:
+    """In l_2 its square."""
+    changes = [abs(Fraction(float(x)) - Fraction(float(y))) for x, y in zip(a.flat, b.flat, strict=True)]
+    return sum((c * c for c in changes) if norm is Norm.L2 else changes, Fraction(0))
 
 
 @pytest.fixture
@@ -43,6 +52,36 @@ def test_a_witness_is_inside_the_ball_and_breaks_the_map_in_onnxruntime(target, 
     assert set(witness.lost) == set(aim.top.pixels) - largest
     assert label == witness.class_id
     assert witness.margin > 0
+
+
+@pytest.mark.parametrize("kind", [AttackKind.MARGIN, AttackKind.TOPK])
+@pytest.mark.parametrize("norm", [Norm.L2, Norm.L1])
+def test_a_witness_in_another_norm_is_inside_its_ball_exactly(target, kind, norm) -> None:
+    aim, image, rounding = target
+    found = attack_radius(aim, image, AttackOptions(kind=kind, steps=30), rounding=rounding, norm=norm)
+    assert found.witness is not None
+    assert ((found.witness.image >= 0) & (found.witness.image <= 1)).all()
+    radius, distance = Fraction(found.radius), exact_distance(found.witness.image, image.numpy(), norm)
+    assert distance <= radius ** (2 if norm is Norm.L2 else 1)
+    assert confirm(aim, Ball(image, found.radius, norm), torch.from_numpy(found.witness.image), rounding)
+    assert not confirm(
+        aim, Ball(image, 0.999 * found.radius, norm), torch.from_numpy(found.witness.image), rounding
+    )
+    # The nearest pair is aimed at in this norm: no farther than the l_inf attack's witness is in it.
+    other = attack_radius(aim, image, AttackOptions(kind=kind, steps=30), rounding=rounding).witness
+    assert found.radius < Ball(image, 0.0, norm).distance(torch.from_numpy(other.image))
+
+
+def test_critical_pairs_and_linear_radii_take_the_dual_norm(target) -> None:
+    aim, image, _ = target
+    ((above, below),) = critical_pairs(aim, image, 1, Norm.L2)
+    images = image[None].clone().requires_grad_(True)
+    cams = aim.cams(images)
+    margin = cams[0, above] - cams[0, below]
+    (gradient,) = torch.autograd.grad(margin, images)
+    expected = float(margin.detach()) / float(gradient.square().sum().sqrt())
+    assert linear_radius(aim, image, Norm.L2) == pytest.approx(expected, rel=1e-4)
+    assert linear_radius(aim, image, Norm.LINF) < expected < linear_radius(aim, image, Norm.L1)
 
 
 def test_bisection_does_not_return_a_larger_radius_than_it_saw(target) -> None:

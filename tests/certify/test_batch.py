@@ -57,6 +57,18 @@ def test_radii_are_decided_as_one_by_one(together, network, images) -> None:
         assert [r.eps for r in row] == radii
 
 
+@pytest.mark.parametrize("norm", [corgi.Norm.L2, corgi.Norm.L1])
+def test_radii_in_another_norm(norm, network, images) -> None:
+    options = VerifyOptions(k=3, attack=None, norm=norm)
+    both = [
+        verify_radii(network, images, [0.02, 1e-6], options, ["a", "b", "c"], together=together)
+        for together in (False, True)
+    ]
+    assert [[r.status for r in row] for row in both[0]] == [[r.status for r in row] for row in both[1]]
+    for row in both[0]:
+        assert all(r.certificate.norm is norm for r in row)
+
+
 def test_ranks_share_bounds_and_agree_with_single_calls(network, images) -> None:
     ranks = [(1, 1), (3, 3), (3, 5), (2, 6)]
     results = corgi.verify_ranks(network, images[0], ranks, attack=None)

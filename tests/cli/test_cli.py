@@ -79,6 +79,40 @@ def test_verify_writes_text_json_picture_and_witness(model: Path, image: Path, t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.png", "r.json", "w.npy"]
 
 
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_every_command_takes_a_norm(model: Path, image: Path, tmp_path: Path, norm: str) -> None:
+    label = {"l2": "l_2", "l1": "l_1"}[norm]
+    for command, options in (
+        ("verify", ["--k", 3, "--picture", tmp_path / "p.png"]),
+        ("attack", ["--k", 3]),
+        ("radii", ["--k", 1, "--outside", 0]),
+        ("curve", ["--k", "3", "--picture", tmp_path / "c.png"]),
+    ):
+        file = tmp_path / f"{command}.json"
+        result = corgi(command, model, image, "--norm", norm, *options, "--json", file)
+        assert result.exit_code == Exit.OK, result.output
+        document = json.loads(file.read_text())
+        jsonschema.validate(document, json.loads(json_schema(command)))
+        assert document["norm"] == norm
+        assert label in result.stdout
+    verified = json.loads((tmp_path / "verify.json").read_text())
+    attacked = json.loads((tmp_path / "attack.json").read_text())
+    assert 0 < verified["certified_radius"] < min(verified["attack_radius"], attacked["attack_radius"])
+    assert verified["certified_radius_255"] == 255 * verified["certified_radius"]
+    assert "l_inf balls only" in verified["exact"]["reason"]
+    assert not verified["exact"]["closed"]
+
+
+def test_a_radius_beyond_1_is_one_of_l_2_or_l_1(model: Path, image: Path) -> None:
+    assert_error(corgi("verify", model, image, "--eps", 1.5), "(0, 1]")
+    assert_error(corgi("attack", model, image, "--eps", 1.5), "--eps 1.5", "(0, 1]")
+    assert_error(corgi("verify", model, image, "--norm", "l2", "--eps", 0), "l_2 radius > 0")
+    refuted = corgi("verify", model, image, "--k", 3, "--norm", "l1", "--eps", 20.0)
+    assert refuted.exit_code == Exit.REFUTED
+    focused = corgi("verify", model, image, "--k", 3, "--norm", "l1", "--method", "focus", "--json", "-")
+    assert json.loads(focused.stdout)["method"] == "alpha-crown (focus is not for l_1 balls)"
+
+
 def test_json_dash_leaves_stdout_to_json(model: Path, image: Path) -> None:
     result = corgi("verify", model, image, "--k", "auto", "--no-attack", "--method", "ibp", "--json", "-")
     document = json.loads(result.stdout)

@@ -1,12 +1,17 @@
-"""Images inside a ball that are likely to leave wrong bounds: random, corners, and gradient attacks."""
+"""Images inside a ball that are likely to leave wrong bounds: random, corners, and gradient attacks.
+
+In l_2 and l_1: random directions at random distances, the sphere along few or all pixels (corners of the l_1
+ball among them), and attacks.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from corgi.attack.steps import Projection, steepest
 from corgi.network.network import Network
-from corgi.types import Ball
+from corgi.types import Ball, Norm
 
 
 def inside(network: Network, ball: Ball, class_id: int, count: int, seed: int) -> Tensor:
@@ -14,6 +19,10 @@ def inside(network: Network, ball: Ball, class_id: int, count: int, seed: int) -
     generator = torch.Generator().manual_seed(seed)
     box = ball.inner_box(torch.float64)
     third = count // 3
+    if ball.norm is not Norm.LINF:
+        changes = torch.cat([_within(ball, third, generator), _on_sphere(ball, third, generator)])
+        attacked = _extremes(network, ball, class_id, count - 2 * third, generator)
+        return torch.cat([Projection(ball, torch.float64)(ball.center.to(torch.float64) + changes), attacked])
     share = torch.rand(third, *ball.center.shape, generator=generator, dtype=torch.float64)
     uniform = box.lower + share * (box.upper - box.lower)
     signs = torch.rand(third, *ball.center.shape, generator=generator) < 0.5
@@ -22,9 +31,24 @@ def inside(network: Network, ball: Ball, class_id: int, count: int, seed: int) -
     return torch.cat([uniform, corners, attacked]).clamp(box.lower, box.upper)
 
 
+def _within(ball: Ball, count: int, generator: torch.Generator) -> Tensor:
+    changes = torch.randn(count, *ball.center.shape, generator=generator, dtype=torch.float64)
+    shares = torch.rand(count, 1, 1, 1, generator=generator, dtype=torch.float64)
+    return shares * ball.radius * changes / ball.norm.sizes(changes)[:, None, None, None]
+
+
+def _on_sphere(ball: Ball, count: int, generator: torch.Generator) -> Tensor:
+    """One pixel, a few, or all, changed by as much each."""
+    signs = torch.randint(0, 2, (count, *ball.center.shape), generator=generator, dtype=torch.float64) * 2 - 1
+    order = torch.rand(count, ball.center.numel(), generator=generator).argsort(1).reshape(signs.shape)
+    few = torch.tensor([1, 2, 5, ball.center.numel()])[torch.arange(count) % 4][:, None, None, None]
+    signs = torch.where(order < few, signs, 0)
+    return ball.radius * signs / ball.norm.sizes(signs)[:, None, None, None]
+
+
 def _extremes(network: Network, ball: Ball, class_id: int, count: int, generator: torch.Generator) -> Tensor:
-    """Signed gradient ascent on randomly chosen map pixels and differences of two of them."""
-    box = ball.inner_box(torch.float64)
+    """Steepest ascent on randomly chosen map pixels and differences of two of them."""
+    inside = Projection(ball, torch.float64)
     rows = torch.arange(count)
     weights = torch.zeros(count, network.pixels, dtype=torch.float64)
     weights[rows, torch.randint(network.pixels, (count,), generator=generator)] += 1
@@ -36,5 +60,6 @@ def _extremes(network: Network, ball: Ball, class_id: int, count: int, generator
         images.requires_grad_(True)
         cams = network.head.cam(network.trunk(images), class_id).flatten(1)
         (gradient,) = torch.autograd.grad((cams * weights).sum(), images)
-        images = (images.detach() + step * ball.radius * gradient.sign()).clamp(box.lower, box.upper)
+        images = images.detach()
+        images = inside(images - step * ball.radius * steepest(ball, images, gradient))
     return images

@@ -20,7 +20,7 @@ from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.network import Network, load
-from corgi.types import Ball, Interval
+from corgi.types import Ball, Interval, Norm
 from tests.onnx_models import random_cam_network
 from tests.soundness.samples import inside
 
@@ -46,6 +46,12 @@ CASES = [
     for engine, seeds in ENGINES
     for seed in seeds
 ]
+NORM_CASES = [
+    pytest.param(engine, seed, norm, id=f"{norm}-{engine.name.split()[0]}-{engine.method}-{seed}")
+    for engine, seeds in ENGINES
+    for seed in (seeds[1:2] if engine.method == LirpaMethod.ALPHA_CROWN else seeds[:4])
+    for norm in (Norm.L2, Norm.L1)
+]
 
 
 def generated(seed: int, folder) -> tuple[Network, np.ndarray]:
@@ -67,6 +73,15 @@ def assert_inside(bounds: Interval, values: torch.Tensor, slack: float, what: st
 def test_bounds_hold_all_images_of_the_ball(engine: BoundEngine, seed: int, dtype, tmp_path) -> None:
     if dtype is torch.float64 and seed % 4:
         pytest.skip("float64 runs on every fourth network")
+    assert_bounds_hold(engine, seed, dtype, Norm.LINF, tmp_path)
+
+
+@pytest.mark.parametrize(("engine", "seed", "norm"), NORM_CASES)
+def test_bounds_hold_all_images_of_other_balls(engine: BoundEngine, seed: int, norm: Norm, tmp_path) -> None:
+    assert_bounds_hold(engine, seed, (torch.float64, torch.float32)[seed % 2], norm, tmp_path)
+
+
+def assert_bounds_hold(engine: BoundEngine, seed: int, dtype: torch.dtype, norm: Norm, tmp_path) -> None:
     network, image = generated(seed, tmp_path)
     class_id = seed % network.head.classes
     bounder = engine.bind(network, class_id, dtype)
@@ -84,8 +99,8 @@ def test_bounds_hold_all_images_of_the_ball(engine: BoundEngine, seed: int, dtyp
         slack = float(errors.pixels.max()) * UNIT_RATIO[dtype]
         feature_share = 1e-4
     rng = torch.Generator().manual_seed(seed)
-    for radius in RADII:
-        ball = Ball(torch.from_numpy(image), radius)
+    for radius in RADII if norm is Norm.LINF else RADII[1:]:
+        ball = Ball(torch.from_numpy(image), radius, norm)
         images = inside(network, ball, class_id, SAMPLES, seed)
         with torch.no_grad():
             features = network.trunk(images)

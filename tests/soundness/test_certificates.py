@@ -31,7 +31,7 @@ from corgi.engines.interface import BoundEngine
 from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.patch import intervals
 from corgi.network.network import Network
-from corgi.types import Ball, Interval
+from corgi.types import Ball, Interval, Norm
 from tests.onnx_models import OnnxModel, random_cam_network
 from tests.soundness.samples import inside
 
@@ -99,8 +99,12 @@ FORMED = [
 @pytest.mark.parametrize(("method", "form"), FORMED, ids=lambda part: getattr(part, "name", None))
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_inside_a_certified_ball_breaks_it(seed: int, method: Method, form: Form, tmp_path) -> None:
+    assert_nothing_inside_breaks_it(seed, method, form, Norm.LINF, tmp_path)
+
+
+def assert_nothing_inside_breaks_it(seed: int, method: Method, form: Form, norm: Norm, tmp_path) -> None:
     network, image, k, k2 = case(seed, tmp_path)
-    options = {"form": form, "attack": None, "max_evaluations": 8, **method.options}
+    options = {"form": form, "norm": norm, "attack": None, "max_evaluations": 8, **method.options}
     result = verify(network, image, k=k, k2=k2, **options)
     certificate = result.certificate
     # A witness of the exact search is confirmed, and beyond what is certified.
@@ -112,7 +116,8 @@ def test_nothing_inside_a_certified_ball_breaks_it(seed: int, method: Method, fo
     assert certificate.recheck.margin > certificate.recheck.rounding_bound >= 0
     assert certificate.recheck.rounding_bound > 0 or certificate.method == "exact"
     assert certificate.recheck.radius == certificate.radius
-    ball = Ball(torch.from_numpy(image), certificate.radius)
+    assert certificate.norm is norm
+    ball = Ball(torch.from_numpy(image), certificate.radius, norm)
     images = inside(network, ball, result.class_id, 90, seed)
     with torch.no_grad():
         cams = network.head.cam(network.trunk(images), result.class_id).flatten(1)
@@ -134,6 +139,25 @@ def test_nothing_inside_a_certified_ball_breaks_a_curved_network(seed: int, meth
     test_nothing_inside_a_certified_ball_breaks_it(seed, method, Form.PAIRWISE, tmp_path)
 
 
+OTHER_NORMS = [Norm.L2, Norm.L1]
+every_other_norm = pytest.mark.parametrize("norm", OTHER_NORMS, ids=str)
+
+
+NORM_FORMED = [
+    *((method, Form.PAIRWISE) for method in [*BOUNDS, Method(SHARP_ENGINES[1])]),
+    *((BOUNDS[i], form) for i in (0, -1) for form in (Form.FEATURE, Form.FOLDED)),
+]
+
+
+@every_other_norm
+@pytest.mark.parametrize(("method", "form"), NORM_FORMED, ids=lambda part: getattr(part, "name", None))
+@pytest.mark.parametrize("seed", [100, 105])
+def test_nothing_inside_other_certified_balls_breaks_it(
+    seed: int, method: Method, form: Form, norm: Norm, tmp_path
+) -> None:
+    assert_nothing_inside_breaks_it(seed, method, form, norm, tmp_path)
+
+
 @every_method
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_absurd_radius_is_not_certified_where_an_attack_changes_the_map(
@@ -149,6 +173,23 @@ def test_an_absurd_radius_is_not_certified_where_an_attack_changes_the_map(
         assert alone.status is Status.UNKNOWN or (method.exact and alone.status is Status.REFUTED)
         assert alone.certificate.radius == 0
         assert (alone.status is Status.REFUTED) == (alone.attack is not None)
+
+
+@every_other_norm
+@pytest.mark.parametrize("method", [*BOUNDS, EXACT[0]], ids=lambda m: m.name)
+@pytest.mark.parametrize("seed", [100, 103])
+def test_an_absurd_ball_of_another_norm_is_not_certified(
+    seed: int, method: Method, norm: Norm, tmp_path
+) -> None:
+    """At this radius the ball holds all images, those that an attack finds in the l_inf ball, too."""
+    network, image, k, k2 = case(seed, tmp_path)
+    attack = AttackOptions(steps=40, restarts=4)
+    attacked = verify(network, image, k=k, k2=k2, eps=1.0, attack=attack, engine=ENGINES[0], exact=None)
+    largest = Ball(torch.from_numpy(image), 0.0, norm).largest
+    alone = verify(network, image, k=k, k2=k2, norm=norm, eps=largest, attack=None, **method.options)
+    if attacked.status is Status.REFUTED:
+        assert alone.status is Status.UNKNOWN
+        assert alone.certificate.radius == 0
 
 
 SIGNS = np.array([[1, -1, 1], [-1, 1, -1], [1, -1, 1]], np.float32)
@@ -203,6 +244,23 @@ def test_a_planted_counterexample_is_never_proved(method: Method, form: Form, tm
     assert result.status is Status.UNKNOWN
     searched = verify(network, image, k=4, attack=None, form=form, **method.options)
     assert 0 < searched.certificate.radius < PLANTED
+
+
+PLANTED_IN = {Norm.L2: 3 * PLANTED, Norm.L1: 9 * PLANTED}
+"""The same pattern: nine pixels changed by `PLANTED`. In l_1 one pixel changed by all of it does, too."""
+
+
+@every_other_norm
+@pytest.mark.parametrize("method", [*BOUNDS, *SHARP, EXACT[0]], ids=lambda m: m.name)
+def test_a_planted_counterexample_is_never_proved_in_other_norms(
+    method: Method, norm: Norm, tmp_path
+) -> None:
+    network, image = hidden_violation(tmp_path)
+    options = {"k": 4, "norm": norm, "attack": None, **method.options}
+    result = verify(network, image, eps=PLANTED_IN[norm], **options)
+    assert result.status is Status.UNKNOWN
+    searched = verify(network, image, **options)
+    assert 0 < searched.certificate.radius < PLANTED_IN[norm]
 
 
 EXACT_SHARP = [Method(engine, ExactOptions()) for engine in SHARP_ENGINES]

@@ -26,7 +26,7 @@ from corgi.engines.patch.curves import Lines
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least, least_within
 from corgi.engines.patch.intervals import Centre, weighted
 from corgi.engines.patch.maximum import Planes
-from corgi.engines.patch.norms import Reach, least_in_reach
+from corgi.engines.patch.norms import Reach, least_in_cap, least_in_reach
 from corgi.engines.patch.patches import Patches, Places, span
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
@@ -208,9 +208,13 @@ class BackwardPass:
         """The least value of rows on deviations in their interval, and in their ball: float64 [R]."""
         known = self.relaxation.intervals[value]
         fields = box_fields(known.lower, known.upper)
-        if value in self.relaxation.reaches:
-            return least_in_reach(patches, fields, self.relaxation.reaches[value])
-        half_space = self.relaxation.half_space
+        half_space, reach = self.relaxation.half_space, self.relaxation.reaches.get(value)
+        if reach is not None:
+            found = least_in_reach(patches, fields, reach)
+            if value == self.relaxation.graph.input_name and half_space is not None:
+                inside = patches.inside(self.relaxation.shape(value))
+                found = torch.fmax(found, least_in_cap(inside, reach, half_space))
+            return found
         if value == self.relaxation.graph.input_name and half_space is not None:
             return least_within(patches, fields, half_space)
         window = patches.window(fields)

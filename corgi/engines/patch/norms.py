@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from corgi.engines.patch.halfspace import least
-from corgi.engines.patch.intervals import Centre, widened
+from corgi.engines.patch.halfspace import HalfSpace, least
+from corgi.engines.patch.intervals import Centre, cast_up, widened
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
 from corgi.network import layers
@@ -30,6 +30,9 @@ from corgi.types import Ball, Interval, Norm
 
 _STEPS = 4
 """Fixed point steps for lam: each fixes more entries at their ends."""
+
+_FAR = 1e3
+"""The lam taken, in ratios of the two rows' norms, where the half-space misses the ball: any large one."""
 
 _LARGEST = 64
 """Entries among which t is looked for."""
@@ -88,6 +91,37 @@ def least_in_reach(rows: Patches, fields: Tensor, reach: Reach) -> Tensor:
     return torch.fmax(alone, by_box - by_ball - error)
 
 
+def least_in_cap(rows: Patches, reach: Reach, half_space: HalfSpace) -> Tensor:
+    """The least of rows on the image over an l_2 ball and a half-space: float64 [R], rounded down.
+
+    Where a . d + c <= 0, for every lam >= 0,
+
+        b . d  >=  b . d + lam (a . d + c)  >=  lam c - r ||b + lam a||_2,
+
+    and the best lam is known in closed form. The half-space cuts a cap off the ball; near the radius that
+    matters it is a small one.
+    """
+    values, radius = rows.values.to(torch.float64), reach.radius[rows.ball]
+    count, constant = half_space.row.numel(), half_space.constant
+    window = rows.window(half_space.row.expand(len(reach.radius), -1, -1, -1))
+    if len(window) != len(values):
+        window = window.repeat(len(values) // max(len(window), 1), 1, 1, 1)
+    own, shared = values.square().sum((1, 2, 3)), (values * window).sum((1, 2, 3))
+    other = half_space.row.to(torch.float64).square().sum()
+    # With h = c / r and t = lam + shared / other, the slope in lam is 0 where
+    # other t^2 (other - h^2) = h^2 rest.
+    height, rest = (constant / radius).square(), (own - shared.square() / other).clamp(min=0)
+    best = (height * rest / (other * (other - height))).sqrt() - shared / other
+    lam = torch.where(other > height, best, _FAR * (own / other).sqrt()) if constant > 0 else 0 * own
+    lam = lam.nan_to_num(nan=0.0, posinf=0.0).clamp(min=0)
+    # Each of the three sums is off by gamma_n times that of its absolute terms.
+    size = own.sqrt() + lam * other.sqrt()
+    square = (own + 2 * lam * shared + lam.square() * other).clamp(min=0)
+    norm = (square + gamma(count + 32, torch.float64) * size.square()).sqrt()
+    by_ball = radius * _up(norm, count)
+    return lam * constant - by_ball - 2.0**-50 * (lam * abs(constant) + by_ball)
+
+
 def _up(norms: Tensor, count: int) -> Tensor:
     """Norms of `count` entries each, computed in float64, none below the truth; squares may underflow."""
     return norms * (1 + (count + 8) * 2.0**-52) + count * 2.0**-500
@@ -134,7 +168,7 @@ def held_interval(layer: nn.Module, found: Interval, before: Reach | None, after
     share = gamma(fan_in(layer) + FOLDING, found.lower.dtype)
     rows = _up(before.norm.dual.sizes(kernels), kernels.shape[3]) * (1 + share)
     ends = (before.radius[:, None] * rows + after.error)[:, :, None, None]
-    ends = (1.01 * ends + fan_in(layer) * smallest(found.lower.dtype)).to(found.lower.dtype)
+    ends = cast_up(ends * (1 + 1e-12) + fan_in(layer) * smallest(found.lower.dtype), found.lower.dtype)
     here = widened(-ends, ends, 0.0)
     return Interval(torch.fmax(found.lower, here.lower), torch.fmin(found.upper, here.upper))
 
