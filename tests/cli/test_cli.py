@@ -378,3 +378,45 @@ def test_method_exact_is_refused_where_it_cannot_be(model: Path, image: Path) ->
 
 def test_a_gap_must_be_a_share(model: Path, image: Path) -> None:
     assert_error(corgi("verify", model, image, "--gap", 0), "gap = 0", "share in (0, 1)")
+
+
+def test_how_a_model_is_read(model: Path, image: Path) -> None:
+    result = corgi("verify", model, image, "--k", 3, "--mean", "0.1", "--std", "0.5", "--scale", 2, "--label")
+    assert result.exit_code in (Exit.OK, Exit.UNKNOWN), result.output
+    assert "read so: the network is given (2 * pixel - [0.1]) / [0.5]" in result.stdout
+    assert "label" in result.stdout
+    assert "image' [N, 1, 8, 8]" in corgi("inspect", model, "--size", "8x8").stdout
+    shown = corgi("cam", model, image, "--map", "gradcam", "--k", 3, "--json", "-")
+    assert json.loads(shown.stdout)["map_kind"] == "gradcam"
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--mean", "a,b"], "--mean a,b: expected numbers"),
+        (["--std", "0"], "--std 0: expected finite numbers > 0"),
+        (["--scale", "-1"], "--scale -1: expected finite numbers > 0"),
+        (["--mean", "1,2"], "--mean has 2 numbers"),
+        (["--size", "8"], "--size 8: expected height x width"),
+        (["--size", "9x8"], "fixed size 8x8"),
+        (["--output", "absent"], "no output 'absent'"),
+        (["--layer", "conv0"], "only with --map gradcam"),
+        (["--map", "gradcam", "--layer", "absent"], "'absent' is no feature map"),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_wrong_ways_to_read_a_model(
+    command: str, options: list[str], part: str, model: Path, image: Path
+) -> None:
+    files = [model] if command == "inspect" else [model, image]
+    assert_error(corgi(command, *files, *options), part)
+
+
+def test_label_and_joint_radius_in_the_document(model: Path, image: Path) -> None:
+    result = corgi("verify", model, image, "--k", 3, "--label", "--no-attack", "--json", "-")
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, json.loads(json_schema("verify")))
+    label = document["label"]
+    assert label["class_id"] == document["predicted_class"]
+    assert label["joint_radius"] == min(label["certified_radius"], document["certified_radius"])
+    assert "label" not in document["caveat"] or "and the label" in document["caveat"]

@@ -15,6 +15,7 @@ from corgi.engines.patch.prepare import prepare
 from corgi.errors import CorgiError, EngineError
 from corgi.results import Status
 from tests.network.exporters.cases import FILES, LOADED, REFUSED, Case
+from tests.network.exporters.table import DOCUMENT, written
 
 
 def load(case: Case) -> corgi.Network:
@@ -90,3 +91,8 @@ def test_a_file_is_refused_with_its_reason(case: Case) -> None:
 
 def test_every_file_has_a_case() -> None:
     assert {case.path for case in (*LOADED, *REFUSED)} == set(FILES.glob("*.onnx"))
+
+
+def test_the_table_in_the_docs_is_this_one() -> None:
+    """Written by `python -m tests.network.exporters.table`."""
+    assert DOCUMENT.read_text() == written(DOCUMENT.read_text())
