@@ -26,7 +26,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.data / "corgi_paper"
     network, image = corgi.load(folder / "gtsrb_gu2020.onnx"), np.load(folder / "image_496.npy")
-    print("| norm | method | certified | witness | ratio | evaluations | certify, s | gradients | attack, s |")
+    print(
+        "| norm | method | certified | witness | ratio | evaluations | certify, s | gradients | attack, s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for norm in arguments.norm:
         for method in arguments.method:
