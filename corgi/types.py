@@ -55,7 +55,8 @@ class Ball:
         pixel_box: smallest and largest value a pixel can take.
 
     Raises:
-        UsageError: the radius is negative or not finite, or the centre leaves the pixel box.
+        UsageError: the radius is negative or not finite, the norm is none, or the centre leaves the pixel
+            box.
     """
 
     center: Tensor
@@ -66,6 +67,8 @@ class Ball:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.radius) and self.radius >= 0):
             raise UsageError(f"radius {self.radius} is not a finite number >= 0")
+        if not isinstance(self.norm, Norm):  # a string equals a member and is none
+            raise UsageError(f"norm {self.norm!r}: expected a Norm, as Norm.LINF")
         low, high = self.pixel_box
         if not bool(((self.center >= low) & (self.center <= high)).all()):
             raise UsageError(f"the centre of the ball has pixels outside [{low}, {high}]")

@@ -89,6 +89,11 @@ def test_centres_that_are_refused(pixel: float) -> None:
         Ball(torch.tensor([[[0.5, pixel]]]), 0.1)
 
 
+def test_a_norm_is_no_string() -> None:
+    with pytest.raises(UsageError, match="expected a Norm"):
+        Ball(torch.zeros(1, 1, 1), 0.1, "l2")
+
+
 def test_distance() -> None:
     ball = Ball(torch.tensor([[[0.25, 0.5]]]), 0.1)
     assert ball.distance(torch.tensor([[[0.375, 0.25]]])) == 0.25

@@ -11,6 +11,7 @@ from corgi.report.versions import Versions
 from corgi.results import (
     DeterministicCertificate,
     EmpiricalBound,
+    ExactSearch,
     Recheck,
     Status,
     TopK,
@@ -149,6 +150,15 @@ def make_proved() -> VerifyResult:
     return replace(result, certificate=certificate, status=Status.PROVED, eps=0.001, attack=None)
 
 
+def make_l_2() -> VerifyResult:
+    result = make_result()
+    exact = ExactSearch(
+        "lp-tree", 0.005, False, "margins are decided exactly over l_inf balls only: bounds alone"
+    )
+    certificate = replace(result.certificate, norm=Norm.L2, exact=exact)
+    return replace(result, certificate=certificate)
+
+
 def make_timed_out() -> VerifyResult:
     result = make_result()
     reason = "time limit of 10 s reached"
@@ -166,4 +176,5 @@ RESULTS = {
     "unknown": make_unknown(),
     "tie": make_tie(),
     "time_limit": make_timed_out(),
+    "l2": make_l_2(),
 }
