@@ -96,7 +96,7 @@ def _words(architecture: Architecture) -> Words:
         " at random.",
         things=None,
         accuracy=(
-            "The learning rate was settled in two short trials that saw training images alone; the test"
+            "The learning rate was settled in a few short trials that saw training images alone; the test"
             " images played no part.",
         ),
         use=(
