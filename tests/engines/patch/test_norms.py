@@ -170,7 +170,7 @@ def test_an_unknown_end_or_coefficient_is_no_number(norm: Norm, end: float) -> N
 @every_norm
 @pytest.mark.parametrize("seed", range(12))
 def test_the_least_over_a_cap(seed: int, norm: Norm, dtype: torch.dtype) -> None:
-    """Never above an exact point of ball and half-space; in l_2, in two dimensions, the least value there is."""
+    """Never above an exact point of ball and half-space; in l_2, of two entries, the least there is."""
     generator = torch.Generator().manual_seed(seed)
     size = (1, 1, 2) if seed % 2 else (2, 3, 2)
     rows = torch.randn(5, *size, generator=generator, dtype=torch.float64).to(dtype)
