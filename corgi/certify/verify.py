@@ -21,7 +21,7 @@ from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.certify.recheck import Rechecker
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
-from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod
+from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
@@ -176,14 +176,6 @@ class _Verification:
         values = torch.from_numpy(self.explanation.cam).reshape(-1)
         self.question = Question(network, self.explanation.class_id, self.top, self.k2, options.form, values)
         self.value = float(decision_margin(values, self.top, self.k2))
-
-    @property
-    def method(self) -> str:
-        """What bounds: the half-spaces of focus are not used over l_1 balls, where it is alpha-CROWN."""
-        asked = self.options.engine.method
-        if asked != PatchMethod.FOCUS or self.ball.norm is not Norm.L1:
-            return asked
-        return f"{PatchMethod.ALPHA_CROWN} ({asked} is not for {Norm.L1.label} balls)"
 
     @property
     def tied(self) -> bool:
@@ -465,7 +457,7 @@ class _Verification:
         elif status is Status.INTERRUPTED:
             reason = "interrupted"
         elif recheck is None:
-            asked, method = self.options.eps, self.method
+            asked, method = self.options.eps, self.options.engine.method
             reason = "no radius was certified within the limits of the search"
             if asked is not None:
                 attacked = "no attack was run" if self.attack is None else "no attack broke it"
@@ -484,7 +476,7 @@ class _Verification:
             uncertified_radius=None,
             status=status,
             reason=reason,
-            method=self.method,
+            method=self.options.engine.method,
             form=self.options.form.value,
             engine=self.options.engine.name,
             k=self.top.k,

@@ -109,8 +109,6 @@ def test_a_radius_beyond_1_is_one_of_l_2_or_l_1(model: Path, image: Path) -> Non
     assert_error(corgi("verify", model, image, "--norm", "l2", "--eps", 0), "l_2 radius > 0")
     refuted = corgi("verify", model, image, "--k", 3, "--norm", "l1", "--eps", 20.0)
     assert refuted.exit_code == Exit.REFUTED
-    focused = corgi("verify", model, image, "--k", 3, "--norm", "l1", "--method", "focus", "--json", "-")
-    assert json.loads(focused.stdout)["method"] == "alpha-crown (focus is not for l_1 balls)"
 
 
 def test_json_dash_leaves_stdout_to_json(model: Path, image: Path) -> None:

@@ -210,13 +210,12 @@ class PatchBounder:
         """The same as `differences` with more effort, for a few pairs: alpha-CROWN, and focus pair by pair.
 
         With focus, what is returned is > 0 only if the margin is on the whole ball, but need not bound it.
-        In l_1, where nothing is known of half-spaces, it is alpha-CROWN.
         """
         bounds = self._bounds(ball)
         bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
         found = self._optimised(bounds, above, below)
         lower = found.bounds
-        if self._engine.relaxation is PatchMethod.FOCUS and ball.norm is not Norm.L1:
+        if self._engine.relaxation is PatchMethod.FOCUS:
             for pair in (~(lower > 0)).nonzero().reshape(-1):
                 lower[pair] = self._focused(bounds, above[pair, None], below[pair, None], float(lower[pair]))
         lower = lower.cpu()

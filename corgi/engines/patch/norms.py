@@ -35,7 +35,10 @@ _FAR = 1e3
 """The lam taken, in ratios of the two rows' norms, where the half-space misses the ball: any large one."""
 
 _LARGEST = 64
-"""Entries among which t is looked for."""
+"""Entries among which t, or the largest entry outside a patch, is looked for."""
+
+_SPAN, _SECTIONS, _GOLDEN = 20.0, 24, 0.381966
+"""In l_1: up to which ratio of the two rows' largest entries lam is looked for, and how."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +95,29 @@ def least_in_reach(rows: Patches, fields: Tensor, reach: Reach) -> Tensor:
 
 
 def least_in_cap(rows: Patches, reach: Reach, half_space: HalfSpace) -> Tensor:
-    """The least of rows on the image over an l_2 ball and a half-space: float64 [R], rounded down.
+    """The least of rows on the image over a ball and a half-space: float64 [R], rounded down.
 
     Where a . d + c <= 0, for every lam >= 0,
 
-        b . d  >=  b . d + lam (a . d + c)  >=  lam c - r ||b + lam a||_2,
+        b . d  >=  b . d + lam (a . d + c)  >=  lam c - r ||b + lam a||_q.
 
-    and the best lam is known in closed form. The half-space cuts a cap off the ball; near the radius that
-    matters it is a small one.
+    The half-space cuts a cap off the ball; near the radius that matters it is a small one.
     """
     values, radius = rows.values.to(torch.float64), reach.radius[rows.ball]
-    count, constant = half_space.row.numel(), half_space.constant
-    window = rows.window(half_space.row.expand(len(reach.radius), -1, -1, -1))
+    window = rows.window(half_space.row.to(torch.float64).expand(len(reach.radius), -1, -1, -1))
     if len(window) != len(values):
         window = window.repeat(len(values) // max(len(window), 1), 1, 1, 1)
+    cap = _cap_l2 if reach.norm is Norm.L2 else _cap_l1
+    lam, norm = cap(rows, values, window, radius, half_space)
+    by_ball, constant = radius * norm, half_space.constant
+    return lam * constant - by_ball - 2.0**-50 * (lam * abs(constant) + by_ball)
+
+
+def _cap_l2(
+    rows: Patches, values: Tensor, window: Tensor, radius: Tensor, half_space: HalfSpace
+) -> tuple[Tensor, Tensor]:
+    """The best lam, in closed form, and ||b + lam a||_2 rounded up: [R] each."""
+    count, constant = half_space.row.numel(), half_space.constant
     own, shared = values.square().sum((1, 2, 3)), (values * window).sum((1, 2, 3))
     other = half_space.row.to(torch.float64).square().sum()
     # With h = c / r and t = lam + shared / other, the slope in lam is 0 where
@@ -118,8 +130,45 @@ def least_in_cap(rows: Patches, reach: Reach, half_space: HalfSpace) -> Tensor:
     size = own.sqrt() + lam * other.sqrt()
     square = (own + 2 * lam * shared + lam.square() * other).clamp(min=0)
     norm = (square + gamma(count + 32, torch.float64) * size.square()).sqrt()
-    by_ball = radius * _up(norm, count)
-    return lam * constant - by_ball - 2.0**-50 * (lam * abs(constant) + by_ball)
+    return lam, _up(norm, count)
+
+
+def _cap_l1(
+    rows: Patches, values: Tensor, window: Tensor, radius: Tensor, half_space: HalfSpace
+) -> tuple[Tensor, Tensor]:
+    """A good lam, by golden section (the bound is concave in it), and ||b + lam a||_inf rounded up."""
+    outside, largest = _largest_outside(rows, half_space.row)
+    own = values.abs().amax((1, 2, 3))
+
+    def norm(lam: Tensor) -> Tensor:
+        joined = (values + lam[:, None, None, None] * window).abs().amax((1, 2, 3))
+        # Product and sum were rounded.
+        return torch.maximum(joined, lam * outside) * (1 + 2.0**-50) + 2.0**-50 * (own + lam * largest)
+
+    def bound(lam: Tensor) -> Tensor:
+        return lam * half_space.constant - radius * norm(lam)
+
+    low, high = torch.zeros_like(own), _SPAN * own / largest
+    for _ in range(_SECTIONS):
+        first, second = low + _GOLDEN * (high - low), high - _GOLDEN * (high - low)
+        rises = bound(first) < bound(second)
+        low, high = torch.where(rises, first, low), torch.where(rises, high, second)
+    lam = ((low + high) / 2).nan_to_num(nan=0.0, posinf=0.0)
+    return lam, norm(lam) + smallest(torch.float64)
+
+
+def _largest_outside(rows: Patches, row: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest absolute entry of a row on the image [1, C, H, W] outside each patch, [R], and of all.
+
+    Looked for among the largest; if the patch holds all those, the last of them bounds the rest.
+    """
+    flat, width = row[0].to(torch.float64).abs().amax(0).flatten(), row.shape[3]
+    largest, at = flat.topk(min(_LARGEST, len(flat)))
+    (high, wide), places = rows.size, rows.places
+    down, right = at // width - places.top[:, None], at % width - places.left[:, None]
+    inside = (down >= 0) & (down < high) & (right >= 0) & (right < wide)
+    first = inside.to(torch.int64).argmin(1)
+    return torch.where(inside.all(1), largest[-1], largest[first])[rows.place], largest[0]
 
 
 def _up(norms: Tensor, count: int) -> Tensor:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.engines.patch.bounds import BallBounds
-from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod
+from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
 from corgi.engines.patch.intervals import centres
-from corgi.engines.patch.norms import Reach, least_in_cap, least_in_reach, reach_of
+from corgi.engines.patch.norms import Reach, _largest_outside, least_in_cap, least_in_reach, reach_of
 from corgi.engines.patch.patches import Patches, Places
-from corgi.engines.patch.prepare import cast, prepare
+from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.unfold import NotUnfolded
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -167,25 +167,30 @@ def test_an_unknown_end_or_coefficient_is_no_number(norm: Norm, end: float) -> N
 
 
 @both
+@every_norm
 @pytest.mark.parametrize("seed", range(12))
-def test_the_least_over_a_cap(seed: int, dtype: torch.dtype) -> None:
-    """Never above an exact point of ball and half-space; in two dimensions the least value there is."""
+def test_the_least_over_a_cap(seed: int, norm: Norm, dtype: torch.dtype) -> None:
+    """Never above an exact point of ball and half-space; in l_2, of two entries, the least there is."""
     generator = torch.Generator().manual_seed(seed)
     size = (1, 1, 2) if seed % 2 else (2, 3, 2)
     rows = torch.randn(5, *size, generator=generator, dtype=torch.float64).to(dtype)
     row = torch.randn(1, *size, generator=generator, dtype=torch.float64).to(dtype)
     rows[0], rows[1] = -row[0], row[0]  # where both sums cancel
-    norm, radius = float(row.double().square().sum().sqrt()), 0.125
-    constant = radius * norm * (-0.5, 0.0, 0.7, 0.99, 0.9999999, 1.1)[seed // 2 % 6]
+    steepest, radius = float(norm.dual.sizes(row)[0]), 0.125
+    constant = radius * steepest * (-0.5, 0.0, 0.7, 0.99, 0.9999999, 1.1)[seed // 2 % 6]
     space = HalfSpace(row, constant, -math.inf, math.inf)
-    reach = Reach(Norm.L2, torch.tensor([radius], dtype=torch.float64))
+    reach = Reach(norm, torch.tensor([radius], dtype=torch.float64))
     found = least_in_cap(rows_of(rows), reach, space)
     points = torch.randn(4000, math.prod(size), generator=generator, dtype=torch.float64)
-    towards = 10.0 ** (5 * torch.rand(4000, 1, generator=generator, dtype=torch.float64) - 1)
-    points -= towards * row.double().reshape(1, -1) / norm
-    points = points / points.square().sum(1, keepdim=True).sqrt() * (radius * (1 - 1e-12))
+    towards = 10.0 ** (10 * torch.rand(4000, 1, generator=generator, dtype=torch.float64) - 1)
+    flat = row.double().reshape(1, -1)
+    if norm is Norm.L1:  # the sphere is steepest along one entry
+        flat = torch.where(flat.abs() == flat.abs().amax(), flat, 0)
+    points -= towards * flat / flat.square().sum().sqrt()
+    sizes = torch.linalg.vector_norm(points, norm.order, dim=1, keepdim=True)
+    points = points / sizes * (radius * (1 - 1e-12))
     inside = points[points @ row.double().flatten() + constant <= -1e-13]
-    if constant > radius * norm:
+    if constant > radius * steepest:
         assert len(inside) == 0
         assert (found > 0).all()
         return
@@ -194,14 +199,15 @@ def test_the_least_over_a_cap(seed: int, dtype: torch.dtype) -> None:
     for r, bound in enumerate(found.tolist()):
         at = int(values[:, r].argmin())
         point = [Fraction(p) for p in inside[at].tolist()]
-        assert sum(p * p for p in point) <= Fraction(radius) ** 2
+        power = 2 if norm is Norm.L2 else 1
+        assert sum(abs(p) ** power for p in point) <= Fraction(radius) ** power
         assert sum((a * p for a, p in zip(exact_row, point, strict=True)), Fraction(constant)) <= 0
         value = sum(
             (Fraction(b) * p for b, p in zip(rows[r].double().flatten().tolist(), point, strict=True)),
             Fraction(0),
         )
         assert Fraction(bound) <= value
-        if math.prod(size) == 2 and constant > 0:
+        if math.prod(size) == 2 and constant > 0 and norm is Norm.L2:
             assert float(values[at, r]) - bound <= 0.02 * radius * float(
                 rows[r].double().square().sum().sqrt()
             )
@@ -290,6 +296,27 @@ def test_rows_hold_exact_values(seed: int, norm: Norm, dtype: torch.dtype, tmp_p
             assert ex.at_least(upper, flat)
 
 
+@both
+@every_norm
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_through_weights_of_very_different_size(seed: int, norm: Norm, dtype: torch.dtype) -> None:
+    """Exactly again, where almost everything that is added cancels or vanishes beside the rest."""
+    generator = torch.Generator().manual_seed(seed)
+    first = layers.Conv(numbers(generator, 3, 2, 3, 3), numbers(generator, 3), padding=(1, 1))
+    second = layers.Conv(numbers(generator, 2, 3, 2, 2), numbers(generator, 2))
+    pool = Maximum((2, 2), (1, 1))
+    steps = (("x", first, "y"), ("y", pool, "z"), ("z", second, "f"))
+    graph = TorchGraph(tuple(Step("", "", layer, (a,), b) for a, layer, b in steps), "x", "f")
+    image = torch.rand(1, 2, 5, 5, generator=generator)
+    for radius in (2.0**-20, 0.25):
+        lower, upper = unit_bounds(graph, bounds_of(graph, image, radius, norm, dtype))
+        for point in exact_points(radius, image[0].shape, seed)[norm]:
+            value = ex.values(graph, image[0].double() + point)["f"]
+            flat = ex.Exact(value.numbers.reshape(-1), value.scale)
+            assert ex.at_most(lower, flat)
+            assert ex.at_least(upper, flat)
+
+
 @every_norm
 def test_smaller_norms_are_never_bounded_looser(norm: Norm, tmp_path: Path) -> None:
     """Balls of one radius: l_1 in l_2 in l_inf; and the bounds at radius 0 are the map."""
@@ -306,18 +333,26 @@ def test_smaller_norms_are_never_bounded_looser(norm: Norm, tmp_path: Path) -> N
     assert width(norm, 0.0) < 1e-9
 
 
-def test_l_1_has_no_focus_and_only_boxes_exact_decisions(tmp_path: Path) -> None:
+def test_exact_decisions_are_for_boxes(tmp_path: Path) -> None:
     net = load(random_cam_network(np.random.default_rng(6), tmp_path))
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(6))
-    above, below = torch.tensor([0, 1]), torch.tensor([2, 3])
-    found = []
-    for method in (PatchMethod.FOCUS, PatchMethod.ALPHA_CROWN):
-        bounder: PatchBounder = PatchEngine(method).bind(net, 0, torch.float64)
-        found.append(bounder.sharpened(Ball(image, 0.05, Norm.L1), above, below))
-    assert torch.equal(*found)
-    cone = bounder.unfolded(Ball(image, 0.05, Norm.L2), above, below)
+    bounder = PatchEngine().bind(net, 0, torch.float64)
+    cone = bounder.unfolded(Ball(image, 0.05, Norm.L2), torch.tensor([0]), torch.tensor([2]))
     assert isinstance(cone, NotUnfolded)
     assert "l_inf" in cone.reason
+
+
+@pytest.mark.parametrize("top", [-2, 0, 1, 3])
+def test_the_largest_entry_outside_a_patch(top: int) -> None:
+    generator = torch.Generator().manual_seed(top)
+    row = torch.randn(1, 2, 6, 5, generator=generator)
+    none = torch.zeros(1, dtype=torch.int64)
+    rows = Patches(torch.ones(1, 2, 4, 3), Places(none, none + top, none + 1), none)
+    left = row.clone()
+    left[:, :, max(top, 0) : top + 4, 1:4] = 0
+    outside, largest = _largest_outside(rows, row)
+    assert float(outside) == float(left.abs().max())
+    assert float(largest) == float(row.abs().max())
 
 
 def test_one_pass_bounds_one_norm() -> None:
