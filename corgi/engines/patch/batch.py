@@ -8,6 +8,7 @@ from corgi.engines.lowering import explained_class
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine, deviations, on_device
 from corgi.engines.patch.intervals import centres
+from corgi.engines.patch.norms import Gains
 from corgi.engines.patch.patches import Patches, distinct_places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly
@@ -29,7 +30,15 @@ def bound_maps(
     images = torch.stack([ball.center.to(torch.float64) for ball in balls])
     centre = on_device(centres(exact, images), device)
     box = deviations(balls, dtype, device)
-    bounds = BallBounds(graph, centre, box, refine=engine.refines, budget=engine.budget)
+    bounds = BallBounds(
+        graph,
+        centre,
+        box,
+        refine=engine.refines,
+        budget=engine.budget,
+        work=engine.work,
+        gains=Gains(graph),
+    )
     name, (height, width) = graph.output_name, network.head.map_shape
     bounds.require(name, torch.ones(len(balls), height, width, dtype=torch.bool, device=device))
     weights = torch.stack([explained_class(network, c).weight.reshape(-1) for c in class_ids]).to(device)

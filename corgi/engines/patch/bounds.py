@@ -21,7 +21,7 @@ from corgi.engines.patch.backward import (
     MaximumLines,
     Relaxation,
 )
-from corgi.engines.patch.cones import cone_masks, cone_sizes
+from corgi.engines.patch.cones import cone_masks, cone_sizes, cone_work
 from corgi.engines.patch.curves import Lines, relax
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
 from corgi.engines.patch.intervals import (
@@ -34,6 +34,7 @@ from corgi.engines.patch.intervals import (
     weighted,
 )
 from corgi.engines.patch.maximum import best_weights, planes
+from corgi.engines.patch.norms import Gains, conv_reach, euclidean, norm_step
 from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma, unit
@@ -83,6 +84,9 @@ class BallBounds:
     Attributes:
         relaxation: what backward passes see; rows: how many were bounded so far.
         largest_error: set aside for rounding in a row on the network's output.
+        norms: Euclidean norms of deviations, float64 [B], by value; None while intervals are used alone.
+        left: how many windows of a Maximum got no rows because that would have been too much work, and how
+            many multiply-adds, by its output.
     """
 
     def __init__(
@@ -93,6 +97,8 @@ class BallBounds:
         *,
         refine: bool,
         budget: int,
+        work: float,
+        gains: Gains,
         outer: BallBounds | None = None,
     ) -> None:
         """Interval bounds of everything.
@@ -103,10 +109,15 @@ class BallBounds:
             box: the pixels' deviations from it, [B, C, H, W].
             refine: whether undecided windows get rows (CROWN) or not (CROWN-IBP).
             budget: bytes a backward pass may use for its patches.
+            work: multiply-adds that rows on windows may take.
+            gains: of the graph's layers.
             outer: bounds of balls around the same images that contain these ones, if known.
         """
         self.graph, self.refine, self.budget = graph, refine, budget
         self.rows, self.largest_error = 0, 0.0
+        self.norms: dict[str, Tensor] | None = None
+        self.left: dict[str, tuple[int, float]] = {}
+        self._work, self._gains = work, gains
         sizes = {graph.input_name: by_channel(box)}
         self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
         self._steps = {step.output: step for step in graph.steps}
@@ -114,6 +125,8 @@ class BallBounds:
         self._exact = _exact_values(graph)
         self._kernels: dict[str, Tensor] = {}
         self._windows: dict[str, _Windows] = {}
+        if outer is not None and outer.norms is not None:
+            self.norms = {graph.input_name: euclidean(box)}
         for step in graph.steps:
             self._forward(step, outer)
 
@@ -127,6 +140,8 @@ class BallBounds:
             lines=part._lines_of,
             half_space=half_space,
         )
+        part.norms = None if self.norms is None else dict(self.norms)
+        part.left = dict(self.left)
         part._lines = dict(self._lines)
         part._windows = {name: windows.again() for name, windows in self._windows.items()}
         return part
@@ -189,9 +204,51 @@ class BallBounds:
                 self._forward(step, None)
             if step.output in missing:
                 missing.remove(step.output)
+                if self._too_much(step, todo[step.output]):
+                    if self.norms is None:
+                        self._join_norms()
+                        self.require(value, where)
+                        return
+                    self._windows[step.output].done |= todo[step.output]
+                    continue
                 self._decide(step, self._windows[step.output], todo[step.output])
                 self._note(step, _range_of(self._windows[step.output]))
                 changed = True
+
+    def _too_much(self, step: Step, todo: Tensor) -> bool:
+        """Whether rows on the undecided windows at [B, H', W'] would take more work than is left.
+
+        If so, they are noted as left; if not, the work counts as done.
+        """
+        windows = self._windows[step.output]
+        if self._needs_none(step, windows):
+            return False
+        assert isinstance(step.layer, Maximum)
+        live = (windows.live.sum(-1) * todo[:, None]).to(torch.float64)
+        rows = float((live * (live - 1)).clamp(min=0).sum())
+        work = rows * cone_work(self.graph, step.inputs[0], step.layer.reach, self.relaxation.shape)
+        if work <= self._work:
+            self._work -= work if self.refine else 0.0
+            return False
+        if self.norms is not None and self.refine:
+            count, before = self.left.get(step.output, (0, 0.0))
+            self.left[step.output] = count + int((live > 1).sum()), before + work
+        return True
+
+    def _needs_none(self, step: Step, windows: _Windows) -> bool:
+        """Whether intervals say of each element all that rows could: a Relu of one convolution of the image.
+
+        Not where only a part of the ball is meant.
+        """
+        whole = self.relaxation.half_space is None
+        return whole and step.inputs[0] in self._exact and windows.live.shape[-1] == 2
+
+    def _join_norms(self) -> None:
+        """All intervals once more, with norms."""
+        known = self.relaxation.intervals[self.graph.input_name]
+        self.norms = {self.graph.input_name: euclidean(known)}
+        for step in self.graph.steps:
+            self._forward(step, None)
 
     def bytes_a_row(self, value: str, patches: Patches) -> float:
         """Memory of one row: its largest patch, eight times over (windows, products, convolutions)."""
@@ -212,7 +269,17 @@ class BallBounds:
         if outer is not None:
             old = cast_out(outer.relaxation.intervals[step.output], found.lower.dtype)
             found = _intersected(found, old)
+        if self.norms is not None and isinstance(step.layer, layers.Conv):
+            (name,), error = step.inputs, centres[step.output].error
+            reach = cast_up(conv_reach(step.layer, known[name], self.norms[name], error), found.lower.dtype)
+            found = _intersected(found, Interval(-reach, reach))
         self._note(step, found)
+        if self.norms is not None:
+            here, inputs = known[step.output], [self.norms[name] for name in step.inputs]
+            norm = norm_step(
+                step, inputs, centres[step.output].error, self.relaxation.shape(step.output), self._gains
+            )
+            self.norms[step.output] = torch.fmin(norm, euclidean(here))
 
     def _note(self, step: Step, found: Interval) -> None:
         """Keep an interval of a step's output, intersected with what was known."""
@@ -266,9 +333,7 @@ class BallBounds:
     def _decide(self, step: Step, windows: _Windows, todo: Tensor) -> None:
         """Spend rows on the undecided windows at [B, H', W'], and keep what they say."""
         windows.done |= todo
-        whole = self.relaxation.half_space is None
-        single = whole and step.inputs[0] in self._exact and windows.live.shape[-1] == 2
-        if not self.refine or single:
+        if not self.refine or self._needs_none(step, windows):
             return
         units = ((windows.live.sum(-1) > 1) & todo[:, None]).nonzero()
         if len(units) == 0:

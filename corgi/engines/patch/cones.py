@@ -50,6 +50,16 @@ def cone_sizes(
     return sizes
 
 
+def cone_work(graph: TorchGraph, value: str, size: tuple[int, int], shape: Shape) -> float:
+    """Multiply-adds of the convolutions on the way of one row, a patch on a value, to the image."""
+    sizes, total = cone_sizes(graph, value, size, shape), 0.0
+    for step in graph.steps:
+        if isinstance(step.layer, layers.Conv) and step.output in sizes:
+            height, width = sizes[step.output]
+            total += float(height * width * step.layer.weight.numel())
+    return total
+
+
 def cone_masks(graph: TorchGraph, start: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     """Where units feed some marked places, value by value: bool [B, H, W]."""
     masks = dict(start)

@@ -15,6 +15,7 @@ from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
 from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
+from corgi.engines.patch.norms import Gains
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly
@@ -48,6 +49,8 @@ class PatchEngine:
             the part of the ball where they can still fail.
         alpha: how lower planes are optimised; rounds: most rounds of focus.
         budget: bytes one backward pass may use for its patches.
+        work: multiply-adds that the rows on undecided windows of one ball may take; what would take more is
+            left to intervals and norms (CROWN-IBP there), and the certificate says so.
         device: torch device.
     """
 
@@ -55,6 +58,7 @@ class PatchEngine:
     alpha: Alpha = field(default_factory=Alpha)
     rounds: int = 6
     budget: int = 256 * 2**20
+    work: float = 2e12
     device: str = "cpu"
 
     @property
@@ -110,6 +114,7 @@ class PatchBounder:
         self._graph = cast(self._exact, dtype, engine.device)
         self._weight = explained_class(network, class_id).weight.reshape(-1)
         self._reach = map_reach(self._graph)
+        self._gains = Gains(self._graph)
         self._known: list[_Known] = []
         self._summed = 0.0
         self._own: dict[tuple[int, int], OwnPlanes] = {}
@@ -326,6 +331,8 @@ class PatchBounder:
             deviations([ball], self._dtype, self._engine.device),
             refine=self._engine.refines,
             budget=self._engine.budget,
+            work=self._engine.work,
+            gains=self._gains,
             outer=outer,
         )
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
