@@ -61,6 +61,7 @@ class Relaxation:
         sizes: largest deviations by channel, [B, C].
         lines: the lines of an activation, by the name of its output.
         half_space: if only a part of the ball is meant, which.
+        norms: Euclidean norms of deviations, float64 [B], by value; None where intervals are used alone.
     """
 
     graph: TorchGraph
@@ -69,6 +70,7 @@ class Relaxation:
     sizes: dict[str, Tensor]
     lines: Callable[[str], MaximumLines | Lines]
     half_space: HalfSpace | None = None
+    norms: dict[str, Tensor] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -125,10 +127,14 @@ class BackwardPass:
     _best: Tensor = field(init=False)
     _alive: Tensor = field(init=False)
 
-    def run(self, start: Mapping[str, Patches], enough: float | None = None) -> Tensor:
+    def run(
+        self, start: Mapping[str, Patches], enough: float | None = None, until: str | None = None
+    ) -> Tensor:
         """Lower bounds of the rows, float64 [R].
 
         With `enough`, a row is dropped as soon as intervals at some layer already show it to be that large.
+        With `until`, rows end at that value, all of them pass through it, and its deviations are only known
+        by their interval: looser, sound, and for less work.
         """
         pending = {name: [patches] for name, patches in start.items()}
         for name, patches in start.items():
@@ -137,6 +143,8 @@ class BackwardPass:
         self._best = torch.full_like(self.total, -torch.inf)
         self._alive = torch.arange(len(self.total), device=self.total.device)
         for step in reversed(self.relaxation.graph.steps):
+            if until is not None and set(pending) == {until}:
+                break
             if step.output not in pending:
                 continue
             patches = self._sum(step.output, pending.pop(step.output))
@@ -211,7 +219,12 @@ class BackwardPass:
         window = patches.window(fields)
         if len(window) != len(patches.values):
             window = window.repeat(patches.repeats, 1, 1, 1)
-        return least(patches.values, *window.chunk(2, 1))
+        by_interval = least(patches.values, *window.chunk(2, 1))
+        if self.relaxation.norms is None:
+            return by_interval
+        # a . d >= -|a| |d|, Cauchy-Schwarz.
+        length = torch.linalg.vector_norm(patches.values, dim=(1, 2, 3), dtype=torch.float64)
+        return torch.fmax(by_interval, -1.01 * length * self.relaxation.norms[value][patches.ball])
 
     def _backward(self, step: Step, patches: Patches) -> list[Patches]:
         """Rows on a step's output as rows on its inputs."""

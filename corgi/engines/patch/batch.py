@@ -8,7 +8,7 @@ from corgi.engines.lowering import explained_class
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine, deviations, on_device
 from corgi.engines.patch.intervals import centres
-from corgi.engines.patch.norms import Gains
+from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.patches import Patches, distinct_places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly

@@ -4,6 +4,11 @@ A window of a Maximum that can have only one maximum is linear and needs nothing
 spent: differences of elements, which decide them or bound how far they are from it. Only windows in the cone
 of what is asked for get rows, and nothing that a larger ball around the same image had decided is asked
 again.
+
+Rows of a deep network on a large image cost a pass through the network each. Where those of a layer would
+take more work than is left, norms join the intervals (gains.py), which leaves fewer windows undecided. If it
+is too much even then, rows end at an earlier layer, at what intervals and norms know of it; and where that
+would still be too much, there are none: CROWN-IBP for that layer. `shortened` says so.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from corgi.engines.patch.backward import (
     MaximumLines,
     Relaxation,
 )
-from corgi.engines.patch.cones import cone_masks, cone_sizes, cone_work
+from corgi.engines.patch.cones import cone_masks, cone_sizes, horizons
 from corgi.engines.patch.curves import Lines, relax
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
 from corgi.engines.patch.intervals import (
@@ -34,7 +39,7 @@ from corgi.engines.patch.intervals import (
     weighted,
 )
 from corgi.engines.patch.maximum import best_weights, planes
-from corgi.engines.patch.norms import Gains, conv_reach, euclidean, norm_step
+from corgi.engines.patch.gains import Gains, conv_reach, euclidean, norm_step
 from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma, unit
@@ -84,9 +89,8 @@ class BallBounds:
     Attributes:
         relaxation: what backward passes see; rows: how many were bounded so far.
         largest_error: set aside for rounding in a row on the network's output.
-        norms: Euclidean norms of deviations, float64 [B], by value; None while intervals are used alone.
-        left: how many windows of a Maximum got no rows because that would have been too much work, and how
-            many multiply-adds, by its output.
+        shortened: by output of a Maximum, where the rows on its windows ended before the image because the
+            work would have been too much, None where there were none.
     """
 
     def __init__(
@@ -115,8 +119,7 @@ class BallBounds:
         """
         self.graph, self.refine, self.budget = graph, refine, budget
         self.rows, self.largest_error = 0, 0.0
-        self.norms: dict[str, Tensor] | None = None
-        self.left: dict[str, tuple[int, float]] = {}
+        self.shortened: dict[str, str | None] = {}
         self._work, self._gains = work, gains
         sizes = {graph.input_name: by_channel(box)}
         self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
@@ -125,8 +128,10 @@ class BallBounds:
         self._exact = _exact_values(graph)
         self._kernels: dict[str, Tensor] = {}
         self._windows: dict[str, _Windows] = {}
-        if outer is not None and outer.norms is not None:
-            self.norms = {graph.input_name: euclidean(box)}
+        self._ends: dict[str, list[tuple[str, float]]] = {}
+        self._until: dict[str, str] = {}
+        if outer is not None and outer.relaxation.norms is not None:
+            self.relaxation.norms = {graph.input_name: euclidean(box)}
         for step in graph.steps:
             self._forward(step, outer)
 
@@ -139,12 +144,31 @@ class BallBounds:
             sizes=dict(self.relaxation.sizes),
             lines=part._lines_of,
             half_space=half_space,
+            norms=None if self.relaxation.norms is None else dict(self.relaxation.norms),
         )
-        part.norms = None if self.norms is None else dict(self.norms)
-        part.left = dict(self.left)
+        part.shortened = dict(self.shortened)
         part._lines = dict(self._lines)
         part._windows = {name: windows.again() for name, windows in self._windows.items()}
         return part
+
+    def learn(self, other: BallBounds) -> None:
+        """Take over what is known of the same balls in a lower precision."""
+        dtype = self.relaxation.dtype
+        norms = other.relaxation.norms
+        self.relaxation.norms = None if norms is None else dict(norms)
+        self.shortened.update(other.shortened)
+        self.rows += other.rows
+        for step in self.graph.steps:
+            if step.output in self._windows:
+                mine, theirs = self._windows[step.output], other._windows[step.output]
+                mine.live &= theirs.live
+                mine.lower = torch.fmax(mine.lower, theirs.lower.to(dtype))
+                mine.upper = torch.fmin(mine.upper, theirs.upper.to(dtype))
+                mine.done, mine.place = theirs.done.clone(), theirs.place.clone()
+                for name in ("above", "by_rows", "joint_weights", "joint_shift"):
+                    setattr(mine, name, getattr(theirs, name).to(dtype))
+            self._note(step, cast_out(other.relaxation.intervals[step.output], dtype))
+        self._lines.clear()
 
     def half_space(self, backward: BackwardPass) -> HalfSpace | None:
         """Where in the ball the one row of a finished pass can be <= 0.
@@ -166,6 +190,7 @@ class BallBounds:
         rows: Patches,
         at_centre: Tensor,
         enough: float | None = None,
+        until: str | None = None,
     ) -> Tensor:
         """Lower bounds of rows on a value, float64 [R]. Chunked to the budget.
 
@@ -176,63 +201,90 @@ class BallBounds:
             rows: their coefficients.
             at_centre: a float64 lower bound of each row at the value's centre.
             enough: a row may be given up once it is known to be at least that large.
+            until: where rows end, see `BackwardPass.run`.
         """
         count = len(rows.place)
         self.rows += count
-        size = max(1, int(self.budget / self.bytes_a_row(value, rows)))
+        size = max(1, int(self.budget / self.bytes_a_row(value, rows, until)))
         parts = [torch.zeros_like(at_centre[:0])]
         for start in range(0, count, size):
             some = slice(start, min(start + size, count))
             chunk = rows if size >= count else rows.chosen(some)
             total = at_centre[some]
             backward = BackwardPass(self.relaxation, total, torch.zeros_like(total))
-            parts.append(backward.run({value: chunk}, enough))
+            parts.append(backward.run({value: chunk}, enough, until))
             if value == self.graph.output_name and len(backward.error):
                 self.largest_error = max(self.largest_error, float(backward.error.detach().max()))
         return torch.cat(parts)
 
-    def require(self, value: str, where: Tensor) -> None:
-        """Bound what rows on a value at places [B, H, W] will meet."""
+    def require(self, value: str, where: Tensor) -> bool:
+        """Bound what rows on a value at places [B, H, W] will meet; False if that was known already."""
         masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
         todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
         missing = {name for name, mask in todo.items() if bool(mask.any())}
         changed = False
         for step in self.graph.steps:
             if not missing:
-                return
+                break
             if changed:
                 self._forward(step, None)
             if step.output in missing:
                 missing.remove(step.output)
-                if self._too_much(step, todo[step.output]):
-                    if self.norms is None:
-                        self._join_norms()
-                        self.require(value, where)
-                        return
-                    self._windows[step.output].done |= todo[step.output]
-                    continue
-                self._decide(step, self._windows[step.output], todo[step.output])
-                self._note(step, _range_of(self._windows[step.output]))
+                windows = self._windows[step.output]
+                if self.relaxation.norms is None and self._work_of(step, todo[step.output]) > self._work:
+                    self._join_norms()
+                    return self.require(value, where)
+                if self._plan(step, todo[step.output]):
+                    self._decide(step, windows, todo[step.output])
+                windows.done |= todo[step.output]
+                self._note(step, _range_of(windows))
                 changed = True
+        return changed
 
-    def _too_much(self, step: Step, todo: Tensor) -> bool:
-        """Whether rows on the undecided windows at [B, H', W'] would take more work than is left.
+    def work_of(self, value: str, where: Tensor) -> float:
+        """Multiply-adds that rows for all that `require` would ask for may take; most are dropped earlier."""
+        masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
+        todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
+        return sum(self._work_of(self._steps[name], mask) for name, mask in todo.items())
 
-        If so, they are noted as left; if not, the work counts as done.
-        """
+    def _work_of(self, step: Step, todo: Tensor) -> float:
+        """The same for the undecided windows of one Maximum at [B, H', W']."""
+        rows = self._rows_of(step, todo)
+        return rows * self._horizons(step)[-1][1] if rows else 0.0
+
+    def _rows_of(self, step: Step, todo: Tensor) -> float:
+        """How many rows those windows can take."""
         windows = self._windows[step.output]
         if self._needs_none(step, windows):
-            return False
-        assert isinstance(step.layer, Maximum)
+            return 0.0
         live = (windows.live.sum(-1) * todo[:, None]).to(torch.float64)
-        rows = float((live * (live - 1)).clamp(min=0).sum())
-        work = rows * cone_work(self.graph, step.inputs[0], step.layer.reach, self.relaxation.shape)
-        if work <= self._work:
-            self._work -= work if self.refine else 0.0
+        return float((live * (live - 1)).clamp(min=0).sum())
+
+    def _horizons(self, step: Step) -> list[tuple[str, float]]:
+        assert isinstance(step.layer, Maximum)
+        if step.output not in self._ends:
+            shape = self.relaxation.shape
+            self._ends[step.output] = horizons(self.graph, step.inputs[0], step.layer.reach, shape)
+        return self._ends[step.output]
+
+    def _plan(self, step: Step, todo: Tensor) -> bool:
+        """Where rows on windows at [B, H', W'] are to end, so that the work left suffices; False: nowhere.
+
+        A layer that cannot have all the way to the image gets at most half of what is left.
+        """
+        rows = self._rows_of(step, todo)
+        if not self.refine or rows == 0:
+            return True
+        ends = self._horizons(step)
+        share = self._work if rows * ends[-1][1] <= self._work else 0.5 * self._work
+        affordable = [(end, work) for end, work in ends if rows * work <= share]
+        self._until.pop(step.output, None)
+        if len(affordable) < len(ends):
+            self.shortened[step.output] = affordable[-1][0] if affordable else None
+        if not affordable:
             return False
-        if self.norms is not None and self.refine:
-            count, before = self.left.get(step.output, (0, 0.0))
-            self.left[step.output] = count + int((live > 1).sum()), before + work
+        self._until[step.output] = affordable[-1][0]
+        self._work -= rows * affordable[-1][1]
         return True
 
     def _needs_none(self, step: Step, windows: _Windows) -> bool:
@@ -246,20 +298,24 @@ class BallBounds:
     def _join_norms(self) -> None:
         """All intervals once more, with norms."""
         known = self.relaxation.intervals[self.graph.input_name]
-        self.norms = {self.graph.input_name: euclidean(known)}
+        self.relaxation.norms = {self.graph.input_name: euclidean(known)}
         for step in self.graph.steps:
             self._forward(step, None)
 
-    def bytes_a_row(self, value: str, patches: Patches) -> float:
+    def bytes_a_row(self, value: str, patches: Patches, until: str | None = None) -> float:
         """Memory of one row: its largest patch, eight times over (windows, products, convolutions)."""
         sizes = cone_sizes(self.graph, value, patches.size, self.relaxation.shape)
+        if until is not None:
+            names = [self.graph.input_name, *self._steps]
+            met = names[names.index(until) : names.index(value) + 1]
+            sizes = {name: size for name, size in sizes.items() if name in met}
         intervals = self.relaxation.intervals
         units = (intervals[name].lower.shape[1] * h * w for name, (h, w) in sizes.items())
         return 8.0 * max(units) * patches.values.element_size()
 
     def _forward(self, step: Step, outer: BallBounds | None) -> None:
         """Intervals of a step's output, intersected with what was known; the windows follow."""
-        known, centres = self.relaxation.intervals, self.relaxation.centres
+        known, centres, norms = self.relaxation.intervals, self.relaxation.centres, self.relaxation.norms
         if isinstance(step.layer, Maximum):
             found = _range_of(self._update_windows(step, step.layer, outer))
         else:
@@ -269,17 +325,15 @@ class BallBounds:
         if outer is not None:
             old = cast_out(outer.relaxation.intervals[step.output], found.lower.dtype)
             found = _intersected(found, old)
-        if self.norms is not None and isinstance(step.layer, layers.Conv):
+        if norms is not None and isinstance(step.layer, layers.Conv):
             (name,), error = step.inputs, centres[step.output].error
-            reach = cast_up(conv_reach(step.layer, known[name], self.norms[name], error), found.lower.dtype)
+            reach = cast_up(conv_reach(step.layer, known[name], norms[name], error), found.lower.dtype)
             found = _intersected(found, Interval(-reach, reach))
         self._note(step, found)
-        if self.norms is not None:
-            here, inputs = known[step.output], [self.norms[name] for name in step.inputs]
-            norm = norm_step(
-                step, inputs, centres[step.output].error, self.relaxation.shape(step.output), self._gains
-            )
-            self.norms[step.output] = torch.fmin(norm, euclidean(here))
+        if norms is not None:
+            inputs, error = [norms[name] for name in step.inputs], centres[step.output].error
+            norm = norm_step(step, inputs, error, self.relaxation.shape(step.output), self._gains)
+            norms[step.output] = torch.fmin(norm, euclidean(known[step.output]))
 
     def _note(self, step: Step, found: Interval) -> None:
         """Keep an interval of a step's output, intersected with what was known."""
@@ -332,7 +386,6 @@ class BallBounds:
 
     def _decide(self, step: Step, windows: _Windows, todo: Tensor) -> None:
         """Spend rows on the undecided windows at [B, H', W'], and keep what they say."""
-        windows.done |= todo
         if not self.refine or self._needs_none(step, windows):
             return
         units = ((windows.live.sum(-1) > 1) & todo[:, None]).nonzero()
@@ -461,9 +514,21 @@ class BallBounds:
         at_centre: Tensor,
         enough: float | None = None,
     ) -> Tensor:
-        """Lower bounds of sum_e weights_e x_e over windows [R, 4], weights [R, elements]: float64 [R]."""
-        source, rows, error = self.window_patches(step, layer, units, weights)
-        return self.lower_rows(source, rows, at_centre - error, enough)
+        """Lower bounds of sum_e weights_e x_e over windows [R, 4], weights [R, elements]: float64 [R].
+
+        The patches they begin with are made for as many at a time as the budget allows.
+        """
+        source, until = self.relaxation.intervals[step.inputs[0]].lower, self._until.get(step.output)
+        producer, entries = self._steps.get(step.inputs[0]), source.shape[1] * layer.elements
+        if producer is not None and isinstance(producer.layer, layers.Conv):
+            entries = producer.layer.weight[0].numel() * layer.elements
+        size = max(1, self.budget // (2 * entries * source.element_size()))
+        found = [torch.zeros_like(at_centre[:0])]
+        for start in range(0, len(units), size):
+            some = slice(start, start + size)
+            name, rows, error = self.window_patches(step, layer, units[some], weights[some])
+            found.append(self.lower_rows(name, rows, at_centre[some] - error, enough, until))
+        return torch.cat(found)
 
     def window_patches(
         self, step: Step, layer: Maximum, units: Tensor, weights: Tensor

@@ -50,14 +50,25 @@ def cone_sizes(
     return sizes
 
 
-def cone_work(graph: TorchGraph, value: str, size: tuple[int, int], shape: Shape) -> float:
-    """Multiply-adds of the convolutions on the way of one row, a patch on a value, to the image."""
-    sizes, total = cone_sizes(graph, value, size, shape), 0.0
-    for step in graph.steps:
-        if isinstance(step.layer, layers.Conv) and step.output in sizes:
+def horizons(
+    graph: TorchGraph, value: str, size: tuple[int, int], shape: Shape
+) -> list[tuple[str, float]]:
+    """Where one row, a patch on a value, may end: values through which all of it passes, nearest first.
+
+    With each the multiply-adds of the convolutions on the way there; the last one is the image.
+    """
+    sizes, pending, total = cone_sizes(graph, value, size, shape), {value}, 0.0
+    ends = []
+    for step in reversed(graph.steps):
+        if step.output not in pending:
+            continue
+        pending = (pending - {step.output}) | set(step.inputs)
+        if isinstance(step.layer, layers.Conv):
             height, width = sizes[step.output]
             total += float(height * width * step.layer.weight.numel())
-    return total
+        if len(pending) == 1:
+            ends.append((*pending, total))
+    return ends or [(value, 0.0)]
 
 
 def cone_masks(graph: TorchGraph, start: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]:

@@ -15,16 +15,21 @@ from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
 from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
-from corgi.engines.patch.norms import Gains
+from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
+from corgi.network.convert import TorchGraph
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
 _BALLS = 12
 """Balls around one image whose bounds are kept."""
+
+_PRECISE = 1e11
+"""Multiply-adds up to which rows on windows are in float64 as the rest is; more are ten times faster in
+float32."""
 
 _EXTENTS = (2, 5, 10, 2**31)
 """Distances of two map pixels up to which their rows share one size of patch."""
@@ -94,11 +99,13 @@ class PatchEngine:
 class _Known:
     """What has been computed for one ball.
 
+    fast: the same in float32, where rows on windows are much work.
     lower, upper: of map pixels, float64 [pixels], infinite where `low_known`, `high_known` are false.
     """
 
     ball: Ball
     bounds: BallBounds
+    fast: BallBounds | None
     lower: Tensor
     upper: Tensor
     low_known: Tensor
@@ -114,7 +121,8 @@ class PatchBounder:
         self._graph = cast(self._exact, dtype, engine.device)
         self._weight = explained_class(network, class_id).weight.reshape(-1)
         self._reach = map_reach(self._graph)
-        self._gains = Gains(self._graph)
+        self._fast = cast(self._exact, torch.float32, engine.device)
+        self._gains = Gains(self._exact)
         self._known: list[_Known] = []
         self._summed = 0.0
         self._own: dict[tuple[int, int], OwnPlanes] = {}
@@ -158,7 +166,7 @@ class PatchBounder:
         low, high = low[~known.low_known[low]], high[~known.high_known[high]]
         both = torch.cat([low, high])
         if len(both):
-            known.bounds.require(self._graph.output_name, self._where(both))
+            self._required(ball, self._where(both))
             signs = torch.cat([torch.ones(len(low)), -torch.ones(len(high))]).to(torch.float64)
             value, off = self._at_centre(known.bounds)
             found = self._bounded(known.bounds, self._rows(both, signs), signs * value[both] - off[both])
@@ -177,8 +185,7 @@ class PatchBounder:
     @plainly
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
-        bounds = self._bounds(ball)
-        bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
+        bounds = self._required(ball, self._where(torch.cat([above, below])))
         width = self._network.head.map_shape[1]
         shift = torch.stack([below // width - above // width, below % width - above % width], 1)
         lower = torch.full((len(above),), -torch.inf, dtype=torch.float64)
@@ -209,8 +216,7 @@ class PatchBounder:
 
         With focus, what is returned is > 0 only if the margin is on the whole ball, but need not bound it.
         """
-        bounds = self._bounds(ball)
-        bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
+        bounds = self._required(ball, self._where(torch.cat([above, below])))
         found = self._optimised(bounds, above, below)
         lower = found.bounds
         if self._engine.relaxation is PatchMethod.FOCUS:
@@ -256,8 +262,7 @@ class PatchBounder:
     @plainly
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
-        bounds, output = self._bounds(ball), self._graph.output_name
-        bounds.require(output, self._where_all())
+        bounds, output = self._required(ball, self._where_all()), self._graph.output_name
         filters, pixels = self._network.head.filters, self._network.pixels
         everything = torch.arange(pixels)
         place = everything.repeat(2).to(self._engine.device)
@@ -282,8 +287,7 @@ class PatchBounder:
         """Margins I_above - I_below as piecewise linear functions of their cone, if that fits the budget."""
         if not self.unfolds:
             return NotUnfolded("an activation is not piecewise linear, or the engine is not on the CPU")
-        bounds = self._bounds(ball)
-        bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
+        bounds = self._required(ball, self._where(torch.cat([above, below])))
         value, off = self._at_centre(bounds)
         off = off[above] + off[below]
         at_centre = (value[above] - value[below]) - off
@@ -318,30 +322,60 @@ class PatchBounder:
         for known in same:
             if known.ball.radius == ball.radius:
                 return known
-        larger = [known for known in same if known.ball.radius > ball.radius]
-        outer = min(larger, key=lambda known: known.ball.radius).bounds if larger else None
+        outer = self._outer(ball)
         if same:
             centre = same[0].bounds.relaxation.centres
         else:
             self._own.clear()
             centre = on_device(centres(self._exact, ball.center[None].to(torch.float64)), self._engine.device)
-        bounds = BallBounds(
-            self._graph,
+        bounds = self._begun(self._graph, self._dtype, ball, centre, outer and outer.bounds)
+        infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
+        unknown = torch.zeros(self._network.pixels, dtype=torch.bool)
+        # A copy: the caller may write another image into the same memory.
+        kept = replace(ball, center=ball.center.clone())
+        known = _Known(kept, bounds, None, -infinite, infinite, unknown, unknown.clone())
+        self._known = [*same[-_BALLS:], known]
+        return known
+
+    def _outer(self, ball: Ball) -> _Known | None:
+        """The smallest known ball that holds one, other than itself."""
+        same = [known for known in self._known if _same_image(known.ball, ball)]
+        larger = [known for known in same if known.ball.radius > ball.radius]
+        return min(larger, key=lambda known: known.ball.radius) if larger else None
+
+    def _begun(
+        self,
+        graph: TorchGraph,
+        dtype: torch.dtype,
+        ball: Ball,
+        centre: dict[str, Centre],
+        outer: BallBounds | None,
+    ) -> BallBounds:
+        return BallBounds(
+            graph,
             centre,
-            deviations([ball], self._dtype, self._engine.device),
+            deviations([ball], dtype, self._engine.device),
             refine=self._engine.refines,
             budget=self._engine.budget,
             work=self._engine.work,
             gains=self._gains,
             outer=outer,
         )
-        infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
-        unknown = torch.zeros(self._network.pixels, dtype=torch.bool)
-        # A copy: the caller may write another image into the same memory.
-        kept = replace(ball, center=ball.center.clone())
-        known = _Known(kept, bounds, -infinite, infinite, unknown, unknown.clone())
-        self._known = [*same[-_BALLS:], known]
-        return known
+
+    def _required(self, ball: Ball, where: Tensor) -> BallBounds:
+        """The bounds of a ball, refined for pixels of the map; in float32 first where that is much work."""
+        known, output = self._known_ball(ball), self._graph.output_name
+        bounds = known.bounds
+        if self._dtype is torch.float64 and (known.fast or bounds.work_of(output, where) > _PRECISE):
+            if known.fast is None:
+                outer = self._outer(ball)
+                inherited = outer and (outer.fast or outer.bounds)
+                centre = bounds.relaxation.centres
+                known.fast = self._begun(self._fast, torch.float32, ball, centre, inherited)
+            if known.fast.require(output, where):
+                bounds.learn(known.fast)
+        bounds.require(output, where)
+        return bounds
 
     def _where(self, pixels: Tensor) -> Tensor:
         mask = torch.zeros(self._network.pixels, dtype=torch.bool)
