@@ -110,6 +110,7 @@ class DeterministicCertificate:
         recheck: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
         exact: what deciding margins exactly took, None if it was not asked for.
+        note: what was bounded by less than `method` to save work, empty if nothing was.
     """
 
     radius: float
@@ -126,6 +127,7 @@ class DeterministicCertificate:
     recheck: Recheck | None
     seconds: float
     exact: ExactSearch | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ def verify_text(result: VerifyResult) -> RenderableType:
         parts.append(Text(f"The search did not finish, so the radius may be larger: {result.reason}."))
     parts.append(Text(wording.finding(result.attack, certificate.k, certificate.k2)))
     parts += [Text(), Padding(_numbers(result), (0, 0, 0, 2)), Text()]
+    if certificate.note:
+        parts.append(Text(f"Less than {certificate.method}: {certificate.note}.", style="dim"))
     if certificate.radius > 0:
         parts.append(Text(wording.CAVEAT, style="dim"))
     return Group(*parts)

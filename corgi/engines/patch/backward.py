@@ -356,6 +356,46 @@ class BackwardPass:
         return spread
 
 
+@dataclass
+class TwoSidedPass(BackwardPass):
+    """A pass whose rows are bounded from both sides: undecided windows keep one slope, and gain a width.
+
+    Of an undecided window, sum_e w_e x_e <= y <= sum_e w_e x_e + shift for the convex weights of its upper
+    plane (maximum.py), so with those below, too, coefficients serve both bounds. All activations on the way
+    must be Maximum.
+
+    Attributes:
+        gap: what the upper bound has over the lower one but for the image: float64 [R].
+    """
+
+    gap: Tensor = field(init=False)
+
+    def both(self, start: Mapping[str, Patches], until: str | None = None) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of the rows, float64 [R] each."""
+        self.gap = torch.zeros_like(self.total)
+        lower = self.run(start, until=until)
+        upper, size = self.total + self.gap, self.total.abs() + self.gap
+        for name, patches in self.ended.items():
+            least, most = self._least(name, patches), -self._least(name, patches.negated())
+            upper, size = upper - least + most, size + least.abs() + most.abs()
+        return lower, upper + 1.01 * self.error + 2.0**-45 * size
+
+    def _correct(
+        self, step: Step, layer: Maximum, patches: Patches, spread: Tensor, lines: MaximumLines
+    ) -> Tensor:
+        known, here = lines.planes, self.memo[step.output]
+        if len(here.row) == 0:
+            return spread
+        amount = patches.values[here.row, known.units[here.window, 1], here.y, here.x].to(torch.float64)
+        low = known.shift_below(here.window, known.up[here.window])
+        high = known.up_shift[here.window].to(torch.float64)
+        constants = torch.where(amount == 0, 0, amount * torch.where(amount > 0, low, high))
+        self._sum_up(constants, here.row, patches.values[0].numel())
+        widths = torch.where(amount == 0, 0, amount.abs() * (high - low))
+        self.gap = self.gap.index_add(0, here.row, 1.01 * widths)
+        return spread
+
+
 def met(patches: Patches, lines: MaximumLines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The undecided windows under every patch: row, place in `planes`, and where in the patch (y, x)."""
     places, (height, width) = patches.places, patches.size

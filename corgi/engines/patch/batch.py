@@ -8,7 +8,6 @@ from corgi.engines.lowering import explained_class
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine, deviations, on_device
 from corgi.engines.patch.intervals import centres
-from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.patches import Patches, distinct_places
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly
@@ -31,13 +30,7 @@ def bound_maps(
     centre = on_device(centres(exact, images), device)
     box = deviations(balls, dtype, device)
     bounds = BallBounds(
-        graph,
-        centre,
-        box,
-        refine=engine.refines,
-        budget=engine.budget,
-        work=engine.work,
-        gains=Gains(graph),
+        graph, centre, box, refine=engine.refines, budget=engine.budget, work=engine.work
     )
     name, (height, width) = graph.output_name, network.head.map_shape
     bounds.require(name, torch.ones(len(balls), height, width, dtype=torch.bool, device=device))

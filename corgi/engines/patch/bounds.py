@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +26,7 @@ from corgi.engines.patch.backward import (
     BackwardPass,
     MaximumLines,
     Relaxation,
+    TwoSidedPass,
 )
 from corgi.engines.patch.cones import cone_masks, cone_sizes, horizons
 from corgi.engines.patch.curves import Lines, relax
@@ -46,6 +48,10 @@ from corgi.engines.patch.rigour import FOLDING, gamma, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
+
+
+_MANY = 0.05
+"""Share of undecided windows from which on a thorough bound is drawn of a whole layer."""
 
 
 @dataclass
@@ -77,6 +83,13 @@ class _Windows:
     joint_weights: Tensor
     joint_shift: Tensor
 
+    def drop_beaten(self) -> None:
+        """A live element that never exceeds the surest live one is not needed: the maximum is reached without.
+        """
+        surest = self.lower.masked_fill(~self.live, -torch.inf).argmax(-1, keepdim=True)
+        beaten = self.upper <= self.lower.gather(-1, surest)
+        self.live &= ~beaten.scatter(-1, surest, False)
+
     def again(self) -> _Windows:
         """The same, with rows to be spent once more on what is undecided."""
         kept = {name: getattr(self, name).clone() for name in ("lower", "upper", "live", "place")}
@@ -101,8 +114,9 @@ class BallBounds:
         *,
         refine: bool,
         budget: int,
-        work: float,
-        gains: Gains,
+        work: float = math.inf,
+        gains: Gains | None = None,
+        thorough: bool = False,
         outer: BallBounds | None = None,
     ) -> None:
         """Interval bounds of everything.
@@ -114,13 +128,15 @@ class BallBounds:
             refine: whether undecided windows get rows (CROWN) or not (CROWN-IBP).
             budget: bytes a backward pass may use for its patches.
             work: multiply-adds that rows on windows may take.
-            gains: of the graph's layers.
+            gains: of the graph's layers, if they are to be shared.
+            thorough: whether layers that intervals leave undecided in many places are bounded everywhere, from
+                both sides; all activations must be Maximum.
             outer: bounds of balls around the same images that contain these ones, if known.
         """
         self.graph, self.refine, self.budget = graph, refine, budget
         self.rows, self.largest_error = 0, 0.0
         self.shortened: dict[str, str | None] = {}
-        self._work, self._gains = work, gains
+        self._work, self._gains, self._thorough = work, gains or Gains(graph), thorough
         sizes = {graph.input_name: by_channel(box)}
         self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
         self._steps = {step.output: step for step in graph.steps}
@@ -203,19 +219,23 @@ class BallBounds:
             enough: a row may be given up once it is known to be at least that large.
             until: where rows end, see `BackwardPass.run`.
         """
-        count = len(rows.place)
-        self.rows += count
-        size = max(1, int(self.budget / self.bytes_a_row(value, rows, until)))
         parts = [torch.zeros_like(at_centre[:0])]
-        for start in range(0, count, size):
-            some = slice(start, min(start + size, count))
-            chunk = rows if size >= count else rows.chosen(some)
+        for some, chunk in self._chunks(value, rows, until):
             total = at_centre[some]
             backward = BackwardPass(self.relaxation, total, torch.zeros_like(total))
             parts.append(backward.run({value: chunk}, enough, until))
             if value == self.graph.output_name and len(backward.error):
                 self.largest_error = max(self.largest_error, float(backward.error.detach().max()))
         return torch.cat(parts)
+
+    def _chunks(self, value: str, rows: Patches, until: str | None) -> Iterator[tuple[slice, Patches]]:
+        """Rows, as many at a time as the budget allows."""
+        count = len(rows.place)
+        self.rows += count
+        size = max(1, int(self.budget / self.bytes_a_row(value, rows, until)))
+        for start in range(0, count, size):
+            some = slice(start, min(start + size, count))
+            yield some, rows if size >= count else rows.chosen(some)
 
     def require(self, value: str, where: Tensor) -> bool:
         """Bound what rows on a value at places [B, H, W] will meet; False if that was known already."""
@@ -258,7 +278,8 @@ class BallBounds:
         if self._needs_none(step, windows):
             return 0.0
         live = (windows.live.sum(-1) * todo[:, None]).to(torch.float64)
-        return float((live * (live - 1)).clamp(min=0).sum())
+        everywhere = float(live.sum()) if self._thorough and self._many(windows, todo) else 0.0
+        return float((live * (live - 1)).clamp(min=0).sum()) + everywhere
 
     def _horizons(self, step: Step) -> list[tuple[str, float]]:
         assert isinstance(step.layer, Maximum)
@@ -358,11 +379,7 @@ class BallBounds:
         lower, upper = windows.lead_low + lower, windows.lead_high + upper
         lower, upper = lower - ulps * lower.abs(), upper + ulps * upper.abs()
         windows.lower, windows.upper = torch.fmax(windows.lower, lower), torch.fmin(windows.upper, upper)
-        # A live element that never exceeds the surest live one is not needed: the maximum is reached without
-        # it.
-        surest = windows.lower.masked_fill(~windows.live, -torch.inf).argmax(-1, keepdim=True)
-        beaten = windows.upper <= windows.lower.gather(-1, surest)
-        windows.live &= ~beaten.scatter(-1, surest, False)
+        windows.drop_beaten()
         return windows
 
     def _begin_windows(self, step: Step, layer: Maximum) -> _Windows:
@@ -388,8 +405,10 @@ class BallBounds:
         """Spend rows on the undecided windows at [B, H', W'], and keep what they say."""
         if not self.refine or self._needs_none(step, windows):
             return
+        if self._thorough and self._many(windows, todo):
+            self._bound_everywhere(step, windows, todo)
         units = ((windows.live.sum(-1) > 1) & todo[:, None]).nonzero()
-        if len(units) == 0:
+        if len(units) == 0 or self._many(windows, todo) and self._thorough:
             return
         at = units.unbind(1)
         live, by_rows = self._rows_decide(step, units, windows.live[at], windows.lead[at])
@@ -407,6 +426,47 @@ class BallBounds:
         weights, shift = self._joint(step, units[left], live[left], above[left], windows.lead[at][left])
         windows.joint_weights = torch.cat([windows.joint_weights, weights])
         windows.joint_shift = torch.cat([windows.joint_shift, shift])
+
+    def _many(self, windows: _Windows, todo: Tensor) -> bool:
+        """Whether so many windows at [B, H', W'] are undecided that the next intervals would say nothing."""
+        share = ((windows.live.sum(-1) > 1) & todo[:, None]).sum() / (todo.sum() * windows.live.shape[1])
+        return bool(share > _MANY)
+
+    def _bound_everywhere(self, step: Step, windows: _Windows, todo: Tensor) -> None:
+        """Rows for all live elements of all windows at [B, H', W'], from both sides.
+
+        Without, elements of decided windows keep the deviations of their intervals, which grow with every
+        layer, and with them those of all that reads them, and what is set aside for rounding.
+        """
+        layer = step.layer
+        assert isinstance(layer, Maximum)
+        live = windows.live[..., 1:] & todo[:, None, :, :, None]
+        *at, element = live.nonzero(as_tuple=True)
+        units, until = torch.stack(at, 1), self._until.get(step.output)
+        size = self._at_once(step, layer)
+        for start in range(0, len(units), size):
+            some = units[start : start + size]
+            weights = F.one_hot(element[start : start + size], layer.elements).to(torch.float64)
+            name, rows, error = self.window_patches(step, layer, some, weights)
+            for part, chunk in self._chunks(name, rows, until):
+                nothing = torch.zeros_like(error[part])
+                lower, upper = TwoSidedPass(self.relaxation, nothing, nothing).both({name: chunk}, until)
+                where = (*some[part].unbind(1), element[start : start + size][part] + 1)
+                lead = windows.lead[where]
+                slack = error[part] * 1.01 + 2.0**-50 * (lead.abs() + lower.abs() + upper.abs())
+                low = -cast_up(slack - lead - lower, windows.lower.dtype)
+                high = cast_up(lead + upper + slack, windows.upper.dtype)
+                windows.lower[where] = torch.fmax(windows.lower[where], low)
+                windows.upper[where] = torch.fmin(windows.upper[where], high)
+        windows.drop_beaten()
+
+    def _at_once(self, step: Step, layer: Maximum) -> int:
+        """How many rows on windows may begin at once, for the memory of their patches."""
+        source = self.relaxation.intervals[step.inputs[0]].lower
+        producer, entries = self._steps.get(step.inputs[0]), source.shape[1] * layer.elements
+        if producer is not None and isinstance(producer.layer, layers.Conv):
+            entries = producer.layer.weight[0].numel() * layer.elements
+        return max(1, self.budget // (2 * entries * source.element_size()))
 
     def _joint(
         self, step: Step, units: Tensor, live: Tensor, above: Tensor, lead: Tensor
@@ -518,11 +578,7 @@ class BallBounds:
 
         The patches they begin with are made for as many at a time as the budget allows.
         """
-        source, until = self.relaxation.intervals[step.inputs[0]].lower, self._until.get(step.output)
-        producer, entries = self._steps.get(step.inputs[0]), source.shape[1] * layer.elements
-        if producer is not None and isinstance(producer.layer, layers.Conv):
-            entries = producer.layer.weight[0].numel() * layer.elements
-        size = max(1, self.budget // (2 * entries * source.element_size()))
+        size, until = self._at_once(step, layer), self._until.get(step.output)
         found = [torch.zeros_like(at_centre[:0])]
         for start in range(0, len(units), size):
             some = slice(start, start + size)

@@ -17,7 +17,7 @@ from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.patches import Patches, Places, distinct_places
-from corgi.engines.patch.prepare import cast, prepare
+from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.rigour import plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
 from corgi.network.convert import TorchGraph
@@ -54,8 +54,8 @@ class PatchEngine:
             the part of the ball where they can still fail.
         alpha: how lower planes are optimised; rounds: most rounds of focus.
         budget: bytes one backward pass may use for its patches.
-        work: multiply-adds that the rows on undecided windows of one ball may take; what would take more is
-            left to intervals and norms (CROWN-IBP there), and the certificate says so.
+        work: multiply-adds that the rows on undecided windows of one ball may take. Where they would take
+            more, rows end at an earlier layer or are left out (CROWN-IBP there), and the certificate says so.
         device: torch device.
     """
 
@@ -124,6 +124,7 @@ class PatchBounder:
         self._fast = cast(self._exact, torch.float32, engine.device)
         self._gains = Gains(self._exact)
         self._known: list[_Known] = []
+        self._shortfalls: dict[float, str] = {}
         self._summed = 0.0
         self._own: dict[tuple[int, int], OwnPlanes] = {}
 
@@ -259,6 +260,21 @@ class PatchBounder:
             bounds.require(self._graph.output_name, where)
         return best
 
+    def shortfall(self, ball: Ball) -> str:
+        """Whose rows ended early, or were left out, in this engine's last bounds of a radius."""
+        return self._shortfalls.get(ball.radius, "")
+
+    def _note_shortfall(self, ball: Ball, bounds: BallBounds) -> None:
+        if not bounds.shortened:
+            return
+        total = sum(isinstance(step.layer, Maximum) for step in self._graph.steps)
+        none = sum(until is None for until in bounds.shortened.values())
+        early = len(bounds.shortened) - none
+        self._shortfalls[ball.radius] = (
+            f"of {total} layers of activations {none} got no rows (CROWN-IBP there) and those of {early} ended"
+            f" at an earlier layer: in full they would take over {self._engine.work:.3g} multiply-adds"
+        )
+
     @plainly
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
@@ -327,6 +343,7 @@ class PatchBounder:
             centre = same[0].bounds.relaxation.centres
         else:
             self._own.clear()
+            self._shortfalls.clear()
             centre = on_device(centres(self._exact, ball.center[None].to(torch.float64)), self._engine.device)
         bounds = self._begun(self._graph, self._dtype, ball, centre, outer and outer.bounds)
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
@@ -359,6 +376,7 @@ class PatchBounder:
             budget=self._engine.budget,
             work=self._engine.work,
             gains=self._gains,
+            thorough=graph is self._fast and is_piecewise_linear(graph),
             outer=outer,
         )
 
@@ -375,6 +393,7 @@ class PatchBounder:
             if known.fast.require(output, where):
                 bounds.learn(known.fast)
         bounds.require(output, where)
+        self._note_shortfall(ball, bounds)
         return bounds
 
     def _where(self, pixels: Tensor) -> Tensor:
