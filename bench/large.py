@@ -31,7 +31,7 @@ BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
 
 def build(net: str, width: int, classes: int, side: int, pictures: np.ndarray) -> Any:
-    """A seeded residual network in evaluation mode. Below 64 pixels the first layers do not stride (CIFAR)."""
+    """A seeded residual network in evaluation mode; below 64 pixels its first layers do not stride."""
     import torch
     from torch import Tensor, nn
 
@@ -197,7 +197,9 @@ def main() -> None:
             os._exit(0)
         if pid:
             os.waitpid(pid, 0)
-        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--child", str(file), str(image)], check=True)
+        subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--child", str(file), str(image)], check=True
+        )
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ magnitude. There the secant says nothing, and the search goes by orders of magni
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from corgi.results import Status
-
 
 _FARTHEST = 1000
 """How many times smaller than the last one the next radius is at most."""
@@ -117,7 +117,7 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
     if not bracket.scores:
         return 0.75 * high
     if low > 0 and high > _WIDE * low:
-        return (low * high) ** 0.5
+        return math.sqrt(low * high)
     root = _secant_root(bracket)
     if root is not None and low == 0 and bracket.uncertified is not None and root < high / _FARTHEST:
         return high / _FARTHEST

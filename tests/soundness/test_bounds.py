@@ -35,6 +35,8 @@ ENGINES: list[tuple[BoundEngine, range]] = [
     (PatchEngine(PatchMethod.CROWN_IBP), range(40)),
     (PatchEngine(PatchMethod.CROWN), range(40)),
     (PatchEngine(PatchMethod.CROWN, budget=20_000), range(40, 50)),
+    (PatchEngine(PatchMethod.CROWN, work=1e5), range(50, 58)),
+    (PatchEngine(PatchMethod.CROWN, work=0), range(58, 64)),
 ]
 CASES = [
     pytest.param(engine, seed, id=f"{engine.name.split()[0]}-{engine.method}-{seed}")

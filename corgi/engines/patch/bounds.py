@@ -30,6 +30,7 @@ from corgi.engines.patch.backward import (
 )
 from corgi.engines.patch.cones import cone_masks, cone_sizes, horizons
 from corgi.engines.patch.curves import Lines, relax
+from corgi.engines.patch.gains import Gains, conv_reach, euclidean, norm_step
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
 from corgi.engines.patch.intervals import (
     Centre,
@@ -41,14 +42,12 @@ from corgi.engines.patch.intervals import (
     weighted,
 )
 from corgi.engines.patch.maximum import best_weights, planes
-from corgi.engines.patch.gains import Gains, conv_reach, euclidean, norm_step
 from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
-
 
 _MANY = 0.05
 """Share of undecided windows from which on a thorough bound is drawn of a whole layer."""
@@ -84,8 +83,7 @@ class _Windows:
     joint_shift: Tensor
 
     def drop_beaten(self) -> None:
-        """A live element that never exceeds the surest live one is not needed: the maximum is reached without.
-        """
+        """Live elements that never exceed the surest live one are not needed to reach the maximum."""
         surest = self.lower.masked_fill(~self.live, -torch.inf).argmax(-1, keepdim=True)
         beaten = self.upper <= self.lower.gather(-1, surest)
         self.live &= ~beaten.scatter(-1, surest, False)
@@ -129,8 +127,8 @@ class BallBounds:
             budget: bytes a backward pass may use for its patches.
             work: multiply-adds that rows on windows may take.
             gains: of the graph's layers, if they are to be shared.
-            thorough: whether layers that intervals leave undecided in many places are bounded everywhere, from
-                both sides; all activations must be Maximum.
+            thorough: whether layers that intervals leave undecided in many places are bounded everywhere,
+                from both sides; all activations must be Maximum.
             outer: bounds of balls around the same images that contain these ones, if known.
         """
         self.graph, self.refine, self.budget = graph, refine, budget
@@ -352,8 +350,8 @@ class BallBounds:
             found = _intersected(found, Interval(-reach, reach))
         self._note(step, found)
         if norms is not None:
-            inputs, error = [norms[name] for name in step.inputs], centres[step.output].error
-            norm = norm_step(step, inputs, error, self.relaxation.shape(step.output), self._gains)
+            sizes, error = [norms[name] for name in step.inputs], centres[step.output].error
+            norm = norm_step(step, sizes, error, self.relaxation.shape(step.output), self._gains)
             norms[step.output] = torch.fmin(norm, euclidean(known[step.output]))
 
     def _note(self, step: Step, found: Interval) -> None:
@@ -408,7 +406,7 @@ class BallBounds:
         if self._thorough and self._many(windows, todo):
             self._bound_everywhere(step, windows, todo)
         units = ((windows.live.sum(-1) > 1) & todo[:, None]).nonzero()
-        if len(units) == 0 or self._many(windows, todo) and self._thorough:
+        if len(units) == 0 or (self._many(windows, todo) and self._thorough):
             return
         at = units.unbind(1)
         live, by_rows = self._rows_decide(step, units, windows.live[at], windows.lead[at])

@@ -13,9 +13,9 @@ from corgi.engines.lowering import explained_class
 from corgi.engines.patch.alpha import Alpha, Optimised, OwnPlanes, optimised
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
+from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
-from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.rigour import plainly
@@ -271,8 +271,8 @@ class PatchBounder:
         none = sum(until is None for until in bounds.shortened.values())
         early = len(bounds.shortened) - none
         self._shortfalls[ball.radius] = (
-            f"of {total} layers of activations {none} got no rows (CROWN-IBP there) and those of {early} ended"
-            f" at an earlier layer: in full they would take over {self._engine.work:.3g} multiply-adds"
+            f"of {total} layers of activations {none} got no rows (CROWN-IBP there) and those of {early}"
+            f" ended at an earlier layer: in full they would take over {self._engine.work:.3g} multiply-adds"
         )
 
     @plainly
@@ -345,7 +345,7 @@ class PatchBounder:
             self._own.clear()
             self._shortfalls.clear()
             centre = on_device(centres(self._exact, ball.center[None].to(torch.float64)), self._engine.device)
-        bounds = self._begun(self._graph, self._dtype, ball, centre, outer and outer.bounds)
+        bounds = self._begun(self._graph, self._dtype, ball, centre, None if outer is None else outer.bounds)
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
         unknown = torch.zeros(self._network.pixels, dtype=torch.bool)
         # A copy: the caller may write another image into the same memory.
@@ -387,7 +387,7 @@ class PatchBounder:
         if self._dtype is torch.float64 and (known.fast or bounds.work_of(output, where) > _PRECISE):
             if known.fast is None:
                 outer = self._outer(ball)
-                inherited = outer and (outer.fast or outer.bounds)
+                inherited = None if outer is None else outer.fast or outer.bounds
                 centre = bounds.relaxation.centres
                 known.fast = self._begun(self._fast, torch.float32, ball, centre, inherited)
             if known.fast.require(output, where):

@@ -9,8 +9,8 @@ d restricted to what the unit reads. Neither replaces the other: intervals win i
 unit reads few others.
 
 The largest singular value of a convolution. Zero padding and borders are restrictions of the convolution on
-all of Z^2, whose norm is sup |F(t)|_2 over frequencies t in [0, 2 pi)^2, F(t) = sum_k W[k] e^(i k . t); with a
-stride, of the same map written on the phases of the input as channels. For unit v, |F(t) v|^2 is a
+all of Z^2, whose norm is sup |F(t)|_2 over frequencies t in [0, 2 pi)^2, F(t) = sum_k W[k] e^(i k . t);
+with a stride, of the same map written on the phases of the input as channels. For unit v, |F(t) v|^2 is a
 non-negative trigonometric polynomial of degree at most k - 1 along each axis, and around a maximum M of one
 of degree n its values are at least M cos(n (t - t_max)) (M. Riesz). So on a grid of N points an axis
 
@@ -41,6 +41,9 @@ _SQUARINGS = 4
 
 _OWN_ERROR = 1 + 2.0**-40
 """A few float64 operations on non-negative numbers."""
+
+_LOST = 2.0**-480
+"""What squares lose by underflow, after the root: more than sqrt(n 2^-1022)."""
 
 LIPSCHITZ = {layers.Sigmoid: 0.25, layers.Tanh: 1.0}
 """Largest slope of the curves."""
@@ -94,7 +97,7 @@ def convolution_norm(conv: layers.Conv) -> float:
 
 
 def _phases(kernel: Tensor, stride: tuple[int, int]) -> Tensor:
-    """The kernel [O, C, kh, kw] on the phases of its input, without stride: [O, C sy sx, kh / sy, kw / sx]."""
+    """The kernel [O, C, kh, kw] on the phases of its input, without stride: [O, C sy sx, h, w]."""
     (sy, sx), (out, channels, kh, kw) = stride, kernel.shape
     padded = F.pad(kernel, (0, -kw % sx, 0, -kh % sy))
     split = padded.reshape(out, channels, padded.shape[2] // sy, sy, padded.shape[3] // sx, sx)
@@ -134,7 +137,7 @@ def _frobenius(real: Tensor, imaginary: Tensor) -> Tensor:
 
 def euclidean(known: Interval) -> Tensor:
     """Largest Euclidean norm of deviations in an interval: float64 [B]."""
-    return magnitude(known).to(torch.float64).square().sum((1, 2, 3)).sqrt() * _OWN_ERROR
+    return magnitude(known).to(torch.float64).square().sum((1, 2, 3)).sqrt() * (1 + 2.0**-20) + _LOST
 
 
 def norm_step(step: Step, inputs: list[Tensor], error: Tensor, size: tuple[int, int], gains: Gains) -> Tensor:
@@ -162,12 +165,13 @@ def conv_reach(conv: layers.Conv, known: Interval, norm: Tensor, error: Tensor) 
 
     Args:
         conv: the convolution.
-        known: deviations of its input; norm: their Euclidean norm over the balls, [B].
+        known: deviations of its input.
+        norm: their Euclidean norm over the balls, [B].
         error: `Centre.error` of the output, [B, C].
     """
     squares = magnitude(known).to(torch.float64).square().sum(1, keepdim=True)
     ones = torch.ones(1, 1, *conv.weight.shape[2:], dtype=torch.float64, device=squares.device)
-    read = F.conv2d(squares, ones, None, conv.stride, conv.padding, conv.dilation).clamp(min=0).sqrt()
+    read = F.conv2d(squares, ones, None, conv.stride, conv.padding, conv.dilation).clamp(min=0).sqrt() + _LOST
     read = torch.fmin(read, norm[:, None, None, None])
     length = conv.weight.to(torch.float64).square().sum((1, 2, 3)).sqrt()
     share = 1 + gamma(conv.weight[0].numel() + FOLDING + 16, torch.float64) + 2.0**-20
