@@ -1,8 +1,8 @@
 """What one certificate costs on networks of a real size: random residual networks (torchvision's ResNet).
 
     python bench/large.py [DATA_DIR] [--net resnet18] [--side 224] [--width 64] [--classes 1000] [--k 4]
-                          [--image 0] [--unfolded] [--method crown] [--budget MB] [--work TERA] [--no-attack]
-                          [--no-exact] [--file MODEL]
+                          [--image 0] [--tolerance 0.1] [--unfolded] [--method crown] [--budget MB]
+                          [--work TERA] [--no-attack] [--no-exact] [--file MODEL]
 
 DATA_DIR holds `ImageNet/` (default: $CORGI_DATA or ../shared/data). Weights are He's; every batch norm has
 the statistics of eight of those images and random scales and shifts, and is folded into its convolution by
@@ -134,6 +134,7 @@ def measured(file: str, image_file: str, arguments: argparse.Namespace) -> dict[
         print(f"{now - started:7.1f} s  {progress}  peak {peak():.2f} GB", file=sys.stderr, flush=True)
 
     options: dict[str, Any] = {"k": arguments.k, "engine": engine, "listener": listen}
+    options["tolerance"] = arguments.tolerance
     if arguments.no_attack:
         options["attack"] = None
     if arguments.no_exact:
@@ -146,7 +147,7 @@ def measured(file: str, image_file: str, arguments: argparse.Namespace) -> dict[
         "uncertified": certificate.uncertified_radius,
         "attack": None if attack is None else attack.radius,
         "method": certificate.method,
-        "notes": getattr(certificate, "notes", ()),
+        "note": certificate.note,
         "status": str(result.status),
         "reason": result.reason,
         "exact": None if certificate.exact is None else certificate.exact.reason,
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--unfolded", action="store_true", help="keep batch norms as nodes")
     parser.add_argument("--method", default="crown")
     parser.add_argument("--budget", type=float, help="megabytes of one backward pass")
+    parser.add_argument("--tolerance", type=float, default=0.1, help="relative width of the final bracket")
     parser.add_argument("--work", type=float, help="10^12 multiply-adds of the rows of one ball")
     parser.add_argument("--no-attack", action="store_true")
     parser.add_argument("--no-exact", action="store_true")

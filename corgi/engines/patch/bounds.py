@@ -149,6 +149,14 @@ class BallBounds:
         for step in graph.steps:
             self._forward(step, outer)
 
+    @property
+    def bytes(self) -> int:
+        """Memory of intervals and windows, about."""
+        tensors = [end for known in self.relaxation.intervals.values() for end in (known.lower, known.upper)]
+        for windows in self._windows.values():
+            tensors += [value for value in vars(windows).values() if isinstance(value, Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def within(self, half_space: HalfSpace) -> BallBounds:
         """The same bounds, to be refined again for a part of the balls."""
         part = copy.copy(self)

@@ -25,7 +25,9 @@ from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
 _BALLS = 12
-"""Balls around one image whose bounds are kept."""
+"""Balls around one image whose bounds are kept, if they fit into `_KEPT` bytes; two always are."""
+
+_KEPT = 2 * 2**30
 
 _PRECISE = 1e11
 """Multiply-adds up to which rows on windows are in float64 as the rest is; more are ten times faster in
@@ -110,6 +112,11 @@ class _Known:
     upper: Tensor
     low_known: Tensor
     high_known: Tensor
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the bounds."""
+        return self.bounds.bytes + (0 if self.fast is None else self.fast.bytes)
 
 
 class PatchBounder:
@@ -352,6 +359,8 @@ class PatchBounder:
         kept = replace(ball, center=ball.center.clone())
         known = _Known(kept, bounds, None, -infinite, infinite, unknown, unknown.clone())
         self._known = [*same[-_BALLS:], known]
+        while len(self._known) > 2 and sum(other.bytes for other in self._known) > _KEPT:
+            del self._known[0]
         return known
 
     def _outer(self, ball: Ball) -> _Known | None:
