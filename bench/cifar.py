@@ -2,8 +2,8 @@
 
     python bench/cifar.py MODEL [DATA_DIR] [--images 20] [--k 4] [--norms linf l2]
 
-Images are taken in turn from the ten classes, correctly classified ones only. One process a norm, so that each
-has its own peak memory.
+Images are taken in turn from the ten classes, correctly classified ones only. One process a norm, so that
+each has its own peak memory.
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ def run(model: Path, folder: Path, count: int, k: int, norm: corgi.Norm) -> None
         "longest seconds": max(row["seconds"] for row in rows),
         "peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
-    print(
-        f"{model.name}, {norm.label}, k = {k} of {network.pixels}, threads {torch.get_num_threads()}: {summary}"
-    )
+    threads = torch.get_num_threads()
+    print(f"{model.name}, {norm.label}, k = {k} of {network.pixels}, threads {threads}: {summary}")
 
 
 def main() -> None:

@@ -119,6 +119,7 @@ class DeterministicCertificate:
         recheck: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
         exact: what deciding margins exactly took, None if it was not asked for.
+        note: what was bounded by less than `method` to save work, empty if nothing was.
     """
 
     radius: float
@@ -135,6 +136,7 @@ class DeterministicCertificate:
     recheck: Recheck | None
     seconds: float
     exact: ExactSearch | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from corgi.types import Norm
 _CANDIDATES = 48
 """Outside pixels looked at: the largest ones."""
 
-_ROWS = 64
-"""Gradients computed in one batch."""
+_ROWS, _ENTRIES = 64, 2**20
+"""Gradients computed in one batch, and image entries in it: a deep network keeps some 100 times as many."""
 
 
 def critical_pairs(
@@ -62,7 +62,7 @@ def _size(gradient: Tensor, norm: Norm) -> float:
 def _gradients(target: Target, image: Tensor, pixels: Tensor) -> Tensor:
     """Gradients of map pixels with respect to the image: [rows, C * H * W]."""
     parts = []
-    for chunk in torch.split(pixels, _ROWS):
+    for chunk in torch.split(pixels, max(1, min(_ROWS, _ENTRIES // image.numel()))):
         images = image.expand(len(chunk), *image.shape).clone().requires_grad_(True)
         values = target.cams(images)[torch.arange(len(chunk)), chunk]
         parts.append(torch.autograd.grad(values.sum(), images)[0].flatten(1))

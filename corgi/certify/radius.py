@@ -3,15 +3,25 @@
 The property is monotone, the computed score need not be (relaxation slopes switch). So nothing is inferred
 from a failed radius but where to look next, and what is returned is the largest radius actually certified,
 with the smallest one tried that was not.
+
+Far above the radius looked for, a score falls faster than any line: of a deep network by many orders of
+magnitude. There the secant says nothing, and the search goes by orders of magnitude, too.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from corgi.results import Status
+
+_FARTHEST = 1000
+"""How many times smaller than the last one the next radius is at most."""
+
+_WIDE = 100
+"""A bracket this wide is halved by orders of magnitude."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class SearchLimits:
     tolerance: float = 0.01
     evaluations: int = 30
     deadline: float | None = None
-    smallest: float = 1e-9
+    smallest: float = 1e-12
 
 
 @dataclass
@@ -106,7 +116,11 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
     """
     if not bracket.scores:
         return 0.75 * high
+    if low > 0 and high > _WIDE * low:
+        return math.sqrt(low * high)
     root = _secant_root(bracket)
+    if root is not None and low == 0 and bracket.uncertified is not None and root < high / _FARTHEST:
+        return high / _FARTHEST
     if root is None or _slow(bracket) or not low < root < high:
         return (low * high) ** 0.5 if low > 0 else 0.25 * high
     below, above = root * (1 - tolerance / 3), root * (1 + tolerance / 3)

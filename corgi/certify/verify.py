@@ -266,6 +266,8 @@ class _Verification:
             bracket = self.search(bounder)
         recheck, tries = self.recheck(bracket, bounder if engine.search_dtype is torch.float64 else None)
         certificate = self.certificate(bracket, recheck, len(bracket.scores) + tries)
+        asked = certificate.radius or certificate.uncertified_radius or 0.0
+        certificate = replace(certificate, note=bounder.shortfall(self.ball.with_radius(asked)))
         if exact is None and self.options.exact is not None and self.options.form is Form.PAIRWISE:
             reason = f"engine {engine.name} bounds this network, but cannot decide its margins exactly"
             if self.ball.norm is not Norm.LINF:
@@ -348,6 +350,7 @@ class _Verification:
             status=status,
             reason=reason if status in (Status.INTERRUPTED, Status.TIME_LIMIT) else "",
             method="exact",
+            note="",
             evaluations=certificate.evaluations + exact.evaluations,
             recheck=Recheck(exact.certified, exact.least + rounding, rounding),
             exact=details,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from corgi.engines.interface import Bounder
 from corgi.errors import GateError
+from corgi.network import layers
 from corgi.network.gate import compare
 from corgi.network.network import Network
 from corgi.types import Ball
@@ -38,6 +39,9 @@ def check_engine_at_radius_zero(
 _NARROW = 1e-6
 _PIXELS = 4
 _RADIUS = 3e-4
+_DEEP = 10
+"""Layers of activations from which on the ball is 100 times smaller: else nearly all of them would be
+undecided, and rows would take long to say nothing."""
 _SLACK = 1e-4
 """Share of the map's largest value that float32 arithmetic in onnxruntime may be off by (network/gate.py)."""
 
@@ -54,7 +58,11 @@ def check_engine_on_a_ball(
         GateError: an image of the ball leaves the bounds.
     """
     centre = torch.from_numpy(image)
-    ball = Ball(centre, _RADIUS)
+    curves = sum(
+        isinstance(step.layer, layers.Relu | layers.Sigmoid | layers.Tanh) for step in network.trunk.steps
+    )
+    radius = _RADIUS if curves < _DEEP else 0.01 * _RADIUS
+    ball = Ball(centre, radius)
     box, rng = ball.inner_box(torch.float32), np.random.default_rng(1)
     pixels = torch.from_numpy(rng.choice(network.pixels, min(_PIXELS, network.pixels), replace=False))
     bounds = bounder.pixels(ball, pixels, pixels)
@@ -69,7 +77,7 @@ def check_engine_on_a_ball(
             if value < float(bounds.lower[pixel]) - slack or value > float(bounds.upper[pixel]) + slack:
                 raise GateError(
                     f"{network.path}: map pixel {pixel} of class {class_id} is {value:.6g} on an image within"
-                    f" {_RADIUS:g} of another, outside the engine's bounds"
+                    f" {radius:g} of another, outside the engine's bounds"
                     f" [{float(bounds.lower[pixel]):.6g}, {float(bounds.upper[pixel]):.6g}]",
                     hint="The engine bounds another function than onnxruntime runs. No certificate is given.",
                 )

@@ -55,6 +55,9 @@ class Bounder(Protocol):
     def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> Cone | NotUnfolded:
         """Margins I_above - I_below, exactly, for a decider; or why that cannot be."""
 
+    def shortfall(self, ball: Ball) -> str:
+        """What was bounded by less than the engine's method on a ball, to save work; empty if nothing was."""
+
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1): bounds of the feature map, each [F, pixels]."""
 

@@ -173,6 +173,10 @@ class LirpaBounder:
         """Never."""
         return NotUnfolded("engine lirpa does not unfold margins")
 
+    def shortfall(self, ball: Ball) -> str:
+        """Nothing is ever cut short."""
+        return ""
+
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
         lower, upper = self._bound(_FEATURES, ball, None)

@@ -129,6 +129,7 @@ class VerifyDocument(_MapDocument):
     attack_radius_255: FiniteFloat | None
     ratio: FiniteFloat | None
     method: str
+    method_note: str
     form: str
     engine: str
     evaluations: NonNegativeInt
@@ -338,6 +339,7 @@ def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
         attack_radius_255=_in_255(attacked),
         ratio=wording.ratio(result),
         method=certificate.method,
+        method_note=certificate.note,
         form=certificate.form,
         engine=certificate.engine,
         evaluations=certificate.evaluations,

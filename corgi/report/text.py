@@ -43,6 +43,8 @@ def verify_text(result: VerifyResult) -> RenderableType:
         parts.append(Text(label, style="bold"))
     parts.append(Text(wording.finding(result.attack, certificate.k, certificate.k2, certificate.norm)))
     parts += [Text(), Padding(_numbers(result), (0, 0, 0, 2)), Text()]
+    if certificate.note:
+        parts.append(Text(f"Less than {certificate.method}: {certificate.note}.", style="dim"))
     if certificate.radius > 0:
         parts.append(Text(wording.caveat(result), style="dim"))
     return Group(*parts)

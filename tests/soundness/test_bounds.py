@@ -37,6 +37,8 @@ ENGINES: list[tuple[BoundEngine, range]] = [
     (PatchEngine(PatchMethod.CROWN, budget=20_000), range(40, 50)),
     (PatchEngine(PatchMethod.CROWN_IBP), range(60, 72)),
     (PatchEngine(PatchMethod.CROWN), range(60, 84)),
+    (PatchEngine(PatchMethod.CROWN, work=1e5), range(50, 58)),
+    (PatchEngine(PatchMethod.CROWN, work=0), range(58, 64)),
 ]
 CURVED = range(60, 84)
 """Seeds of networks with activations that the patch engine alone bounds."""

@@ -63,6 +63,7 @@ class Relaxation:
         lines: the lines of an activation, by the name of its output.
         half_space: if only a part of the ball is meant, which.
         reaches: norms of deviations, where the ball is not a box and something is known of them.
+        norms: Euclidean norms of deviations, float64 [B], by value; None where intervals are used alone.
     """
 
     graph: TorchGraph
@@ -72,6 +73,7 @@ class Relaxation:
     lines: Callable[[str], MaximumLines | Lines]
     half_space: HalfSpace | None = None
     reaches: dict[str, Reach] = field(default_factory=dict)
+    norms: dict[str, Tensor] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -128,10 +130,14 @@ class BackwardPass:
     _best: Tensor = field(init=False)
     _alive: Tensor = field(init=False)
 
-    def run(self, start: Mapping[str, Patches], enough: float | None = None) -> Tensor:
+    def run(
+        self, start: Mapping[str, Patches], enough: float | None = None, until: str | None = None
+    ) -> Tensor:
         """Lower bounds of the rows, float64 [R].
 
         With `enough`, a row is dropped as soon as intervals at some layer already show it to be that large.
+        With `until`, rows end at that value, all of them pass through it, and its deviations are only known
+        by their interval: looser, sound, and for less work.
         """
         pending = {name: [patches] for name, patches in start.items()}
         for name, patches in start.items():
@@ -140,6 +146,8 @@ class BackwardPass:
         self._best = torch.full_like(self.total, -torch.inf)
         self._alive = torch.arange(len(self.total), device=self.total.device)
         for step in reversed(self.relaxation.graph.steps):
+            if until is not None and set(pending) == {until}:
+                break
             if step.output not in pending:
                 continue
             patches = self._sum(step.output, pending.pop(step.output))
@@ -220,7 +228,12 @@ class BackwardPass:
         window = patches.window(fields)
         if len(window) != len(patches.values):
             window = window.repeat(patches.repeats, 1, 1, 1)
-        return least(patches.values, *window.chunk(2, 1))
+        by_interval = least(patches.values, *window.chunk(2, 1))
+        if self.relaxation.norms is None:
+            return by_interval
+        # a . d >= -|a| |d|, Cauchy-Schwarz.
+        length = torch.linalg.vector_norm(patches.values, dim=(1, 2, 3), dtype=torch.float64)
+        return torch.fmax(by_interval, -1.01 * length * self.relaxation.norms[value][patches.ball])
 
     def _backward(self, step: Step, patches: Patches) -> list[Patches]:
         """Rows on a step's output as rows on its inputs."""
@@ -349,6 +362,46 @@ class BackwardPass:
         at = ((row * channels + channel)[:, None] * height + at_y) * width + at_x
         spread = spread.contiguous()
         spread.view(-1).index_add_(0, at.flatten(), change.flatten())
+        return spread
+
+
+@dataclass
+class TwoSidedPass(BackwardPass):
+    """A pass whose rows are bounded from both sides: undecided windows keep one slope, and gain a width.
+
+    Of an undecided window, sum_e w_e x_e <= y <= sum_e w_e x_e + shift for the convex weights of its upper
+    plane (maximum.py), so with those below, too, coefficients serve both bounds. All activations on the way
+    must be Maximum.
+
+    Attributes:
+        gap: what the upper bound has over the lower one but for the image: float64 [R].
+    """
+
+    gap: Tensor = field(init=False)
+
+    def both(self, start: Mapping[str, Patches], until: str | None = None) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of the rows, float64 [R] each."""
+        self.gap = torch.zeros_like(self.total)
+        lower = self.run(start, until=until)
+        upper, size = self.total + self.gap, self.total.abs() + self.gap
+        for name, patches in self.ended.items():
+            least, most = self._least(name, patches), -self._least(name, patches.negated())
+            upper, size = upper - least + most, size + least.abs() + most.abs()
+        return lower, upper + 1.01 * self.error + 2.0**-45 * size
+
+    def _correct(
+        self, step: Step, layer: Maximum, patches: Patches, spread: Tensor, lines: MaximumLines
+    ) -> Tensor:
+        known, here = lines.planes, self.memo[step.output]
+        if len(here.row) == 0:
+            return spread
+        amount = patches.values[here.row, known.units[here.window, 1], here.y, here.x].to(torch.float64)
+        low = known.shift_below(here.window, known.up[here.window])
+        high = known.up_shift[here.window].to(torch.float64)
+        constants = torch.where(amount == 0, 0, amount * torch.where(amount > 0, low, high))
+        self._sum_up(constants, here.row, patches.values[0].numel())
+        widths = torch.where(amount == 0, 0, amount.abs() * (high - low))
+        self.gap = self.gap.index_add(0, here.row, 1.01 * widths)
         return spread
 
 

@@ -31,8 +31,15 @@ def bound_maps(
     images = torch.stack([ball.center.to(torch.float64) for ball in balls])
     centre = on_device(centres(exact, images), device)
     box = deviations(balls, dtype, device)
-    reach = reach_of(balls, device)
-    bounds = BallBounds(graph, centre, box, refine=engine.refines, budget=engine.budget, reach=reach)
+    bounds = BallBounds(
+        graph,
+        centre,
+        box,
+        refine=engine.refines,
+        budget=engine.budget,
+        work=engine.work,
+        reach=reach_of(balls, device),
+    )
     name, (height, width) = graph.output_name, network.head.map_shape
     bounds.require(name, torch.ones(len(balls), height, width, dtype=torch.bool, device=device))
     weights = torch.stack([explained_class(network, c).weight.reshape(-1) for c in class_ids]).to(device)

@@ -4,12 +4,18 @@ A window of a Maximum that can have only one maximum is linear and needs nothing
 spent: differences of elements, which decide them or bound how far they are from it. Only windows in the cone
 of what is asked for get rows, and nothing that a larger ball around the same image had decided is asked
 again. Inputs of curved activations get rows where their lines lie far apart.
+
+Rows of a deep network on a large image cost a pass through the network each. Where those of a layer would
+take more work than is left, norms join the intervals (gains.py), which leaves fewer windows undecided. If it
+is too much even then, rows end at an earlier layer, at what intervals and norms know of it; and where that
+would still be too much, there are none: CROWN-IBP for that layer. `shortened` says so.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,9 +26,11 @@ from corgi.engines.patch.backward import (
     BackwardPass,
     MaximumLines,
     Relaxation,
+    TwoSidedPass,
 )
-from corgi.engines.patch.cones import cone_masks, cone_sizes
+from corgi.engines.patch.cones import cone_masks, cone_sizes, horizons
 from corgi.engines.patch.curves import Lines, relax
+from corgi.engines.patch.gains import Gains, conv_reach, euclidean, norm_step
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
 from corgi.engines.patch.intervals import (
     Centre,
@@ -46,6 +54,8 @@ _APART = 0.001
 """Lines further apart than this share of the activation's range are worth rows for its input."""
 
 _CURVES = (layers.Sigmoid, layers.Tanh, layers.Curve)
+_MANY = 0.05
+"""Share of undecided windows from which on a thorough bound is drawn of a whole layer."""
 
 
 @dataclass
@@ -77,6 +87,12 @@ class _Windows:
     joint_weights: Tensor
     joint_shift: Tensor
 
+    def drop_beaten(self) -> None:
+        """Live elements that never exceed the surest live one are not needed to reach the maximum."""
+        surest = self.lower.masked_fill(~self.live, -torch.inf).argmax(-1, keepdim=True)
+        beaten = self.upper <= self.lower.gather(-1, surest)
+        self.live &= ~beaten.scatter(-1, surest, False)
+
     def again(self) -> _Windows:
         """The same, with rows to be spent once more on what is undecided."""
         kept = {name: getattr(self, name).clone() for name in ("lower", "upper", "live", "place")}
@@ -89,6 +105,8 @@ class BallBounds:
     Attributes:
         relaxation: what backward passes see; rows: how many were bounded so far.
         largest_error: set aside for rounding in a row on the network's output.
+        shortened: by output of a Maximum, where the rows on its windows ended before the image because the
+            work would have been too much, None where there were none.
     """
 
     def __init__(
@@ -99,6 +117,9 @@ class BallBounds:
         *,
         refine: bool,
         budget: int,
+        work: float = math.inf,
+        gains: Gains | None = None,
+        thorough: bool = False,
         outer: BallBounds | None = None,
         reach: Reach | None = None,
     ) -> None:
@@ -110,23 +131,42 @@ class BallBounds:
             box: the pixels' deviations from it, [B, C, H, W].
             refine: whether undecided windows get rows (CROWN) or not (CROWN-IBP).
             budget: bytes a backward pass may use for its patches.
+            work: multiply-adds that rows on windows may take.
+            gains: of the graph's layers, if they are to be shared.
+            thorough: whether layers that intervals leave undecided in many places are bounded everywhere,
+                from both sides; all activations must be Maximum.
             outer: bounds of balls around the same images that contain these ones, if known.
             reach: the norm of the pixels' deviations, if the balls are not boxes.
         """
         self.graph, self.refine, self.budget = graph, refine, budget
         self.rows, self.largest_error = 0, 0.0
+        self.shortened: dict[str, str | None] = {}
+        self._work, self._gains, self._thorough = work, gains or Gains(graph), thorough
         sizes = {graph.input_name: by_channel(box)}
         self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
         self._steps = {step.output: step for step in graph.steps}
         self._lines: dict[str, MaximumLines | Lines] = {}
+        self._reach = reach
         if reach is not None:
             self.relaxation.reaches[graph.input_name] = reach
         self._exact = _exact_values(graph) if reach is None else set()
         self._kernels: dict[str, Tensor] = {}
         self._windows: dict[str, _Windows] = {}
         self._rowed: dict[str, Tensor] = {}
+        self._ends: dict[str, list[tuple[str, float]]] = {}
+        self._until: dict[str, str] = {}
+        if outer is not None and outer.relaxation.norms is not None:
+            self.relaxation.norms = {graph.input_name: self._image_norm()}
         for step in graph.steps:
             self._forward(step, outer)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of intervals and windows, about."""
+        tensors = [end for known in self.relaxation.intervals.values() for end in (known.lower, known.upper)]
+        for windows in self._windows.values():
+            tensors += [value for value in vars(windows).values() if isinstance(value, Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def within(self, half_space: HalfSpace) -> BallBounds:
         """The same bounds, to be refined again for a part of the balls."""
@@ -137,11 +177,33 @@ class BallBounds:
             sizes=dict(self.relaxation.sizes),
             lines=part._lines_of,
             half_space=half_space,
+            norms=None if self.relaxation.norms is None else dict(self.relaxation.norms),
         )
+        part.shortened = dict(self.shortened)
         part._lines = dict(self._lines)
         part._windows = {name: windows.again() for name, windows in self._windows.items()}
         part._rowed = {}
         return part
+
+    def learn(self, other: BallBounds) -> None:
+        """Take over what is known of the same balls in a lower precision."""
+        dtype = self.relaxation.dtype
+        norms = other.relaxation.norms
+        self.relaxation.norms = None if norms is None else dict(norms)
+        self.shortened.update(other.shortened)
+        self.rows += other.rows
+        for step in self.graph.steps:
+            if step.output in self._windows:
+                mine, theirs = self._windows[step.output], other._windows[step.output]
+                mine.live &= theirs.live
+                mine.lower = torch.fmax(mine.lower, theirs.lower.to(dtype))
+                mine.upper = torch.fmin(mine.upper, theirs.upper.to(dtype))
+                mine.done, mine.place = theirs.done.clone(), theirs.place.clone()
+                for name in ("above", "by_rows", "joint_weights", "joint_shift"):
+                    setattr(mine, name, getattr(theirs, name).to(dtype))
+            self._note(step, cast_out(other.relaxation.intervals[step.output], dtype))
+        self._rowed = dict(other._rowed)
+        self._lines.clear()
 
     def half_space(self, backward: BackwardPass) -> HalfSpace | None:
         """Where in the ball the one row of a finished pass can be <= 0.
@@ -163,6 +225,7 @@ class BallBounds:
         rows: Patches,
         at_centre: Tensor,
         enough: float | None = None,
+        until: str | None = None,
     ) -> Tensor:
         """Lower bounds of rows on a value, float64 [R]. Chunked to the budget.
 
@@ -173,23 +236,28 @@ class BallBounds:
             rows: their coefficients.
             at_centre: a float64 lower bound of each row at the value's centre.
             enough: a row may be given up once it is known to be at least that large.
+            until: where rows end, see `BackwardPass.run`.
         """
-        count = len(rows.place)
-        self.rows += count
-        size = max(1, int(self.budget / self.bytes_a_row(value, rows)))
         parts = [torch.zeros_like(at_centre[:0])]
-        for start in range(0, count, size):
-            some = slice(start, min(start + size, count))
-            chunk = rows if size >= count else rows.chosen(some)
+        for some, chunk in self._chunks(value, rows, until):
             total = at_centre[some]
             backward = BackwardPass(self.relaxation, total, torch.zeros_like(total))
-            parts.append(backward.run({value: chunk}, enough))
+            parts.append(backward.run({value: chunk}, enough, until))
             if value == self.graph.output_name and len(backward.error):
                 self.largest_error = max(self.largest_error, float(backward.error.detach().max()))
         return torch.cat(parts)
 
-    def require(self, value: str, where: Tensor) -> None:
-        """Bound what rows on a value at places [B, H, W] will meet."""
+    def _chunks(self, value: str, rows: Patches, until: str | None) -> Iterator[tuple[slice, Patches]]:
+        """Rows, as many at a time as the budget allows."""
+        count = len(rows.place)
+        self.rows += count
+        size = max(1, int(self.budget / self.bytes_a_row(value, rows, until)))
+        for start in range(0, count, size):
+            some = slice(start, min(start + size, count))
+            yield some, rows if size >= count else rows.chosen(some)
+
+    def require(self, value: str, where: Tensor) -> bool:
+        """Bound what rows on a value at places [B, H, W] will meet; False if that was known already."""
         masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
         todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
         for step in self.graph.steps:
@@ -200,29 +268,108 @@ class BallBounds:
         changed = False
         for step in self.graph.steps:
             if not missing:
-                return
+                break
             if changed:
                 self._forward(step, None)
             if step.output in missing:
                 missing.remove(step.output)
-                if isinstance(step.layer, Maximum):
-                    self._decide(step, self._windows[step.output], todo[step.output])
-                    self._note(step, _range_of(self._windows[step.output]))
-                else:
+                if not isinstance(step.layer, Maximum):
                     self._bound_input(step, todo[step.output])
                     self._forward(step, None)
+                    changed = True
+                    continue
+                windows = self._windows[step.output]
+                if self.relaxation.norms is None and self._work_of(step, todo[step.output]) > self._work:
+                    self._join_norms()
+                    return self.require(value, where)
+                if self._plan(step, todo[step.output]):
+                    self._decide(step, windows, todo[step.output])
+                windows.done |= todo[step.output]
+                self._note(step, _range_of(windows))
                 changed = True
+        return changed
 
-    def bytes_a_row(self, value: str, patches: Patches) -> float:
+    def work_of(self, value: str, where: Tensor) -> float:
+        """Multiply-adds that rows for all that `require` would ask for may take; most are dropped earlier."""
+        masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
+        todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
+        return sum(self._work_of(self._steps[name], mask) for name, mask in todo.items())
+
+    def _work_of(self, step: Step, todo: Tensor) -> float:
+        """The same for the undecided windows of one Maximum at [B, H', W']."""
+        rows = self._rows_of(step, todo)
+        return rows * self._horizons(step)[-1][1] if rows else 0.0
+
+    def _rows_of(self, step: Step, todo: Tensor) -> float:
+        """How many rows those windows can take."""
+        windows = self._windows[step.output]
+        if self._needs_none(step, windows):
+            return 0.0
+        live = (windows.live.sum(-1) * todo[:, None]).to(torch.float64)
+        everywhere = float(live.sum()) if self._thorough and self._many(windows, todo) else 0.0
+        return float((live * (live - 1)).clamp(min=0).sum()) + everywhere
+
+    def _horizons(self, step: Step) -> list[tuple[str, float]]:
+        assert isinstance(step.layer, Maximum)
+        if step.output not in self._ends:
+            shape = self.relaxation.shape
+            self._ends[step.output] = horizons(self.graph, step.inputs[0], step.layer.reach, shape)
+        return self._ends[step.output]
+
+    def _plan(self, step: Step, todo: Tensor) -> bool:
+        """Where rows on windows at [B, H', W'] are to end, so that the work left suffices; False: nowhere.
+
+        A layer that cannot have all the way to the image gets at most half of what is left.
+        """
+        rows = self._rows_of(step, todo)
+        if not self.refine or rows == 0:
+            return True
+        ends = self._horizons(step)
+        share = self._work if rows * ends[-1][1] <= self._work else 0.5 * self._work
+        affordable = [(end, work) for end, work in ends if rows * work <= share]
+        self._until.pop(step.output, None)
+        if len(affordable) < len(ends):
+            self.shortened[step.output] = affordable[-1][0] if affordable else None
+        if not affordable:
+            return False
+        self._until[step.output] = affordable[-1][0]
+        self._work -= rows * affordable[-1][1]
+        return True
+
+    def _needs_none(self, step: Step, windows: _Windows) -> bool:
+        """Whether intervals say of each element all that rows could: a Relu of one convolution of the image.
+
+        Not where only a part of the ball is meant.
+        """
+        whole = self.relaxation.half_space is None
+        return whole and step.inputs[0] in self._exact and windows.live.shape[-1] == 2
+
+    def _image_norm(self) -> Tensor:
+        """Largest Euclidean norm of the image's deviations: of the box, or of the ball where it is one."""
+        norm, reach = euclidean(self.relaxation.intervals[self.graph.input_name]), self._reach
+        # In l_1 and l_2 it is at most the ball's radius: |d|_2 <= |d|_1.
+        return norm if reach is None else torch.fmin(norm, reach.radius)
+
+    def _join_norms(self) -> None:
+        """All intervals once more, with norms."""
+        self.relaxation.norms = {self.graph.input_name: self._image_norm()}
+        for step in self.graph.steps:
+            self._forward(step, None)
+
+    def bytes_a_row(self, value: str, patches: Patches, until: str | None = None) -> float:
         """Memory of one row: its largest patch, eight times over (windows, products, convolutions)."""
         sizes = cone_sizes(self.graph, value, patches.size, self.relaxation.shape)
+        if until is not None:
+            names = [self.graph.input_name, *self._steps]
+            met = names[names.index(until) : names.index(value) + 1]
+            sizes = {name: size for name, size in sizes.items() if name in met}
         intervals = self.relaxation.intervals
         units = (intervals[name].lower.shape[1] * h * w for name, (h, w) in sizes.items())
         return 8.0 * max(units) * patches.values.element_size()
 
     def _forward(self, step: Step, outer: BallBounds | None) -> None:
         """Intervals of a step's output, intersected with what was known; the windows follow."""
-        known, centres = self.relaxation.intervals, self.relaxation.centres
+        known, centres, norms = self.relaxation.intervals, self.relaxation.centres, self.relaxation.norms
         if isinstance(step.layer, Maximum):
             found = _range_of(self._update_windows(step, step.layer, outer))
         else:
@@ -233,7 +380,15 @@ class BallBounds:
         if outer is not None:
             old = cast_out(outer.relaxation.intervals[step.output], found.lower.dtype)
             found = _intersected(found, old)
+        if norms is not None and isinstance(step.layer, layers.Conv):
+            (name,), error = step.inputs, centres[step.output].error
+            reach = cast_up(conv_reach(step.layer, known[name], norms[name], error), found.lower.dtype)
+            found = _intersected(found, Interval(-reach, reach))
         self._note(step, found)
+        if norms is not None:
+            sizes, error = [norms[name] for name in step.inputs], centres[step.output].error
+            norm = norm_step(step, sizes, error, self.relaxation.shape(step.output), self._gains)
+            norms[step.output] = torch.fmin(norm, euclidean(known[step.output]))
 
     def _held(self, step: Step, found: Interval) -> Interval:
         """An interval cut to what the norm of the image's deviations allows, which is carried on."""
@@ -267,11 +422,7 @@ class BallBounds:
         lower, upper = windows.lead_low + lower, windows.lead_high + upper
         lower, upper = lower - ulps * lower.abs(), upper + ulps * upper.abs()
         windows.lower, windows.upper = torch.fmax(windows.lower, lower), torch.fmin(windows.upper, upper)
-        # A live element that never exceeds the surest live one is not needed: the maximum is reached without
-        # it.
-        surest = windows.lower.masked_fill(~windows.live, -torch.inf).argmax(-1, keepdim=True)
-        beaten = windows.upper <= windows.lower.gather(-1, surest)
-        windows.live &= ~beaten.scatter(-1, surest, False)
+        windows.drop_beaten()
         return windows
 
     def _begin_windows(self, step: Step, layer: Maximum) -> _Windows:
@@ -295,13 +446,12 @@ class BallBounds:
 
     def _decide(self, step: Step, windows: _Windows, todo: Tensor) -> None:
         """Spend rows on the undecided windows at [B, H', W'], and keep what they say."""
-        windows.done |= todo
-        whole = self.relaxation.half_space is None
-        single = whole and step.inputs[0] in self._exact and windows.live.shape[-1] == 2
-        if not self.refine or single:
+        if not self.refine or self._needs_none(step, windows):
             return
+        if self._thorough and self._many(windows, todo):
+            self._bound_everywhere(step, windows, todo)
         units = ((windows.live.sum(-1) > 1) & todo[:, None]).nonzero()
-        if len(units) == 0:
+        if len(units) == 0 or (self._many(windows, todo) and self._thorough):
             return
         at = units.unbind(1)
         live, by_rows = self._rows_decide(step, units, windows.live[at], windows.lead[at])
@@ -331,6 +481,11 @@ class BallBounds:
         units = (self._apart(step) & todo[:, None]).nonzero()
         if len(units) == 0:
             return
+        work = 2 * len(units) * horizons(self.graph, source, (1, 1), self.relaxation.shape)[-1][1]
+        if work > self._work:
+            self.shortened[step.output] = None
+            return
+        self._work -= work
         known, at = self.relaxation.intervals[source], units.unbind(1)
         one, nothing = (
             torch.ones(len(units), 1, device=units.device),
@@ -362,6 +517,47 @@ class BallBounds:
         )
         # Written so that NaN is apart.
         return ~(torch.maximum(*gaps) <= _APART * (after.upper - after.lower) + rounding)
+
+    def _many(self, windows: _Windows, todo: Tensor) -> bool:
+        """Whether so many windows at [B, H', W'] are undecided that the next intervals would say nothing."""
+        share = ((windows.live.sum(-1) > 1) & todo[:, None]).sum() / (todo.sum() * windows.live.shape[1])
+        return bool(share > _MANY)
+
+    def _bound_everywhere(self, step: Step, windows: _Windows, todo: Tensor) -> None:
+        """Rows for all live elements of all windows at [B, H', W'], from both sides.
+
+        Without, elements of decided windows keep the deviations of their intervals, which grow with every
+        layer, and with them those of all that reads them, and what is set aside for rounding.
+        """
+        layer = step.layer
+        assert isinstance(layer, Maximum)
+        live = windows.live[..., 1:] & todo[:, None, :, :, None]
+        *at, element = live.nonzero(as_tuple=True)
+        units, until = torch.stack(at, 1), self._until.get(step.output)
+        size = self._at_once(step, layer)
+        for start in range(0, len(units), size):
+            some = units[start : start + size]
+            weights = F.one_hot(element[start : start + size], layer.elements).to(torch.float64)
+            name, rows, error = self.window_patches(step, layer, some, weights)
+            for part, chunk in self._chunks(name, rows, until):
+                nothing = torch.zeros_like(error[part])
+                lower, upper = TwoSidedPass(self.relaxation, nothing, nothing).both({name: chunk}, until)
+                where = (*some[part].unbind(1), element[start : start + size][part] + 1)
+                lead = windows.lead[where]
+                slack = error[part] * 1.01 + 2.0**-50 * (lead.abs() + lower.abs() + upper.abs())
+                low = -cast_up(slack - lead - lower, windows.lower.dtype)
+                high = cast_up(lead + upper + slack, windows.upper.dtype)
+                windows.lower[where] = torch.fmax(windows.lower[where], low)
+                windows.upper[where] = torch.fmin(windows.upper[where], high)
+        windows.drop_beaten()
+
+    def _at_once(self, step: Step, layer: Maximum) -> int:
+        """How many rows on windows may begin at once, for the memory of their patches."""
+        source = self.relaxation.intervals[step.inputs[0]].lower
+        producer, entries = self._steps.get(step.inputs[0]), source.shape[1] * layer.elements
+        if producer is not None and isinstance(producer.layer, layers.Conv):
+            entries = producer.layer.weight[0].numel() * layer.elements
+        return max(1, self.budget // (2 * entries * source.element_size()))
 
     def _joint(
         self, step: Step, units: Tensor, live: Tensor, above: Tensor, lead: Tensor
@@ -469,9 +665,17 @@ class BallBounds:
         at_centre: Tensor,
         enough: float | None = None,
     ) -> Tensor:
-        """Lower bounds of sum_e weights_e x_e over windows [R, 4], weights [R, elements]: float64 [R]."""
-        source, rows, error = self.window_patches(step, layer, units, weights)
-        return self.lower_rows(source, rows, at_centre - error, enough)
+        """Lower bounds of sum_e weights_e x_e over windows [R, 4], weights [R, elements]: float64 [R].
+
+        The patches they begin with are made for as many at a time as the budget allows.
+        """
+        size, until = self._at_once(step, layer), self._until.get(step.output)
+        found = [torch.zeros_like(at_centre[:0])]
+        for start in range(0, len(units), size):
+            some = slice(start, start + size)
+            name, rows, error = self.window_patches(step, layer, units[some], weights[some])
+            found.append(self.lower_rows(name, rows, at_centre[some] - error, enough, until))
+        return torch.cat(found)
 
     def window_patches(
         self, step: Step, layer: Maximum, units: Tensor, weights: Tensor

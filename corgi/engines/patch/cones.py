@@ -50,6 +50,25 @@ def cone_sizes(
     return sizes
 
 
+def horizons(graph: TorchGraph, value: str, size: tuple[int, int], shape: Shape) -> list[tuple[str, float]]:
+    """Where one row, a patch on a value, may end: values through which all of it passes, nearest first.
+
+    With each the multiply-adds of the convolutions on the way there; the last one is the image.
+    """
+    sizes, pending, total = cone_sizes(graph, value, size, shape), {value}, 0.0
+    ends: list[tuple[str, float]] = []
+    for step in reversed(graph.steps):
+        if step.output not in pending:
+            continue
+        pending = (pending - {step.output}) | set(step.inputs)
+        if isinstance(step.layer, layers.Conv):
+            height, width = sizes[step.output]
+            total += float(height * width * step.layer.weight.numel())
+        if len(pending) == 1:
+            ends.append((next(iter(pending)), total))
+    return ends or [(value, 0.0)]
+
+
 def cone_masks(graph: TorchGraph, start: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     """Where units feed some marked places, value by value: bool [B, H, W]."""
     masks = dict(start)

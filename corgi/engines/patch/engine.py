@@ -13,19 +13,27 @@ from corgi.engines.lowering import explained_class
 from corgi.engines.patch.alpha import Alpha, Optimised, OwnPlanes, optimised
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
+from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
 from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Patches, Places, distinct_places
-from corgi.engines.patch.prepare import cast, prepare
+from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.rigour import plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
+from corgi.network.convert import TorchGraph
 from corgi.network.head import CamHead
 from corgi.network.network import Network
 from corgi.types import Ball, Interval, Norm
 
 _BALLS = 12
-"""Balls around one image whose bounds are kept."""
+"""Balls around one image whose bounds are kept, if they fit into `_KEPT` bytes; two always are."""
+
+_KEPT = 2 * 2**30
+
+_PRECISE = 1e11
+"""Multiply-adds up to which rows on windows are in float64 as the rest is; more are ten times faster in
+float32."""
 
 _RIVALS = 64
 """Classes whose margins are bounded together."""
@@ -53,6 +61,8 @@ class PatchEngine:
             the part of the ball where they can still fail.
         alpha: how lower planes are optimised; rounds: most rounds of focus.
         budget: bytes one backward pass may use for its patches.
+        work: multiply-adds that the rows on undecided windows of one ball may take. Where they would take
+            more, rows end at an earlier layer or are left out (CROWN-IBP there), and the certificate says so.
         device: torch device.
     """
 
@@ -60,6 +70,7 @@ class PatchEngine:
     alpha: Alpha = field(default_factory=Alpha)
     rounds: int = 6
     budget: int = 256 * 2**20
+    work: float = 2e12
     device: str = "cpu"
 
     @property
@@ -95,15 +106,22 @@ class PatchEngine:
 class _Known:
     """What has been computed for one ball.
 
+    fast: the same in float32, where rows on windows are much work.
     lower, upper: of map pixels, float64 [pixels], infinite where `low_known`, `high_known` are false.
     """
 
     ball: Ball
     bounds: BallBounds
+    fast: BallBounds | None
     lower: Tensor
     upper: Tensor
     low_known: Tensor
     high_known: Tensor
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the bounds."""
+        return self.bounds.bytes + (0 if self.fast is None else self.fast.bytes)
 
 
 class PatchBounder:
@@ -115,7 +133,10 @@ class PatchBounder:
         self._graph = cast(self._exact, dtype, engine.device)
         self._weight = explained_class(network, class_id).weight.reshape(-1)
         self._reach = map_reach(self._graph)
+        self._fast = cast(self._exact, torch.float32, engine.device)
+        self._gains = Gains(self._exact)
         self._known: list[_Known] = []
+        self._shortfalls: dict[float, str] = {}
         self._summed = 0.0
         self._own: dict[tuple[int, int], OwnPlanes] = {}
 
@@ -158,7 +179,7 @@ class PatchBounder:
         low, high = low[~known.low_known[low]], high[~known.high_known[high]]
         both = torch.cat([low, high])
         if len(both):
-            known.bounds.require(self._graph.output_name, self._where(both))
+            self._required(ball, self._where(both))
             signs = torch.cat([torch.ones(len(low)), -torch.ones(len(high))]).to(torch.float64)
             value, off = self._at_centre(known.bounds)
             found = self._bounded(known.bounds, self._rows(both, signs), signs * value[both] - off[both])
@@ -177,8 +198,7 @@ class PatchBounder:
     @plainly
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
-        bounds = self._bounds(ball)
-        bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
+        bounds = self._required(ball, self._where(torch.cat([above, below])))
         width = self._network.head.map_shape[1]
         shift = torch.stack([below // width - above // width, below % width - above % width], 1)
         lower = torch.full((len(above),), -torch.inf, dtype=torch.float64)
@@ -211,8 +231,7 @@ class PatchBounder:
 
         With focus, what is returned is > 0 only if the margin is on the whole ball, but need not bound it.
         """
-        bounds = self._bounds(ball)
-        bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
+        bounds = self._required(ball, self._where(torch.cat([above, below])))
         found = self._optimised(bounds, above, below)
         lower = found.bounds
         if self._engine.relaxation is PatchMethod.FOCUS:
@@ -255,11 +274,25 @@ class PatchBounder:
             bounds.require(self._graph.output_name, where)
         return best
 
+    def shortfall(self, ball: Ball) -> str:
+        """Whose rows ended early, or were left out, in this engine's last bounds of a radius."""
+        return self._shortfalls.get(ball.radius, "")
+
+    def _note_shortfall(self, ball: Ball, bounds: BallBounds) -> None:
+        if not bounds.shortened:
+            return
+        total = sum(isinstance(step.layer, Maximum) for step in self._graph.steps)
+        none = sum(until is None for until in bounds.shortened.values())
+        early = len(bounds.shortened) - none
+        self._shortfalls[ball.radius] = (
+            f"of {total} layers of activations {none} got no rows (CROWN-IBP there) and those of {early}"
+            f" ended at an earlier layer: in full they would take over {self._engine.work:.3g} multiply-adds"
+        )
+
     @plainly
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
-        bounds, output = self._bounds(ball), self._graph.output_name
-        bounds.require(output, self._where_all())
+        bounds, output = self._required(ball, self._where_all()), self._graph.output_name
         filters, pixels = self._network.head.filters, self._network.pixels
         everything = torch.arange(pixels)
         place = everything.repeat(2).to(self._engine.device)
@@ -287,8 +320,7 @@ class PatchBounder:
         """
         head, output = self._network.head, self._graph.output_name
         assert isinstance(head, CamHead)
-        bounds = self._bounds(ball)
-        bounds.require(output, self._where_all())
+        bounds = self._required(ball, self._where_all())
         centre = bounds.relaxation.centres[output].value[0].cpu().flatten(1)
         share = 1.0 if head.sums else 1 / self._network.pixels
         weight, bias = head.weight[label] - head.weight, head.bias[label] - head.bias
@@ -324,8 +356,7 @@ class PatchBounder:
             return NotUnfolded("an activation is not piecewise linear, or the engine is not on the CPU")
         if ball.norm is not Norm.LINF:
             return NotUnfolded(f"margins are decided exactly over {Norm.LINF.label} balls only")
-        bounds = self._bounds(ball)
-        bounds.require(self._graph.output_name, self._where(torch.cat([above, below])))
+        bounds = self._required(ball, self._where(torch.cat([above, below])))
         value, off = self._at_centre(bounds)
         off = off[above] + off[below]
         at_centre = (value[above] - value[below]) - off
@@ -360,29 +391,66 @@ class PatchBounder:
         for known in same:
             if known.ball.radius == ball.radius:
                 return known
-        larger = [known for known in same if known.ball.radius > ball.radius]
-        outer = min(larger, key=lambda known: known.ball.radius).bounds if larger else None
+        outer = self._outer(ball)
         if same:
             centre = same[0].bounds.relaxation.centres
         else:
             self._own.clear()
+            self._shortfalls.clear()
             centre = on_device(centres(self._exact, ball.center[None].to(torch.float64)), self._engine.device)
-        bounds = BallBounds(
-            self._graph,
-            centre,
-            deviations([ball], self._dtype, self._engine.device),
-            refine=self._engine.refines,
-            budget=self._engine.budget,
-            outer=outer,
-            reach=reach_of([ball], self._engine.device),
-        )
+        bounds = self._begun(self._graph, self._dtype, ball, centre, None if outer is None else outer.bounds)
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
         unknown = torch.zeros(self._network.pixels, dtype=torch.bool)
         # A copy: the caller may write another image into the same memory.
         kept = replace(ball, center=ball.center.clone())
-        known = _Known(kept, bounds, -infinite, infinite, unknown, unknown.clone())
+        known = _Known(kept, bounds, None, -infinite, infinite, unknown, unknown.clone())
         self._known = [*same[-_BALLS:], known]
+        while len(self._known) > 2 and sum(other.bytes for other in self._known) > _KEPT:
+            del self._known[0]
         return known
+
+    def _outer(self, ball: Ball) -> _Known | None:
+        """The smallest known ball that holds one, other than itself."""
+        same = [known for known in self._known if _same_image(known.ball, ball)]
+        larger = [known for known in same if known.ball.radius > ball.radius]
+        return min(larger, key=lambda known: known.ball.radius) if larger else None
+
+    def _begun(
+        self,
+        graph: TorchGraph,
+        dtype: torch.dtype,
+        ball: Ball,
+        centre: dict[str, Centre],
+        outer: BallBounds | None,
+    ) -> BallBounds:
+        return BallBounds(
+            graph,
+            centre,
+            deviations([ball], dtype, self._engine.device),
+            refine=self._engine.refines,
+            budget=self._engine.budget,
+            work=self._engine.work,
+            gains=self._gains,
+            thorough=graph is self._fast and is_piecewise_linear(graph),
+            outer=outer,
+            reach=reach_of([ball], self._engine.device),
+        )
+
+    def _required(self, ball: Ball, where: Tensor) -> BallBounds:
+        """The bounds of a ball, refined for pixels of the map; in float32 first where that is much work."""
+        known, output = self._known_ball(ball), self._graph.output_name
+        bounds = known.bounds
+        if self._dtype is torch.float64 and (known.fast or bounds.work_of(output, where) > _PRECISE):
+            if known.fast is None:
+                outer = self._outer(ball)
+                inherited = None if outer is None else outer.fast or outer.bounds
+                centre = bounds.relaxation.centres
+                known.fast = self._begun(self._fast, torch.float32, ball, centre, inherited)
+            if known.fast.require(output, where):
+                bounds.learn(known.fast)
+        bounds.require(output, where)
+        self._note_shortfall(ball, bounds)
+        return bounds
 
     def _where(self, pixels: Tensor) -> Tensor:
         mask = torch.zeros(self._network.pixels, dtype=torch.bool)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from corgi.certify.verify import VerifyOptions, verify
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
 from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.cones import map_reach
@@ -546,3 +547,51 @@ def test_focus_holds_with_curves(tmp_path: Path) -> None:
 def test_the_engine_is_a_value() -> None:
     assert PatchEngine() == PatchEngine()
     assert replace(PatchEngine(), budget=1) != PatchEngine()
+
+
+def assert_holds(bounder: PatchBounder, net: Network, image: Tensor, seed: int) -> None:
+    """Bounds of pixels and of pairs hold sampled images."""
+    for radius in (0.003, 0.05):
+        ball = Ball(image, radius)
+        images = inside(net, ball, 0, 30, seed)
+        with torch.no_grad():
+            features = net.trunk(images)
+        cams = net.head.cam(features, 0).flatten(1)
+        slack = EVALUATION * float((net.head.weight[0].abs()[:, None, None] * features.abs()).sum(1).max())
+        found = bounder.pixels(ball)
+        assert bool((cams >= found.lower - slack).all())
+        assert bool((cams <= found.upper + slack).all())
+        above = torch.arange(net.pixels)
+        lower = bounder.differences(ball, above, above.flip(0))
+        assert bool((cams[:, above] - cams[:, above.flip(0)] >= lower - 2 * slack).all())
+
+
+@pytest.mark.parametrize("work", [0.0, 1e5, 1e30])
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_rows_that_are_much_work_are_sound_in_float32_and_cut_short(
+    seed: int, work: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_PRECISE", -1.0)
+    net, image = generated(seed, tmp_path)
+    bounder = bound(net, work=work)
+    assert_holds(bounder, net, image, seed)
+    assert all(known.fast is not None for known in bounder._known)
+    if work == 1e30:
+        assert bounder.shortfall(Ball(image, 0.05)) == ""
+
+
+def test_work_that_is_not_done_is_told(tmp_path: Path) -> None:
+    net = network(tmp_path, CASES["4 padded, relu behind"])
+    image = torch.full(net.input_shape, 0.5)
+    ball = Ball(image, 0.1)
+    cut, full = bound(net, work=0.0), bound(net)
+    assert cut.shortfall(ball) == ""  # nothing was asked yet
+    cut.pixels(ball)
+    full.pixels(ball)
+    assert "CROWN-IBP" in cut.shortfall(ball)
+    assert full.shortfall(ball) == ""
+    options = VerifyOptions(k=None, eps=0.1, engine=PatchEngine(work=0.0), attack=None, exact=None)
+    noise = np.random.default_rng(0).random(net.input_shape, dtype=np.float32)
+    certificate = verify(net, noise, options).certificate
+    assert "CROWN-IBP" in certificate.note
+    assert verify(net, noise, replace(options, engine=PatchEngine())).certificate.note == ""
