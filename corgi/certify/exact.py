@@ -125,6 +125,8 @@ class ExactRadius:
             while not self.closed:
                 if until_failure and self.failed:
                     return self.failed[-1][1]
+                if self.hopeless:
+                    return self.failed[-1][1]
                 if time.monotonic() >= self.deadline:
                     return f"stopped after the {self.options.seconds:g} s an exact search may take"
                 radius = self.next_radius()
@@ -164,6 +166,14 @@ class ExactRadius:
             nodes=self.nodes,
             radii=self.evaluations,
             seconds=time.monotonic() - self.started,
+        )
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing could be unfolded so far, and finding that out takes long each time."""
+        spent = time.monotonic() - self.started
+        return (
+            bool(self.failed) and self.decisions == 0 and 4 * spent > self.options.seconds * self.evaluations
         )
 
     @property

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 
 from corgi.results import Status
 
-_FARTHEST = 1000
-"""How many times smaller than the last one the next radius is at most."""
+_FAR = 1000
+"""A failed score this many times the value at zero below 0 says nothing of where the root is; after it, the
+radius is as many times smaller."""
 
 _WIDE = 100
 """A bracket this wide is halved by orders of magnitude."""
@@ -119,8 +120,8 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
     if low > 0 and high > _WIDE * low:
         return math.sqrt(low * high)
     root = _secant_root(bracket)
-    if root is not None and low == 0 and bracket.uncertified is not None and root < high / _FARTHEST:
-        return high / _FARTHEST
+    if root is None and low == 0 and any(_is_far(bracket, score) for _, score in bracket.scores):
+        return high / _FAR
     if root is None or _slow(bracket) or not low < root < high:
         return (low * high) ** 0.5 if low > 0 else 0.25 * high
     below, above = root * (1 - tolerance / 3), root * (1 + tolerance / 3)
@@ -132,12 +133,13 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
 def _secant_root(bracket: Bracket) -> float | None:
     """Root of the line through the nearest points on both sides, (0, value_at_zero) among them.
 
-    With no failed radius yet, or no certified one, it extends the line through the two nearest points.
+    With no failed radius yet, or no certified one, it extends the line through the two nearest points; failed
+    ones that are far off do not count.
     """
     points = [(0.0, bracket.value_at_zero), *bracket.scores]
     finite = [p for p in points if abs(p[1]) < float("inf")]
     passed = sorted(p for p in finite if p[1] > 0)
-    failed = sorted(p for p in finite if p[1] <= 0)
+    failed = sorted(p for p in finite if p[1] <= 0 and not _is_far(bracket, p[1]))
     if failed:
         first, second = passed[-1], failed[0]
     elif len(passed) > 1:
@@ -146,6 +148,10 @@ def _secant_root(bracket: Bracket) -> float | None:
         return None
     slope = (second[1] - first[1]) / (second[0] - first[0]) if second[0] > first[0] else 0.0
     return first[0] - first[1] / slope if slope < 0 else None
+
+
+def _is_far(bracket: Bracket, score: float) -> bool:
+    return -float("inf") < score < -_FAR * bracket.value_at_zero
 
 
 def _slow(bracket: Bracket) -> bool:

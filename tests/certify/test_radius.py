@@ -71,3 +71,14 @@ def test_deadline_stops_before_the_next_evaluation() -> None:
     assert bracket.status is Status.TIME_LIMIT
     assert bracket.scores == []
     assert bracket.certified == 0
+
+
+def test_a_score_that_explodes_is_searched_by_orders_of_magnitude() -> None:
+    """As of a deep network: linear up to its radius, beyond it anything."""
+
+    def score(radius: float) -> float:
+        return 1 - radius / 3e-9 if radius < 4e-9 else -1e20 * radius
+
+    bracket = search_radius(score, 1.0, ceiling=1e-3, limits=SearchLimits(tolerance=0.1), first=9e-4)
+    assert 2.7e-9 < bracket.certified < 3e-9
+    assert len(bracket.scores) <= 12
