@@ -144,7 +144,7 @@ every_other_norm = pytest.mark.parametrize("norm", OTHER_NORMS, ids=str)
 
 
 NORM_FORMED = [
-    *((method, Form.PAIRWISE) for method in [*BOUNDS, Method(SHARP_ENGINES[1])]),
+    *((method, Form.PAIRWISE) for method in BOUNDS),
     *((BOUNDS[i], form) for i in (0, -1) for form in (Form.FEATURE, Form.FOLDED)),
 ]
 
@@ -261,6 +261,11 @@ def test_a_planted_counterexample_is_never_proved_in_other_norms(
     assert result.status is Status.UNKNOWN
     searched = verify(network, image, **options)
     assert 0 < searched.certificate.radius < PLANTED_IN[norm]
+
+
+@pytest.mark.parametrize(("seed", "norm"), [(101, Norm.L2), (101, Norm.L1), (104, Norm.L2)])
+def test_nothing_inside_other_sharpened_certificates_breaks_it(seed: int, norm: Norm, tmp_path) -> None:
+    assert_nothing_inside_breaks_it(seed, SHARP[1], Form.PAIRWISE, norm, tmp_path)
 
 
 EXACT_SHARP = [Method(engine, ExactOptions()) for engine in SHARP_ENGINES]
