@@ -1,8 +1,8 @@
 """Certified and attack radius of a CIFAR-10 network on test images, in two norms, with time and memory.
 
-    python bench/cifar.py MODEL [DATA_DIR] [--images 20] [--k 4] [--norms linf l2]
+    python bench/cifar.py MODEL [DATA_DIR] [--images 20] [--k 4] [--norms linf l2] [--time-limit 60]
 
-Images are taken in turn from the ten classes, correctly classified ones only. One process a norm, so that
+Memory is kept as the command line keeps it (corgi/cli/memory.py). Images are taken in turn from the ten classes, correctly classified ones only. One process a norm, so that
 each has its own peak memory.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 import corgi
+from corgi.cli.memory import keep_freed_memory
 
 
 def chosen(network: corgi.Network, folder: Path, count: int) -> list[Path]:
@@ -36,13 +37,15 @@ def chosen(network: corgi.Network, folder: Path, count: int) -> list[Path]:
     return found
 
 
-def run(model: Path, folder: Path, count: int, k: int, norm: corgi.Norm) -> None:
+def run(model: Path, folder: Path, count: int, k: int, norm: corgi.Norm, seconds: float) -> None:
     """One line an image, then the medians."""
+    keep_freed_memory()
     network = corgi.load(model)
     rows = []
     for path in chosen(network, folder, count):
         started = time.perf_counter()
-        result = corgi.verify(network, corgi.read_image(path, network), k=k, norm=norm)
+        image = corgi.read_image(path, network)
+        result = corgi.verify(network, image, k=k, norm=norm, time_limit=seconds)
         certificate = result.certificate
         row = {
             "certified": certificate.radius,
@@ -51,7 +54,7 @@ def run(model: Path, folder: Path, count: int, k: int, norm: corgi.Norm) -> None
         }
         rows.append(row)
         print(
-            f"{path.parent.name}/{path.name} {json.dumps(row)} {certificate.method} {certificate.notes}",
+            f"{path.parent.name}/{path.name} {json.dumps(row)} {certificate.method}, {result.status}",
             flush=True,
         )
     both = [row for row in rows if row["attack"] and row["certified"] > 0]
@@ -66,7 +69,9 @@ def run(model: Path, folder: Path, count: int, k: int, norm: corgi.Norm) -> None
         "peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
     threads = torch.get_num_threads()
-    print(f"{model.name}, {norm.label}, k = {k} of {network.pixels}, threads {threads}: {summary}")
+    print(
+        f"{model.name}, {norm.label}, k = {k} of {network.pixels}, time limit {seconds:g} s, threads {threads}: {summary}"
+    )
 
 
 def main() -> None:
@@ -78,12 +83,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--k", type=int, default=4)
     parser.add_argument("--norms", nargs="*", default=["linf", "l2"])
+    parser.add_argument("--time-limit", type=float, default=60.0)
     given = parser.parse_args()
     if len(given.norms) == 1:
-        run(given.model, given.data / "CIFAR10" / "test", given.images, given.k, corgi.Norm(given.norms[0]))
+        run(
+            given.model,
+            given.data / "CIFAR10" / "test",
+            given.images,
+            given.k,
+            corgi.Norm(given.norms[0]),
+            given.time_limit,
+        )
         return
     for norm in given.norms:
         arguments = [given.model, given.data, "--images", given.images, "--k", given.k, "--norms", norm]
+        arguments += ["--time-limit", given.time_limit]
         subprocess.run([sys.executable, __file__, *map(str, arguments)], check=True)
 
 

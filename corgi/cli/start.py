@@ -6,6 +6,7 @@ import os
 import sys
 
 from corgi.cli.exits import Exit
+from corgi.cli.memory import keep_freed_memory
 from corgi.errors import CorgiError
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     # Idle threads of torch should sleep, not spin: beside one other busy process, spinning makes a small
     # network 20 times slower (docs/results.md). Read when torch loads, so set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     try:
         from corgi.cli.main import app
     except KeyboardInterrupt:
