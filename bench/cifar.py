@@ -2,8 +2,8 @@
 
     python bench/cifar.py MODEL [DATA_DIR] [--images 20] [--k 4] [--norms linf l2] [--time-limit 60]
 
-Memory is kept as the command line keeps it (corgi/cli/memory.py). Images are taken in turn from the ten classes, correctly classified ones only. One process a norm, so that
-each has its own peak memory.
+Images are taken in turn from the ten classes, correctly classified ones only. Memory is kept as the command
+line keeps it (corgi/cli/memory.py). One process a norm, so that each has its own peak.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ def run(model: Path, folder: Path, count: int, k: int, norm: corgi.Norm, seconds
         "peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
     threads = torch.get_num_threads()
-    print(
-        f"{model.name}, {norm.label}, k = {k} of {network.pixels}, time limit {seconds:g} s, threads {threads}: {summary}"
-    )
+    asked = f"{norm.label}, k = {k} of {network.pixels}, time limit {seconds:g} s, threads {threads}"
+    print(f"{model.name}, {asked}: {summary}")
 
 
 def main() -> None:
