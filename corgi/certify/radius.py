@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 from corgi.results import Status
 
-_FAR = 1000
-"""A failed score this many times the value at zero below 0 says nothing of where the root is; after it, the
-radius is as many times smaller."""
+_FAR = 1e8
+"""A failed score this many times the value at zero below 0 says nothing of where the root is."""
 
-_WIDE = 100
-"""A bracket this wide is halved by orders of magnitude."""
+_STEP, _WIDE = 1000, 100
+"""After nothing but such failures the radius is `_STEP` times smaller; above a certified radius a bracket
+that ends in one is halved by orders of magnitude while it is wider than `_WIDE`."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,12 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
     """
     if not bracket.scores:
         return 0.75 * high
-    if low > 0 and high > _WIDE * low:
+    far = any(at == bracket.uncertified and _is_far(bracket, score) for at, score in bracket.scores)
+    if far and low > 0 and high > _WIDE * low:
         return math.sqrt(low * high)
     root = _secant_root(bracket)
-    if root is None and low == 0 and any(_is_far(bracket, score) for _, score in bracket.scores):
-        return high / _FAR
+    if far and low == 0:
+        return high / _STEP
     if root is None or _slow(bracket) or not low < root < high:
         return (low * high) ** 0.5 if low > 0 else 0.25 * high
     below, above = root * (1 - tolerance / 3), root * (1 + tolerance / 3)
