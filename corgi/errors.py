@@ -6,14 +6,31 @@ Every message names the file, node or value, says what was expected, and `hint` 
 
 from __future__ import annotations
 
+import unicodedata
+
+LONGEST_TEXT = 2000
+"""Characters of a message: names in a hostile file can be megabytes long."""
+
+
+def printable(text: str) -> str:
+    r"""Text on one line, cut to `LONGEST_TEXT`; what steers a terminal is written out, as \x1b.
+
+    Names come from files, and an escape sequence in one could clear the screen or write over the answer.
+    """
+    cut = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+    plain = (c.isprintable() or unicodedata.category(c) == "Zs" for c in cut)
+    return "".join(
+        c if kept else c.encode("unicode_escape").decode() for c, kept in zip(cut, plain, strict=True)
+    )
+
 
 class CorgiError(Exception):
     """Base of all errors a user can cause. Carries a one-line `message` and an optional `hint`."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message if hint is None else f"{message}\n{hint}")
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)
+        self.hint = None if hint is None else printable(hint)
+        super().__init__(self.message if self.hint is None else f"{self.message}\n{self.hint}")
 
 
 class UsageError(CorgiError):

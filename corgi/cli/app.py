@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from corgi.cli.exits import Exit
-from corgi.errors import CorgiError
+from corgi.errors import CorgiError, printable
 
 # Releases of typer differ in where click lives (a dependency, or inside typer); its base of errors is two
 # above BadParameter in both.
@@ -40,7 +40,7 @@ class CorgiGroup(TyperGroup):
         except (KeyboardInterrupt, typer.Abort):
             code = _stopped(debug)
         except Exception as error:  # the last line of defence: a fault of corgi, not of the user
-            text = f"unexpected {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            text = printable(f"unexpected {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
             code = _failed(f"{text}\nThis is a fault in corgi; --debug shows where.", debug)
         sys.exit(int(code or Exit.OK))
 

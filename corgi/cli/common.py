@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 from corgi.cli.loading import Loading
+from corgi.data.file import is_regular_file, resolved
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
 from corgi.errors import UsageError
@@ -94,7 +95,7 @@ def read_input(
         ModelError, ImageError: a file cannot be served.
     """
     recipe = None if preprocess is None else Recipe.parse(preprocess)
-    if not image.is_file():
+    if not is_regular_file(image):
         raise UsageError(f"{image}: no such image file")
     network = loading.load(model)
     own = None if network.preprocess is None else Recipe.parse(network.preprocess)
@@ -111,20 +112,20 @@ def check_outputs(inputs: tuple[Path, ...], outputs: dict[str, Path | None]) -> 
     Raises:
         UsageError: a missing or closed folder, a folder as file, an input, or one file for two outputs.
     """
-    taken = {path.resolve(): f"the input {path}" for path in inputs}
+    taken = {resolved(path): f"the input {path}" for path in inputs}
     for option, path in outputs.items():
         if path is None or (path == STDOUT and option == "--json"):
             continue
-        folder = path.resolve().parent
+        folder = resolved(path).parent
         if not folder.is_dir():
             raise UsageError(f"{option} {path}: the folder {folder} does not exist", hint="Make it first.")
         if path.is_dir():
             raise UsageError(f"{option} {path}: is a folder, expected a file name")
         if not os.access(path if path.exists() else folder, os.W_OK):
             raise UsageError(f"{option} {path}: no permission to write there")
-        if path.resolve() in taken:
-            raise UsageError(f"{option} {path}: would overwrite {taken[path.resolve()]}")
-        taken[path.resolve()] = option
+        if resolved(path) in taken:
+            raise UsageError(f"{option} {path}: would overwrite {taken[resolved(path)]}")
+        taken[resolved(path)] = option
 
 
 def check_ending(option: str, path: Path | None, endings: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import warnings
 import zlib
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from corgi.data.file import is_regular_file
 from corgi.data.picture import Picture
 from corgi.data.preprocess import Recipe
 from corgi.errors import ImageError
@@ -25,7 +27,10 @@ FORMATS = ("PNG", "JPEG", "PPM")
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded: a small file can claim any size."""
 
-_BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, UserWarning)
+
+# What numpy raises of a header that is Python, but not the right one; the parser's stack ends in MemoryError.
+_BROKEN_ARRAY = (*_BROKEN_FILE, ArithmeticError, TypeError, MemoryError, tokenize.TokenError, RuntimeWarning)
 
 
 def load_input(
@@ -51,6 +56,8 @@ def load_input(
         ImageError: the file cannot be read, has values outside [0, 1], or its size or channels after
             pre-processing are not the network's.
     """
+    if not is_regular_file(path):
+        raise ImageError(f"{path}: no such file")
     if _is_npy(path):
         array = _read_npy(path)
         ready = _as_input(array, input_shape)
@@ -77,9 +84,11 @@ def read_image(path: Path) -> Picture:
         ImageError: the file is missing, damaged, larger than `MAX_PIXELS`, or of a refused kind.
     """
     try:
-        # Pillow only warns about a picture that is large enough to be an attack; corgi refuses it.
+        # Pillow only warns about a picture that is large enough to be an attack, or whose EXIF data it cannot
+        # read and so not turn upright; corgi refuses it.
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("error", UserWarning)
             with Image.open(path, formats=FORMATS) as image:
                 _check_header(image, path)
                 image.load()
@@ -93,7 +102,7 @@ def read_image(path: Path) -> Picture:
             f"{path}: not a PNG, JPEG or PPM file", hint="Convert it, or save an array as NPY."
         ) from None
     except _BROKEN_FILE as error:
-        raise ImageError(f"{path}: cannot be read ({error})", hint="The file may be truncated.") from error
+        raise ImageError(f"{path}: cannot be read ({error})", hint="The file may be damaged.") from error
 
 
 def _is_npy(path: Path) -> bool:
@@ -134,6 +143,8 @@ def _pixels(image: Image.Image, path: Path) -> Pixels:
         return _unit(np.asarray(image).astype(np.float64), 65535.0)[:, :, np.newaxis]
     if mode == "1":
         return np.asarray(image).astype(np.float64)[:, :, np.newaxis]
+    if mode == "P" and np.asarray(image).max() >= len(image.getpalette() or ()) // 3:
+        raise ImageError(f"{path}: has pixels of a colour its palette does not hold")
     if mode == "P" or (mode in ("RGB", "L") and "transparency" in image.info):
         image = image.convert("RGBA")
     if image.mode in ("RGBA", "LA"):
@@ -165,11 +176,13 @@ def _read_npy(path: Path) -> NDArray[Any]:
         ImageError: missing, damaged, pickled, too large, not uint8 or float, or a value that is not a pixel.
     """
     try:
+        if path.stat().st_size > 8 * 3 * MAX_PIXELS:
+            raise _too_large(path)
         # Mapped, so that a header which claims more than the file holds fails before memory is taken.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except _BROKEN_FILE as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _BROKEN_ARRAY as error:
         raise ImageError(f"{path}: not a readable NPY array ({error})") from error
     if not isinstance(mapped, np.ndarray):
         raise ImageError(f"{path}: an archive of arrays, expected one NPY array")

@@ -31,6 +31,9 @@ METADATA_KEY = "corgi.preprocess"
 
 NONE = "none"
 
+MOST_STEPS = 16
+"""Steps of a recipe: one that a hostile file carries could go on for hours."""
+
 
 def _equalized(values: Pixels) -> Pixels:
     return np.asarray(_equalize_hist(values))
@@ -85,12 +88,14 @@ class Recipe:
         steps: names from `STEPS`, in order of application.
 
     Raises:
-        UsageError: a step has another name.
+        UsageError: a step has another name, or there are more than `MOST_STEPS`.
     """
 
     steps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.steps) > MOST_STEPS:
+            raise UsageError(f"a recipe of {len(self.steps)} steps, expected at most {MOST_STEPS}")
         for step in self.steps:
             if step not in STEPS:
                 known = ", ".join([*STEPS, *ALIASES])

@@ -100,19 +100,22 @@ def convert(graph: Graph) -> Converted:
         ModelError: a layer does not fit its input.
     """
     values = {graph.input_name: torch.zeros(1, *graph.input_shape, dtype=torch.float64)}
+    shapes: dict[str, tuple[int, ...]] = {graph.input_name: (1, *graph.input_shape)}
     steps: list[Step] = []
     for node in _needed(graph):
-        for step in _convert_node(graph, node, {name: tuple(v.shape) for name, v in values.items()}):
+        for step in _convert_node(graph, node, shapes):
             try:
                 with torch.no_grad():
                     values[step.output] = step.layer(*(values[name] for name in step.inputs))
-            except RuntimeError as error:
+            except (RuntimeError, IndexError) as error:
                 reason = str(error).splitlines()[0]
                 raise ModelError(f"{graph.path}: {node} cannot be run: {reason}") from error
+            if values[step.output].numel() == 0:
+                raise ModelError(f"{graph.path}: {node} makes a value without elements")
+            shapes[step.output] = tuple(values[step.output].shape)
             steps.append(step)
     if graph.output_name not in values:
         raise ModelError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
-    shapes = {name: tuple(v.shape) for name, v in values.items()}
     return Converted(TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes, {})
 
 
@@ -138,7 +141,7 @@ def _convert_node(graph: Graph, node: Node, shapes: dict[str, tuple[int, ...]]) 
         reader.refuse(f"operand '{missing[0]}'" if missing else "a node without an operand from the image")
     try:
         made = splitting(reader) if splitting is not None else (rule(reader),) if rule is not None else ()
-    except (RuntimeError, ValueError, IndexError) as error:  # torch, numpy: an operand of an odd shape
+    except (RuntimeError, ValueError, IndexError, ArithmeticError) as error:  # an operand of an odd shape
         reader.refuse(f"an operand or attribute that does not fit ({str(error).splitlines()[0]})")
     reader.finish(len(made))
     pairs = zip(made, node.outputs, strict=False)

@@ -1,14 +1,16 @@
 """Read an ONNX file into a checked graph with folded constants.
 
-What is checked before anything is converted: the file parses, external data stays beside the file, the
-standard checker accepts it, its operators are in the opset range corgi knows, it has one float image
-input of static size (`wrap.py`), no value would be absurdly large, and no weight is NaN or infinite.
+What is checked before anything is converted: the file parses, external data stays beside the file, its names
+are plain text, there is nothing in it that corgi would ignore (a training graph) or cannot follow (control
+flow), the standard checker accepts it, its operators are in the opset range corgi knows, it has one float
+image input of static size (`wrap.py`), no value would be absurdly large, and no weight is NaN or infinite.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,7 +22,8 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
-from corgi.errors import ModelError, UnsupportedOperator
+from corgi.data.file import is_regular_file, resolved
+from corgi.errors import LONGEST_TEXT, ModelError, UnsupportedOperator, printable
 from corgi.network.node import Attribute, Node
 from corgi.network.vendor import VENDOR_OPERATORS, expanded
 from corgi.network.wrap import Normalisation, wrap
@@ -30,6 +33,16 @@ OPSETS = range(9, 27)
 
 LARGEST_VALUE = 2**27
 """Elements a value of the network may have, 1 GiB in float64: a damaged size is refused, not allocated."""
+
+MOST_ELEMENTS = 2**28
+"""Elements all values may have together, 2 GiB in float64: conversion and the gate hold them at once."""
+
+MOST_NODES = 10_000
+"""Nodes a graph may have, its functions written out: 40 functions that each call the next one twice are 2^40
+nodes. The deepest published networks have 3000."""
+
+LARGEST_FILE = 2**31
+"""Bytes of the file and its external data: onnxruntime is handed a protobuf message, which holds no more."""
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
@@ -93,17 +106,20 @@ def read_graph(
         UnsupportedOperator: a node of a vendor domain or a hidden subgraph.
     """
     proto, digest = _load(path)
+    _check_names(path, proto)
     opset = _check_opsets(path, proto)
     _check_nodes(path, proto)
+    _check_count(path, proto)
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # the checker raises several unrelated types
-        raise ModelError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
+        raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
     wrapped = wrap(path, proto, output=output, size=size, normalisation=normalisation or Normalisation())
     proto = wrapped.proto
     _check_nodes(path, proto)  # functions were inlined
     _check_sizes(path, proto)
     folded = _fold_constants(path, proto)
+    _check_sizes(path, folded)  # sizes that were computed are constants now
     constants: dict[str, np.ndarray] = {}
     for graph in (proto.graph, folded.graph):
         constants |= {i.name: numpy_helper.to_array(i) for i in graph.initializer}
@@ -129,65 +145,124 @@ def read_graph(
         input_name=wrapped.input_name,
         input_shape=wrapped.input_shape,
         output_name=wrapped.output_name,
-        metadata={p.key: p.value for p in proto.metadata_props},
+        metadata={_text(p.key): _text(p.value) for p in proto.metadata_props},
         opset=opset,
         proto=proto,
         notes=wrapped.notes,
     )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says."""
     lines: list[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
+def _text(value: str | bytes) -> str:
+    """A string of the file; protobuf hands over bytes where it is no UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
+
+
 def _load(path: Path) -> tuple[onnx.ModelProto, str]:
-    if not path.is_file():
+    if not is_regular_file(path):
         raise ModelError(f"{path}: no such model file")
     try:
+        _check_bytes(path, path.stat().st_size)
         raw = path.read_bytes()
         proto = onnx.load_from_string(raw)
     except (DecodeError, ValueError, MemoryError) as error:
-        raise ModelError(f"{path} is not an ONNX file: {_first_line(error)}") from error
+        raise ModelError(f"{path} is not an ONNX file: {first_line(error)}") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     if not proto.graph.node:
         raise ModelError(f"{path} is not an ONNX model: it holds no graph nodes")
-    digest = sha256(raw)
-    folder = path.resolve().parent
+    digest, size = sha256(raw), len(raw)
     for tensor in external_data_helper._get_all_tensors(proto):
         if external_data_helper.uses_external_data(tensor):
-            _load_external(path, folder, tensor)
+            _load_external(path, tensor, size)
             digest.update(tensor.raw_data)
+            size += len(tensor.raw_data)
+        try:
+            numpy_helper.to_array(tensor)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path}: the data of '{tensor.name}': {first_line(error)}") from error
     return proto, digest.hexdigest()
 
 
-def _load_external(path: Path, folder: Path, tensor: TensorProto) -> None:
-    info = external_data_helper.ExternalDataInfo(tensor)
+def _check_bytes(path: Path, size: int) -> None:
+    if size > LARGEST_FILE:
+        raise ModelError(f"{path}: the model and its external data are larger than {LARGEST_FILE} bytes")
+
+
+def _load_external(path: Path, tensor: TensorProto, before: int) -> None:
+    """Load the data of a tensor from its file; `before`: bytes that were read already."""
+    folder = resolved(path).parent
     try:
-        target = (folder / info.location).resolve()
-    except (OSError, ValueError) as error:  # a name no file can have
-        raise ModelError(f"{path}: external data of '{tensor.name}': {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # onnx would ignore a key it does not know
+            info = external_data_helper.ExternalDataInfo(tensor)
+        target = resolved(folder / info.location)
+    except (UserWarning, OSError, ValueError) as error:  # also a name no file can have
+        raise ModelError(f"{path}: external data of '{tensor.name}': {first_line(error)}") from error
     if not target.is_relative_to(folder):
         raise ModelError(
             f"{path}: external data of '{tensor.name}' leaves the model's folder: {info.location}"
         )
-    if not target.is_file():
+    if target == resolved(path):
+        raise ModelError(f"{path}: external data of '{tensor.name}' is the model file itself")
+    if not is_regular_file(target):
         raise ModelError(
             f"{path}: external data file {info.location} of '{tensor.name}' is missing",
             hint="Copy it beside the model: both files belong together.",
         )
+    _check_bytes(path, before + (target.stat().st_size if info.length is None else info.length))
     try:
         external_data_helper.load_external_data_for_tensor(tensor, str(folder))
     except Exception as error:  # onnx raises checker, value and OS errors here
-        raise ModelError(f"{path}: external data of '{tensor.name}': {_first_line(error)}") from error
+        raise ModelError(f"{path}: external data of '{tensor.name}': {first_line(error)}") from error
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
 
 
+def _check_names(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse names that no exporter writes and no terminal should be sent (ONNX asks for C identifiers)."""
+    graph = proto.graph
+    names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+    names |= {f.name for f in proto.functions} | {o.domain for o in proto.opset_import}
+    for holder in (graph, *proto.functions):
+        for node in holder.node:
+            names.update((node.name, node.op_type, node.domain, *node.input, *node.output))
+    for name in names:
+        # protobuf hands over bytes where a name is no UTF-8
+        if not isinstance(name, str) or printable(name) != name:
+            raise ModelError(
+                f"{path}: the name {name[:80]!r} is no plain text of at most {LONGEST_TEXT} characters",
+                hint="Export the model again.",
+            )
+
+
 def _check_nodes(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse what corgi would ignore, cannot follow, or what says two things at once."""
+    if proto.training_info:
+        raise ModelError(f"{path} holds a training graph", hint="Export the model for inference.")
+    if proto.graph.sparse_initializer:
+        raise UnsupportedOperator(f"{path}: sparse weights are not supported", hint="Export dense weights.")
+    for function in proto.functions:
+        if function.domain in _DEFAULT_DOMAINS:
+            raise UnsupportedOperator(f"{path}: a function redefines the standard operator '{function.name}'")
+    for node in (n for holder in (proto.graph, *proto.functions) for n in holder.node):
+        for attribute in node.attribute:
+            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                raise UnsupportedOperator(
+                    f"{path}: node '{node.name}' ({node.op_type}) has a subgraph '{attribute.name}'",
+                    hint="Export without control flow.",
+                )
     functions = {(f.domain, f.name) for f in proto.functions}
     for node in proto.graph.node:
+        if any(attribute.ref_attr_name for attribute in node.attribute):
+            raise ModelError(
+                f"{path}: node '{node.name}' ({node.op_type}) refers to an attribute of no function"
+            )
         known = node.domain in _DEFAULT_DOMAINS or (node.domain, node.op_type) in VENDOR_OPERATORS
         if not known and (node.domain, node.op_type) not in functions:
             raise UnsupportedOperator(
@@ -196,28 +271,50 @@ def _check_nodes(path: Path, proto: onnx.ModelProto) -> None:
             )
 
 
+def _check_count(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse a graph that would have too many nodes once its functions are inlined."""
+    sizes: dict[tuple[str, str], int] = {}
+    left = {(f.domain, f.name): f.node for f in proto.functions}
+
+    def count(nodes: Iterable[onnx.NodeProto]) -> int:
+        return sum(sizes.get((n.domain, n.op_type), 1) for n in nodes)
+
+    while ready := [f for f, nodes in left.items() if not any((n.domain, n.op_type) in left for n in nodes)]:
+        sizes |= {f: count(left.pop(f)) for f in ready}
+    total = count(proto.graph.node)
+    if total > MOST_NODES:
+        raise ModelError(f"{path}: {total:.4g} nodes, at most {MOST_NODES} are served")
+
+
 def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
     """Refuse values that would not fit into memory, before anything runs the model."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(proto).graph
     except Exception as error:  # shape inference raises its own types
-        raise ModelError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
-    sizes = {i.name: math.prod(i.dims) for i in proto.graph.initializer}
+        raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+    sizes: dict[str, int] = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         dims = value.type.tensor_type.shape.dim
         sizes[value.name] = math.prod(max(d.dim_value, 1) for d in dims)
+    total = sum(sizes.values())
+    sizes |= {i.name: math.prod(i.dims) for i in proto.graph.initializer}
     name, largest = max(sizes.items(), key=lambda item: item[1])
     if largest > LARGEST_VALUE:
         raise ModelError(
             f"{path}: value '{name}' would have {largest:.3g} elements, at most {LARGEST_VALUE} are served",
             hint="If that is no mistake in the file, verify at a smaller image size.",
         )
+    if total > MOST_ELEMENTS:
+        raise ModelError(
+            f"{path}: all values would have {total:.3g} elements, at most {MOST_ELEMENTS} are served",
+            hint="Verify at a smaller image size.",
+        )
 
 
 def _check_opsets(path: Path, proto: onnx.ModelProto) -> int:
     versions = [o.version for o in proto.opset_import if o.domain in _DEFAULT_DOMAINS]
-    if not versions or versions[0] not in OPSETS:
-        found = versions[0] if versions else "none"
+    if len(versions) != 1 or versions[0] not in OPSETS:
+        found = " and ".join(map(str, versions)) or "none"
         raise ModelError(
             f"{path}: opset {found}, supported are {OPSETS.start}-{OPSETS.stop - 1}",
             hint="Convert it with onnx.version_converter.",
@@ -234,6 +331,10 @@ def _fold_constants(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4
+    # A constant may be computed from a few numbers and as large as they say.
+    options.add_session_config_entry(
+        "optimization.constant_folding_max_output_size_in_bytes", str(4 * LARGEST_VALUE)
+    )
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(target)
@@ -246,18 +347,11 @@ def _fold_constants(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
             )
             return onnx.load(target)
         except Exception as error:  # onnxruntime raises its own family of pybind exceptions
-            raise ModelError(f"{path}: onnxruntime cannot load the model: {_first_line(error)}") from error
+            raise ModelError(f"{path}: onnxruntime cannot load the model: {first_line(error)}") from error
 
 
 def _node(path: Path, proto: onnx.NodeProto) -> Node:
-    attributes: dict[str, Attribute] = {}
-    for attribute in proto.attribute:
-        if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-            raise UnsupportedOperator(
-                f"{path}: node '{proto.name}' ({proto.op_type}) has a subgraph '{attribute.name}'",
-                hint="Export without control flow.",
-            )
-        attributes[attribute.name] = _attribute(attribute)
+    attributes = {attribute.name: _attribute(attribute) for attribute in proto.attribute}
     name = proto.name or proto.output[0]
     return Node(proto.op_type, name, tuple(proto.input), tuple(proto.output), attributes)
 

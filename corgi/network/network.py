@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic_core import from_json
 from torch import Tensor
 
-from corgi.data.preprocess import METADATA_KEY
-from corgi.errors import ModelError, UsageError
+from corgi.data.preprocess import METADATA_KEY, Recipe
+from corgi.errors import ModelError, UsageError, printable
 from corgi.network.activations import recognise_activations
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
@@ -164,11 +164,24 @@ def load(
         trunk=found.module.up_to(head.feature).eval(),
         head=head,
         oracle=OnnxOracle(graph, head.feature, head.order),
-        preprocess=graph.metadata.get(METADATA_KEY) or None,
+        preprocess=_preprocess(graph),
         class_names=_class_names(graph, head.classes),
     )
     check_equal_to_onnxruntime(network, _random_images(graph.input_shape))
     return network
+
+
+def _preprocess(graph: Graph) -> str | None:
+    text = graph.metadata.get(METADATA_KEY)
+    if not text:
+        return None
+    try:
+        Recipe.parse(text)
+    except UsageError as error:
+        raise ModelError(
+            f"{graph.path}: metadata '{METADATA_KEY}': {error.message}", hint=error.hint
+        ) from error
+    return text
 
 
 def _class_names(graph: Graph, classes: int) -> tuple[str, ...] | None:
@@ -176,12 +189,16 @@ def _class_names(graph: Graph, classes: int) -> tuple[str, ...] | None:
     if not text:
         return None
     try:
-        names = json.loads(text)
-    except json.JSONDecodeError as error:
+        names = from_json(text)  # unlike the standard library's, bounded in depth
+    except ValueError as error:
         raise ModelError(f"{graph.path}: metadata '{CLASS_NAMES_KEY}' is not JSON: {error}") from error
     if not isinstance(names, list) or len(names) != classes:
         raise ModelError(f"{graph.path}: metadata '{CLASS_NAMES_KEY}' must be a list of {classes} names")
-    return tuple(str(name) for name in names)
+    for name in names:
+        if not isinstance(name, str):
+            kind = type(name).__name__
+            raise ModelError(f"{graph.path}: metadata '{CLASS_NAMES_KEY}' holds a {kind} among the names")
+    return tuple(printable(name) for name in names)
 
 
 def _random_images(shape: tuple[int, int, int]) -> NDArray[np.float32]:

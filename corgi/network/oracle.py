@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from corgi.errors import ModelError
-from corgi.network.graph import Graph
+from corgi.network.graph import Graph, first_line
 
 
 class OnnxOracle:
@@ -43,7 +43,9 @@ class OnnxOracle:
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises its own family of pybind exceptions
-            raise ModelError(f"{graph.path}: onnxruntime cannot load the model: {error}") from error
+            raise ModelError(
+                f"{graph.path}: onnxruntime cannot load the model: {first_line(error)}"
+            ) from error
 
     def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Images [N, C, H, W] -> (network output [N, classes], feature map [N, F, h, w])."""
@@ -54,7 +56,7 @@ class OnnxOracle:
             try:
                 outputs.append(self._session.run(names, feed))
             except Exception as error:
-                raise ModelError(f"{self._graph.path}: onnxruntime failed: {error}") from error
+                raise ModelError(f"{self._graph.path}: onnxruntime failed: {first_line(error)}") from error
         scores, features = zip(*outputs, strict=True)
         classes = np.concatenate(scores)
         return classes.reshape(len(classes), -1), np.concatenate(features).transpose(self._back)

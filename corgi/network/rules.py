@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from corgi.network import layers
+from corgi.network.graph import LARGEST_VALUE
 from corgi.network.node_reader import NodeReader
 
 Rule = Callable[[NodeReader], nn.Module]
@@ -39,10 +40,25 @@ def _pair(node: NodeReader, name: str, default: int) -> tuple[int, int]:
     return values[0], values[1]
 
 
+def _fits(node: NodeReader, what: str, *sizes: int) -> None:
+    """Refuse what would be computed beside the values of the network and not fit into memory."""
+    if math.prod(sizes) > LARGEST_VALUE:
+        node.refuse(f"{what} of {list(sizes)}", supported=f"at most {LARGEST_VALUE} elements")
+
+
 def _pads(
     node: NodeReader, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right), from `pads` or `auto_pad`."""
+    """(top, left, bottom, right), from `pads` or `auto_pad`, of a padded value that fits into memory."""
+    top, left, bottom, right = pads = _chosen_pads(node, kernel, stride, dilation)
+    batch, channels, height, width = node.shape()
+    _fits(node, "a padded value", batch, channels, height + top + bottom, width + left + right)
+    return pads
+
+
+def _chosen_pads(
+    node: NodeReader, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
     mode = node.str_attribute("auto_pad", "NOTSET")
     pads = node.ints_attribute("pads", (0, 0, 0, 0)) or (0, 0, 0, 0)
     if len(pads) != 4 or min(pads) < 0:
@@ -111,6 +127,9 @@ def conv(node: NodeReader) -> nn.Module:
     stride, dilation = _pair(node, "strides", 1), _pair(node, "dilations", 1)
     pads = _pads(node, kernel, stride, dilation)
     groups = node.int_attribute("group", 1)
+    # Engines write out the zeros of a dilated kernel.
+    grown = [(kernel[i] - 1) * dilation[i] + 1 + abs(pads[i] - pads[i + 2]) for i in (0, 1)]
+    _fits(node, "a kernel", *weight.shape[:2], *grown)
     weight, padding, dilation = symmetric_kernel(weight, pads, dilation)
     return layers.Conv(weight, bias, stride, padding, dilation, groups)
 
@@ -119,7 +138,7 @@ def batch_normalization(node: NodeReader) -> nn.Module:
     """BatchNormalization at inference: (x - mean) / sqrt(var + eps) * scale + bias, as one affine map."""
     node.require("training_mode", node.int_attribute("training_mode", 0), 0)
     node.float_attribute("momentum", 0.9)  # has no meaning at inference
-    epsilon = node.float_attribute("epsilon", 1e-5)
+    epsilon = _not_negative(node, "epsilon", 1e-5)
     gamma, beta, mean, variance = (node.tensor(i) for i in (1, 2, 3, 4))
     if bool((variance < 0).any()):
         node.refuse(f"a negative variance ({float(variance.min()):.3g})")

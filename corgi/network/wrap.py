@@ -179,7 +179,8 @@ def _fix_input(
         raise ModelError(f"{path}: expected one image input, found {len(inputs)} ({names})")
     name, kind = inputs[0].name, inputs[0].type.tensor_type
     if kind.elem_type != TensorProto.FLOAT:
-        found = TensorProto.DataType.Name(kind.elem_type)
+        known = kind.elem_type in TensorProto.DataType.values()
+        found = TensorProto.DataType.Name(kind.elem_type) if known else kind.elem_type
         raise ModelError(f"{path}: input '{name}' has type {found}, expected FLOAT (float32)")
     dims = list(kind.shape.dim)
     shown = ", ".join(str(d.dim_value or d.dim_param or "?") for d in dims)
