@@ -23,6 +23,7 @@ from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ba
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.errors import UsageError
+from corgi.network import layers
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import (
@@ -39,6 +40,9 @@ from corgi.types import Ball, Norm
 
 ATTACK_SHARE = 0.4
 """Share of a time limit the attack may use: a certificate is what the user came for."""
+
+_DEEP = 10
+"""Convolutions from which on a search begins at a tenth of the attack's radius."""
 
 _RECHECKS = 6
 """How often the float64 recheck may step back from a radius that it cannot confirm."""
@@ -404,9 +408,13 @@ class _Verification:
         return found.value
 
     def first_guess(self, found: float | None) -> float | None:
-        """A little below what the attack found, or below where a linear network would break."""
+        """A little below what the attack found, or below where a linear network would break.
+
+        Much below for deep networks: bounds end there far before an attack does, and take longest beyond.
+        """
         if found is not None:
-            return 0.93 * found
+            convolutions = sum(isinstance(step.layer, layers.Conv) for step in self.network.trunk.steps)
+            return (0.93 if convolutions <= _DEEP else 0.1) * found
         linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
         return None if linear is None else 0.85 * linear
 
