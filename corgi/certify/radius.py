@@ -25,6 +25,10 @@ _STEP, _WIDE = 1000, 100
 that ends in one is halved by orders of magnitude while it is wider than `_WIDE`."""
 
 
+_LEAP, _NEAR, _APART = 3.0, 1.1, 1.5
+"""How far an extrapolation goes; a root that near to the certified radius is none in a bracket that wide."""
+
+
 @dataclass(frozen=True)
 class SearchLimits:
     """When to stop.
@@ -113,7 +117,9 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
     """Where to compute the next score, strictly inside (low, high).
 
     Aim just below the secant's root while that is above `low`, then just above it: two hits end the search.
-    The guard: after two steps that shrank the bracket by less than half, bisect.
+    The guard: after two steps that shrank the bracket by less than half, bisect. Scores of deep networks
+    bend down: a line through two certified radii is followed for a factor only, one from a failed radius not
+    to the certified one.
     """
     if not bracket.scores:
         return 0.75 * high
@@ -125,6 +131,11 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
         return high / _STEP
     if root is None or _slow(bracket) or not low < root < high:
         return (low * high) ** 0.5 if low > 0 else 0.25 * high
+    if low > 0 and bracket.uncertified is None:
+        root = min(root, _LEAP * low)
+    if low > 0 and root < _NEAR * low and high > _APART * low:
+        # The score falls faster and faster: the failed end, far away, pulled the root to the certified one.
+        return math.sqrt(low * high)
     below, above = root * (1 - tolerance / 3), root * (1 + tolerance / 3)
     if low < root * (1 - tolerance / 2) and below < high:
         return below
