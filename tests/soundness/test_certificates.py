@@ -297,7 +297,7 @@ def blind_rows(monkeypatch) -> None:
             size = network.pixels * network.head.filters
         return torch.full((size,), torch.nan), torch.full((size,), torch.nan)
 
-    def nan_rows(self, value, rows, at_centre, enough=None):
+    def nan_rows(self, value, rows, at_centre, enough=None, until=None):
         return torch.full_like(at_centre, torch.nan)
 
     monkeypatch.setattr("corgi.engines.lirpa.LirpaBounder._bound", nan_bounds)
