@@ -68,7 +68,7 @@ def test_an_interrupted_bound_is_not_reused(tmp_path, monkeypatch) -> None:
     bounder = LirpaEngine().bind(network, 0, torch.float64)
     bounder.pixels(large)
     expected = bounder.differences(large, above, below)
-    module = bounder._built["map"]
+    module = bounder._built["map", True]
     original = type(module).compute_bounds
 
     def stops_late(self, *args, **options):
@@ -175,7 +175,7 @@ def test_a_rebuilt_module_does_not_reuse_bounds_it_never_had(tmp_path, monkeypat
     for fails_on in ("map", "features"):
         bounder = LirpaEngine().bind(network, 0, torch.float64)
         bounder.pixels(ball)
-        module_class = type(bounder._built["map"])
+        module_class = type(bounder._built["map", True])
         original, failures = module_class.compute_bounds, []
 
         def fails_once(self, *args, original=original, failures=failures, **options):
