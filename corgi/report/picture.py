@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from corgi.report import wording
 from corgi.report.wording import class_label, round_down, round_up
-from corgi.results import EmpiricalBound, FloatArray, ImageArray, TopK, VerifyResult, Witness
+from corgi.results import EmpiricalBound, FloatArray, ImageArray, MapKind, TopK, VerifyResult, Witness
 
 if TYPE_CHECKING:
     from corgi.certify.explain import Explanation
@@ -38,10 +38,11 @@ PERTURBATION_PEAK = 0.45
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all panels of a picture share: the image for display [H, W, 3], and the colour range of maps."""
+    """What all panels of a picture share: the image for display [H, W, 3], the range and the kind of maps."""
 
     background: NDArray[np.float64]
     limits: tuple[float, float]
+    map_kind: MapKind
 
 
 def verify_picture(result: VerifyResult) -> Figure:
@@ -52,7 +53,9 @@ def verify_picture(result: VerifyResult) -> Figure:
     figure.suptitle(_title(result), fontsize=12, fontweight="bold")
     grid = figure.add_gridspec(len(heights), 4, height_ratios=heights)
     maps = [result.cam] if witness is None else [result.cam, witness.cam]
-    scene = _Scene(display(result.image), (min(m.min() for m in maps), max(m.max() for m in maps)))
+    scene = _Scene(
+        display(result.image), (min(m.min() for m in maps), max(m.max() for m in maps)), result.map_kind
+    )
     top = [figure.add_subplot(grid[0, column]) for column in range(4)]
     _original_row(top, scene, result.cam, result.top, result.certificate.k)
     certified = result.certificate.radius > 0
@@ -73,12 +76,13 @@ def attack_picture(
 ) -> Figure:
     """Image [C, H, W], map and largest pixels; and the witness, if the attack found one."""
     witness, cam, top = attack.witness, explanation.cam, explanation.top
+    kind = explanation.network.map_kind
     maps = [cam] if witness is None else [cam, witness.cam]
     figure = new_figure(3.4 * len(maps) + 0.4)
     label = class_label(explanation.class_id, class_name)
     found = "no witness" if witness is None else f"witness at distance {round_up(witness.radius)}"
     figure.suptitle(f"Attack on the map of {label}, k = {top.k}: {found}", fontsize=12, fontweight="bold")
-    scene = _Scene(display(image), (min(m.min() for m in maps), max(m.max() for m in maps)))
+    scene = _Scene(display(image), (min(m.min() for m in maps), max(m.max() for m in maps)), kind)
     rows = figure.subplots(len(maps), 4, squeeze=False)
     _original_row(list(rows[0]), scene, cam, top, top.k)
     if witness is not None:
@@ -90,10 +94,11 @@ def cam_picture(image: ImageArray, explanation: Explanation, class_name: str | N
     """Image [C, H, W], its map and its largest pixels."""
     figure = new_figure(3.6)
     label = class_label(explanation.class_id, class_name)
-    figure.suptitle(f"Class activation map of {label}", fontsize=12, fontweight="bold")
     axes = [figure.add_subplot(1, 4, column + 1) for column in range(4)]
     cam = explanation.cam
-    scene = _Scene(display(image), (float(cam.min()), float(cam.max())))
+    kind = explanation.network.map_kind
+    figure.suptitle(f"{wording.map_title(kind)} of {label}", fontsize=12, fontweight="bold")
+    scene = _Scene(display(image), (float(cam.min()), float(cam.max())), kind)
     _original_row(axes, scene, cam, explanation.top, explanation.top.k)
     return figure
 
@@ -133,7 +138,7 @@ def _original_row(axes: list[Axes], scene: _Scene, cam: FloatArray, top: TopK, k
     _image(axes[0], scene.background, cam, "image")
     _image(axes[1], scene.background, cam, "map over the image")
     axes[1].imshow(cam, cmap=MAP_COLOURS, alpha=0.55, extent=extent_of(cam), interpolation="bilinear")
-    _map(axes[2], scene, cam, "class activation map")
+    _map(axes[2], scene, cam, wording.map_title(scene.map_kind))
     _largest(
         axes[3],
         scene,

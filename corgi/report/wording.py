@@ -84,6 +84,11 @@ def map_name(map_kind: MapKind) -> str:
     return "the map"
 
 
+def map_title(map_kind: MapKind) -> str:
+    """A map as a title names it."""
+    return "Grad-CAM, weights fixed here" if map_kind is MapKind.GRADCAM else "Class activation map"
+
+
 def subject(model: str, image: str, map_kind: MapKind, notes: tuple[str, ...]) -> str:
     """Which model, image and map an answer is about."""
     which = "" if map_kind is MapKind.CAM else f"\nmap: {map_name(map_kind).removeprefix('the ')}"

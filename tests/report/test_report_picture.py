@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from corgi.report.picture import (
     picture_bytes,
     verify_picture,
 )
-from corgi.results import VerifyResult
+from corgi.results import MapKind, VerifyResult
 
 
 def titles(figure) -> list[str]:
@@ -41,12 +42,16 @@ def test_equal_results_give_equal_pictures() -> None:
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_every_format_can_be_written(ending: str) -> None:
-    explanation = Explanation(17, 17, make_cam(), top_of(make_cam(), 5), 0.0, None)
+    explanation = Explanation(
+        17, 17, make_cam(), top_of(make_cam(), 5), 0.0, SimpleNamespace(map_kind=MapKind.CAM)
+    )
     assert picture_bytes(cam_picture(make_image(), explanation, None), ending)
 
 
 def test_an_attack_can_be_drawn_with_and_without_witness() -> None:
-    explanation = Explanation(17, 17, make_cam(), top_of(make_cam(), 15), 0.0, None)
+    explanation = Explanation(
+        17, 17, make_cam(), top_of(make_cam(), 15), 0.0, SimpleNamespace(map_kind=MapKind.CAM)
+    )
     found, nothing = make_result().attack, RESULTS["unknown"].attack
     assert len(titles(attack_picture(make_image(), explanation, 15, None, found))) == 10
     assert len(titles(attack_picture(make_image(), explanation, 15, None, nothing))) == 5
