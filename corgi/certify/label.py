@@ -53,6 +53,8 @@ def certify_label(
     head = network.head
     if not isinstance(head, CamHead):
         return answer(0.0, None, Status.UNKNOWN, "the scores are not affine in the pooled feature map", 0)
+    if head.classes == 1:
+        return answer(0.0, None, Status.UNKNOWN, "the network has one score, so there is no other class", 0)
     image = ball.center.to(torch.float64)[None]
     with torch.no_grad():
         scores = head.logits(network.trunk(image))[0]

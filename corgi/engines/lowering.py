@@ -138,6 +138,8 @@ class Lowering:
     def emit(self, step: Step, layer: nn.Module, inputs: tuple[str, ...]) -> str:
         """Add a step; the name of its output."""
         name = f"{step.output}:{len(self.steps)}"
+        while name in self.channels:  # a file may call its input so
+            name += "'"
         self.steps.append(Step(step.node, step.op, layer, inputs, name))
         match layer:
             case layers.Conv():

@@ -97,10 +97,14 @@ def gradcam_head(path: Path, found: Converted, layer: str | None) -> GradCamHead
             hint=f"Those are: {', '.join(maps)}.",
         )
     steps, output, activation = list(found.module.steps), found.module.output_name, Activation.NONE
-    last = steps[-1]
-    kind = next((a for layer_type, a in ACTIVATIONS if isinstance(last.layer, layer_type)), None)
-    if kind is not None and last.output == output:
-        output, activation = last.inputs[0], kind
+    # An activation behind the scores, and what only moves numbers behind that, is no part of them.
+    makers = {step.output: step for step in steps}
+    end = makers.get(output)
+    while end is not None and isinstance(end.layer, layers.Identity | layers.Reshape):
+        end = makers.get(end.inputs[0])
+    kind = None if end is None else next((a for t, a in ACTIVATIONS if isinstance(end.layer, t)), None)
+    if end is not None and kind is not None:
+        output, activation = end.inputs[0], kind
     behind = TorchGraph(tuple(steps), feature, output).after(feature)
     _, filters, height, width = found.shapes[feature]
     if len(found.shapes[output]) != 2:
@@ -125,13 +129,25 @@ def _feature_maps(found: Converted) -> list[str]:
 
     Read in topological order, a value is such a gate if no later step reads anything made before it.
     """
+    # A transposition that could not be taken out may have left its values as [N, h, w, F].
+    moves = [step for step in found.module.steps if isinstance(step.layer, layers.Reshape | layers.Transpose)]
+    turned = {step.output for step in moves if len(found.shapes[step.output]) == 4}
+    for step in found.module.steps:
+        if turned.intersection(step.inputs):
+            turned.add(step.output)
     last_read = {name: i for i, step in enumerate(found.module.steps) for name in step.inputs}
     last_read[found.module.output_name] = len(found.module.steps)
     gates, reach = [], last_read.get(found.module.input_name, 0)
     for i, step in enumerate(found.module.steps):
         shape = found.shapes[step.output]
         computed = not isinstance(step.layer, layers.Identity | layers.Reshape | layers.Transpose)
-        if reach <= i and computed and len(shape) == 4 and shape[2] * shape[3] > 1:
+        if (
+            reach <= i
+            and computed
+            and step.output not in turned
+            and len(shape) == 4
+            and shape[2] * shape[3] > 1
+        ):
             gates.append(step.output)
         reach = max(reach, last_read.get(step.output, 0))
     return [name for name in gates if name != found.module.output_name]

@@ -46,6 +46,9 @@ LARGEST_FILE = 2**31
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
+_RUNTIME_DOMAINS = ("ai.onnx", "com.microsoft", "com.ms")
+"""Domains, and what begins like them, of which onnxruntime has operators."""
+
 
 # Every graph optimisation of onnxruntime's basic level except constant folding: names of tensors then
 # stay those of the user's file, so errors and the feature map can be named.
@@ -127,11 +130,17 @@ def read_graph(
     # Only values are taken from the folded graph. Its nodes are not trusted: onnxruntime also rewrites them
     # there (it moves a zero Pad into MaxPool, whose padding means -inf).
     nodes: list[Node] = []
+    written = [*constants]
     for node in proto.graph.node:
         if node.output and node.output[0] not in constants:
             parts, more = expanded(path, _node(path, node), node.domain)
             nodes += parts
+            written += more
             constants |= more
+    written += [output for node in nodes for output in node.outputs if output]
+    if len(set(written)) < len(written):
+        twice = next(name for name in written if written.count(name) > 1)
+        raise ModelError(f"{path}: value '{twice}' is named as one that corgi writes out", hint="Rename it.")
     for name, value in constants.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ModelError(
@@ -248,8 +257,11 @@ def _check_nodes(path: Path, proto: onnx.ModelProto) -> None:
     if proto.graph.sparse_initializer:
         raise UnsupportedOperator(f"{path}: sparse weights are not supported", hint="Export dense weights.")
     for function in proto.functions:
-        if function.domain in _DEFAULT_DOMAINS:
-            raise UnsupportedOperator(f"{path}: a function redefines the standard operator '{function.name}'")
+        if function.domain.startswith(_RUNTIME_DOMAINS) or function.domain == "":
+            # onnxruntime would run an operator of its own, corgi what the file says it is.
+            raise UnsupportedOperator(
+                f"{path}: a function redefines the operator '{function.name}' of domain '{function.domain}'"
+            )
     for node in (n for holder in (proto.graph, *proto.functions) for n in holder.node):
         for attribute in node.attribute:
             if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):

@@ -241,7 +241,11 @@ class _Backwards:
             case layers.Linear() as linear:
                 return linear.weight.shape[0] == count
             case layers.Conv() as conv:
-                return conv.weight.shape[2:] == (1, 1) and conv.padding == (0, 0)
+                fits = self.shapes[step.inputs[0]][1] == count
+                return fits and conv.weight.shape[2:] == (1, 1) and conv.padding == (0, 0)
+            case layers.Mean() | layers.Sum() as reduction:
+                sizes = self.shapes[step.inputs[0]]
+                return all(sizes[axis] == 1 for axis in reduction.axes)
             case layers.Affine() as affine:
                 return math.prod(self.shapes[step.output]) == count and affine.scale.numel() in (1, count)
         return False
@@ -253,7 +257,8 @@ class _Backwards:
             self.fail("pooling of a feature map computed from the image")
         before = self.shapes[step.inputs[0]]
         flat = self.producers.get(step.inputs[0])
-        if flat is not None and _reduces_both(flat, step):
+        both = flat is not None and len(self.shapes[flat.inputs[0]]) == 4
+        if both and flat is not None and _reduces_both(flat, step):
             self.at = flat.inputs[0]
             return step
         rows = len(before) == 3 and flat is not None and isinstance(flat.layer, layers.Reshape)

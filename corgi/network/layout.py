@@ -64,6 +64,7 @@ class _Layout:
     def __init__(self, found: Converted) -> None:
         self.found = found
         self.steps: list[Step] = []
+        self.turned: dict[str, str] = {}
         self.makers = {step.output: step for step in found.module.steps}
         name = found.module.input_name
         self.values = {name: _plain(name, found.shapes[name])}
@@ -152,7 +153,11 @@ class _Layout:
         base = self.values[value]
         if base.order == tuple(range(len(base.order))):
             return base
-        name = f"{value}:turned" if value == base.name else value
+        name = value
+        if value == base.name:
+            name = self.turned.setdefault(value, f"{value}:turned")
+            while name in self.makers:  # the file has a value of that name
+                name = self.turned[value] = name + "'"
         if name not in self.bases:
             made = self.makers[value]
             turn = layers.Transpose(base.order)

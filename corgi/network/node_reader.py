@@ -6,6 +6,7 @@ construction, something corgi does not honour, and `finish` refuses the node for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -91,6 +92,8 @@ class NodeReader:
         value = self.node.attributes.get(name, default)
         if not isinstance(value, int | float):
             self.refuse(f"attribute {name}={value!r} is no number")
+        if not math.isfinite(value) and name not in ("min", "max"):  # Clip may have no limit
+            self.refuse(f"attribute {name}={value}", supported="a finite number")
         return float(value)
 
     def str_attribute(self, name: str, default: str) -> str:

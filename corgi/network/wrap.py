@@ -36,7 +36,7 @@ class Normalisation:
         scale: 1 for pixels in [0, 1], 255 for pixels in [0, 255].
 
     Raises:
-        UsageError: a number is not finite, or a scale or deviation is not > 0.
+        UsageError: a number is not finite in float32, or a scale or deviation is not > 0.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -50,7 +50,7 @@ class Normalisation:
             ("scale", (self.scale,), 0.0),
         ):
             for value in values:
-                if not (math.isfinite(value) and value > least):
+                if not (np.isfinite(np.float32(value)) and np.float32(value) > least):
                     above = "" if least == -math.inf else " > 0"
                     raise UsageError(f"--{name} {value:g}: expected finite numbers{above}")
 
@@ -104,8 +104,8 @@ def wrap(
     notes: list[str] = []
     proto = onnx.ModelProto()
     proto.CopyFrom(inliner.inline_local_functions(original) if original.functions else original)
-    if _upcast(proto):
-        notes.append("float16 weights are taken as float32, and compared as such with onnxruntime")
+    if _upcast(path, proto):
+        notes.append("float16 is taken as float32: bounds, onnxruntime and witnesses are of that model")
     del proto.graph.value_info[:]  # they may speak of symbolic sizes and of float16
     output_name = _choose_output(path, proto, output)
     name, shape, channels_last = _fix_input(path, proto, size)
@@ -129,8 +129,12 @@ def wrap(
     return Wrapped(proto, name, shape, output_name, tuple(notes))
 
 
-def _upcast(proto: onnx.ModelProto) -> bool:
-    """Make every float16 tensor, value and Cast of a model float32; whether there was one."""
+def _upcast(path: Path, proto: onnx.ModelProto) -> bool:
+    """Make every float16 tensor, value and Cast of a model float32; whether there was one.
+
+    Raises:
+        ModelError: values are cast to float16 where there is no float16 tensor: they are meant to be rounded.
+    """
     found = False
     for tensor in external_data_helper._get_all_tensors(proto):
         if tensor.data_type in _FULL:
@@ -143,10 +147,12 @@ def _upcast(proto: onnx.ModelProto) -> bool:
             found, kind.elem_type = True, _FULL[kind.elem_type]
     for node in proto.graph.node:
         for attribute in node.attribute:
-            if (node.op_type, attribute.name) in (
-                ("Cast", "to"),
-                ("CastLike", "to"),
-            ) and attribute.i in _FULL:
+            if (node.op_type, attribute.name) == ("Cast", "to") and attribute.i in _FULL:
+                if not found:
+                    raise ModelError(
+                        f"{path}: node '{node.name}' (Cast) rounds to float16, and there are no float16 weights",
+                        hint="Export it without automatic mixed precision.",
+                    )
                 attribute.i = _FULL[attribute.i]
     return found
 

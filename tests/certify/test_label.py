@@ -16,7 +16,7 @@ from corgi.engines.patch.engine import PatchEngine
 from corgi.network.network import load
 from corgi.results import Status
 from corgi.types import Ball, Norm
-from tests.onnx_models import random_cam_network
+from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
 
@@ -105,3 +105,12 @@ def test_the_joint_radius_is_the_smaller_one(paper_model, paper_image) -> None:
     assert lirpa.label is not None
     assert lirpa.label.status is Status.PROVED
     assert verify(paper_model, paper_image, VerifyOptions(exact=None, attack=None)).joint_radius is None
+
+
+def test_one_score_is_no_label(tmp_path) -> None:
+    rng, model = np.random.default_rng(5), OnnxModel((2, 8, 8))
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(rng, 4, 2, 3, 3)))
+    network = load(model.save(tmp_path, model.node("Sigmoid", model.head(value, float32(rng, 1, 4)))))
+    found = certified(network, rng.random(network.input_shape, dtype=np.float32), 0)
+    assert (found.radius, found.status) == (0.0, Status.UNKNOWN)
+    assert "one score" in found.reason

@@ -218,6 +218,11 @@ OTHER_HEADS: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
         "relu1_out",
         "none",
     ),
+    "pooled twice": (
+        lambda m: gemm(m, gap(m, m.node("GlobalAveragePool", trunk(m))), 4, 3),
+        "relu1_out",
+        "none",
+    ),
     "mean of flattened maps": (lambda m: gemm(m, flat_mean(m, trunk(m)), 4, 3), "relu1_out", "none"),
     "no activation of the feature map": (
         lambda m: gemm(m, gap(m, m.node("Conv", trunk(m), float32(RNG, 4, 4, 3, 3))), 4, 3),
@@ -298,6 +303,19 @@ NO_HEAD: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
         lambda m: gemm(m, m.node("Tanh", gap(m, trunk(m))), 4, 3),
         "global average pooling",
         "(Tanh)",
+    ),
+    "1x1 convolution over another axis": (
+        lambda m: m.node(
+            "Flatten",
+            m.node(
+                "Conv",
+                m.node("Reshape", gap(m, trunk(m)), np.array([1, 1, 4, 1])),
+                float32(RNG, 3, 1, 1, 1),
+                strides=[2, 1],
+            ),
+        ),
+        "global average pooling",
+        "(Conv)",
     ),
     "pooling of the image": (
         lambda m: gemm(m, gap(m, IMAGE), 2, 3),

@@ -124,3 +124,32 @@ def test_a_branch_around_a_map_rules_it_out(tmp_path: Path) -> None:
     assert gradcam(path, "stem").head.feature == "stem_out"
     with pytest.raises(ModelError, match="'inner' is no feature map"):
         gradcam(path, "inner")
+
+
+@pytest.mark.parametrize("behind", ["Identity", "Reshape"])
+def test_scores_are_before_an_activation_wherever_it_stands(behind: str, tmp_path: Path) -> None:
+    weights = []
+    for moved in (False, True):
+        rng, model = np.random.default_rng(4), OnnxModel(SHAPE)
+        value = model.node("Relu", model.node("Conv", IMAGE, float32(rng, 4, 2, 2, 2)))
+        value = model.node("Gemm", model.node("Flatten", value), float32(rng, 256, 3))
+        value = model.node("Softmax", value, axis=1)
+        if moved:
+            operands = [np.array([0, 3])] if behind == "Reshape" else []
+            value = model.node(behind, value, *operands)
+        network = gradcam(model.save(tmp_path, value))
+        assert network.head.activation is Activation.SOFTMAX
+        weights.append(network.explaining(image(), 1).head.weight[1])
+    assert_allclose(*weights)
+
+
+def test_filters_are_never_an_axis_of_the_image(tmp_path: Path) -> None:
+    """A gate [1, 1, 1, C] times [N, H, W, C]: the transposition stays, so no map behind it is offered."""
+    rng, model = np.random.default_rng(4), OnnxModel((6, 8, 3))
+    value = model.node("Conv", model.node("Transpose", IMAGE, perm=[0, 3, 1, 2]), float32(rng, 4, 3, 1, 1))
+    value = model.node("Transpose", model.node("Relu", value, name="right"), perm=[0, 2, 3, 1])
+    gate = model.node("Reshape", model.reduce_mean(value, [1, 2], keepdims=0), np.array([1, 1, 1, 4]))
+    value = model.node("Relu", model.node("Mul", value, gate))
+    path = model.save(tmp_path, model.node("Gemm", model.node("Flatten", value), float32(rng, 192, 3)))
+    network = gradcam(path)
+    assert (network.head.feature, network.head.filters, network.head.map_shape) == ("right_out", 4, (6, 8))

@@ -11,7 +11,7 @@ import torch
 from numpy.testing import assert_allclose
 from onnx import TensorProto, helper, numpy_helper
 
-from corgi.errors import ModelError, UsageError
+from corgi.errors import ModelError, UnsupportedOperator, UsageError
 from corgi.network.network import load
 from corgi.network.wrap import Normalisation
 from tests.onnx_models import IMAGE, OnnxModel, float32
@@ -147,6 +147,51 @@ def test_functions_of_the_file_are_inlined(tmp_path: Path) -> None:
     path = tmp_path / "functions.onnx"
     onnx.save(proto, path)
     assert [s.op for s in load(path).trunk.steps] == ["Conv", "Relu", "Tanh"]
+
+
+@pytest.mark.parametrize("domain", ["com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml"])
+def test_functions_that_shadow_the_runtime_are_refused(domain: str, tmp_path: Path) -> None:
+    model = plain()
+    value = model.node("Gelu", model.node("Conv", IMAGE, float32(RNG, 4, 3, 3, 3)), domain=domain)
+    proto = model.proto(model.head(value, float32(RNG, 3, 4)))
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    opset = [helper.make_opsetid("", 17)]
+    proto.functions.append(helper.make_function(domain, "Gelu", ["x"], ["y"], nodes, opset))
+    path = tmp_path / "shadow.onnx"
+    onnx.save(proto, path)
+    with pytest.raises(UnsupportedOperator, match="redefines the operator 'Gelu'"):
+        load(path)
+
+
+def test_casts_that_round_are_refused(tmp_path: Path) -> None:
+    model = plain()
+    value = model.node("Conv", IMAGE, float32(RNG, 4, 3, 3, 3))
+    value = model.node("Cast", model.node("Cast", value, to=TensorProto.FLOAT16), to=TensorProto.FLOAT)
+    with pytest.raises(ModelError, match="rounds to float16"):
+        load(model.save(tmp_path, model.head(value, float32(RNG, 3, 4))))
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 1e-50}, {"scale": 1e39}, {"std": (1e-46,)}])
+def test_numbers_float32_does_not_hold(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="expected finite numbers"):
+        Normalisation(**wrong)
+
+
+def test_names_corgi_writes_out_itself(tmp_path: Path) -> None:
+    model = plain()
+    value = model.node(
+        "FusedConv", IMAGE, float32(RNG, 4, 3, 3, 3), domain="com.microsoft", activation="Relu"
+    )
+    value = model.node("Add", value, model.node("Tanh", value, name=value + ":conv"))
+    proto = model.proto(model.head(value, float32(RNG, 3, 4)))
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = name.replace(":conv_out", ":conv")
+    path = tmp_path / "names.onnx"
+    onnx.save(proto, path)
+    with pytest.raises(ModelError, match="is named as one that corgi writes out"):
+        load(path)
 
 
 def test_unused_domains_mean_nothing(tmp_path: Path) -> None:
