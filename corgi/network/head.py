@@ -67,6 +67,8 @@ class CamHead:
         dense: the classifier's nodes, as text.
         weight: [classes, F] float64; bias: [classes] float64.
         activation: what follows.
+        weight_terms, bias_terms: sums of the absolute terms of weight and bias: where several layers were
+            composed and cancelled, rounding is relative to these.
     """
 
     feature: str
@@ -79,6 +81,8 @@ class CamHead:
     weight: Tensor
     bias: Tensor
     activation: Activation
+    weight_terms: Tensor
+    bias_terms: Tensor
 
     @property
     def classes(self) -> int:
@@ -110,6 +114,7 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
     pooling = reader.take_pooling()
     filters = found.shapes[reader.at][1]
     weight, bias, mixes = _composed(tail, filters)
+    weight_terms, bias_terms, _ = _composed(tail, filters, absolute=True)
     dense = [step for step in tail if isinstance(step.layer, layers.Linear | layers.Conv)]
     if not mixes:
         classifier = reader.take_classifier()
@@ -119,7 +124,9 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
             height, width = found.shapes[reader.at][2:]
             share = height * width if isinstance(pooling.layer, layers.Sum) else 1
             bias = weight @ conv.bias * share + bias
+            bias_terms = weight_terms @ conv.bias.abs() * share + bias_terms
             weight = weight @ conv.weight[:, :, 0, 0]
+            weight_terms = weight_terms @ conv.weight[:, :, 0, 0].abs()
             dense = [classifier]
         else:
             dense = [reader.require_classifier()]
@@ -137,6 +144,8 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
         weight=weight.contiguous(),
         bias=bias.clone(),
         activation=activation,
+        weight_terms=weight_terms,
+        bias_terms=bias_terms,
     )
 
 
@@ -157,10 +166,11 @@ def refuse_transformer(graph: Graph) -> None:
             )
 
 
-def _composed(tail: list[Step], filters: int) -> tuple[Tensor, Tensor, bool]:
+def _composed(tail: list[Step], filters: int, *, absolute: bool = False) -> tuple[Tensor, Tensor, bool]:
     """Scores as W pooled + b from the steps behind pooling, and whether any of them mixes filters.
 
     One fully connected layer keeps its numbers as they are; only further layers cost a float64 product.
+    `absolute`: the same of all absolute values, what rounding is relative to.
     """
     weight, bias, mixes = (
         torch.eye(filters, dtype=torch.float64),
@@ -174,11 +184,15 @@ def _composed(tail: list[Step], filters: int) -> tuple[Tensor, Tensor, bool]:
             case layers.Conv() as conv:
                 matrix, shift = _pointwise(conv), conv.bias
             case layers.Affine() as affine:
-                scale, shift = (v.reshape(-1).broadcast_to(len(bias)) for v in (affine.scale, affine.shift))
+                added = affine.shift_magnitude if absolute else affine.shift
+                scale, shift = (v.reshape(-1).broadcast_to(len(bias)) for v in (affine.scale, added))
+                scale = scale.abs() if absolute else scale
                 weight, bias = scale[:, None] * weight, scale * bias + shift
                 continue
             case _:
                 continue
+        if absolute:
+            matrix, shift = matrix.abs(), shift.abs()
         weight, bias = matrix @ weight if mixes or _scaled(weight) else matrix, matrix @ bias + shift
         mixes = True
     return weight, bias, mixes

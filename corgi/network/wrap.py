@@ -150,7 +150,7 @@ def _upcast(path: Path, proto: onnx.ModelProto) -> bool:
             if (node.op_type, attribute.name) == ("Cast", "to") and attribute.i in _FULL:
                 if not found:
                     raise ModelError(
-                        f"{path}: node '{node.name}' (Cast) rounds to float16, and there are no float16 weights",
+                        f"{path}: node '{node.name}' (Cast) rounds to float16, no weight is float16",
                         hint="Export it without automatic mixed precision.",
                     )
                 attribute.i = _FULL[attribute.i]

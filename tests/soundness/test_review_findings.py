@@ -13,7 +13,7 @@ from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.rounding import rounding
 from corgi.errors import GateError
 from corgi.types import Ball, Interval
-from tests.onnx_models import OnnxModel, float32, random_cam_network
+from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
 LINEAR_METHODS = [LirpaMethod.CROWN_IBP, LirpaMethod.CROWN]
@@ -245,3 +245,20 @@ def test_a_deep_network_does_not_end_as_a_tie_within_rounding(tmp_path) -> None:
     assert rounding(network, result.class_id).value > result.top.gap
     assert result.status is Status.CERTIFIED
     assert result.certificate.radius > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_huge_weights_do_not_make_norms_vanish(seed: int, tmp_path) -> None:
+    """Their squares overflowed float32, the norm became 0, and a whole layer counted as decided."""
+    rng, model, value = np.random.default_rng(seed), OnnxModel((2, 8, 8)), IMAGE
+    for inputs, scale in ((2, 1e25), (4, 1e-25), (4, 1.0)):
+        weight = float32(rng, 4, inputs, 3, 3, scale=0.4) * np.float32(scale)
+        bias = float32(rng, 4, scale=0.1) * np.float32(scale if scale > 1 else 1)
+        value = model.node("Relu", model.node("Conv", value, weight, bias))
+    network = load(model.save(tmp_path, model.head(value, float32(rng, 2, 4))))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    bounds = {"k": 3, "exact": None, "engine": PatchEngine(work=0)}
+    attacked = verify(network, image, **bounds).attack
+    alone = verify(network, image, attack=None, **bounds).certificate
+    assert attacked is not None
+    assert attacked.radius is None or alone.radius < attacked.radius

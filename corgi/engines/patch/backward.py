@@ -209,8 +209,9 @@ class BackwardPass:
         flat = size.to(values.dtype).repeat_interleave(values[0, 0].numel() if len(values) else 1, 1)
         amounts = values.abs().reshape(len(values), flat.shape[1]) @ flat.T
         amounts = amounts[:, 0] if len(size) == 1 else amounts.gather(1, patches.ball[:, None])[:, 0]
-        # 1.01 covers the rounding of this sum itself.
-        self.error = self.error + 1.01 * amounts.to(torch.float64)
+        # The rounding of this sum itself, of so many terms.
+        share = 1.01 + flat.shape[1] * unit(values.dtype)
+        self.error = self.error + share * amounts.to(torch.float64)
 
     def _least(self, value: str, patches: Patches) -> Tensor:
         """The least value of rows on deviations in their interval, and in their ball: float64 [R]."""

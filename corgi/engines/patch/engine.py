@@ -328,8 +328,9 @@ class PatchBounder:
         # Sums over pixels and filters, differences, and a head composed of several layers: relative to all
         # absolute terms. Coefficients are rounded a few times more than rows account for, on deviations.
         size = bounds.relaxation.sizes[output][0].cpu().to(torch.float64) * self._network.pixels
-        terms = share * ((head.weight.abs() + head.weight[label].abs()) @ (centre.abs().sum(1) + size))
-        terms = terms + head.bias.abs() + head.bias[label].abs()
+        weight_terms = head.weight_terms + head.weight_terms[label]
+        terms = share * (weight_terms @ (centre.abs().sum(1) + size))
+        terms = terms + head.bias_terms + head.bias_terms[label]
         off = (self._network.pixels + head.filters + 64) * 2.0**-52 * terms
         lower = torch.full_like(at_centre, torch.inf)
         rivals = torch.arange(head.classes)

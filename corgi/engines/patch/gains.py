@@ -81,7 +81,12 @@ def gain(layer: torch.nn.Module) -> float:
 
 def convolution_norm(conv: layers.Conv) -> float:
     """Upper bound of the largest singular value of a convolution, bias aside."""
-    kernel = _phases(dense_kernel(conv).cpu(), conv.stride)
+    kernel = _phases(dense_kernel(conv).cpu().to(torch.float64), conv.stride)
+    # By a power of two, so that no square in float32 overflows or is lost; exact, and taken back at the end.
+    scale = 2.0 ** math.frexp(float(kernel.abs().max()))[1] if kernel.numel() else 0.0
+    if scale == 0 or not math.isfinite(scale) or not bool((kernel != 0).any()):
+        return 0.0 if not bool((kernel != 0).any()) else math.inf
+    kernel = kernel / scale
     degrees = [side - 1 for side in kernel.shape[2:]]
     points = [_POINTS * degree or 1 for degree in degrees]
     narrow = kernel.shape[0] <= kernel.shape[1]
@@ -92,10 +97,13 @@ def convolution_norm(conv: layers.Conv) -> float:
         values = torch.fft.fft(spectrum[:, :, row], points[1], dim=2).permute(2, 0, 1)
         values = values if narrow else values.mH
         parts = values.real.to(torch.float32), values.imag.to(torch.float32)
-        largest = max(largest, _squared_norm(*parts))
+        squared = _squared_norm(*parts)
+        if not math.isfinite(squared):  # max() would drop a NaN: nothing is known of the norm
+            return math.inf
+        largest = max(largest, squared)
     shares = [math.cos(math.pi * degree / count) for degree, count in zip(degrees, points, strict=True)]
     # Weights were folded and rounded, and the transform is off by a few units of its largest terms.
-    return math.sqrt(largest / (shares[0] * shares[1])) * (1 + 2.0**-20)
+    return scale * math.sqrt(largest / (shares[0] * shares[1])) * (1 + 2.0**-20)
 
 
 def _phases(kernel: Tensor, stride: tuple[int, int]) -> Tensor:

@@ -101,3 +101,19 @@ def test_whole_layers_from_both_sides(case: str, dtype: torch.dtype, tmp_path, m
     deviations_inside(bounds, graph, images, 0.05)
     for name, known in bounds.relaxation.intervals.items():
         assert bool((known.upper <= plain.relaxation.intervals[name].upper).all())
+
+
+@pytest.mark.parametrize("scale", [2.0**-90, 1e-22, 1e-10, 1e10, 3e18, 1e25, 1e37])
+def test_norms_of_tiny_and_huge_weights_are_scaled(scale: float) -> None:
+    """Squares in float32 would overflow or vanish; a norm that is not known is infinite, never 0."""
+    weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ones = torch.ones(16, 32, 1, 1, dtype=torch.float64)
+    for kernel, padding in ((weight, (1, 1)), (ones, (0, 0))):
+        nothing = kernel.new_zeros(len(kernel))
+        plain = convolution_norm(layers.Conv(kernel, nothing, padding=padding))
+        scaled = convolution_norm(layers.Conv(kernel * scale, nothing, padding=padding))
+        assert scaled == pytest.approx(plain * scale, rel=1e-4)
+    assert convolution_norm(layers.Conv(ones * scale, ones.new_zeros(16))) >= scale * (16 * 32) ** 0.5
+    assert convolution_norm(layers.Conv(ones * torch.inf, ones.new_zeros(16))) == torch.inf
+    assert convolution_norm(layers.Conv(ones * torch.nan, ones.new_zeros(16))) == torch.inf
+    assert convolution_norm(layers.Conv(ones * 0, ones.new_zeros(16))) == 0
