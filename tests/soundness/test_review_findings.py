@@ -260,5 +260,7 @@ def test_huge_weights_do_not_make_norms_vanish(seed: int, tmp_path) -> None:
     bounds = {"k": 3, "exact": None, "engine": PatchEngine(work=0)}
     attacked = verify(network, image, **bounds).attack
     alone = verify(network, image, attack=None, **bounds).certificate
-    assert attacked is not None
-    assert attacked.radius is None or alone.radius < attacked.radius
+    if attacked is None:  # a tie: nothing is attacked, and nothing may be certified
+        assert alone.radius == 0
+    else:
+        assert attacked.radius is None or alone.radius < attacked.radius
