@@ -50,7 +50,9 @@ class Normalisation:
             ("scale", (self.scale,), 0.0),
         ):
             for value in values:
-                if not (np.isfinite(np.float32(value)) and np.float32(value) > least):
+                with np.errstate(over="ignore", under="ignore"):
+                    held = np.float32(value)
+                if not (np.isfinite(held) and held > least):
                     above = "" if least == -math.inf else " > 0"
                     raise UsageError(f"--{name} {value:g}: expected finite numbers{above}")
 
