@@ -49,6 +49,11 @@ def linear_radius(target: Target, image: Tensor, norm: Norm = Norm.LINF) -> floa
         margin = (cams[:, above] - cams[:, below]).sum()
     else:
         margin = target.margins(images).sum()
+    return vanishing_radius(margin, images, norm)
+
+
+def vanishing_radius(margin: Tensor, images: Tensor, norm: Norm) -> float | None:
+    """Where a margin of one image [1, C, H, W] would be 0 were it linear; None if it is flat or not > 0."""
     (gradient,) = torch.autograd.grad(margin, images)
     value, slope = float(margin.detach()), _size(gradient, norm.dual)
     return value / slope if slope > 0 and value > 0 else None

@@ -13,6 +13,7 @@ import time
 
 import torch
 
+from corgi.attack.pairs import vanishing_radius
 from corgi.certify.radius import SearchLimits, search_radius
 from corgi.engines.patch.engine import PatchBounder
 from corgi.network.head import CamHead
@@ -74,17 +75,10 @@ def certify_label(
         reason = "" if proved else f"the {bounder.method} bounds do not decide radius {eps:g}"
         status = Status.PROVED if proved else Status.UNKNOWN
         return answer(eps if proved else 0.0, None if proved else eps, status, reason, 1)
-    first = 0.5 * _linear_radius(network, head, ball, label, int(rivals.argmax()))
+    images = ball.center.to(torch.float32)[None].requires_grad_(True)
+    logits = head.logits(network.trunk32(images))[0]
+    linear = vanishing_radius(logits[label] - logits[rivals.argmax()], images, ball.norm)
+    first = 0.5 * (linear or ball.largest)
     bracket = search_radius(score, margin, ceiling=ball.largest, limits=limits, first=first)
     reason = "" if bracket.certified > 0 else f"the {bounder.method} bounds decide no radius"
     return answer(bracket.certified, bracket.uncertified, bracket.status, reason, len(bracket.scores))
-
-
-def _linear_radius(network: Network, head: CamHead, ball: Ball, label: int, rival: int) -> float:
-    """Where the margin to the nearest class would vanish were the network linear: a guess to start from."""
-    images = ball.center.to(torch.float32)[None].requires_grad_(True)
-    logits = head.logits(network.trunk32(images))[0]
-    margin = logits[label] - logits[rival]
-    (gradient,) = torch.autograd.grad(margin, images)
-    slope = float(ball.norm.dual.sizes(gradient)[0])
-    return float(margin.detach()) / slope if slope > 0 else ball.largest

@@ -11,7 +11,7 @@ not change the order of positive values, and it would tie all others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,33 +20,20 @@ from torch import Tensor
 from corgi.errors import ModelError, NoCamHead
 from corgi.network import layers
 from corgi.network.convert import Converted, TorchGraph
-from corgi.network.head import ACTIVATIONS, Activation
+from corgi.network.head import ACTIVATIONS, Activation, Head
 
 
-@dataclass(frozen=True)
-class GradCamHead:
-    """What turns the feature map into class scores, whatever it is.
+@dataclass(frozen=True, kw_only=True)
+class GradCamHead(Head):
+    """Class scores that are any function of the feature map; the map's weights are gradients at one image.
+
+    Weights are NaN, of which nothing follows, in the rows `fixed_at` was not asked for.
 
     Attributes:
-        feature: name of the feature map's value; map_shape: its (h, w); filters: its F.
-        order: the file's value is the feature map [N, F, h, w] with its axes permuted so.
-        pooling, dense: what stands between the feature map and the scores, as text.
         tail: [N, F, h, w] -> [N, classes], float64.
-        classes: number of classes.
-        weight: [classes, F] float64; NaN, of which nothing follows, in the rows `fixed_at` was not asked for.
-        activation: what stands behind the scores.
     """
 
-    feature: str
-    order: tuple[int, ...]
-    map_shape: tuple[int, int]
-    filters: int
-    pooling: str
-    dense: str
     tail: TorchGraph
-    classes: int
-    activation: Activation
-    weight: Tensor = field(repr=False)
 
     def fixed_at(self, features: Tensor, class_id: int) -> GradCamHead:
         """The head with the weights of a class at one image, whose feature map is [1, F, h, w]."""
@@ -57,18 +44,10 @@ class GradCamHead:
         weight[class_id] = gradient[0].mean((1, 2))
         return replace(self, weight=weight)
 
-    def cam(self, features: Tensor, class_id: int) -> Tensor:
-        """I = sum_k alpha_k f_k: [N, F, h, w] -> [N, h, w]; NaN before `fixed_at`."""
-        return torch.einsum("nfhw,f->nhw", features, self.weight[class_id].to(features))
-
     def logits(self, features: Tensor) -> Tensor:
         """Class scores before any activation: [N, F, h, w] -> [N, classes], float64 arithmetic."""
         logits: Tensor = self.tail(features.to(torch.float64))
         return logits.to(features)
-
-    def scores(self, features: Tensor) -> Tensor:
-        """The network's output: [N, F, h, w] -> [N, classes]."""
-        return self.activation(self.logits(features))
 
 
 def gradcam_head(path: Path, found: Converted, layer: str | None) -> GradCamHead:
@@ -118,7 +97,6 @@ def gradcam_head(path: Path, found: Converted, layer: str | None) -> GradCamHead
         pooling="none: weights are mean gradients at the image (Grad-CAM)",
         dense=f"{len(behind.steps)} nodes behind the feature map",
         tail=behind.eval(),
-        classes=classes,
         activation=activation,
         weight=torch.full((classes, filters), torch.nan, dtype=torch.float64),
     )

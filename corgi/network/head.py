@@ -14,6 +14,7 @@ The value that enters pooling (case 4: the classifier) is the feature map (theor
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -56,19 +57,16 @@ ACTIVATIONS = (
 )
 
 
-@dataclass(frozen=True)
-class CamHead:
-    """What turns the feature map into class scores.
+@dataclass(frozen=True, kw_only=True)
+class Head(ABC):
+    """A feature map, a map that is linear in it, and the class scores.
 
     Attributes:
         feature: name of the feature map's value; map_shape: its (h, w); filters: its F.
         order: the file's value is the feature map [N, F, h, w] with its axes permuted so.
-        pooling: the pooling node, as text; sums: whether it adds up instead of averaging.
-        dense: the classifier's nodes, as text.
-        weight: [classes, F] float64; bias: [classes] float64.
-        activation: what follows.
-        weight_terms, bias_terms: sums of the absolute terms of weight and bias: where several layers were
-            composed and cancelled, rounding is relative to these.
+        pooling, dense: what stands between the feature map and the scores, as text.
+        weight: [classes, F] float64, the map's weights.
+        activation: what stands behind the scores.
     """
 
     feature: str
@@ -76,13 +74,9 @@ class CamHead:
     map_shape: tuple[int, int]
     filters: int
     pooling: str
-    sums: bool
     dense: str
     weight: Tensor
-    bias: Tensor
     activation: Activation
-    weight_terms: Tensor
-    bias_terms: Tensor
 
     @property
     def classes(self) -> int:
@@ -93,14 +87,35 @@ class CamHead:
         """I = sum_k w^c_k f_k (theory, notation): [N, F, h, w] -> [N, h, w]."""
         return torch.einsum("nfhw,f->nhw", features, self.weight[class_id].to(features))
 
+    @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
         """Class scores before any activation: [N, F, h, w] -> [N, classes]."""
-        pooled = features.sum((2, 3)) if self.sums else features.mean((2, 3))
-        return pooled @ self.weight.to(features).T + self.bias.to(features)
 
     def scores(self, features: Tensor) -> Tensor:
         """The network's output: [N, F, h, w] -> [N, classes]."""
         return self.activation(self.logits(features))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamHead(Head):
+    """Scores that are affine in the pooled feature map; its weights are the map's.
+
+    Attributes:
+        sums: whether pooling adds up instead of averaging.
+        bias: [classes] float64.
+        weight_terms, bias_terms: sums of the absolute terms of weight and bias: where several layers were
+            composed and cancelled, rounding is relative to these.
+    """
+
+    sums: bool
+    bias: Tensor
+    weight_terms: Tensor
+    bias_terms: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Class scores before any activation: [N, F, h, w] -> [N, classes]."""
+        pooled = features.sum((2, 3)) if self.sums else features.mean((2, 3))
+        return pooled @ self.weight.to(features).T + self.bias.to(features)
 
 
 def recognise_head(path: Path, found: Converted) -> CamHead:

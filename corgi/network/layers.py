@@ -299,36 +299,32 @@ class AveragePool(nn.Module):
         return sums[:, :, :high, :wide]
 
 
-class Mean(nn.Module):
-    """Mean over the given axes (never the batch axis)."""
+class Reduction(nn.Module):
+    """One value for the given axes (never the batch axis), which are dropped or kept with size 1."""
 
     def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
         super().__init__()
         self.axes, self.keepdims = axes, keepdims
+
+
+class Mean(Reduction):
+    """The mean."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Drops the axes, or keeps them with size 1."""
         return x.mean(self.axes, keepdim=self.keepdims)
 
 
-class Max(nn.Module):
-    """Largest value over the given axes (never the batch axis)."""
-
-    def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
-        super().__init__()
-        self.axes, self.keepdims = axes, keepdims
+class Max(Reduction):
+    """The largest value."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Drops the axes, or keeps them with size 1."""
         return x.amax(self.axes, keepdim=self.keepdims)
 
 
-class Sum(nn.Module):
-    """Sum over the given axes (never the batch axis)."""
-
-    def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
-        super().__init__()
-        self.axes, self.keepdims = axes, keepdims
+class Sum(Reduction):
+    """The sum."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Drops the axes, or keeps them with size 1."""

@@ -64,7 +64,6 @@ class _Layout:
     def __init__(self, found: Converted) -> None:
         self.found = found
         self.steps: list[Step] = []
-        self.turned: dict[str, str] = {}
         self.makers = {step.output: step for step in found.module.steps}
         name = found.module.input_name
         self.values = {name: _plain(name, found.shapes[name])}
@@ -128,7 +127,7 @@ class _Layout:
                 grown = tuple(map(sum, zip(first.shape, before, after, strict=True)))
                 moved = layers.Pad(tuple(before), tuple(after), pad.value)
                 return self.emit(step, moved, (first.name,), grown, first.order)
-            case layers.Mean() | layers.Sum() | layers.Max() as reduction:
+            case layers.Reduction() as reduction:
                 axes = tuple(sorted(first.order[a] for a in reduction.axes))
                 left = [a for a in first.order if a not in axes]
                 pooled = type(reduction)(axes, reduction.keepdims)
@@ -153,11 +152,9 @@ class _Layout:
         base = self.values[value]
         if base.order == tuple(range(len(base.order))):
             return base
-        name = value
-        if value == base.name:
-            name = self.turned.setdefault(value, f"{value}:turned")
-            while name in self.makers:  # the file has a value of that name
-                name = self.turned[value] = name + "'"
+        name = f"{value}:turned" if value == base.name else value
+        while name != value and name in self.makers:  # the file has a value of that name
+            name += "'"
         if name not in self.bases:
             made = self.makers[value]
             turn = layers.Transpose(base.order)

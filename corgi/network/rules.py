@@ -295,10 +295,12 @@ def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
     rank = len(node.shape())
     axes = _axes(node, None)
     empty_is_noop = node.int_attribute("noop_with_empty_axes", 0)  # says nothing where axes are given
-    if not axes and empty_is_noop:
-        node.refuse("attribute noop_with_empty_axes=1 without axes", supported="axes other than 0")
     if not axes:
-        node.refuse("reduction of all axes, the batch included", supported="axes other than 0")
+        noop = "attribute noop_with_empty_axes=1 without axes"
+        node.refuse(
+            noop if empty_is_noop else "reduction of all axes, the batch included",
+            supported="axes other than 0",
+        )
     keepdims = bool(node.int_attribute("keepdims", 1))
     return tuple(_axis(node, a, rank) for a in axes), keepdims
 

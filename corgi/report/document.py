@@ -47,6 +47,20 @@ class _MapDocument(_Document):
     loaded_as: tuple[str, ...] = ()
 
 
+class _SubjectDocument(_MapDocument):
+    """What documents about the map of one image begin with."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: str
+    model: str
+    model_sha256: str
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    k: PositiveInt
+
+
 class RecheckDocument(_Document):
     """The final decision in float64: at `radius`, `margin` exceeds `rounding_bound`."""
 
@@ -105,18 +119,10 @@ class LabelDocument(_Document):
     seconds: FiniteFloat
 
 
-class VerifyDocument(_MapDocument):
+class VerifyDocument(_SubjectDocument):
     """The answer of `corgi verify`."""
 
-    schema_version: Literal["1"] = SCHEMA_VERSION
     kind: Literal["verify"] = "verify"
-    model: str
-    model_sha256: str
-    image: str
-    class_id: NonNegativeInt
-    class_name: str | None
-    predicted_class: NonNegativeInt
-    k: PositiveInt
     k2: PositiveInt
     norm: NormName
     eps: FiniteFloat | None
@@ -153,18 +159,10 @@ class VerifyDocument(_MapDocument):
     versions: Versions
 
 
-class CamDocument(_MapDocument):
+class CamDocument(_SubjectDocument):
     """The answer of `corgi cam`."""
 
-    schema_version: Literal["1"] = SCHEMA_VERSION
     kind: Literal["cam"] = "cam"
-    model: str
-    model_sha256: str
-    image: str
-    class_id: NonNegativeInt
-    class_name: str | None
-    predicted_class: NonNegativeInt
-    k: PositiveInt
     tie: bool
     gap: FiniteFloat
     map_shape: tuple[PositiveInt, PositiveInt]
@@ -173,18 +171,10 @@ class CamDocument(_MapDocument):
     versions: Versions
 
 
-class AttackDocument(_MapDocument):
+class AttackDocument(_SubjectDocument):
     """The answer of `corgi attack`: an upper bound on the exact radius, or nothing."""
 
-    schema_version: Literal["1"] = SCHEMA_VERSION
     kind: Literal["attack"] = "attack"
-    model: str
-    model_sha256: str
-    image: str
-    class_id: NonNegativeInt
-    class_name: str | None
-    predicted_class: NonNegativeInt
-    k: PositiveInt
     k2: PositiveInt
     norm: NormName
     eps: FiniteFloat | None
@@ -228,18 +218,9 @@ class InspectDocument(_MapDocument):
     versions: Versions
 
 
-class _SeriesDocument(_MapDocument):
+class _SeriesDocument(_SubjectDocument):
     """What documents of many radii of one map begin with."""
 
-    schema_version: Literal["1"] = SCHEMA_VERSION
-    kind: str
-    model: str
-    model_sha256: str
-    image: str
-    class_id: NonNegativeInt
-    class_name: str | None
-    predicted_class: NonNegativeInt
-    k: PositiveInt
     norm: NormName
     pixel_scale: str = wording.PIXEL_SCALE
 

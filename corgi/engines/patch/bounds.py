@@ -146,7 +146,6 @@ class BallBounds:
         self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
         self._steps = {step.output: step for step in graph.steps}
         self._lines: dict[str, MaximumLines | Lines] = {}
-        self._reach = reach
         if reach is not None:
             self.relaxation.reaches[graph.input_name] = reach
         self._exact = _exact_values(graph) if reach is None else set()
@@ -258,12 +257,7 @@ class BallBounds:
 
     def require(self, value: str, where: Tensor) -> bool:
         """Bound what rows on a value at places [B, H, W] will meet; False if that was known already."""
-        masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
-        todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
-        for step in self.graph.steps:
-            if self.refine and isinstance(step.layer, _CURVES) and step.output in masks:
-                done = self._rowed.get(step.output)
-                todo[step.output] = masks[step.output] if done is None else masks[step.output] & ~done
+        todo = self._todo(value, where)
         missing = {name for name, mask in todo.items() if bool(mask.any())}
         changed = False
         for step in self.graph.steps:
@@ -289,11 +283,20 @@ class BallBounds:
                 changed = True
         return changed
 
-    def work_of(self, value: str, where: Tensor) -> float:
-        """Multiply-adds that rows for all that `require` would ask for may take; most are dropped earlier."""
+    def _todo(self, value: str, where: Tensor) -> dict[str, Tensor]:
+        """Where, in the cone of a value at places [B, H, W], activations had no rows spent on them yet."""
         masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
         todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
-        return sum(self._work_of(self._steps[name], mask) for name, mask in todo.items())
+        for step in self.graph.steps:
+            if self.refine and isinstance(step.layer, _CURVES) and step.output in masks:
+                done = self._rowed.get(step.output)
+                todo[step.output] = masks[step.output] if done is None else masks[step.output] & ~done
+        return todo
+
+    def work_of(self, value: str, where: Tensor) -> float:
+        """Multiply-adds that rows for all that `require` would ask for may take; most are dropped earlier."""
+        todo = self._todo(value, where)
+        return sum(self._work_of(self._steps[name], todo[name]) for name in self._windows if name in todo)
 
     def _work_of(self, step: Step, todo: Tensor) -> float:
         """The same for the undecided windows of one Maximum at [B, H', W']."""
@@ -346,7 +349,8 @@ class BallBounds:
 
     def _image_norm(self) -> Tensor:
         """Largest Euclidean norm of the image's deviations: of the box, or of the ball where it is one."""
-        norm, reach = euclidean(self.relaxation.intervals[self.graph.input_name]), self._reach
+        image = self.graph.input_name
+        norm, reach = euclidean(self.relaxation.intervals[image]), self.relaxation.reaches.get(image)
         # In l_1 and l_2 it is at most the ball's radius: |d|_2 <= |d|_1.
         return norm if reach is None else torch.fmin(norm, reach.radius)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -133,12 +134,16 @@ class PatchBounder:
         self._graph = cast(self._exact, dtype, engine.device)
         self._weight = explained_class(network, class_id).weight.reshape(-1)
         self._reach = map_reach(self._graph)
-        self._fast = cast(self._exact, torch.float32, engine.device)
         self._gains = Gains(self._exact)
         self._known: list[_Known] = []
         self._shortfalls: dict[float, str] = {}
         self._summed = 0.0
         self._own: dict[tuple[int, int], OwnPlanes] = {}
+
+    @cached_property
+    def _fast(self) -> TorchGraph:
+        """The network in float32, for rows that are much work in float64."""
+        return cast(self._exact, torch.float32, self._engine.device)
 
     @property
     def rounding(self) -> float:
@@ -432,7 +437,7 @@ class PatchBounder:
             budget=self._engine.budget,
             work=self._engine.work,
             gains=self._gains,
-            thorough=graph is self._fast and is_piecewise_linear(graph),
+            thorough=graph is not self._graph and is_piecewise_linear(graph),
             outer=outer,
             reach=reach_of([ball], self._engine.device),
         )
