@@ -22,6 +22,11 @@ from corgi.progress import Listener, Progress, silent
 from corgi.results import LabelCertificate, Status
 from corgi.types import Ball
 
+_NOTHING_YET = {
+    Status.INTERRUPTED: "interrupted before any radius was certified",
+    Status.TIME_LIMIT: "time limit reached before any radius was certified",
+}
+
 
 def certify_label(
     bounder: PatchBounder,
@@ -33,6 +38,8 @@ def certify_label(
     listener: Listener = silent,
 ) -> LabelCertificate:
     """The radius within which a class keeps the largest score.
+
+    Ctrl-C ends the search, not the answer: what was certified until then is returned, marked as such.
 
     Args:
         bounder: of the network, in float64: what it proves includes rounding.
@@ -71,7 +78,10 @@ def certify_label(
         return float(bounder.scores(ball.with_radius(radius), label).min())
 
     if eps is not None:
-        proved = score(eps) > 0
+        try:
+            proved = score(eps) > 0
+        except KeyboardInterrupt:
+            return answer(0.0, None, Status.INTERRUPTED, _NOTHING_YET[Status.INTERRUPTED], 0)
         reason = "" if proved else f"the {bounder.method} bounds do not decide radius {eps:g}"
         status = Status.PROVED if proved else Status.UNKNOWN
         return answer(eps if proved else 0.0, None if proved else eps, status, reason, 1)
@@ -80,5 +90,6 @@ def certify_label(
     linear = vanishing_radius(logits[label] - logits[rivals.argmax()], images, ball.norm)
     first = 0.5 * (linear or ball.largest)
     bracket = search_radius(score, margin, ceiling=ball.largest, limits=limits, first=first)
-    reason = "" if bracket.certified > 0 else f"the {bounder.method} bounds decide no radius"
+    nothing = _NOTHING_YET.get(bracket.status, f"the {bounder.method} bounds decide no radius")
+    reason = "" if bracket.certified > 0 else nothing
     return answer(bracket.certified, bracket.uncertified, bracket.status, reason, len(bracket.scores))

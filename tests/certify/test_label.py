@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from corgi.certify.label import certify_label
 from corgi.certify.radius import SearchLimits
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.engines.lirpa import LirpaEngine
-from corgi.engines.patch.engine import PatchEngine
+from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.network.network import load
 from corgi.results import Status
 from corgi.types import Ball, Norm
@@ -114,3 +115,28 @@ def test_one_score_is_no_label(tmp_path) -> None:
     found = certified(network, rng.random(network.input_shape, dtype=np.float32), 0)
     assert (found.radius, found.status) == (0.0, Status.UNKNOWN)
     assert "one score" in found.reason
+
+
+@pytest.mark.parametrize("eps", [None, 0.001])
+def test_ctrl_c_keeps_the_certificate_of_the_map(eps: float | None, monkeypatch, tmp_path) -> None:
+    def stopped(self, ball, label):
+        raise KeyboardInterrupt
+
+    network = load(random_cam_network(np.random.default_rng(0), tmp_path))
+    image = np.random.default_rng(1).random(network.input_shape, dtype=np.float32)
+    options = VerifyOptions(k=2, eps=eps, exact=None, attack=None)
+    alone = verify(network, image, options)
+    monkeypatch.setattr(PatchBounder, "scores", stopped)
+    result = verify(network, image, replace(options, label=True))
+    assert (result.certificate.radius, result.status) == (alone.certificate.radius, alone.status)
+    assert result.label is not None
+    assert (result.label.radius, result.label.status) == (0.0, Status.INTERRUPTED)
+    assert "interrupted" in result.label.reason
+
+
+def test_a_time_limit_is_the_reason(paper_model, paper_image) -> None:
+    ball = Ball(torch.from_numpy(paper_image), 0.0)
+    bounder = PatchEngine().bind(paper_model, 17, torch.float64)
+    found = certify_label(bounder, paper_model, ball, 17, SearchLimits(deadline=0.0))
+    assert (found.radius, found.status) == (0.0, Status.TIME_LIMIT)
+    assert "time limit" in found.reason
