@@ -38,32 +38,38 @@ def check_engine_at_radius_zero(
 
 _NARROW = 1e-6
 _PIXELS = 4
-_RADIUS = 3e-4
+_RADIUS, _SLACK = 3e-4, 1e-4
+"""The ball, and the share of the map's largest value that float32 in onnxruntime may be off by
+(network/gate.py)."""
 _DEEP = 10
-"""Layers of activations from which on the ball is 100 times smaller: else nearly all of them would be
-undecided, and rows would take long to say nothing."""
-_SLACK = 1e-4
-"""Share of the map's largest value that float32 arithmetic in onnxruntime may be off by (network/gate.py)."""
+"""Layers of activations from which on that ball leaves nearly all of them undecided: rows would take long to
+say nothing."""
+_FINE_RADIUS, _FINE_SLACK = 1e-11, 1e-11
+"""The ball for a deep network, and what float64 may be off by there."""
+_COARSE_SHARE = 0.01
+"""Of the radius, for a deep network and an engine that does not round outwards."""
 
 
 def check_engine_on_a_ball(
     network: Network, class_id: int, bounder: Bounder, image: NDArray[np.float32]
 ) -> None:
-    """Hold bounds of some pixels over a small ball against the images that take them there, in onnxruntime.
+    """Hold bounds of some pixels over a small ball against the images that take them there.
 
     At radius 0 an engine's rows have nothing to do. Here each of a few pixels is driven up or down by its
-    gradient, which at this radius comes close to its bound: a layer that rows read wrongly shows.
+    gradient, which at this radius comes close to its bound: a layer that rows read wrongly shows. The images
+    are run in onnxruntime; in a ball too small for float32 in corgi's own float64 trunk, which was compared
+    with onnxruntime when the model was loaded.
 
     Raises:
         GateError: an image of the ball leaves the bounds.
     """
     centre = torch.from_numpy(image)
-    curves = sum(
-        isinstance(step.layer, layers.Relu | layers.Sigmoid | layers.Tanh) for step in network.trunk.steps
-    )
-    radius = _RADIUS if curves < _DEEP else 0.01 * _RADIUS
+    curved = layers.Relu | layers.Sigmoid | layers.Tanh | layers.Curve
+    deep = sum(isinstance(step.layer, curved) for step in network.trunk.steps) >= _DEEP
+    fine = deep and bounder.outward
+    radius = _FINE_RADIUS if fine else _RADIUS * _COARSE_SHARE if deep else _RADIUS
     ball = Ball(centre, radius)
-    box, rng = ball.inner_box(torch.float32), np.random.default_rng(1)
+    box, rng = ball.inner_box(torch.float64 if fine else torch.float32), np.random.default_rng(1)
     pixels = torch.from_numpy(rng.choice(network.pixels, min(_PIXELS, network.pixels), replace=False))
     bounds = bounder.pixels(ball, pixels, pixels)
     images = centre.expand(len(pixels), *centre.shape).clone().requires_grad_(True)
@@ -72,8 +78,11 @@ def check_engine_on_a_ball(
     for lower in (True, False):
         ends = torch.where((gradient > 0) == lower, box.lower, box.upper)
         for pixel, end in zip(pixels.tolist(), ends, strict=True):
-            reference, _ = network.oracle_cam(end.numpy(), class_id)
-            value, slack = float(reference.reshape(-1)[pixel]), _SLACK * float(np.abs(reference).max())
+            reference = (
+                network.cam(end, class_id).numpy() if fine else network.oracle_cam(end.numpy(), class_id)[0]
+            )
+            slack = (_FINE_SLACK if fine else _SLACK) * float(np.abs(reference).max())
+            value = float(reference.reshape(-1)[pixel])
             if value < float(bounds.lower[pixel]) - slack or value > float(bounds.upper[pixel]) + slack:
                 raise GateError(
                     f"{network.path}: map pixel {pixel} of class {class_id} is {value:.6g} on an image within"

@@ -21,6 +21,9 @@ from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
 
+_BLOCK = 32
+"""Terms that a convolution at the centre adds up one after the other."""
+
 _FUNCTION_ULPS = 8
 """Units of 1 that sigmoid and tanh may be off by, generously."""
 
@@ -48,18 +51,47 @@ def centres(graph: TorchGraph, images: Tensor) -> dict[str, Centre]:
     found = {graph.input_name: Centre(images, torch.zeros(images.shape[:2], dtype=images.dtype))}
     for step in graph.steps:
         inputs = [found[name] for name in step.inputs]
-        value = step.layer(*(c.value for c in inputs))
-        found[step.output] = Centre(value, _centre_error(step, value, inputs))
+        if isinstance(step.layer, layers.Conv):
+            found[step.output] = _convolved(step.layer, inputs[0].value)
+        else:
+            value = step.layer(*(c.value for c in inputs))
+            found[step.output] = Centre(value, _centre_error(step, value, inputs))
     return found
+
+
+def _convolved(conv: layers.Conv, value: Tensor) -> Centre:
+    """A convolution, summed in blocks of channels and those in pairs.
+
+    A term then meets the additions of its block and of log2(blocks) pairs, and gamma_n of that many bounds
+    the error: in a layer of 4608 terms a fiftieth of what a running sum may be off by. What the layers behind
+    make of these errors is what a deep network's bounds begin from, however small the ball.
+    """
+    options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    across, depth = conv.weight.shape[1], conv.weight[0, 0].numel()
+    width = across if conv.groups > 1 else max(1, _BLOCK // depth)
+    blocks = [slice(start, start + width) for start in range(0, across, width)]
+    parts: list[tuple[int, Tensor]] = []
+    for block in blocks:
+        read = value if conv.groups > 1 else value[:, block]
+        level, total = 0, F.conv2d(read, conv.weight[:, block], None, *options)
+        while parts and parts[-1][0] == level:
+            level, total = level + 1, parts.pop()[1] + total
+        parts.append((level, total))
+    total = parts.pop()[1]
+    while parts:
+        total = parts.pop()[1] + total
+    if conv.bias is not None:
+        total = total + conv.bias[:, None, None]
+    # Unequal pairs at the end and the bias add at most one level each.
+    terms = width * depth + len(blocks).bit_length() + 2 + FOLDING
+    absolute = 1.01 * F.conv2d(value.abs(), conv.weight.abs(), None, *options).amax((2, 3))
+    return Centre(total, gamma(terms, torch.float64) * (absolute + conv.bias_magnitude))
 
 
 def _centre_error(step: Step, value: Tensor, inputs: list[Centre]) -> Tensor:
     layer, first = step.layer, inputs[0]
     u = unit(torch.float64)
     match layer:
-        case layers.Conv():
-            share = gamma(fan_in(layer) + FOLDING, torch.float64)
-            return share * (weighted(layer, first.size) + layer.bias_magnitude)
         case layers.Affine():
             shape = value.shape[1:]
             scale, shift = (

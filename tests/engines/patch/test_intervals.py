@@ -92,6 +92,9 @@ def graphs(generator: torch.Generator, scale: str) -> dict[str, TorchGraph]:
         "conv": chain(
             first(), conv(generator, scale, 3, 4, 2, 3, stride=(2, 1), dilation=(1, 2), padding=(2, 0))
         ),
+        "conv of many channels": chain(  # 13 blocks of channels
+            conv(generator, scale, 37, 4, 1, 1), conv(generator, scale, 2, 37, 3, 3, padding=(1, 1))
+        ),
         "grouped": chain(first(), conv(generator, scale, 4, 4, 3, 1, groups=2, padding=(0, 1))),
         "affine by channel": chain(
             first(), layers.Affine(weights(generator, scale, *channel), weights(generator, scale, *channel))
@@ -196,6 +199,17 @@ def test_centre_errors_hold(name: str, scale: str) -> None:
         error = found[step.output].error[0, :, None, None].expand(*off.numbers.shape)
         assert ex.at_least(error, off)
         assert ex.at_most(-error, off)
+
+
+def test_centres_of_many_channels_are_surer_than_a_running_sum() -> None:
+    """The error set aside does not grow with the number of terms, but with that of a block."""
+    generator = torch.Generator().manual_seed(6)
+    deep = conv(generator, "plain", 2, 512, 3, 3)
+    image = torch.rand(512, 3, 3, generator=generator, dtype=torch.float64)
+    found = centres(TorchGraph((Step("", "", deep, ("0",), "1"),), "0", "1"), image[None])["1"]
+    absolute = nn.functional.conv2d(image[None], deep.weight.abs()).amax((2, 3))
+    running = gamma(fan_in(deep), torch.float64) * absolute
+    assert bool((found.error < running / 50).all())
 
 
 @both
