@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from corgi import Form, LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, Status, load, verify
 from corgi.cam.topk import decision_margin
-from corgi.engines.gate import check_engine_on_a_ball
+from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.rounding import rounding
 from corgi.errors import GateError
@@ -231,15 +234,70 @@ def test_an_engine_that_bounds_another_function_is_refused(tmp_path) -> None:
         check_engine_on_a_ball(network, 0, Flattened(bounder), image)
 
 
-def test_a_deep_network_does_not_end_as_a_tie_within_rounding(tmp_path) -> None:
-    """The product of all absolute weights of 16 layers dwarfs the map; the rounding of each step does not."""
-    rng = np.random.default_rng(0)
+def test_bounds_at_radius_zero_may_be_loose_but_not_wrong(tmp_path) -> None:
+    """A deep network's rounding makes them wide; only bounds that do not hold tell of another function."""
+
+    class Moved:
+        """Bounds moved down and widened, in shares of their largest value."""
+
+        def __init__(self, inner, down, wider):
+            self.inner, self.down, self.wider = inner, down, wider
+
+        def cheap(self, ball):
+            found = self.inner.cheap(ball)
+            size = float(found.upper.abs().max())
+            low, high = (-self.down - self.wider) * size, (-self.down + self.wider) * size
+            return replace(found, lower=found.lower + low, upper=found.upper + high)
+
+        pixels = cheap
+
+    rng = np.random.default_rng(9)
+    network = load(random_cam_network(rng, tmp_path))
+    images = rng.random((1, *network.input_shape), dtype=np.float32)
+    bounder = PatchEngine().bind(network, 0, torch.float64)
+    check_engine_at_radius_zero(network, 0, Moved(bounder, 0.0, 0.01), images)
+    check_engine_at_radius_zero(network, 0, Moved(bounder, 0.01, 0.02), images)
+    with pytest.raises(GateError, match="bound of the map at radius 0 differs"):
+        check_engine_at_radius_zero(network, 0, Moved(bounder, 0.01, 0.0), images)
+
+
+def test_the_ball_of_a_deep_network_shows_bounds_five_percent_too_narrow(tmp_path) -> None:
+    """It is tiny, so that rows have few undecided windows, and is looked at in float64."""
+
+    class Narrowed:
+        outward = True
+
+        def __init__(self, inner, share):
+            self.inner, self.share = inner, share
+
+        def pixels(self, ball, low=None, high=None):
+            found = self.inner.pixels(ball, low, high)
+            middle, half = (found.upper + found.lower) / 2, self.share * (found.upper - found.lower) / 2
+            return Interval(middle - half, middle + half)
+
+    rng = np.random.default_rng(3)
+    network = load(deep_network(rng, tmp_path, 12))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    bounder = PatchEngine().bind(network, 0, torch.float64)
+    check_engine_on_a_ball(network, 0, Narrowed(bounder, 1.0), image)
+    with pytest.raises(GateError, match="outside the engine's bounds"):
+        check_engine_on_a_ball(network, 0, Narrowed(bounder, 0.95), image)
+
+
+def deep_network(rng: np.random.Generator, folder: Path, depth: int) -> Path:
+    """A chain of 3 x 3 convolutions of 8 channels, each with its Relu, on 12 x 12 pixels."""
     model, value, channels = OnnxModel((3, 12, 12)), "image", 3
-    for _ in range(16):
+    for _ in range(depth):
         weight = float32(rng, 8, channels, 3, 3) * np.float32(np.sqrt(2 / (9 * channels)))
         value = model.node("Relu", model.node("Conv", value, weight, pads=[1, 1, 1, 1]))
         channels = 8
-    network = load(model.save(tmp_path, model.head(value, float32(rng, 3, 8))))
+    return model.save(folder, model.head(value, float32(rng, 3, 8)))
+
+
+def test_a_deep_network_does_not_end_as_a_tie_within_rounding(tmp_path) -> None:
+    """The product of all absolute weights of 16 layers dwarfs the map; the rounding of each step does not."""
+    rng = np.random.default_rng(0)
+    network = load(deep_network(rng, tmp_path, 16))
     image = rng.random(network.input_shape, dtype=np.float32)
     result = verify(network, image, k=5, attack=None)
     assert rounding(network, result.class_id).value > result.top.gap
