@@ -90,8 +90,8 @@ def check_engine_on_a_ball(
             value = float(reference.reshape(-1)[pixel])
             if value < float(bounds.lower[pixel]) - slack or value > float(bounds.upper[pixel]) + slack:
                 raise GateError(
-                    f"{network.path}: map pixel {pixel} of class {class_id} is {value:.12g} on an image within"
-                    f" {radius:g} of another, outside the engine's bounds"
+                    f"{network.path}: map pixel {pixel} of class {class_id} is {value:.12g} on an image"
+                    f" within {radius:g} of another, outside the engine's bounds"
                     f" [{float(bounds.lower[pixel]):.12g}, {float(bounds.upper[pixel]):.12g}]",
                     hint="The engine bounds another function than onnxruntime runs. No certificate is given.",
                 )
