@@ -15,6 +15,7 @@ LAYERS = [
     {"certify"},
     {"complete"},
     {"attack", "engines"},
+    {"smoothing"},
     {"cam"},
     {"network"},
     {"data"},
