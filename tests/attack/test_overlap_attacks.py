@@ -33,7 +33,7 @@ def image(network) -> torch.Tensor:
 def labels(network):
     def classes(images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return network.head.logits(network.trunk32(images)).argmax(1)
+            return network.logits32(images).argmax(1)
 
     return classes
 
@@ -43,11 +43,10 @@ def largest(network, image, guide) -> tuple[int, ...]:
 
 
 def test_the_guide_of_a_steep_twin_is_the_gradient(network, image) -> None:
-    def scores(images: torch.Tensor) -> torch.Tensor:
-        return network.head.logits(network.trunk32(images))
-
     twin = saliency_guide(network, 1, beta=1e4)(image[None])[0]
-    true = Saliency(scores).attribute(image[None].clone().requires_grad_(True), target=1)[0].flatten()
+    true = (
+        Saliency(network.logits32).attribute(image[None].clone().requires_grad_(True), target=1)[0].flatten()
+    )
     assert torch.allclose(twin, true, atol=1e-3 * float(true.max()))
 
 
