@@ -195,10 +195,10 @@ class StatisticalCertificate:
         k: size of the top set; pixels: the k largest of the empirical map, flat indices, largest first.
         overlap: how many of `pixels` stay among the k largest; None if that is not the claim.
         ranks: for each of `pixels`, the largest rank it can fall to; None if that is not the claim.
-        inside, outside: pixels that are in the top set of the base map for more than half of all noise, and for
-            less than half; None if that is not the claim. All others abstain.
+        inside, outside: pixels that are in the top set of the base map for more than half of all noise, and
+            for less than half; None if that is not the claim. All others abstain.
         sampling: what it rests on.
-        sound: whether it is a guarantee at all; not for a published form that is wrong, nor for a plug-in estimate.
+        sound: whether it is a guarantee at all; not for a published form that is wrong, nor for an estimate.
         note: what else to know, as text.
     """
 

@@ -15,8 +15,9 @@ class BaseMap(Protocol):
 
     @property
     def name(self) -> str:
-        """Name with all options that change a value, as `sparsified cam, tau = 0.1`: saved counts of another name
-        are refused.
+        """Name with all options that change a value, as `sparsified cam, tau = 0.1`.
+
+        Saved counts of another name are refused.
         """
 
     @property
