@@ -11,7 +11,7 @@ PACKAGE = Path(corgi.__file__).parent
 LAYERS = [
     {"cli"},
     {"api", "report"},
-    {"train"},
+    {"train", "compare"},
     {"certify"},
     {"complete"},
     {"attack", "engines"},

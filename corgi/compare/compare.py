@@ -1,0 +1,238 @@
+"""All kinds of certificates on one image: same network, same class, norms that can be compared.
+
+The deterministic methods speak of the class activation map of every image x' itself. The statistical ones speak
+of another map, smoothed by noise: its empirical mean at x against its expectation at every x'. Maps of other
+sizes get the same share of largest pixels as k is of the class activation map.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from corgi.certify.explain import Explanation, check_image, explain
+from corgi.certify.verify import Bounders, VerifyOptions, verify
+from corgi.compare.rows import Comparison, Guarantee, Row
+from corgi.errors import UsageError
+from corgi.network.network import Network
+from corgi.progress import Listener, Progress, silent
+from corgi.results import FloatArray, ImageArray, Status, VerifyResult
+from corgi.smoothing.cam_map import CamMap
+from corgi.smoothing.confidence import Confidence, bounds
+from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.maps.saliency import SaliencyMap
+from corgi.smoothing.noise import Noise
+from corgi.smoothing.overlap import overlap_radii
+from corgi.smoothing.sparsified import Sparsified
+from corgi.smoothing.tally import empty, sample
+from corgi.types import Ball, Norm
+
+_FORWARDS = 20
+"""Forward passes timed."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare and how.
+
+    Attributes:
+        k: size of the set; None takes the k with the largest relative CAM gap.
+        class_id: class to explain; None means the predicted one.
+        share: of the k pixels, for the weaker claim "at least so many of them stay".
+        sigma: standard deviation of the noise, pixel scale.
+        samples: noisy images a smoothed map.
+        failure: failure probability of each statistical answer.
+        time_limit: seconds a deterministic answer may take; None for no limit.
+        seed: of the noise.
+    """
+
+    k: int | None = 15
+    class_id: int | None = None
+    share: float = 0.8
+    sigma: float = 0.1
+    samples: int = 2000
+    failure: float = 0.05
+    time_limit: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UsageError(f"--share {self.share}: expected a share of the k pixels in (0, 1]")
+        if self.samples < 1:
+            raise UsageError(f"--samples {self.samples}: expected at least 1")
+        if not 0 < self.failure < 1:
+            raise UsageError(f"--failure {self.failure}: expected a probability in (0, 1)")
+
+
+def compare(
+    network: Network,
+    image: ImageArray,
+    options: CompareOptions | None = None,
+    *,
+    listener: Listener = silent,
+) -> Comparison:
+    """Every kind of certificate for the map of an image [C, H, W] float32 in [0, 1].
+
+    Ctrl-C ends the comparison; finished rows are kept.
+
+    Raises:
+        ImageError, UsageError, GateError, EngineError: as `corgi.certify.verify.verify`.
+    """
+    return _Comparison(network, image, options or CompareOptions(), listener).run()
+
+
+class _Comparison:
+    """State of one comparison."""
+
+    def __init__(
+        self, network: Network, image: ImageArray, options: CompareOptions, listener: Listener
+    ) -> None:
+        self.started = time.monotonic()
+        self.options, self.listener = options, listener
+        self.image = check_image(network, image)
+        self.explanation: Explanation = explain(network, self.image, options.k, options.class_id)
+        self.network = self.explanation.network
+        self.cam = CamMap(self.network, self.explanation.class_id)
+        self.bounders = Bounders()
+        self.noise = Noise(options.sigma, seed=options.seed)
+        self.interrupted = False
+
+    def run(self) -> Comparison:
+        rows: list[Row] = []
+        try:
+            for name, answers in self.methods():
+                self.listener(Progress("compare", name))
+                rows += answers()
+                if self.interrupted:
+                    break
+        except KeyboardInterrupt:
+            self.interrupted = True
+        return Comparison(
+            self.explanation,
+            self.image,
+            tuple(rows),
+            self.options.share,
+            self.forward_seconds(),
+            self.interrupted,
+            time.monotonic() - self.started,
+        )
+
+    def methods(self) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+        """Names and what computes their rows, in order."""
+        yield "exact, l_inf", self.exact
+        yield "crown, l_inf", lambda: self.crown(Norm.LINF)
+        yield "crown, l_2", lambda: self.crown(Norm.L2)
+        saliency = SaliencyMap(self.network, self.explanation.class_id)
+        for base in (self.cam, *(Sparsified(base, self.kept(base)) for base in (self.cam, saliency))):
+            yield base.name, lambda base=base: [self.smoothed(base)]  # type: ignore[misc]
+
+    def kept(self, base: BaseMap) -> int:
+        """The k of another map: the same share of its pixels, at least one."""
+        return max(1, round(self.explanation.top.k * base.n / self.network.pixels))
+
+    def exact(self) -> list[Row]:
+        """The CAM's certificate by exact decisions, and the attack that ran before it."""
+        result = self.verify(Norm.LINF, VerifyOptions())
+        exact = result.certificate.exact
+        decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
+        return [self.certified("exact", result, decided), *self.attacked(result)]
+
+    def crown(self, norm: Norm) -> list[Row]:
+        """The CAM's certificate by bounds alone; in l_2 an attack, too."""
+        options = VerifyOptions(exact=None)
+        result = self.verify(norm, options if norm is Norm.L2 else replace(options, attack=None))
+        return [self.certified("crown", result), *self.attacked(result)]
+
+    def verify(self, norm: Norm, options: VerifyOptions) -> VerifyResult:
+        top, class_id = self.explanation.top, self.explanation.class_id
+        asked = replace(options, k=top.k, class_id=class_id, norm=norm, time_limit=self.options.time_limit)
+        result = verify(self.network, self.image, asked, listener=self.listener, bounders=self.bounders)
+        self.interrupted |= result.status is Status.INTERRUPTED
+        return result
+
+    def certified(self, method: str, result: VerifyResult, more: str = "") -> Row:
+        certificate = result.certificate
+        return Row(
+            method=method,
+            about=self.cam.name,
+            values=result.cam,
+            pixels=result.top.pixels,
+            guarantee=Guarantee.DETERMINISTIC,
+            norm=certificate.norm,
+            steps=((certificate.k, certificate.radius),) if certificate.radius > 0 else (),
+            work=f"{certificate.evaluations} bound evaluations{more}",
+            seconds=certificate.seconds,
+            reason=certificate.reason,
+        )
+
+    def attacked(self, result: VerifyResult) -> list[Row]:
+        attack, norm = result.attack, result.certificate.norm
+        if attack is None:
+            return []
+        other = Norm.L2 if norm is Norm.LINF else Norm.LINF
+        witness, k = attack.witness, result.top.k
+        center = Ball(torch.from_numpy(self.image), 0.0, other)
+        return [
+            Row(
+                method=f"attack ({attack.attack})",
+                about=self.cam.name,
+                values=result.cam,
+                pixels=result.top.pixels,
+                guarantee=Guarantee.EMPIRICAL,
+                norm=norm,
+                steps=() if witness is None else ((k - len(witness.lost), witness.radius),),
+                work=f"{attack.gradients} gradients",
+                seconds=attack.seconds,
+                elsewhere=None if witness is None else center.distance(torch.from_numpy(witness.image)),
+                reason="" if witness is not None else "no image was found",
+            )
+        ]
+
+    def smoothed(self, base: BaseMap) -> Row:
+        """The overlap certificate of a base map averaged over Gaussian noise (theory 2.3)."""
+        started, options = time.monotonic(), self.options
+        tally = empty(base, self.image, self.noise, self.network.sha256)
+        tally = sample(tally, base, self.image, options.samples, listener=self.listener)
+        self.interrupted |= tally.samples < options.samples
+        k = self.kept(base)
+        confidence = Confidence.CLOPPER_PEARSON if base.binary else Confidence.BERNSTEIN
+        radii = overlap_radii(tally, k, bounds(tally, confidence, options.failure))
+        return Row(
+            method="smoothed",
+            about=base.name,
+            values=tally.mean.reshape(tally.map_shape),
+            pixels=tally.order[:k],
+            guarantee=Guarantee.STATISTICAL,
+            norm=Norm.L2,
+            steps=steps_of(radii),
+            work=f"{tally.samples} noisy images",
+            seconds=time.monotonic() - started,
+            failure_probability=options.failure,
+            reason="" if radii.max() > 0 else "the samples show no overlap at any radius",
+        )
+
+    def forward_seconds(self) -> float:
+        """Median time of one forward pass on the image alone."""
+        images, times = torch.from_numpy(self.image)[None], []
+        with torch.no_grad():
+            for _ in range(_FORWARDS):
+                started = time.monotonic()
+                self.network.trunk32(images)
+                times.append(time.monotonic() - started)
+        return statistics.median(times)
+
+
+def steps_of(radii: FloatArray) -> tuple[tuple[int, float], ...]:
+    """(kept, radius) out of the radii of overlaps 1 .. k, non-increasing: each radius with all it certifies."""
+    steps: list[tuple[int, float]] = []
+    for kept in range(len(radii), 0, -1):
+        radius = float(radii[kept - 1])
+        # Infinite: two sets share so many pixels whatever they are.
+        if np.isfinite(radius) and radius > (steps[-1][1] if steps else 0.0):
+            steps.append((kept, radius))
+    return tuple(steps)
