@@ -47,7 +47,8 @@ class Sparsified:
         return self.base.n
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Maps of images [B, C, H, W]: float32 [B, n] of 0 and 1."""
+        """Maps of images [B, C, H, W]: float32 [B, n] of 0 and 1; NaN where the base map is not finite."""
         values = self.base(images)
         order = values.argsort(dim=1, descending=True, stable=True)[:, : self.kept]
-        return torch.zeros(values.shape).scatter_(1, order, 1.0)
+        ones = torch.zeros(values.shape).scatter_(1, order, 1.0)
+        return ones.masked_fill(~values.isfinite().all(1, keepdim=True), torch.nan)
