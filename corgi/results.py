@@ -198,7 +198,8 @@ class StatisticalCertificate:
         inside, outside: pixels that are in the top set of the base map for more than half of all noise, and
             for less than half; None if that is not the claim. All others abstain.
         sampling: what it rests on.
-        sound: whether it is a guarantee at all; not for a published form that is wrong, nor for an estimate.
+        claimed_radius: what a published form that is NO guarantee claims; None where none was asked for. Then
+            nothing is certified. claimed_overlap goes with it.
         note: what else to know, as text.
     """
 
@@ -214,13 +215,50 @@ class StatisticalCertificate:
     ranks: tuple[int, ...] | None = None
     inside: tuple[int, ...] | None = None
     outside: tuple[int, ...] | None = None
-    sound: bool = True
+    claimed_radius: float | None = None
+    claimed_overlap: int | None = None
     note: str = ""
 
     @property
     def norm_label(self) -> str:
         """The norm as people write it: `l_2`, `l_inf`."""
         return "l_inf" if math.isinf(self.order) else f"l_{self.order:g}"
+
+
+@dataclass(frozen=True)
+class SmoothResult:
+    """The answer to `corgi smooth`.
+
+    Attributes:
+        model, model_sha256: the file; notes: how it was read, where that is not as it stands.
+        image_name: where the image came from.
+        image: [C, H, W] float32 network input, after pre-processing.
+        class_id, class_name, predicted_class: the explained class, its name if the model carries one, and
+            the class onnxruntime predicts.
+        base: the base map at the image itself, [h, w]; mean: the empirical smoothed map, [h, w].
+        certificate: what is claimed of it.
+        wanted: samples asked for; more than `certificate.sampling.samples` if the user interrupted.
+        seconds: wall time, loading excluded.
+    """
+
+    model: Path
+    model_sha256: str
+    image_name: str
+    image: ImageArray
+    class_id: int
+    class_name: str | None
+    predicted_class: int
+    base: FloatArray
+    mean: FloatArray
+    certificate: StatisticalCertificate
+    wanted: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped the sampling early."""
+        return self.certificate.sampling.samples < self.wanted
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     RADII = "radii"
     CURVE = "curve"
     COMPARE = "compare"
+    SMOOTH = "smooth"
 
 
 def command(

@@ -19,6 +19,7 @@ from corgi.report.document import (
     RadiiDocument,
     VerifyDocument,
 )
+from corgi.report.smoothing import SmoothDocument
 
 DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
@@ -29,6 +30,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "radii": RadiiDocument,
         "curve": CurveDocument,
         "compare": CompareDocument,
+        "smooth": SmoothDocument,
     }
 )
 """The published documents by the subcommand that writes them."""

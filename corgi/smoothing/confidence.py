@@ -37,6 +37,11 @@ class Bounds:
     upper: FloatArray
 
 
+def usual(binary: bool) -> Confidence:
+    """The narrower intervals for maps that are 0/1, and for others."""
+    return Confidence.CLOPPER_PEARSON if binary else Confidence.BERNSTEIN
+
+
 def bounds(tally: Tally, confidence: Confidence, failure: float) -> Bounds:
     """Intervals that are all right with probability >= 1 - failure.
 
@@ -49,7 +54,7 @@ def bounds(tally: Tally, confidence: Confidence, failure: float) -> Bounds:
     if confidence is Confidence.CLOPPER_PEARSON:
         if not tally.binary:
             raise UsageError(
-                f"--confidence {confidence}: the values of '{tally.map_name}' are not 0 and 1",
+                f"--interval {confidence}: the values of '{tally.map_name}' are not 0 and 1",
                 hint=f"Use {Confidence.BERNSTEIN} or {Confidence.HOEFFDING}, or a sparsified map.",
             )
         return _clopper_pearson(tally.sums, tally.samples, each)

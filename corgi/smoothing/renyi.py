@@ -42,7 +42,7 @@ _SLACK = 1e-12
 
 AS_PUBLISHED = (
     "as published: estimates of the scores instead of bounds, a divergence that is not the least, and in l_d"
-    " with d > 2 the divergence of one input value for that of all. No guarantee"
+    " with d > 2 the divergence of one input value for that of all: no guarantee"
 )
 
 
@@ -82,19 +82,20 @@ def certify_renyi(
         radii = _published_radii(tally, scored, k, norm)
     else:
         radii = renyi_radii(tally, scored, k, norm, bounds(tally, confidence, failure))
-    wanted, certified = chosen(radii, overlap, radius)
-    holds = certified > 0
+    wanted, found = chosen(radii, overlap, radius)
+    holds = found > 0 and not as_published
     return StatisticalCertificate(
         claim=Claim.RENYI,
-        status=Status.CERTIFIED if holds and not as_published else Status.UNKNOWN,
+        status=Status.CERTIFIED if holds else Status.UNKNOWN,
         reason=AS_PUBLISHED if as_published else "" if holds else why_not(radii, k, overlap, radius),
-        radius=certified,
+        radius=found if holds else 0.0,
         order=norm,
         k=k,
         pixels=tally.order[:k],
         overlap=wanted if holds else None,
         sampling=tally.sampling(confidence.value, "bonferroni", failure),
-        sound=not as_published,
+        claimed_radius=found if as_published else None,
+        claimed_overlap=wanted if as_published else None,
     )
 
 
