@@ -13,7 +13,7 @@ LAYERS = [
     {"api", "report"},
     {"train"},
     {"certify"},
-    {"complete"},
+    {"complete", "lipschitz"},
     {"attack", "engines"},
     {"cam"},
     {"network"},

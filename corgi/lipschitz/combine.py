@@ -12,9 +12,9 @@ coefficient is below its chord there, h(t) <= s t + c, and so
 
     sum_j h(J_j)  <=  s . J + sum_j c_j,
 
-whose right side is linear in J: the largest s . J follows forward through the windows once more, as one number
-a window, so one derivative l_w serves all pixels. With h = |t| that is the l_1 norm, with h = t^2 the square of
-the l_2 norm. The l_inf norm is the largest of the a_j, b_j.
+whose right side is linear in J: the largest s . J follows forward through the windows once more, as one
+number a window, so one derivative l_w serves all pixels. With h = |t| that is the l_1 norm, with h = t^2 the
+square of the l_2 norm. The l_inf norm is the largest of the a_j, b_j.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma, smallest, unit
 from corgi.engines.patch.unfold import columns_read, places_read
-from corgi.lipschitz.jacobian import JacobianPass, OnWindows, Rows
+from corgi.lipschitz.jacobian import JacobianPass, OnWindows, Rows, interval_norms
 from corgi.types import Interval, Norm
 
 
@@ -41,7 +41,7 @@ class _Elements:
     """The live elements of the undecided windows of one Maximum that some rows meet, W windows.
 
     Attributes:
-        start: number of its first window among those of all layers, and places: which ones they are, ascending.
+        start: number of its first window among those of all layers.
         zero: whether the constant 0 is live, bool [W].
         window: int64 [Q], whose element is which, the zero aside.
         image: the elements' coefficients on the image, [Q, columns].
@@ -103,7 +103,9 @@ class CombinedRows:
         if norm is Norm.L1:
             return magnitude(known).amax(1) if lower.shape[1] else lower.new_zeros(len(lower))
         if norm is Norm.LINF:
-            slope = torch.where(lower >= 0, 1.0, torch.where(upper <= 0, -1.0, (upper + lower) / (upper - lower)))
+            slope = torch.where(
+                lower >= 0, 1.0, torch.where(upper <= 0, -1.0, (upper + lower) / (upper - lower))
+            )
             heights = [end.abs() - slope * end for end in (lower, upper)]
         else:
             slope = upper + lower
@@ -118,10 +120,10 @@ class CombinedRows:
         return total.clamp(min=0).sqrt() * (1 + 2.0**-50)
 
 
-def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) -> Tensor | None:
+def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) -> Tensor:
     """Upper bounds of the dual norms of rows' generalized gradients over a ball: float64 [P].
 
-    None where all coefficients written out would not fit the budget of the bounds.
+    Where the coefficients of one row, written out, would not fit the budget of the bounds, by intervals.
 
     Args:
         bounds: of one ball.
@@ -129,14 +131,18 @@ def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) ->
         rows: their coefficients.
         norm: of the ball.
     """
+    count = len(rows.place)
     if _bytes(bounds, value, rows) > bounds.budget:
-        return None
+        if count == 1:
+            return interval_norms(bounds, value, rows, norm)
+        halves = torch.arange(count, device=rows.place.device).chunk(2)
+        return torch.cat([combined_norms(bounds, value, rows.chosen(half), norm) for half in halves])
     combined = _combined(bounds, value, rows)
     every = [combined.image, combined.windows]
     every += [part for layer in combined.layers for part in (layer.image, layer.earlier)]
     if not all(bool(torch.isfinite(end).all()) for part in every for end in (part.lower, part.upper)):
         # Nothing is known of some value, and minima and maxima might lose a NaN.
-        return torch.full((len(rows.place),), torch.inf, dtype=torch.float64)
+        return torch.full((count,), torch.inf, dtype=torch.float64)
     return combined.dual_norms(norm).to(torch.float64).cpu()
 
 
@@ -171,7 +177,7 @@ def _combined(bounds: BallBounds, value: str, rows: Patches) -> CombinedRows:
         live = bounds.live(step.output)[units.unbind(1)]
         window, element = live[:, 1:].nonzero(as_tuple=True)
         one = F.one_hot(element, live.shape[1] - 1).to(torch.float64)
-        # Of one element the rows are a kernel or a 1: nothing is added up, so they are only as wrong as weights.
+        # The row of one element is a kernel or a 1: nothing is added up, it is only as wrong as weights are.
         source, patches, _ = bounds.window_patches(step, step.layer, units[window], one)
         inner = JacobianPass(bounds, keep=True)
         found = _on_columns(inner, {source: Rows.around(patches, FOLDING + 4)}, columns, len(window))
@@ -233,7 +239,7 @@ def _product(a: Interval, b: Interval) -> Interval:
     (middle, half), (other, others_half) = _middle(a), _middle(b)
     share = gamma(2 * middle.shape[1] + 16, middle.dtype)
     far = other.abs() + others_half
-    reach = middle.abs() @ others_half + half @ far + share * ((middle.abs() + half) @ far)
+    reach = middle.abs() @ others_half + (half + share * (middle.abs() + half)) @ far
     centre = middle @ other
     reach = reach * (1 + share)
     return widened(centre - reach, centre + reach, middle.shape[1] * smallest(middle.dtype))

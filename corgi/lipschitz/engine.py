@@ -13,15 +13,17 @@ with the ball.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_sizes
-from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod
+from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod, same_image
 from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.rigour import plainly
@@ -30,6 +32,12 @@ from corgi.lipschitz.jacobian import interval_norms
 from corgi.lipschitz.product import network_gains, row_constants
 from corgi.network.network import Network
 from corgi.types import Ball, Interval, Norm
+
+_RowNorms = Callable[[BallBounds, str, Patches, Norm], Tensor]
+"""Upper bounds of the dual norms of rows' gradients over a ball, [R]."""
+
+_SIMILAR = 2.0
+"""Intervals of Jacobians over a ball up to that many times as large serve as well."""
 
 
 class LipschitzMethod(StrEnum):
@@ -50,8 +58,7 @@ class LipschitzEngine:
     Attributes:
         bound: how gradients are bounded.
         budget, work, device: as of a `PatchEngine`, which bounds the network's values over a ball. Where the
-            coefficients of a row would not fit the budget, `LipschitzMethod.ROWS` bounds it by intervals of the
-            Jacobian.
+            coefficients of a row would not fit the budget, it is bounded by intervals of the Jacobian.
     """
 
     bound: LipschitzMethod = LipschitzMethod.ROWS
@@ -83,6 +90,20 @@ class LipschitzEngine:
         return LipschitzBounder(self, network, class_id, dtype)
 
 
+@dataclass
+class _PixelConstants:
+    """Lipschitz constants of all map pixels over one ball.
+
+    Attributes:
+        values: float64 [pixels]; final: which of them are by the engine's own method, bool.
+        drawn: radius of the ball over which Jacobians were last bounded for all pixels, inf if none was.
+    """
+
+    values: Tensor
+    final: Tensor
+    drawn: float
+
+
 class LipschitzBounder(PatchBounder):
     """The same questions as the patch engine's, with every row bounded by its Lipschitz constant."""
 
@@ -92,6 +113,8 @@ class LipschitzBounder(PatchBounder):
         values = PatchEngine(relaxation, budget=engine.budget, work=engine.work, device=engine.device)
         super().__init__(values, network, class_id, dtype)
         self._bound = engine.bound
+        self._around: Ball | None = None
+        self._of_pixels: dict[float, _PixelConstants] = {}
 
     @property
     def method(self) -> str:
@@ -105,38 +128,89 @@ class LipschitzBounder(PatchBounder):
 
     @plainly
     def cheap(self, ball: Ball) -> Interval:
-        """The product of operator norms, for every pixel: each [pixels]."""
-        middle = self.pixels(ball.with_radius(0.0))
-        everything = torch.arange(self._network.pixels)
-        rows = self._rows(everything, torch.ones(len(everything), dtype=torch.float64))
-        reach = _times_radius(self._by_product(ball, rows), ball.radius)
-        return self._interval(_less(middle.lower, reach), -_less(-middle.upper, reach))
+        """By what is known of this ball and larger ones, each [pixels].
+
+        For the method of rows the Jacobians of all pixels are bounded by intervals first, once for balls of
+        similar size: that closes most pairs, and the rest is more work.
+        """
+        known = self._known_constants(ball)
+        if self._bound is LipschitzMethod.ROWS and known.drawn > _SIMILAR * ball.radius > 0:
+            self._required(ball, self._where_all())
+            by_intervals = self._in_chunks(ball, self._all_rows, interval_norms)
+            known.values, known.drawn = torch.fmin(known.values, by_intervals), ball.radius
+        return self._within(ball, known.values)
+
+    @plainly
+    def pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
+        """The middle +- L r, each [pixels]; infinite ends for pixels that were not asked for."""
+        if ball.radius == 0:
+            return super().pixels(ball, low, high)
+        everything, known = torch.arange(self._network.pixels), self._known_constants(ball)
+        low, high = everything if low is None else low, everything if high is None else high
+        wanted = torch.unique(torch.cat([low, high]))
+        missing = wanted[~known.final[wanted]]
+        if len(missing):
+            self._required(ball, self._where(missing))
+            found = self.constants(ball, self._pixel_rows(missing))
+            known.values[missing] = torch.fmin(known.values[missing], found)
+            known.final[missing] = True
+        bounds = self._within(ball, known.values)
+        lower, upper = torch.full_like(bounds.lower, -torch.inf), torch.full_like(bounds.upper, torch.inf)
+        lower[low], upper[high] = bounds.lower[low], bounds.upper[high]
+        return self._interval(lower, upper)
+
+    def constants(self, ball: Ball, rows: Patches) -> Tensor:
+        """Lipschitz constants of rows on the feature map over a ball, in its norm: float64 [R], rounded up."""
+        match self._bound:
+            case LipschitzMethod.NORMS:
+                return self._by_product(ball, rows)
+            case LipschitzMethod.INTERVALS:
+                return self._in_chunks(ball, rows, interval_norms)
+            case LipschitzMethod.ROWS:
+                return self._in_chunks(ball, rows, combined_norms)
 
     def _bounded(self, ball: Ball, rows: Patches, at_centre: Tensor) -> Tensor:
-        point = ball.with_radius(0.0)
-        middle = super()._bounded(point, rows, at_centre)
+        middle = super()._bounded(ball.with_radius(0.0), rows, at_centre)
         if ball.radius == 0:
             return middle
         return _less(middle, _times_radius(self.constants(ball, rows), ball.radius))
 
-    def constants(self, ball: Ball, rows: Patches) -> Tensor:
-        """Lipschitz constants over a ball, in its norm, of rows on the feature map: float64 [R], rounded up."""
-        if self._bound is LipschitzMethod.NORMS:
-            return self._by_product(ball, rows)
+    def _within(self, ball: Ball, constants: Tensor) -> Interval:
+        """Bounds of all pixels by their constants, each [pixels]."""
+        middle = super().pixels(ball.with_radius(0.0))
+        reach = _times_radius(constants, ball.radius)
+        return self._interval(_less(middle.lower, reach), -_less(-middle.upper, reach))
+
+    def _known_constants(self, ball: Ball) -> _PixelConstants:
+        """The constants of a ball, begun from those of all larger ones: L only grows with the ball."""
+        if self._around is None or not same_image(self._around, ball):
+            # A copy: the caller may write another image into the same memory.
+            self._around, self._of_pixels = replace(ball, center=ball.center.clone()), {}
+        if ball.radius not in self._of_pixels:
+            values, drawn = (
+                self._by_product(ball, self._all_rows).nan_to_num(nan=torch.inf, posinf=torch.inf),
+                torch.inf,
+            )
+            for radius, known in self._of_pixels.items():
+                if radius > ball.radius:
+                    values, drawn = torch.fmin(values, known.values), min(drawn, known.drawn)
+            final = torch.zeros(len(values), dtype=torch.bool)
+            self._of_pixels[ball.radius] = _PixelConstants(values, final, drawn)
+        return self._of_pixels[ball.radius]
+
+    @cached_property
+    def _all_rows(self) -> Patches:
+        return self._pixel_rows(torch.arange(self._network.pixels))
+
+    def _pixel_rows(self, pixels: Tensor) -> Patches:
+        return self._rows(pixels, torch.ones(len(pixels), dtype=torch.float64))
+
+    def _in_chunks(self, ball: Ball, rows: Patches, bounded: _RowNorms) -> Tensor:
+        """Dual norms of as many rows at a time as the budget allows: in intervals a row takes three rows."""
         bounds, output = self._bounds(ball), self._graph.output_name
-        # Rows in intervals take twice the memory, and products with half-widths.
         size = max(1, int(bounds.budget / (3 * bounds.bytes_a_row(output, rows))))
-        if size < len(rows.place):
-            parts = torch.arange(len(rows.place)).split(size)
-            return torch.cat([self.constants(ball, rows.chosen(part)) for part in parts])
-        if self._bound is LipschitzMethod.ROWS:
-            found = combined_norms(bounds, output, rows, ball.norm)
-            if found is not None:
-                return found
-            if len(rows.place) > 1:
-                parts = torch.arange(len(rows.place)).chunk(2)
-                return torch.cat([self.constants(ball, rows.chosen(part)) for part in parts])
-        return interval_norms(bounds, output, rows, ball.norm)
+        parts = torch.split(torch.arange(len(rows.place), device=rows.place.device), size)
+        return torch.cat([bounded(bounds, output, rows.chosen(part), ball.norm) for part in parts])
 
     @cached_property
     def _network_gains(self) -> dict[Norm, float]:

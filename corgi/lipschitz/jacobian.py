@@ -195,9 +195,7 @@ class JacobianPass:
         span = rows.span
         lower, upper = (0.0, 0.0) if self.keep else (span.lower.clamp(max=0), span.upper.clamp(min=0))
         rows = rows.with_span(
-            Interval(
-                torch.where(several > 0, lower, span.lower), torch.where(several > 0, upper, span.upper)
-            )
+            Interval(torch.where(several > 0, lower, span.lower), torch.where(several > 0, upper, span.upper))
         )
         shape = self.bounds.relaxation.shape(step.inputs[0])
         weights = as_field(layer, live[..., 1:].to(span.lower.dtype), shape)
@@ -219,9 +217,7 @@ class JacobianPass:
         span = Interval(rows.lower.values[at], rows.upper.values[at])
         # Written so that NaN counts.
         used = (~((span.lower == 0) & (span.upper == 0))).nonzero().reshape(-1)
-        self.kept[value] = OnWindows(
-            row[used], window[used], Interval(span.lower[used], span.upper[used])
-        )
+        self.kept[value] = OnWindows(row[used], window[used], Interval(span.lower[used], span.upper[used]))
 
 
 def interval_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) -> Tensor:

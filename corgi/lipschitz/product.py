@@ -82,10 +82,8 @@ def operator_norm(layer: nn.Module, norm: Norm) -> float:
     return LIPSCHITZ.get(type(layer), math.inf)
 
 
-def row_constants(
-    sizes: dict[Norm, Tensor], known: dict[Norm, float], pixels: Tensor, norm: Norm
-) -> Tensor:
-    """Lipschitz constants of rows on the feature map, for changes of the image measured in a norm: float64 [R].
+def row_constants(sizes: dict[Norm, Tensor], known: dict[Norm, float], pixels: Tensor, norm: Norm) -> Tensor:
+    """Lipschitz constants of rows on the feature map, changes of the image measured in a norm: float64 [R].
 
     Args:
         sizes: upper bounds of the rows' own norms, [R] each.

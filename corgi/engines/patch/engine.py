@@ -394,7 +394,7 @@ class PatchBounder:
 
     def _known_ball(self, ball: Ball) -> _Known:
         """What is known of a ball, begun from the smallest known ball that holds it."""
-        same = [known for known in self._known if _same_image(known.ball, ball)]
+        same = [known for known in self._known if same_image(known.ball, ball)]
         for known in same:
             if known.ball.radius == ball.radius:
                 return known
@@ -418,7 +418,7 @@ class PatchBounder:
 
     def _outer(self, ball: Ball) -> _Known | None:
         """The smallest known ball that holds one, other than itself."""
-        same = [known for known in self._known if _same_image(known.ball, ball)]
+        same = [known for known in self._known if same_image(known.ball, ball)]
         larger = [known for known in same if known.ball.radius > ball.radius]
         return min(larger, key=lambda known: known.ball.radius) if larger else None
 
@@ -495,7 +495,8 @@ class PatchBounder:
         return Patches(values.to(device), *places)
 
 
-def _same_image(a: Ball, b: Ball) -> bool:
+def same_image(a: Ball, b: Ball) -> bool:
+    """Whether two balls differ in their radius at most."""
     return torch.equal(a.center, b.center) and (a.norm, a.pixel_box) == (b.norm, b.pixel_box)
 
 

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from corgi.engines.patch.backward import MaximumLines, met
+from corgi.engines.patch.backward import met
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.halfspace import box_fields, least
 from corgi.engines.patch.intervals import centres
-from corgi.engines.patch.maximum import Planes
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.rigour import unit
