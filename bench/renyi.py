@@ -6,9 +6,9 @@
 
 `run`: GTSRB test images that carry a sign's box and are classified correctly, classes in turn. The attack is
 found on the plain gradient (l_inf 8/256, rate 0.5, 300 steps, its top k), and every other map is asked how
-much of its own top k it keeps, also where only the noise is drawn anew, and how much of that lies on the sign.
-All colours, n = 6912; the source's 2500 of 150528 values are k = 115 here. sigma = 0.1; each map draws its own
-noise at either image.
+much of its own top k it keeps, also where only the noise is drawn anew, and how much of that lies on the
+sign. All colours, n = 6912; the source's 2500 of 150528 values are k = 115 here. sigma = 0.1; each map draws
+its own noise at either image.
 
 `certify`: with many samples, certified radii of both on the class activation map of the paper's network.
 """
