@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from corgi.engines.lirpa import LirpaEngine, LirpaMethod
     from corgi.engines.patch.engine import PatchEngine, PatchMethod
     from corgi.errors import CorgiError
+    from corgi.lipschitz.engine import LipschitzEngine, LipschitzMethod
     from corgi.network.network import Network, load
     from corgi.network.wrap import Normalisation
     from corgi.progress import Progress
@@ -54,6 +55,7 @@ _HOMES = {
     "corgi.engines.lirpa": ("LirpaEngine", "LirpaMethod"),
     "corgi.engines.patch.engine": ("PatchEngine", "PatchMethod"),
     "corgi.errors": ("CorgiError",),
+    "corgi.lipschitz.engine": ("LipschitzEngine", "LipschitzMethod"),
     "corgi.network.network": ("Network", "load"),
     "corgi.network.wrap": ("Normalisation",),
     "corgi.progress": ("Progress",),
@@ -92,6 +94,8 @@ __all__ = [
     "Explanation",
     "Form",
     "Interval",
+    "LipschitzEngine",
+    "LipschitzMethod",
     "LirpaEngine",
     "LirpaMethod",
     "MapKind",

@@ -113,7 +113,8 @@ class DeterministicCertificate:
         uncertified_radius: smallest radius tried and not certified; None if none was.
         status: CERTIFIED, PROVED, UNKNOWN, TIME_LIMIT or INTERRUPTED.
         reason: why the status is not CERTIFIED or PROVED; empty otherwise.
-        method: relaxation used (ibp, crown-ibp, crown, alpha-crown, focus), or exact.
+        method: relaxation used (ibp, crown-ibp, crown, alpha-crown, focus), exact, or how gradients were
+            bounded (lipschitz-norms, lipschitz-intervals, lipschitz-rows).
         form: linear form bounded (feature, folded, pairwise).
         engine: name and version of the engine.
         k, k2, norm: the property.

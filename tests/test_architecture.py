@@ -13,7 +13,7 @@ LAYERS = [
     {"api", "report"},
     {"train", "compare"},
     {"certify"},
-    {"complete"},
+    {"complete", "lipschitz"},
     {"attack", "engines"},
     {"smoothing"},
     {"cam"},

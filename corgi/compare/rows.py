@@ -39,8 +39,8 @@ class Row:
         guarantee: what kind of answer.
         norm: of the radii: l_inf or l_2.
         steps: (kept, radius), radii in the pixel scale, ascending while fewer are kept. Of a certificate:
-            within the radius at least `kept` of the k stay. Of an attack: an image at that distance keeps only
-            so many.
+            within the radius at least `kept` of the k stay. Of an attack: an image at that distance keeps
+            only so many.
         work: what was computed, as text.
         seconds: wall time.
         failure_probability: of a statistical answer, else 0.
@@ -71,7 +71,7 @@ class Row:
         return math.ceil(round(share * self.k, 9))
 
     def radius(self, kept: int, norm: Norm, inputs: int) -> float:
-        """Within which at least `kept` stay, for images of `inputs` values; rounded down, 0 if never certified."""
+        """Within which at least `kept` stay, for images of `inputs` values: rounded down, 0 if none."""
         best = max((radius for least, radius in self.steps if least >= kept), default=0.0)
         return converted(best, self.norm, norm, inputs)
 

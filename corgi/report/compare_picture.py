@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -38,19 +37,21 @@ def compare_picture(comparison: Comparison, class_name: str | None) -> Figure:
     label = class_label(explained.class_id, class_name)
     title = f"{label}, k = {explained.top.k} on the class activation map: what is certified, and of which map"
     figure.suptitle(title, fontsize=12, fontweight="bold")
-    rows = figure.subfigures(2, 1, height_ratios=[0.8, 1.0])
-    panels = rows[0].subplots(1, 1 + len(shown), squeeze=False)[0]
+    grid = figure.add_gridspec(2, 1, height_ratios=[0.8, 1.0])
+    upper = figure.add_subfigure(grid[0])
+    panels = upper.subplots(1, 1 + len(shown), squeeze=False)[0]
     _panel(panels[0], "image")
     panels[0].imshow(display(comparison.image), extent=extent_of(explained.cam), interpolation="nearest")
     for axes, row in zip(panels[1:], shown, strict=True):
         _map(axes, row.values, row.pixels, row.about)
-    left, right = rows[1].subplots(1, 2, sharey=True)
+    lower = figure.add_subfigure(grid[1])
+    left, right = lower.subplots(1, 2, sharey=True)
     for axes, norm in ((left, Norm.LINF), (right, Norm.L2)):
         _shares(axes, comparison, norm)
-    left.set_ylabel("share of the k largest pixels that stays", fontsize=9)
+    left.set_ylabel("share of the k pixels that stays", fontsize=9)
     handles, labels = right.get_legend_handles_labels()
     if handles:
-        rows[1].legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+        lower.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 

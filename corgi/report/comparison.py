@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
     from corgi.network.network import Network
 
 CONVERSION = (
-    "An l_inf ball of radius r contains the l_2 ball of radius r; an l_2 ball of radius R contains the l_inf ball "
-    "of radius R / sqrt(n), n the number of input values. What is certified on a ball holds inside it."
+    "An l_inf ball of radius r contains the l_2 ball of radius r; an l_2 ball of radius R contains the l_inf "
+    "ball of radius R / sqrt(n), n the number of input values. What is certified on a ball holds inside it."
 )
 """How radii of one norm become radii of the other."""
 
+_DIGITS = 3
+"""Of radii in the table."""
+
 
 class StepDocument(BaseModel):
-    """At least `kept` of the row's k pixels stay within the radius; of an attack, only so many at that distance."""
+    """At least `kept` of the row's k pixels stay within the radius; of an attack, only so many at it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -133,11 +137,12 @@ def meaning(guarantee: Guarantee, failure_probability: float) -> str:
     """What a row's numbers mean, in one line."""
     match guarantee:
         case Guarantee.DETERMINISTIC:
-            return "proved: holds for the map of every image of the ball"
+            return "proved for the map of every image of the ball"
         case Guarantee.STATISTICAL:
-            return f"wrong with probability <= {failure_probability:g}: mean map here against expected map in the ball"
+            wrong = f"wrong with probability <= {failure_probability:g}"
+            return f"{wrong}: the mean map here against the expected map of every image of the ball"
         case Guarantee.EMPIRICAL:
-            return "an image was found where fewer stay: an upper bound for certificates of this map"
+            return "an image that far away keeps fewer, so no certificate of this map reaches it"
 
 
 def compare_text(document: CompareDocument) -> RenderableType:
@@ -147,41 +152,43 @@ def compare_text(document: CompareDocument) -> RenderableType:
     head.append(
         f"  {class_label(document.class_id, document.class_name)}, k = {document.k}\n", "not bold default"
     )
-    head.append(
-        wording.subject(document.model, document.image, document.map_kind, document.loaded_as),
-        style="not bold dim default",
-    )
-    share = f">= {document.share:.0%}"
+    subject = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
+    head.append(subject, style="not bold dim default")
+    share = f"{document.share:.0%}"
     table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("", justify="right", style="cyan")
-    table.add_column("method")
-    titles = ("all k: l_inf", "l_2", f"{share}: l_inf", "l_2", "seconds", "forwards")
-    for title in titles:
+    table.add_column("", justify="right", style="cyan", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for title in ("all k\nl_inf", "\nl_2", f"{share}\nl_inf", "\nl_2", "\ns", "\npasses"):
         table.add_column(title, justify="right", no_wrap=True)
-    for number, row in enumerate(document.rows, 1):
-        table.add_row(*(Text(cell) for cell in (str(number), row.method, *_cells(row))))
-    parts: list[RenderableType] = [head, Text(), table, Text()]
     notes = Table.grid(padding=(0, 1))
     notes.add_column(justify="right", style="cyan", no_wrap=True)
     notes.add_column(overflow="fold")
     for number, row in enumerate(document.rows, 1):
+        table.add_row(*(Text(cell) for cell in (str(number), row.method, *_cells(row))))
         why = f"; {row.reason}" if row.reason else ""
-        norm = Norm(row.norm).label
-        line = f"{row.guarantee.value}, {norm}, {row.about}, k = {row.k}: {row.meaning} ({row.work}{why})"
-        notes.add_row(Text(str(number)), Text(line))
+        line = (
+            f"{row.guarantee.value}, by {Norm(row.norm).label}: {row.meaning}. Map: {row.about}, k = {row.k}."
+        )
+        notes.add_row(Text(str(number)), Text(f"{line} {row.work}{why}."))
     caption = (
-        f"all k, {share}: within which radius all of the k largest pixels stay among the k largest, or at least so "
-        "many. forwards: the time in forward passes of the network on one image. Pixel scale [0, 1]."
+        "Radii, pixel scale [0, 1], within which all of the k largest pixels stay among the k largest, or at "
+        f"least {share} of them. passes: the time in forward passes of the network on one image. {CONVERSION}"
     )
-    return Group(*parts, notes, Text(), Text(f"{caption} {document.conversion}", style="dim"))
+    return Group(head, Text(), table, Text(), notes, Text(), Text(caption, style="dim"))
 
 
 def _cells(row: RowDocument) -> tuple[str, ...]:
-    """Certified radii; of an attack `< d`, what no certificate of its map can reach."""
+    """Certified radii; of an attack `< d`: no certificate of its map reaches d."""
     cost = (f"{row.seconds:.1f}", f"{row.forward_passes:.0f}")
     if row.guarantee is Guarantee.EMPIRICAL:
-        found = ["-" if d is None else f"< {round_up(d)}" for d in (row.distance_linf, row.distance_l2)]
-        share = ("", "") if not row.steps or row.steps[0].kept >= row.share_kept else tuple(found)
-        return (*found, *share, *cost)
+        distances = (row.distance_linf, row.distance_l2)
+        found = tuple("-" if d is None else f"< {_short(round_up(d, _DIGITS))}" for d in distances)
+        fewer = bool(row.steps) and row.steps[0].kept < row.share_kept
+        return (*found, *(found if fewer else ("-", "-")), *cost)
     radii = (row.certified_linf, row.certified_l2, row.share_certified_linf, row.share_certified_l2)
-    return (*(round_down(radius or 0.0) for radius in radii), *cost)
+    return (*(_short(round_down(radius or 0.0, _DIGITS)) for radius in radii), *cost)
+
+
+def _short(number: str) -> str:
+    """A rounded number without many zeros: the same value."""
+    return number if len(number) <= 8 else f"{Decimal(number):.{_DIGITS - 1}e}"
