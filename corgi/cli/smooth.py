@@ -16,13 +16,12 @@ from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
-from corgi.network.network import Network
 from corgi.report import picture
 from corgi.report.document import to_json
 from corgi.report.smooth_picture import smooth_picture
 from corgi.report.smoothing import smooth_document, smooth_text
 from corgi.report.versions import installed_versions
-from corgi.results import Claim, ImageArray, MapKind, SmoothResult, Status
+from corgi.results import Claim, MapKind, SmoothResult, Status
 from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.named import MapForm, MapName, formed_map, kept_of, named_map
@@ -149,7 +148,10 @@ def command(
         options = replace(asked, k=explanation.top.k if ranks is None else ranks)
         base = _base(explanation, map_kind, form, tau, gamma, options)
         started = time.monotonic()
-        start = None if state is None else _saved(state, base, pixels, options, network)
+        start = None
+        if state is not None:
+            # The options of loading decide, too, what function the file stands for.
+            start = _continued(state, begin(base, pixels, options, f"{network.sha256} {loading}"))
         tally, found = smooth(base, pixels, options, start, listener=listener)
         if state is not None:
             common.write("--state", state, state_bytes(tally))
@@ -191,9 +193,8 @@ def _base(
     return formed_map(base, form, options.k if tau is None else kept_of(base, tau), gamma)
 
 
-def _saved(path: Path, base: BaseMap, pixels: ImageArray, options: SmoothOptions, network: Network) -> Tally:
+def _continued(path: Path, fresh: Tally) -> Tally:
     """The samples saved in a file; none if there is no file yet."""
-    fresh = begin(base, pixels, options, network.sha256)
     if not path.exists():
         return fresh
     saved = read_state(path)
