@@ -20,14 +20,15 @@ from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.compare.rows import Comparison, Guarantee, Row
 from corgi.errors import UsageError
+from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, Status, VerifyResult
 from corgi.smoothing.cam_map import CamMap
-from corgi.smoothing.confidence import Confidence, bounds
+from corgi.smoothing.confidence import bounds, usual
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.interface import BaseMap
-from corgi.smoothing.maps.saliency import SaliencyMap
+from corgi.smoothing.maps.named import MapName, named_map
 from corgi.smoothing.overlap import overlap_radii
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import renyi_radii
@@ -130,15 +131,17 @@ class _Comparison:
     def methods(self) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
         """Names and what computes their rows, in order."""
         yield "exact, l_inf", self.exact
-        yield "crown, l_inf", partial(self.crown, Norm.LINF)
-        yield "crown, l_2", partial(self.crown, Norm.L2)
-        saliency = SaliencyMap(self.network, self.explanation.class_id)
+        for norm in (Norm.LINF, Norm.L2):
+            yield f"crown, {norm.label}", partial(self.bounded, norm)
+        for norm in (Norm.LINF, Norm.L2):
+            yield f"lipschitz, {norm.label}", partial(self.lipschitz, norm)
+        saliency = named_map(self.network, self.explanation.class_id, MapName.SALIENCY)
         k, steepness = self.kept(self.cam), _STEEPNESS * self.cam.n / self.kept(self.cam)
         scored = RankScores(self.cam, k, steepness)
         for name, base, norm in (
             ("smoothed CAM", self.cam, Norm.L2),
             ("sparsified CAM", Sparsified(self.cam, k), Norm.L2),
-            ("sparsified SmoothGrad", Sparsified(saliency, self.kept(saliency)), Norm.L2),
+            ("sparsified gradient", Sparsified(saliency, self.kept(saliency)), Norm.L2),
             ("Renyi CAM", scored, Norm.L2),
             ("Renyi CAM", scored, Norm.LINF),
         ):
@@ -155,13 +158,18 @@ class _Comparison:
         decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
         return [self.certified("exact", result, decided), *self.attacked(result)]
 
-    def crown(self, norm: Norm) -> list[Row]:
-        """The CAM's certificate by bounds alone; in l_2 an attack, too."""
-        options = VerifyOptions(exact=None)
-        result = self.verify(norm, options if norm is Norm.L2 else replace(options, attack=None))
-        return [self.certified("crown", result), *self.attacked(result)]
+    def bounded(self, norm: Norm) -> list[Row]:
+        """The CAM's certificate by bounds alone; in l_2 the attack, too."""
+        result = self.verify(norm, VerifyOptions(exact=None))
+        return [self.certified("crown", result), *(self.attacked(result) if norm is Norm.L2 else [])]
+
+    def lipschitz(self, norm: Norm) -> list[Row]:
+        """The CAM's certificate by local Lipschitz constants (theory 1.7)."""
+        result = self.verify(norm, VerifyOptions(engine=LipschitzEngine(), exact=None))
+        return [self.certified("lipschitz", result)]
 
     def verify(self, norm: Norm, options: VerifyOptions) -> VerifyResult:
+        """A verification of the same question; an attack goes first and tells the search where to look."""
         top, class_id = self.explanation.top, self.explanation.class_id
         asked = replace(options, k=top.k, class_id=class_id, norm=norm, time_limit=self.options.time_limit)
         result = verify(self.network, self.image, asked, listener=self.listener, bounders=self.bounders)
@@ -213,8 +221,7 @@ class _Comparison:
         tally = empty(base, self.image, noise, self.network.sha256)
         tally = sample(tally, base, self.image, options.samples, listener=self.listener)
         self.interrupted |= tally.samples < options.samples
-        confidence = Confidence.CLOPPER_PEARSON if base.binary else Confidence.BERNSTEIN
-        held = bounds(tally, confidence, options.failure)
+        held = bounds(tally, usual(base.binary), options.failure)
         if isinstance(base, RankScores):
             radii = renyi_radii(tally, base, k, norm.order, held)
         else:

@@ -155,8 +155,9 @@ def compare_text(document: CompareDocument) -> RenderableType:
     subject = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
     head.append(subject, style="not bold dim default")
     share = f"{document.share:.0%}"
-    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold")
     table.add_column("", justify="right", style="cyan", no_wrap=True)
+    table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)
     for title in ("all k\nl_inf", "\nl_2", f"{share}\nl_inf", "\nl_2", "\ns", "\npasses"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -164,11 +165,10 @@ def compare_text(document: CompareDocument) -> RenderableType:
     notes.add_column(justify="right", style="cyan", no_wrap=True)
     notes.add_column(overflow="fold")
     for number, row in enumerate(document.rows, 1):
-        table.add_row(*(Text(cell) for cell in (str(number), row.method, *_cells(row))))
+        norm = Norm(row.norm).label
+        table.add_row(*(Text(cell) for cell in (str(number), row.method, norm, *_cells(row))))
         why = f"; {row.reason}" if row.reason else ""
-        line = (
-            f"{row.guarantee.value}, by {Norm(row.norm).label}: {row.meaning}. Map: {row.about}, k = {row.k}."
-        )
+        line = f"{row.guarantee.value}, {norm}: {row.meaning}. Map: {row.about}, k = {row.k}."
         notes.add_row(Text(str(number)), Text(f"{line} {row.work}{why}."))
     caption = (
         "Radii, pixel scale [0, 1], within which all of the k largest pixels stay among the k largest, or at "
