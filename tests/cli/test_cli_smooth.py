@@ -130,6 +130,11 @@ def test_ctrl_c_certifies_with_what_was_sampled(tmp_path: Path, monkeypatch: pyt
         (["--state", "counts.txt"], ["--state", ".npz"]),
         (["--picture", "a.txt"], ["--picture"]),
         (["--radius", 0.1, "--overlap", 3], ["--overlap", "--radius"]),
+        (["--certificate", "renyi", "--form", "scaled"], ["--form scaled"]),
+        (["--form", "scaled", "--tau", 0.1], ["--tau 0.1"]),
+        (["--gamma", 0.1], ["--gamma 0.1"]),
+        (["--certificate", "pixels", "--interval", "bernstein"], ["--interval bernstein"]),
+        (["--correction", "holm"], ["--correction holm"]),
     ],
 )
 def test_what_cannot_be_asked_is_one_or_two_lines(options: list[object], parts: list[str]) -> None:
