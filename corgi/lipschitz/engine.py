@@ -160,7 +160,7 @@ class LipschitzBounder(PatchBounder):
         return self._interval(lower, upper)
 
     def constants(self, ball: Ball, rows: Patches) -> Tensor:
-        """Lipschitz constants of rows on the feature map over a ball, in its norm: float64 [R], rounded up."""
+        """Lipschitz constants of rows on the feature map over a ball, in its norm: float64 [R]."""
         match self._bound:
             case LipschitzMethod.NORMS:
                 return self._by_product(ball, rows)
