@@ -57,12 +57,13 @@ class LipschitzEngine:
 
     Attributes:
         bound: how gradients are bounded.
-        budget, work, device: as of a `PatchEngine`, which bounds the network's values over a ball. Where the
-            coefficients of a row would not fit the budget, it is bounded by intervals of the Jacobian.
+        budget: bytes one backward pass may use. A row whose coefficients would not fit, on all undecided
+            windows of its cone, is bounded by intervals of the Jacobian.
+        work, device: as of a `PatchEngine`, which bounds the network's values over a ball.
     """
 
     bound: LipschitzMethod = LipschitzMethod.ROWS
-    budget: int = 256 * 2**20
+    budget: int = 64 * 2**20
     work: float = 2e12
     device: str = "cpu"
 
