@@ -94,7 +94,7 @@ class Several:
 
 
 def certified_share(tally: Tally, k: int, held: Bounds, index: Index = Index.PROVED) -> float:
-    """Share of the k largest certified to stay within RADIUS (theory 2.3); what holds anyway counts as 0."""
+    """Share of the k largest certified to stay within RADIUS (theory 7.3); what holds anyway counts as 0."""
     radii = overlap_radii(tally, k, held, index)
     certified = int((radii >= RADIUS).sum())
     return certified / k if certified > int(np.isinf(radii).sum()) else 0.0

@@ -1,4 +1,4 @@
-"""The l_inf attack of theory 3.7: found on the plain gradient map, then shown to other maps.
+"""The l_inf attack of theory 7.11: found on the plain gradient map, then shown to other maps.
 
 The patent prints a division of the gradient by gamma and does not say what that is; here it is the gradient's
 l_2 norm, so that the rate is the l_2 length of a step.

@@ -1,4 +1,4 @@
-"""The pointing game, generalized to the k largest pixels (theory 3.7), which should lie on the thing."""
+"""The pointing game, generalized to the k largest pixels (theory 7.11), which should lie on the thing."""
 
 from __future__ import annotations
 

@@ -16,13 +16,12 @@ from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
-from corgi.network.network import Network
 from corgi.report import picture
 from corgi.report.document import to_json
 from corgi.report.smooth_picture import smooth_picture
 from corgi.report.smoothing import smooth_document, smooth_text
 from corgi.report.versions import installed_versions
-from corgi.results import Claim, ImageArray, MapKind, SmoothResult, Status
+from corgi.results import Claim, MapKind, SmoothResult, Status
 from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.named import MapForm, MapName, formed_map, kept_of, named_map
@@ -53,16 +52,21 @@ def command(
     image: common.ImageArgument,
     map_kind: Annotated[MapName, typer.Option("--map", help="The map that is averaged.")] = MapName.CAM,
     form: Annotated[
-        MapForm,
-        typer.Option(help="What becomes of its values: scaled to [0, 1], squared, the largest set to 1."),
-    ] = MapForm.SPARSIFIED,
+        MapForm | None,
+        typer.Option(
+            help="What becomes of its values: scaled to [0, 1], squared, the largest set to 1.",
+            show_default="sparsified",
+        ),
+    ] = None,
     tau: Annotated[
         float | None,
         typer.Option(
             help="Of sparsified and relaxed: share of values that is kept.", show_default="K values"
         ),
     ] = None,
-    gamma: Annotated[float, typer.Option(help="Of relaxed: share of values that become 1.")] = 0.01,
+    gamma: Annotated[
+        float | None, typer.Option(help="Of relaxed: share of values that become 1.", show_default="0.01")
+    ] = None,
     certificate: Annotated[Claim, typer.Option(help="What is certified.")] = Claim.OVERLAP,
     k: common.KOption = "15",
     overlap: Annotated[
@@ -90,8 +94,8 @@ def command(
         typer.Option(help="How intervals are found.", show_default="clopper-pearson; bernstein if not 0/1"),
     ] = None,
     correction: Annotated[
-        Correction, typer.Option(help="Of pixel-wise tests, over all pixels.")
-    ] = Correction.HOLM,
+        Correction | None, typer.Option(help="Of pixels: over all of their tests.", show_default="holm")
+    ] = None,
     as_published: Annotated[
         bool,
         typer.Option("--as-published", help="overlap: the weaker index of the paper; renyi: NO guarantee."),
@@ -121,6 +125,7 @@ def command(
     common.check_ending("--state", state, ("npz",))
     outputs = {"--json": json, "--picture": picture_file, "--state": state}
     common.check_outputs((model, image), outputs)
+    _refuse_unused(certificate, form, tau, gamma, interval, correction)
     if not 0 < confidence < 1:
         raise UsageError(f"--confidence {confidence:g}: expected a probability between 0 and 1, as 0.999")
     asked = SmoothOptions(
@@ -132,7 +137,7 @@ def command(
         samples=samples,
         failure=1 - confidence,
         confidence=interval,
-        correction=correction,
+        correction=SmoothOptions.correction if correction is None else correction,
         as_published=as_published,
         seed=seed,
         batch=batch,
@@ -149,7 +154,10 @@ def command(
         options = replace(asked, k=explanation.top.k if ranks is None else ranks)
         base = _base(explanation, map_kind, form, tau, gamma, options)
         started = time.monotonic()
-        start = None if state is None else _saved(state, base, pixels, options, network)
+        start = None
+        if state is not None:
+            # The options of loading decide, too, what function the file stands for.
+            start = _continued(state, begin(base, pixels, options, f"{network.sha256} {loading}"))
         tally, found = smooth(base, pixels, options, start, listener=listener)
         if state is not None:
             common.write("--state", state, state_bytes(tally))
@@ -177,23 +185,49 @@ def command(
     return Exit.OK if found.status is Status.CERTIFIED else Exit.UNKNOWN
 
 
+def _refuse_unused(
+    claim: Claim,
+    form: MapForm | None,
+    tau: float | None,
+    gamma: float | None,
+    interval: Confidence | None,
+    correction: Correction | None,
+) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        UsageError: one is given.
+    """
+    keeps = claim is not Claim.RENYI and form in (None, MapForm.SPARSIFIED, MapForm.RELAXED)
+    if form is not None and claim is Claim.RENYI:
+        raise UsageError(f"--form {form}: renyi certificates score values by rank, whatever their form")
+    if tau is not None and not keeps:
+        raise UsageError(f"--tau {tau:g}: only of sparsified and relaxed maps")
+    if gamma is not None and form is not MapForm.RELAXED:
+        raise UsageError(f"--gamma {gamma:g}: only of relaxed maps")
+    if interval is not None and claim is Claim.PIXELS:
+        raise UsageError(f"--interval {interval}: pixels are tested, not bounded", hint="See --correction.")
+    if correction is not None and claim is not Claim.PIXELS:
+        raise UsageError(f"--correction {correction}: only of pixel-wise certificates")
+
+
 def _base(
     explanation: Explanation,
     name: MapName,
-    form: MapForm,
+    form: MapForm | None,
     tau: float | None,
-    gamma: float,
+    gamma: float | None,
     options: SmoothOptions,
 ) -> BaseMap:
     base = named_map(explanation.network, explanation.class_id, name)
-    if options.claim is Claim.RENYI:  # scores by rank: the form of the values does not matter
+    if options.claim is Claim.RENYI:
         return base
-    return formed_map(base, form, options.k if tau is None else kept_of(base, tau), gamma)
+    kept = options.k if tau is None else kept_of(base, tau)
+    return formed_map(base, form or MapForm.SPARSIFIED, kept, 0.01 if gamma is None else gamma)
 
 
-def _saved(path: Path, base: BaseMap, pixels: ImageArray, options: SmoothOptions, network: Network) -> Tally:
+def _continued(path: Path, fresh: Tally) -> Tally:
     """The samples saved in a file; none if there is no file yet."""
-    fresh = begin(base, pixels, options, network.sha256)
     if not path.exists():
         return fresh
     saved = read_state(path)

@@ -214,7 +214,7 @@ class _Comparison:
         ]
 
     def smoothed(self, method: str, base: BaseMap, norm: Norm) -> list[Row]:
-        """The overlap certificate of a base map averaged over noise (theory 2.3, 3)."""
+        """The overlap certificate of a base map averaged over noise (theory 7)."""
         started, options, k = time.monotonic(), self.options, self.kept(base)
         noise = noise_for(norm.order, options.sigma, self.image.size, options.seed)
         tally = empty(base, self.image, noise, self.network.sha256)

@@ -1,4 +1,4 @@
-"""The class activation map as a base map (theory 2.8), rescaled to [0, 1]."""
+"""The class activation map as a base map (theory 7.4), rescaled to [0, 1]."""
 
 from __future__ import annotations
 

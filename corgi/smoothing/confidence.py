@@ -68,7 +68,7 @@ def bounds(tally: Tally, confidence: Confidence, failure: float) -> Bounds:
 
 
 def hoeffding_width(n: int, samples: int, failure: float) -> float:
-    """How far any of n means of q samples is from its expectation, but for `failure` (theory 2.2).
+    """How far any of n means of q samples is from its expectation, but for `failure` (theory 7.2).
 
     c = sqrt(ln(2n / failure) / (2q)).
     """

@@ -1,4 +1,4 @@
-"""Renyi divergence between noisy images: within which radius it stays below a budget (theory 3.4, 3.5).
+"""Renyi divergence between noisy images: within which radius it stays below a budget (theory 7.10).
 
 Two images x and x' in an l_d ball of radius L; D_a is the divergence of order a between x + noise and x' +
 noise. Noise is independent, so D_a is a sum over the input values. Scale s and shape b as in `noise.py`.
@@ -62,7 +62,7 @@ def radius_for(budget: float, order: float, noise: Noise, norm: float, inputs: i
 
 
 def radius_as_published(budget: float, noise: Noise, norm: float, inputs: int) -> float:
-    """The radius printed for d > 2: the divergence of ONE input value. No guarantee (theory 3.5)."""
+    """The radius printed for d > 2: the divergence of ONE input value. No guarantee (theory 7.10)."""
     if not budget > 0:
         return 0.0
     beyond = norm > 2 * math.ceil(math.log(inputs) / 2)
@@ -71,7 +71,7 @@ def radius_as_published(budget: float, noise: Noise, norm: float, inputs: int) -
 
 
 def noise_for(norm: float, sigma: float, inputs: int, seed: int) -> Noise:
-    """The noise that theory 3.1 takes against l_d perturbations of `inputs` values."""
+    """The noise that theory 7.7 takes against l_d perturbations of `inputs` values."""
     return Noise(sigma, shape_for(norm, inputs), seed)
 
 

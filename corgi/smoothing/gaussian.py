@@ -1,4 +1,4 @@
-"""How far a smoothed map can move under Gaussian noise (theory 2.1, 2.2)."""
+"""How far a smoothed map can move under Gaussian noise (theory 7.1, 7.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SLACK = 1e-12
 
 
 def check_gaussian(tally: Tally) -> None:
-    """Refuse other noise: the statements of theory 2 are about Gaussian noise.
+    """Refuse other noise: the statements of theory 7.1 to 7.6 are about Gaussian noise.
 
     Raises:
         UsageError: the noise is another.
@@ -24,7 +24,7 @@ def check_gaussian(tally: Tally) -> None:
 
 
 def floor(lower: FloatArray, radius: float, sigma: float) -> FloatArray:
-    """The floor of theory 2.1 for lower bounds of population values: Phi(Phi^-1(z) - 2 radius / sigma).
+    """The floor of theory 7.1 for lower bounds of population values: Phi(Phi^-1(z) - 2 radius / sigma).
 
     A value whose population mean is at least z stays above every value that is at most the floor now, within
     the l_2 radius. Rounded down; 0 (vacuous) where z <= 0, never NaN.
@@ -37,7 +37,7 @@ def floor(lower: FloatArray, radius: float, sigma: float) -> FloatArray:
 def order_radius(lower: FloatArray, upper: FloatArray, sigma: float) -> FloatArray:
     """Within which l_2 radius a value >= lower stays strictly above a value <= upper, elementwise.
 
-    Phi^-1 of either moves by at most radius / sigma (theory 2.1), so
+    Phi^-1 of either moves by at most radius / sigma (theory 7.1), so
 
         radius = sigma / 2 (Phi^-1(lower) - Phi^-1(upper)),
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class BaseMap(Protocol):
-    """A bounded map of images (theory 2, notation): a frozen value whose fields are its options.
+    """A bounded map of images (theory 7, notation): a frozen value whose fields are its options.
 
     One row depends on its own image alone, not on the others of the batch, and not on the tally's state.
     """

@@ -1,4 +1,4 @@
-"""The bound of Lecuyer et al. (2019) on a smoothed value, to compare with theory 2.1 (theory 2.7; L App. K).
+"""The bound of Lecuyer et al. (2019) on a smoothed value, to compare with theory 7.1 (theory 7.11; L App. K).
 
 A map h in [0, 1] averaged over Gaussian noise is (e, d)-differentially private for l_2 changes of size
 radius, with d = 1.25 exp(-(e sigma / radius)^2 / 2) and any 0 < e <= 1 (Dwork and Roth 2014, Theorem A.1), so

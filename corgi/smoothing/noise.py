@@ -1,4 +1,4 @@
-"""The noise images are averaged over: Gaussian, Laplace and generalized normal (theory 3.1)."""
+"""The noise images are averaged over: Gaussian, Laplace and generalized normal (theory 7.7)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Noise:
 
     @property
     def scale(self) -> float:
-        """The s of theory 3.1, sigma sqrt(Gamma(1/b) / Gamma(3/b)).
+        """The s of theory 7.7, sigma sqrt(Gamma(1/b) / Gamma(3/b)).
 
         sigma sqrt(2) for Gaussian, sigma / sqrt(2) for Laplace noise.
         """
@@ -73,7 +73,7 @@ class Noise:
 
 
 def shape_for(order: float, inputs: int) -> float:
-    """The shape b = d* of noise against l_d perturbations of `inputs` values (theory 3.1).
+    """The shape b = d* of noise against l_d perturbations of `inputs` values (theory 7.7).
 
     1 for d = 1; else d rounded up to an even number, but not beyond 2 ceil(ln(inputs) / 2).
 

@@ -1,4 +1,4 @@
-"""How many of the k largest pixels of a smoothed map stay among the k largest (theory 2.3; L Theorem 2).
+"""How many of the k largest pixels of a smoothed map stay among the k largest (theory 7.3; L Theorem 2).
 
 Let T be the k largest pixels of the empirical map, L and U bounds of the population map that hold at once.
 If fewer than i pixels of T are among the k largest at x', at least k - i + 1 of T are not, and as many

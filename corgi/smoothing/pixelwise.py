@@ -1,11 +1,11 @@
-"""Pixel by pixel: certified inside the base map's top set, outside it, or abstained (theory 2.9).
+"""Pixel by pixel: certified inside the base map's top set, outside it, or abstained (theory 7.6).
 
 The base map is 0/1, and every pixel is a classification of its own: inside if it is 1 for more than half of
 all noise. With P the share at x and tau = Phi(radius / sigma),
 
     P > tau at x  =>  P > Phi(Phi^-1(tau) - radius / sigma) = 1/2 at every x' within the l_2 radius,
 
-by theory 2.1, and likewise for zeros. Two one-sided hypotheses a pixel, P <= tau and 1 - P <= tau, are
+by theory 7.1, and likewise for zeros. Two one-sided hypotheses a pixel, P <= tau and 1 - P <= tau, are
 tested by their exact binomial tail; Bonferroni or Holm over all 2n of them keeps the probability of a
 single wrong claim below the failure probability. (Anani et al. 2025, after Fischer et al. 2021.)
 """

@@ -1,4 +1,4 @@
-"""Within which rank each of the k largest pixels of a smoothed map stays (theory 2.6; L Definition 3.1)."""
+"""Within which rank each of the k largest pixels of a smoothed map stays (theory 7.5; L Definition 3.1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def certify_ranks(
 ) -> StatisticalCertificate:
     """The certified rank of each of the k largest pixels of the empirical map, for one l_2 radius.
 
-    Pixel i stays above every pixel j with U_j < floor(L_i) (theory 2.1). So its rank is at most the number of
+    Pixel i stays above every pixel j with U_j < floor(L_i) (theory 7.1). So its rank is at most the number of
     pixels with U_j >= floor(L_i), itself among them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Scores by rank: what Renyi-Robust-Smooth averages (theory 3.2)."""
+"""Scores by rank: what Renyi-Robust-Smooth averages (theory 7.8)."""
 
 from __future__ import annotations
 

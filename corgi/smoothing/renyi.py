@@ -1,4 +1,4 @@
-"""Overlap certificates by Renyi divergence (theory 3, R): sound for finitely many samples.
+"""Overlap certificates by Renyi divergence (theory 7.8 to 7.10, R): sound for finitely many samples.
 
 A map of scores by rank is a probability distribution m over pixels: draw noise, then a pixel by its score.
 At x' it is another one, m', and D_a(m' || m) is at most the divergence of the noisy images (data

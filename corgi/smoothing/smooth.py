@@ -73,15 +73,18 @@ class SmoothOptions:
             raise UsageError(f"--as-published: there is no other form of {self.claim} certificates")
 
     def noise(self, inputs: int) -> Noise:
-        """The noise for images of `inputs` values: Gaussian, or what theory 3.1 takes for the norm."""
+        """The noise for images of `inputs` values: Gaussian, or what theory 7.7 takes for the norm."""
         if self.claim is Claim.RENYI:
             return noise_for(self.norm, self.sigma, inputs, self.seed)
         return Noise(self.sigma, seed=self.seed)
 
 
-def begin(base: BaseMap, image: ImageArray, options: SmoothOptions, model_sha256: str = "") -> Tally:
-    """No samples yet of what the certificate averages at an image [C, H, W]: scores by rank for Renyi's."""
-    return empty(_averaged(base, options), image, options.noise(image.size), model_sha256)
+def begin(base: BaseMap, image: ImageArray, options: SmoothOptions, model: str = "") -> Tally:
+    """No samples yet of what the certificate averages at an image [C, H, W]: scores by rank for Renyi's.
+
+    `model` tells the model, and how it was read.
+    """
+    return empty(_averaged(base, options), image, options.noise(image.size), model)
 
 
 def smooth(

@@ -1,4 +1,4 @@
-"""The sparsified map: the top tau * n values of a base map become 1, all others 0 (theory 2.5; L Eq. 2.4)."""
+"""The sparsified map: the top tau * n values of a base map become 1, all others 0 (theory 7.4; L Eq. 2.4)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Tally:
 
     Attributes:
         map_name, map_shape, binary: of the base map.
-        subject: digest of the model file and the image, so that sums of another are never continued.
+        subject: digest of the model as it was read and of the image: sums of another are never continued.
         noise: what was added; inputs: values C * H * W of the image.
         samples: how many.
         sums, squares: sum of the values and of their squares, float64 [n].
@@ -88,9 +88,9 @@ class Tally:
         )
 
 
-def empty(base: BaseMap, image: ImageArray, noise: Noise, model_sha256: str = "") -> Tally:
-    """No samples yet of a base map at an image [C, H, W]."""
-    subject = hashlib.sha256(model_sha256.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+def empty(base: BaseMap, image: ImageArray, noise: Noise, model: str = "") -> Tally:
+    """No samples yet of a base map at an image [C, H, W]; `model` tells the model, and how it was read."""
+    subject = hashlib.sha256(model.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
     zeros = np.zeros(base.n)
     return Tally(base.name, base.shape, base.binary, subject, noise, image.size, 0, zeros, zeros)
 

@@ -88,6 +88,9 @@ def test_saved_samples_are_gone_on_from(tmp_path: Path) -> None:
     other = smooth("--samples", 60, "--state", state, "--seed", 1)
     assert other.exit_code == Exit.ERROR
     assert "another seed (0, not 1)" in other.stderr
+    scaled = smooth("--samples", 60, "--state", state, "--scale", 2)
+    assert scaled.exit_code == Exit.ERROR
+    assert "another model or image" in scaled.stderr
 
 
 def test_ctrl_c_certifies_with_what_was_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +130,11 @@ def test_ctrl_c_certifies_with_what_was_sampled(tmp_path: Path, monkeypatch: pyt
         (["--state", "counts.txt"], ["--state", ".npz"]),
         (["--picture", "a.txt"], ["--picture"]),
         (["--radius", 0.1, "--overlap", 3], ["--overlap", "--radius"]),
+        (["--certificate", "renyi", "--form", "scaled"], ["--form scaled"]),
+        (["--form", "scaled", "--tau", 0.1], ["--tau 0.1"]),
+        (["--gamma", 0.1], ["--gamma 0.1"]),
+        (["--certificate", "pixels", "--interval", "bernstein"], ["--interval bernstein"]),
+        (["--correction", "holm"], ["--correction holm"]),
     ],
 )
 def test_what_cannot_be_asked_is_one_or_two_lines(options: list[object], parts: list[str]) -> None:

@@ -20,7 +20,7 @@ def attacked(population: FloatArray, top: list[int], radius: float) -> FloatArra
     """Population values at the worst image at a distance, of half-space maps.
 
     Pixels of `top` are half-spaces along a direction, all others against it: one step along it lowers every
-    value of `top` and raises every other as far as theory 2.1 allows.
+    value of `top` and raises every other as far as theory 7.1 allows.
     """
     sign = np.ones(len(population))
     sign[top] = -1

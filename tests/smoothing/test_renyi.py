@@ -97,7 +97,7 @@ def test_the_published_divergence_is_no_lower_bound() -> None:
 
 
 def test_the_published_radius_is_broken_by_an_explicit_image() -> None:
-    """Theory 3.5. At the dark image the mean input is below 1/2 and the noise symmetric: pixel 2 leads."""
+    """Theory 7.10. At the dark image the mean input is below 1/2 and the noise symmetric: pixel 2 leads."""
     published = counterexamples.certificate(as_published=True)
     sound = counterexamples.certificate(as_published=False)
     bright, dark = (

@@ -1,4 +1,4 @@
-"""What maps made of gradients share: absolute values, colours, the scale [0, 1] (theory 2.5)."""
+"""What maps made of gradients share: absolute values, colours, the scale [0, 1] (theory 7.4)."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def named_map(network: Network, class_id: int, name: MapName) -> BaseMap:
 
 
 def formed_map(base: BaseMap, form: MapForm, kept: int, clipped: float) -> BaseMap:
-    """A map in one of the forms of theory 2.5.
+    """A map in one of the forms of theory 7.4.
 
     Args:
         base: the map, values in [0, 1].

@@ -1,4 +1,4 @@
-"""Squares of a map: of a saliency map, averaged over noise, quadratic SmoothGrad (theory 2.5, L 2.2)."""
+"""Squares of a map: of a saliency map, averaged over noise, quadratic SmoothGrad (theory 7.4, L 2.2)."""
 
 from __future__ import annotations
 

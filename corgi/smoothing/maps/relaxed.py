@@ -1,4 +1,4 @@
-"""The relaxed sparsified map: some values clipped to 1, small ones cut to 0 (theory 2.5; L eq. 2.5)."""
+"""The relaxed sparsified map: some values clipped to 1, small ones cut to 0 (theory 7.4; L eq. 2.5)."""
 
 from __future__ import annotations
 
