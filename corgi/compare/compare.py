@@ -19,7 +19,7 @@ import torch
 from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.compare.rows import Comparison, Guarantee, Row
-from corgi.errors import UsageError
+from corgi.errors import EngineError, UsageError
 from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
@@ -100,7 +100,7 @@ class _Comparison:
         self, network: Network, image: ImageArray, options: CompareOptions, listener: Listener
     ) -> None:
         self.started = time.monotonic()
-        self.options, self.listener = options, listener
+        self.options, self.told, self.doing = options, listener, ""
         self.image = check_image(network, image)
         self.explanation: Explanation = explain(network, self.image, options.k, options.class_id)
         self.network = self.explanation.network
@@ -112,7 +112,8 @@ class _Comparison:
         rows: list[Row] = []
         try:
             for name, answers in self.methods():
-                self.listener(Progress("compare", name))
+                self.doing = name
+                self.listener(Progress("compare", "begins"))
                 rows += answers()
                 if self.interrupted:
                     break
@@ -130,11 +131,16 @@ class _Comparison:
 
     def methods(self) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
         """Names and what computes their rows, in order."""
-        yield "exact, l_inf", self.exact
-        for norm in (Norm.LINF, Norm.L2):
-            yield f"crown, {norm.label}", partial(self.bounded, norm)
-        for norm in (Norm.LINF, Norm.L2):
-            yield f"lipschitz, {norm.label}", partial(self.lipschitz, norm)
+        exact, bounds_alone = VerifyOptions(), VerifyOptions(exact=None)
+        lipschitz = VerifyOptions(engine=LipschitzEngine(), exact=None)
+        for method, norm, options, attack in (
+            ("exact", Norm.LINF, exact, True),
+            ("crown", Norm.LINF, bounds_alone, False),
+            ("crown", Norm.L2, bounds_alone, True),
+            ("lipschitz", Norm.LINF, lipschitz, False),
+            ("lipschitz", Norm.L2, lipschitz, False),
+        ):
+            yield f"{method}, {norm.label}", partial(self.certified, method, norm, options, attack)
         saliency = named_map(self.network, self.explanation.class_id, MapName.SALIENCY)
         k, steepness = self.kept(self.cam), _STEEPNESS * self.cam.n / self.kept(self.cam)
         scored = RankScores(self.cam, k, steepness)
@@ -147,69 +153,70 @@ class _Comparison:
         ):
             yield f"{name}, {norm.label}", partial(self.smoothed, name, base, norm)
 
+    def listener(self, progress: Progress) -> None:
+        """Tell the user where the work is, and of which method."""
+        self.told(replace(progress, detail=f"{self.doing}: {progress.detail}"))
+
     def kept(self, base: BaseMap) -> int:
         """The k of another map: the same share of its pixels, at least one."""
         return max(1, round(self.explanation.top.k * base.n / self.network.pixels))
 
-    def exact(self) -> list[Row]:
-        """The CAM's certificate by exact decisions, and the attack that ran before it."""
-        result = self.verify(Norm.LINF, VerifyOptions())
-        exact = result.certificate.exact
-        decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
-        return [self.certified("exact", result, decided), *self.attacked(result)]
-
-    def bounded(self, norm: Norm) -> list[Row]:
-        """The CAM's certificate by bounds alone; in l_2 the attack, too."""
-        result = self.verify(norm, VerifyOptions(exact=None))
-        return [self.certified("crown", result), *(self.attacked(result) if norm is Norm.L2 else [])]
-
-    def lipschitz(self, norm: Norm) -> list[Row]:
-        """The CAM's certificate by local Lipschitz constants (theory 1.7)."""
-        result = self.verify(norm, VerifyOptions(engine=LipschitzEngine(), exact=None))
-        return [self.certified("lipschitz", result)]
-
-    def verify(self, norm: Norm, options: VerifyOptions) -> VerifyResult:
-        """A verification of the same question; an attack goes first and tells the search where to look."""
-        top, class_id = self.explanation.top, self.explanation.class_id
-        asked = replace(options, k=top.k, class_id=class_id, norm=norm, time_limit=self.options.time_limit)
-        result = verify(self.network, self.image, asked, listener=self.listener, bounders=self.bounders)
-        self.interrupted |= result.status is Status.INTERRUPTED
-        return result
-
-    def certified(self, method: str, result: VerifyResult, more: str = "") -> Row:
-        certificate = result.certificate
-        return Row(
+    def certified(self, method: str, norm: Norm, options: VerifyOptions, attack: bool) -> list[Row]:
+        """A certificate of the CAM; with `attack`, also what the attack found that ran before it."""
+        explained, top = self.explanation, self.explanation.top
+        row = Row(
             method=method,
             about=self.cam.name,
-            values=result.cam,
-            pixels=result.top.pixels,
+            values=explained.cam,
+            pixels=top.pixels,
             guarantee=Guarantee.DETERMINISTIC,
-            norm=certificate.norm,
-            steps=((certificate.k, certificate.radius),) if certificate.radius > 0 else (),
-            work=f"{certificate.evaluations} bound evaluations{more}",
-            seconds=certificate.seconds,
-            reason=certificate.reason,
+            norm=norm,
+            steps=(),
+            work="no bound evaluations",
+            seconds=0.0,
         )
+        try:
+            self.bounders.bind(options.engine, self.network, explained.class_id)
+        except EngineError as error:  # others may serve this network
+            return [replace(row, reason=error.message)]
+        asked = replace(
+            options, k=top.k, class_id=explained.class_id, norm=norm, time_limit=self.options.time_limit
+        )
+        result = verify(self.network, self.image, asked, listener=self.listener, bounders=self.bounders)
+        self.interrupted |= result.status is Status.INTERRUPTED
+        certificate, exact = result.certificate, result.certificate.exact
+        open_end = exact.reason if exact is not None and not exact.closed else ""
+        decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
+        found = replace(
+            row,
+            steps=((top.k, certificate.radius),) if certificate.radius > 0 else (),
+            work=f"{certificate.evaluations} bound evaluations{decided}",
+            seconds=certificate.seconds,
+            reason=certificate.reason or open_end,
+        )
+        return [found, *(self.attacked(row, result) if attack else [])]
 
-    def attacked(self, result: VerifyResult) -> list[Row]:
-        attack, norm = result.attack, result.certificate.norm
-        if attack is None:
+    def attacked(self, row: Row, result: VerifyResult) -> list[Row]:
+        """What the attack of a verification found, on the map and in the norm of its row."""
+        attack = result.attack
+        if attack is None:  # at a tie there is nothing to attack
             return []
-        other = Norm.L2 if norm is Norm.LINF else Norm.LINF
-        witness, k = attack.witness, result.top.k
-        center = Ball(torch.from_numpy(self.image), 0.0, other)
+        witness = attack.witness
+        found = replace(
+            row,
+            method="attack",
+            guarantee=Guarantee.EMPIRICAL,
+            work=f"{attack.attack}, {attack.gradients} gradients",
+            seconds=attack.seconds,
+        )
+        if witness is None:
+            return [found]
+        other = Ball(torch.from_numpy(self.image), 0.0, Norm.L2 if row.norm is Norm.LINF else Norm.LINF)
         return [
-            Row(
-                method="attack",
-                about=self.cam.name,
-                values=result.cam,
-                pixels=result.top.pixels,
-                guarantee=Guarantee.EMPIRICAL,
-                norm=norm,
-                steps=() if witness is None else ((k - len(witness.lost), witness.radius),),
-                work=f"{attack.attack}, {attack.gradients} gradients",
-                seconds=attack.seconds,
-                elsewhere=None if witness is None else center.distance(torch.from_numpy(witness.image)),
+            replace(
+                found,
+                steps=((row.k - len(witness.lost), witness.radius),),
+                elsewhere=other.distance(torch.from_numpy(witness.image)),
             )
         ]
 

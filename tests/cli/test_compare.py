@@ -13,6 +13,8 @@ from typer.testing import CliRunner, Result
 from corgi.cli.exits import Exit
 from corgi.cli.main import app
 from corgi.compare import compare as module
+from corgi.errors import EngineError
+from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import load
 from corgi.report.schemas import json_schema
 from corgi.results import VerifyResult
@@ -129,6 +131,21 @@ def test_ctrl_c_while_sampling_keeps_what_was_sampled(
     rows = json.loads((tmp_path / "c.json").read_text())["rows"]
     assert rows[-1]["method"] == "smoothed CAM"
     assert rows[-1]["work"].startswith("100 images")
+
+
+def test_an_engine_that_cannot_serve_the_network_has_a_row_with_the_reason(
+    model: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self, network, class_id, dtype):
+        raise EngineError("no rule for this network")
+
+    monkeypatch.setattr(LipschitzEngine, "bind", refuse)
+    result = corgi("compare", model, image, *FEW, "--json", tmp_path / "c.json")
+    assert result.exit_code == Exit.OK, result.output
+    rows = json.loads((tmp_path / "c.json").read_text())["rows"]
+    refused = [row for row in rows if row["method"] == "lipschitz"]
+    assert len(rows) == 12
+    assert {(row["certified_l2"], row["reason"]) for row in refused} == {(0.0, "no rule for this network")}
 
 
 def test_a_tie_is_no_crash(image: Path, tmp_path: Path) -> None:
