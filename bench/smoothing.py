@@ -133,11 +133,14 @@ def run(
     gradients: bool,
     out: Path,
 ) -> None:
-    """All maps of all images at all sigmas, into a JSON file that grows image by image."""
-    rows: list[dict[str, Any]] = []
+    """All maps of all images at all sigmas, into a JSON file; what it holds already is not done again."""
+    rows: list[dict[str, Any]] = json.loads(out.read_text()) if out.is_file() else []
+    done = {(row["image"], row["sigma"]) for row in rows if row["samples"] == samples}
     for number, path in enumerate(images, 1):
         image = corgi.read_image(path, network, None if gradients else "gtsrb")
         for sigma in SIGMAS:
+            if (f"{path.parent.name}/{path.name}", sigma) in done:
+                continue
             started = time.perf_counter()
             base = Once(map_of(network.predict(image)))
             n, k = base.n, math.ceil(SHARE * base.n)

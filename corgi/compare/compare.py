@@ -210,7 +210,6 @@ class _Comparison:
                 work=f"{attack.attack}, {attack.gradients} gradients",
                 seconds=attack.seconds,
                 elsewhere=None if witness is None else center.distance(torch.from_numpy(witness.image)),
-                reason="" if witness is not None else "no image was found",
             )
         ]
 

@@ -31,7 +31,6 @@ from corgi.engines.patch.intervals import magnitude, widened
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma, smallest, unit
-from corgi.engines.patch.unfold import columns_read, places_read
 from corgi.lipschitz.jacobian import JacobianPass, OnWindows, Rows, interval_norms
 from corgi.types import Interval, Norm
 
@@ -131,13 +130,16 @@ def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) ->
         rows: their coefficients.
         norm: of the ball.
     """
-    count = len(rows.place)
-    if _bytes(bounds, value, rows) > bounds.budget:
+    count, cone = (
+        len(rows.place),
+        cone_masks(bounds.graph, {value: _read(bounds, value, rows)}, bounds.relaxation.shape),
+    )
+    if _bytes(bounds, cone, count) > bounds.budget:
         if count == 1:
             return interval_norms(bounds, value, rows, norm)
         halves = torch.arange(count, device=rows.place.device).chunk(2)
         return torch.cat([combined_norms(bounds, value, rows.chosen(half), norm) for half in halves])
-    combined = _combined(bounds, value, rows)
+    combined = _combined(bounds, value, rows, _columns(bounds, cone))
     every = [combined.image, combined.windows]
     every += [part for layer in combined.layers for part in (layer.image, layer.earlier)]
     if not all(bool(torch.isfinite(end).all()) for part in every for end in (part.lower, part.upper)):
@@ -146,21 +148,38 @@ def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) ->
     return combined.dual_norms(norm).to(torch.float64).cpu()
 
 
-def _bytes(bounds: BallBounds, value: str, rows: Patches) -> int:
+def _read(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
+    """The places of a value at which some row has a coefficient: bool [1, H, W]."""
+    height, width = bounds.relaxation.shape(value)
+    row, y, x = (rows.values != 0).any(1).nonzero(as_tuple=True)
+    y, x = y + rows.places.top[rows.place[row]], x + rows.places.left[rows.place[row]]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    where = torch.zeros(1, height, width, dtype=torch.bool, device=rows.values.device)
+    where[0, y[inside], x[inside]] = True
+    return where
+
+
+def _columns(bounds: BallBounds, cone: dict[str, Tensor]) -> Tensor:
+    """The image's pixels in a cone, (c, y, x) flattened: int64."""
+    name = bounds.graph.input_name
+    channels, height, width = bounds.relaxation.intervals[name].lower.shape[1:]
+    mask = cone.get(name, torch.zeros(1, height, width, dtype=torch.bool))
+    return mask.expand(channels, -1, -1).flatten().nonzero().reshape(-1)
+
+
+def _bytes(bounds: BallBounds, cone: dict[str, Tensor], rows: int) -> int:
     """Memory of all coefficients, several times over for their products."""
-    masks = cone_masks(bounds.graph, {value: places_read(bounds, value, rows)}, bounds.relaxation.shape)
     elements = windows = 0
     for step in bounds.graph.steps:
-        if isinstance(step.layer, Maximum) and step.output in masks:
-            live = bounds.live(step.output).sum(-1) * masks[step.output][:, None]
+        if isinstance(step.layer, Maximum) and step.output in cone:
+            live = bounds.live(step.output).sum(-1) * cone[step.output][:, None]
             elements += int(live[live > 1].sum())
             windows += int((live > 1).sum())
-    columns = len(columns_read(bounds, value, rows))
-    return 32 * (elements + windows + len(rows.place)) * (columns + windows)
+    return 32 * (elements + windows + rows) * (len(_columns(bounds, cone)) + windows)
 
 
-def _combined(bounds: BallBounds, value: str, rows: Patches) -> CombinedRows:
-    graph, columns = bounds.graph, columns_read(bounds, value, rows)
+def _combined(bounds: BallBounds, value: str, rows: Patches, columns: Tensor) -> CombinedRows:
+    graph = bounds.graph
     own = JacobianPass(bounds, keep=True)
     image = _on_columns(own, {value: Rows.around(rows)}, columns, len(rows.place))
     passes: dict[str, tuple[Tensor, Tensor, Tensor, Interval, JacobianPass]] = {}

@@ -57,12 +57,13 @@ class LipschitzEngine:
 
     Attributes:
         bound: how gradients are bounded.
-        budget, work, device: as of a `PatchEngine`, which bounds the network's values over a ball. Where the
-            coefficients of a row would not fit the budget, it is bounded by intervals of the Jacobian.
+        budget: bytes one backward pass may use. A row whose coefficients would not fit, on all undecided
+            windows of its cone, is bounded by intervals of the Jacobian.
+        work, device: as of a `PatchEngine`, which bounds the network's values over a ball.
     """
 
     bound: LipschitzMethod = LipschitzMethod.ROWS
-    budget: int = 256 * 2**20
+    budget: int = 64 * 2**20
     work: float = 2e12
     device: str = "cpu"
 
@@ -160,7 +161,7 @@ class LipschitzBounder(PatchBounder):
         return self._interval(lower, upper)
 
     def constants(self, ball: Ball, rows: Patches) -> Tensor:
-        """Lipschitz constants of rows on the feature map over a ball, in its norm: float64 [R], rounded up."""
+        """Lipschitz constants of rows on the feature map over a ball, in its norm: float64 [R]."""
         match self._bound:
             case LipschitzMethod.NORMS:
                 return self._by_product(ball, rows)

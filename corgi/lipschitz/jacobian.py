@@ -73,7 +73,8 @@ class Rows:
     def plus(self, other: Rows, shape: tuple[int, int]) -> Rows:
         """The sum of rows that reach a value of height and width `shape` on two ways."""
         total = Rows(self.lower.plus(other.lower, shape), self.upper.plus(other.upper, shape))
-        return total.with_span(widened(total.lower.values, total.upper.values, 0.0))
+        # A computed sum of 0 is exact.
+        return total.with_span(_widened(total.span, 0.0, _zero(total.span)))
 
     def dense(self, shape: tuple[int, int]) -> Interval:
         """The coefficients on a whole value, [R, C, H, W]."""
@@ -163,9 +164,16 @@ class JacobianPass:
         middle = middle.through_conv(conv, shape(step.inputs[0]))
         reach = Patches(half, rows.lower.places, rows.lower.place)
         reach = reach.through_conv(absolute, shape(step.inputs[0]))
-        ends = reach.values * (1 + share)
-        found = widened(middle.values - ends, middle.values + ends, terms * smallest(ends.dtype))
-        return Rows(middle, middle).with_span(found)
+        ends = Interval(
+            middle.values - reach.values * (1 + share), middle.values + reach.values * (1 + share)
+        )
+        ones = torch.ones(1, 1, *conv.weight.shape[2:], dtype=conv.weight.dtype, device=conv.weight.device)
+        window = layers.Conv(ones, ones[0, 0, 0], conv.stride, conv.padding, conv.dilation)
+        counted = Patches(
+            (~_zero(span)).any(1, keepdim=True).to(ones.dtype), rows.lower.places, rows.lower.place
+        )
+        nothing = counted.through_conv(window, shape(step.inputs[0])).values == 0
+        return Rows(middle, middle).with_span(_widened(ends, terms * smallest(ones.dtype), nothing))
 
     def _affine(self, step: Step, affine: layers.Affine, rows: Rows) -> Rows:
         shape = self.bounds.relaxation.shape(step.output)
@@ -205,8 +213,8 @@ class JacobianPass:
         if layer.overlaps:
             # Sums over the windows an element stands in; over_elements of |a| has their absolute terms.
             largest = Patches(magnitude(span), rows.lower.places, rows.lower.place)
-            error = gamma(layer.elements, span.lower.dtype) * over_elements(layer, largest, under)
-            found = widened(found.lower, found.upper, error)
+            sizes = over_elements(layer, largest, under)
+            found = _widened(found, gamma(layer.elements, sizes.dtype) * sizes, sizes == 0)
         moved = Patches(found.lower, places, rows.lower.place), Patches(found.upper, places, rows.lower.place)
         return Rows(*moved).both(lambda one: one.on(shape))
 
@@ -215,8 +223,7 @@ class JacobianPass:
         row, window, y, x = met(rows.lower, windows)
         at = row, windows[window, 1], y, x
         span = Interval(rows.lower.values[at], rows.upper.values[at])
-        # Written so that NaN counts.
-        used = (~((span.lower == 0) & (span.upper == 0))).nonzero().reshape(-1)
+        used = (~_zero(span)).nonzero().reshape(-1)
         self.kept[value] = OnWindows(row[used], window[used], Interval(span.lower[used], span.upper[used]))
 
 
@@ -245,6 +252,17 @@ def _times(rows: Rows, factors: Interval) -> Rows:
         for factor in (factors.lower, factors.upper)
     ]
     stacked = torch.stack(products)
-    found = widened(stacked.amin(0), stacked.amax(0), 0.0)
+    found = _widened(Interval(stacked.amin(0), stacked.amax(0)), 0.0, _zero(rows.span))
     places, place = rows.lower.places, rows.lower.place
     return Rows(Patches(found.lower, places, place), Patches(found.upper, places, place))
+
+
+def _zero(span: Interval) -> Tensor:
+    """Where coefficients are exactly 0; NaN is not."""
+    return (span.lower == 0) & (span.upper == 0)
+
+
+def _widened(span: Interval, error: Tensor | float, zero: Tensor) -> Interval:
+    """Coefficients with an error added on both sides, but where they are known to be exactly 0."""
+    found = widened(span.lower, span.upper, error)
+    return Interval(found.lower.masked_fill(zero, 0), found.upper.masked_fill(zero, 0))

@@ -113,7 +113,7 @@ def _row(comparison: Comparison, row: Row) -> RowDocument:
         method=row.method,
         about=row.about,
         guarantee=row.guarantee,
-        meaning=meaning(row.guarantee, row.failure_probability),
+        meaning=meaning(row),
         failure_probability=row.failure_probability,
         norm="l2" if row.norm is Norm.L2 else "linf",
         k=row.k,
@@ -133,15 +133,17 @@ def _row(comparison: Comparison, row: Row) -> RowDocument:
     )
 
 
-def meaning(guarantee: Guarantee, failure_probability: float) -> str:
+def meaning(row: Row) -> str:
     """What a row's numbers mean, in one line."""
-    match guarantee:
+    match row.guarantee:
         case Guarantee.DETERMINISTIC:
             return "proved for the map of every image of the ball"
         case Guarantee.STATISTICAL:
-            wrong = f"wrong with probability <= {failure_probability:g}"
+            wrong = f"wrong with probability <= {row.failure_probability:g}"
             return f"{wrong}: the mean map here against the expected map of every image of the ball"
         case Guarantee.EMPIRICAL:
+            if not row.steps:
+                return "no image was found, which proves nothing"
             return "an image that far away keeps fewer, so no certificate of this map reaches it"
 
 

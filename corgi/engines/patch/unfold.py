@@ -135,7 +135,7 @@ def is_piecewise_linear(graph: TorchGraph) -> bool:
 
 def too_large(bounds: BallBounds, value: str, rows: Patches, budget: int) -> NotUnfolded | None:
     """Whether the coefficients of a cone, all of them written out, would need more bytes than a budget."""
-    masks = cone_masks(bounds.graph, {value: places_read(bounds, value, rows)}, bounds.relaxation.shape)
+    masks = cone_masks(bounds.graph, {value: _where(bounds, value, rows)}, bounds.relaxation.shape)
     elements = windows = 0
     for step in bounds.graph.steps:
         if isinstance(step.layer, Maximum) and step.output in masks:
@@ -145,7 +145,7 @@ def too_large(bounds: BallBounds, value: str, rows: Patches, budget: int) -> Not
             inside = masks[step.output][0, y, x]
             windows += int(inside.sum())
             elements += int(lines.planes.live[inside].sum())
-    pixels = len(columns_read(bounds, value, rows))
+    pixels = len(_columns(bounds, value, rows))
     if 8 * (elements + windows) * (pixels + windows) <= budget:
         return None
     return NotUnfolded(f"a margin depends on {pixels} pixels and up to {windows} undecided windows")
@@ -164,7 +164,7 @@ def cone_of(
         off: by how much they may be too low, [P].
     """
     graph, known = bounds.graph, bounds.relaxation.intervals
-    columns = columns_read(bounds, value, rows)
+    columns = _columns(bounds, value, rows)
     margins = affine_rows(bounds, value, rows, columns)
     # From the last layer to the first: which windows are met, and by which coefficients.
     parts: dict[str, _Part] = {}
@@ -231,15 +231,15 @@ def cone_of(
     )
 
 
-def columns_read(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
+def _columns(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
     """The pixels that rows read, among all of the flattened image."""
     name = bounds.graph.input_name
-    mask = cone_masks(bounds.graph, {value: places_read(bounds, value, rows)}, bounds.relaxation.shape)[name]
+    mask = cone_masks(bounds.graph, {value: _where(bounds, value, rows)}, bounds.relaxation.shape)[name]
     channels = bounds.relaxation.intervals[name].lower.shape[1]
     return mask.expand(channels, -1, -1).flatten().nonzero().reshape(-1)
 
 
-def places_read(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
+def _where(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
     """The places of a value that rows read: bool [1, H, W]."""
     (height, width), (high, wide) = bounds.relaxation.shape(value), rows.size
     where = torch.zeros(1, height, width, dtype=torch.bool)
