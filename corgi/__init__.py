@@ -33,11 +33,15 @@ if TYPE_CHECKING:
         DeterministicCertificate,
         EmpiricalBound,
         MapKind,
+        StatisticalCertificate,
         Status,
         TopK,
         VerifyResult,
         Witness,
     )
+    from corgi.smoothing.cam_map import CamMap
+    from corgi.smoothing.smooth import SmoothOptions, smooth
+    from corgi.smoothing.sparsified import Sparsified
     from corgi.types import Ball, Interval, Norm
 
 try:
@@ -63,11 +67,15 @@ _HOMES = {
         "DeterministicCertificate",
         "EmpiricalBound",
         "MapKind",
+        "StatisticalCertificate",
         "Status",
         "TopK",
         "VerifyResult",
         "Witness",
     ),
+    "corgi.smoothing.cam_map": ("CamMap",),
+    "corgi.smoothing.smooth": ("SmoothOptions", "smooth"),
+    "corgi.smoothing.sparsified": ("Sparsified",),
     "corgi.types": ("Ball", "Interval", "Norm"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -87,6 +95,7 @@ __all__ = [
     "AttackKind",
     "AttackOptions",
     "Ball",
+    "CamMap",
     "CorgiError",
     "DeterministicCertificate",
     "EmpiricalBound",
@@ -105,6 +114,9 @@ __all__ = [
     "PatchEngine",
     "PatchMethod",
     "Progress",
+    "SmoothOptions",
+    "Sparsified",
+    "StatisticalCertificate",
     "Status",
     "TopK",
     "VerifyOptions",
@@ -113,6 +125,7 @@ __all__ = [
     "explain",
     "load",
     "read_image",
+    "smooth",
     "verify",
     "verify_batch",
     "verify_ranks",

@@ -124,6 +124,9 @@ def renyi_radii(tally: Tally, scored: RankScores, k: int, norm: float, held: Bou
             )
             for a in orders
         )
+        if radii[overlap - 1] == 0:
+            radii[overlap:] = 0.0  # to lose fewer takes no more
+            break
     return np.minimum.accumulate(radii)
 
 

@@ -23,7 +23,7 @@ CLAIMS = {
     "at least 1 of the 2 largest pixels": OVERLAP,
     "all of the 2 largest pixels": replace(OVERLAP, overlap=2),
     "at most the ranks 2, 5": replace(OVERLAP, claim=Claim.RANK, overlap=None, ranks=(2, 5)),
-    "1 pixels are in the top set (a map, its 2 largest), for more than half of it 3 are not; 2 pixels": replace(
+    "1 pixels are in the top set (a map, its 2 largest), for more than half of it 3 are not": replace(
         OVERLAP, claim=Claim.PIXELS, overlap=None, inside=(4,), outside=(0, 2, 3)
     ),
     "within l_inf distance 0.1234": replace(OVERLAP, claim=Claim.RENYI, order=float("inf")),

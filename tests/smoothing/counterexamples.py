@@ -15,9 +15,9 @@ from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import certify_renyi
-from corgi.smoothing.tally import empty, sample
+from corgi.smoothing.tally import Tally, empty, sample
 
-SHAPE, SIGMA, OFFSET, SAMPLES, FAILURE = (3, 48, 48), 0.1, 0.004, 1000, 0.001
+SHAPE, SIGMA, OFFSET, SAMPLES, FAILURE = (3, 32, 32), 0.1, 0.006, 1000, 0.001
 BRIGHT: ImageArray = np.full(SHAPE, 0.5 + OFFSET, dtype=np.float32)
 DARK: ImageArray = np.full(SHAPE, 0.5 - OFFSET, dtype=np.float32)
 DISTANCE = float(np.abs(BRIGHT.astype(np.float64) - DARK.astype(np.float64)).max())
@@ -40,20 +40,25 @@ class Brightness:
         return torch.stack([bright, ~bright], 1).double()
 
 
-def averaged(image: ImageArray) -> FloatArray:
-    """Mean scores by rank of both pixels at an image."""
-    scored, noise = RankScores(Brightness(), 1), noise_for(math.inf, SIGMA, image.size, 0)
-    tally = sample(empty(scored, image, noise), scored, image, SAMPLES)
-    return scored.shares(tally.mean)
+SCORED, NOISE = RankScores(Brightness(), 1), noise_for(math.inf, SIGMA, BRIGHT.size, 0)
 
 
 @cache
+def tally_at(*, bright: bool) -> Tally:
+    """Samples at the bright or the dark image."""
+    image = BRIGHT if bright else DARK
+    return sample(empty(SCORED, image, NOISE), SCORED, image, SAMPLES)
+
+
+def averaged(*, bright: bool) -> FloatArray:
+    """Mean scores by rank of both pixels at an image."""
+    return SCORED.shares(tally_at(bright=bright).mean)
+
+
 def certificate(*, as_published: bool) -> StatisticalCertificate:
     """Within which l_inf radius of the bright image its larger pixel stays the larger one."""
-    scored, noise = RankScores(Brightness(), 1), noise_for(math.inf, SIGMA, BRIGHT.size, 0)
-    tally = sample(empty(scored, BRIGHT, noise), scored, BRIGHT, SAMPLES)
-    confidence = Confidence.BERNSTEIN
-    return certify_renyi(tally, scored, 1, math.inf, confidence, FAILURE, as_published=as_published)
+    tally, confidence = tally_at(bright=True), Confidence.BERNSTEIN
+    return certify_renyi(tally, SCORED, 1, math.inf, confidence, FAILURE, as_published=as_published)
 
 
 def closer_shares() -> tuple[FloatArray, float]:

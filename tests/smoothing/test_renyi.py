@@ -100,9 +100,7 @@ def test_the_published_radius_is_broken_by_an_explicit_image() -> None:
     """Theory 7.10. At the dark image the mean input is below 1/2 and the noise symmetric: pixel 2 leads."""
     published = counterexamples.certificate(as_published=True)
     sound = counterexamples.certificate(as_published=False)
-    bright, dark = (
-        counterexamples.averaged(image) for image in (counterexamples.BRIGHT, counterexamples.DARK)
-    )
+    bright, dark = (counterexamples.averaged(bright=bright) for bright in (True, False))
     assert bright[0] > bright[1]
     assert dark[0] < dark[1]
     assert published.pixels == sound.pixels == (0,)
