@@ -114,9 +114,8 @@ class CombinedRows:
         constant = torch.maximum(*heights) + 8 * unit(lower.dtype) * size + smallest(lower.dtype)
         total = self.largest_sums(slope) + constant.sum(1)
         total = total + (lower.shape[1] + 8) * unit(lower.dtype) * (total.abs() + constant.abs().sum(1))
-        if norm is Norm.LINF:
-            return total
-        return total.clamp(min=0).sqrt() * (1 + 2.0**-50)
+        total = total.to(torch.float64)
+        return total if norm is Norm.LINF else total.clamp(min=0).sqrt() * (1 + 2.0**-50)
 
 
 def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) -> Tensor:
@@ -130,10 +129,8 @@ def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) ->
         rows: their coefficients.
         norm: of the ball.
     """
-    count, cone = (
-        len(rows.place),
-        cone_masks(bounds.graph, {value: _read(bounds, value, rows)}, bounds.relaxation.shape),
-    )
+    read, count = _read(bounds, value, rows), len(rows.place)
+    cone = cone_masks(bounds.graph, {value: read}, bounds.relaxation.shape)
     if _bytes(bounds, cone, count) > bounds.budget:
         if count == 1:
             return interval_norms(bounds, value, rows, norm)
@@ -174,23 +171,36 @@ def _bytes(bounds: BallBounds, cone: dict[str, Tensor], rows: int) -> int:
             live = bounds.live(step.output).sum(-1) * cone[step.output][:, None]
             elements += int(live[live > 1].sum())
             windows += int((live > 1).sum())
-    columns = bounds.relaxation.intervals[bounds.graph.input_name].lower.shape[1] * int(
-        _image_cone(bounds, cone).sum()
-    )
+    channels = bounds.relaxation.intervals[bounds.graph.input_name].lower.shape[1]
+    columns = channels * int(_image_cone(bounds, cone).sum())
     return 32 * (elements + windows + rows) * (columns + windows)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The windows of one Maximum, before they are numbered: `_Elements`, and the windows their rows end at.
+
+    places: int64 [W], which of `JacobianPass.undecided` they are, ascending.
+    """
+
+    places: Tensor
+    zero: Tensor
+    window: Tensor
+    image: Interval
+    kept: dict[str, OnWindows]
 
 
 def _combined(bounds: BallBounds, value: str, rows: Patches, read: Tensor) -> CombinedRows:
     graph = bounds.graph
     own = JacobianPass(bounds, keep=True)
     image = _on_columns(own, {value: Rows.around(rows)}, read, len(rows.place))
-    passes: dict[str, tuple[Tensor, Tensor, Tensor, Interval, JacobianPass]] = {}
+    parts: dict[str, _Part] = {}
     # From the last layer to the first: which windows are met, and what their elements read.
     for step in reversed(graph.steps):
         if not isinstance(step.layer, Maximum):
             continue
-        readers = [own, *(found[4] for found in passes.values())]
-        met = [reader.kept[step.output].window for reader in readers if step.output in reader.kept]
+        kept = [own.kept, *(part.kept for part in parts.values())]
+        met = [reader[step.output].window for reader in kept if step.output in reader]
         places = torch.unique(torch.cat(met)) if met else torch.zeros(0, dtype=torch.int64)
         if len(places) == 0:
             continue
@@ -202,24 +212,30 @@ def _combined(bounds: BallBounds, value: str, rows: Patches, read: Tensor) -> Co
         source, patches, _ = bounds.window_patches(step, step.layer, units[window], one)
         inner = JacobianPass(bounds, keep=True)
         found = _on_columns(inner, {source: Rows.around(patches, FOLDING + 4)}, read, len(window))
-        passes[step.output] = places, live[:, 0], window, found, inner
+        parts[step.output] = _Part(places, live[:, 0], window, found, inner.kept)
     starts, total = {}, 0
-    for name in reversed(passes):
+    for name in reversed(parts):
         starts[name] = total
-        total += len(passes[name][0])
+        total += len(parts[name].places)
 
     def on_windows(kept: dict[str, OnWindows], rows: int, count: int) -> Interval:
         dense = _nothing(rows, count, image.lower)
         for name, here in kept.items():
             if len(here.row):
-                column = starts[name] + torch.searchsorted(passes[name][0], here.window)
+                column = starts[name] + torch.searchsorted(parts[name].places, here.window)
                 dense.lower[here.row, column] = here.span.lower
                 dense.upper[here.row, column] = here.span.upper
         return dense
 
     layers = tuple(
-        _Elements(starts[name], zero, window, found, on_windows(inner.kept, len(window), starts[name]))
-        for name, (_, zero, window, found, inner) in reversed(passes.items())
+        _Elements(
+            starts[name],
+            part.zero,
+            part.window,
+            part.image,
+            on_windows(part.kept, len(part.window), starts[name]),
+        )
+        for name, part in reversed(parts.items())
     )
     return CombinedRows(image, on_windows(own.kept, len(rows.place), total), layers)
 
