@@ -114,9 +114,8 @@ class CombinedRows:
         constant = torch.maximum(*heights) + 8 * unit(lower.dtype) * size + smallest(lower.dtype)
         total = self.largest_sums(slope) + constant.sum(1)
         total = total + (lower.shape[1] + 8) * unit(lower.dtype) * (total.abs() + constant.abs().sum(1))
-        if norm is Norm.LINF:
-            return total
-        return total.clamp(min=0).sqrt() * (1 + 2.0**-50)
+        total = total.to(torch.float64)
+        return total if norm is Norm.LINF else total.clamp(min=0).sqrt() * (1 + 2.0**-50)
 
 
 def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) -> Tensor:
@@ -130,16 +129,14 @@ def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) ->
         rows: their coefficients.
         norm: of the ball.
     """
-    count, cone = (
-        len(rows.place),
-        cone_masks(bounds.graph, {value: _read(bounds, value, rows)}, bounds.relaxation.shape),
-    )
+    read, count = _read(bounds, value, rows), len(rows.place)
+    cone = cone_masks(bounds.graph, {value: read}, bounds.relaxation.shape)
     if _bytes(bounds, cone, count) > bounds.budget:
         if count == 1:
             return interval_norms(bounds, value, rows, norm)
         halves = torch.arange(count, device=rows.place.device).chunk(2)
         return torch.cat([combined_norms(bounds, value, rows.chosen(half), norm) for half in halves])
-    combined = _combined(bounds, value, rows, _columns(bounds, cone))
+    combined = _combined(bounds, value, rows, _image_cone(bounds, cone))
     every = [combined.image, combined.windows]
     every += [part for layer in combined.layers for part in (layer.image, layer.earlier)]
     if not all(bool(torch.isfinite(end).all()) for part in every for end in (part.lower, part.upper)):
@@ -159,12 +156,11 @@ def _read(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
     return where
 
 
-def _columns(bounds: BallBounds, cone: dict[str, Tensor]) -> Tensor:
-    """The image's pixels in a cone, (c, y, x) flattened: int64."""
+def _image_cone(bounds: BallBounds, cone: dict[str, Tensor]) -> Tensor:
+    """The image's pixels in a cone: bool [H, W]."""
     name = bounds.graph.input_name
-    channels, height, width = bounds.relaxation.intervals[name].lower.shape[1:]
-    mask = cone.get(name, torch.zeros(1, height, width, dtype=torch.bool))
-    return mask.expand(channels, -1, -1).flatten().nonzero().reshape(-1)
+    nothing = torch.zeros(1, *bounds.relaxation.shape(name), dtype=torch.bool)
+    return cone.get(name, nothing)[0]
 
 
 def _bytes(bounds: BallBounds, cone: dict[str, Tensor], rows: int) -> int:
@@ -175,20 +171,36 @@ def _bytes(bounds: BallBounds, cone: dict[str, Tensor], rows: int) -> int:
             live = bounds.live(step.output).sum(-1) * cone[step.output][:, None]
             elements += int(live[live > 1].sum())
             windows += int((live > 1).sum())
-    return 32 * (elements + windows + rows) * (len(_columns(bounds, cone)) + windows)
+    channels = bounds.relaxation.intervals[bounds.graph.input_name].lower.shape[1]
+    columns = channels * int(_image_cone(bounds, cone).sum())
+    return 32 * (elements + windows + rows) * (columns + windows)
 
 
-def _combined(bounds: BallBounds, value: str, rows: Patches, columns: Tensor) -> CombinedRows:
+@dataclass(frozen=True)
+class _Part:
+    """The windows of one Maximum, before they are numbered: `_Elements`, and the windows their rows end at.
+
+    places: int64 [W], which of `JacobianPass.undecided` they are, ascending.
+    """
+
+    places: Tensor
+    zero: Tensor
+    window: Tensor
+    image: Interval
+    kept: dict[str, OnWindows]
+
+
+def _combined(bounds: BallBounds, value: str, rows: Patches, read: Tensor) -> CombinedRows:
     graph = bounds.graph
     own = JacobianPass(bounds, keep=True)
-    image = _on_columns(own, {value: Rows.around(rows)}, columns, len(rows.place))
-    passes: dict[str, tuple[Tensor, Tensor, Tensor, Interval, JacobianPass]] = {}
+    image = _on_columns(own, {value: Rows.around(rows)}, read, len(rows.place))
+    parts: dict[str, _Part] = {}
     # From the last layer to the first: which windows are met, and what their elements read.
     for step in reversed(graph.steps):
         if not isinstance(step.layer, Maximum):
             continue
-        readers = [own, *(found[4] for found in passes.values())]
-        met = [reader.kept[step.output].window for reader in readers if step.output in reader.kept]
+        kept = [own.kept, *(part.kept for part in parts.values())]
+        met = [reader[step.output].window for reader in kept if step.output in reader]
         places = torch.unique(torch.cat(met)) if met else torch.zeros(0, dtype=torch.int64)
         if len(places) == 0:
             continue
@@ -199,37 +211,49 @@ def _combined(bounds: BallBounds, value: str, rows: Patches, columns: Tensor) ->
         # The row of one element is a kernel or a 1: nothing is added up, it is only as wrong as weights are.
         source, patches, _ = bounds.window_patches(step, step.layer, units[window], one)
         inner = JacobianPass(bounds, keep=True)
-        found = _on_columns(inner, {source: Rows.around(patches, FOLDING + 4)}, columns, len(window))
-        passes[step.output] = places, live[:, 0], window, found, inner
+        found = _on_columns(inner, {source: Rows.around(patches, FOLDING + 4)}, read, len(window))
+        parts[step.output] = _Part(places, live[:, 0], window, found, inner.kept)
     starts, total = {}, 0
-    for name in reversed(passes):
+    for name in reversed(parts):
         starts[name] = total
-        total += len(passes[name][0])
+        total += len(parts[name].places)
 
     def on_windows(kept: dict[str, OnWindows], rows: int, count: int) -> Interval:
         dense = _nothing(rows, count, image.lower)
         for name, here in kept.items():
             if len(here.row):
-                column = starts[name] + torch.searchsorted(passes[name][0], here.window)
+                column = starts[name] + torch.searchsorted(parts[name].places, here.window)
                 dense.lower[here.row, column] = here.span.lower
                 dense.upper[here.row, column] = here.span.upper
         return dense
 
     layers = tuple(
-        _Elements(starts[name], zero, window, found, on_windows(inner.kept, len(window), starts[name]))
-        for name, (_, zero, window, found, inner) in reversed(passes.items())
+        _Elements(
+            starts[name],
+            part.zero,
+            part.window,
+            part.image,
+            on_windows(part.kept, len(part.window), starts[name]),
+        )
+        for name, part in reversed(parts.items())
     )
     return CombinedRows(image, on_windows(own.kept, len(rows.place), total), layers)
 
 
-def _on_columns(backward: JacobianPass, start: dict[str, Rows], columns: Tensor, count: int) -> Interval:
-    """Rows on the image, written out on some of its pixels (c, y, x flattened): [R, columns]."""
-    graph = backward.bounds.graph
+def _on_columns(backward: JacobianPass, start: dict[str, Rows], read: Tensor, count: int) -> Interval:
+    """Rows on the image, written out on the pixels of their cone, bool [H, W]: [R, channels * pixels]."""
+    bounds = backward.bounds
+    image = bounds.relaxation.intervals[bounds.graph.input_name].lower
     found = backward.run(start)
-    if found is None:
-        return _nothing(count, len(columns), backward.bounds.relaxation.intervals[graph.input_name].lower)
-    dense = found.dense(backward.bounds.relaxation.shape(graph.input_name))
-    return Interval(dense.lower.flatten(1)[:, columns], dense.upper.flatten(1)[:, columns])
+    if found is None or not bool(read.any()):
+        return _nothing(count, image.shape[1] * int(read.sum()), image)
+    down, right = (read.any(axis).nonzero().reshape(-1) for axis in (1, 0))
+    top, left = int(down[0]), int(right[0])
+    size = int(down[-1]) + 1 - top, int(right[-1]) + 1 - left
+    used = read[top : top + size[0], left : left + size[1]]
+    shape = bounds.relaxation.shape(bounds.graph.input_name)
+    span = found.both(lambda rows: rows.inside(shape).seen_from(top, left).dense(size)).span
+    return Interval(span.lower[:, :, used].flatten(1), span.upper[:, :, used].flatten(1))
 
 
 def _nothing(rows: int, columns: int, like: Tensor) -> Interval:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mpmath
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corgi.lipschitz.slopes import slope_range
@@ -41,6 +41,7 @@ def test_derivatives_lie_in_their_interval(name: str, middle: float, half: float
     ends = torch.tensor([middle - half, middle + half], dtype=torch.float64)
     least, most = slope_range(CURVES[name], ends[:1], ends[1:])
     at = float(ends[0] + share * (ends[1] - ends[0]))
+    assume(at == 0 or abs(at) > 1e-20)  # else the difference quotient reaches over the kink
     assert float(least) <= derivative(name, at) <= float(most)
 
 
