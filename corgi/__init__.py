@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from corgi.engines.lirpa import LirpaEngine, LirpaMethod
     from corgi.engines.patch.engine import PatchEngine, PatchMethod
     from corgi.errors import CorgiError
+    from corgi.lipschitz.engine import LipschitzEngine, LipschitzMethod
     from corgi.network.network import Network, load
     from corgi.network.wrap import Normalisation
     from corgi.progress import Progress
@@ -32,11 +33,15 @@ if TYPE_CHECKING:
         DeterministicCertificate,
         EmpiricalBound,
         MapKind,
+        StatisticalCertificate,
         Status,
         TopK,
         VerifyResult,
         Witness,
     )
+    from corgi.smoothing.cam_map import CamMap
+    from corgi.smoothing.smooth import SmoothOptions, smooth
+    from corgi.smoothing.sparsified import Sparsified
     from corgi.types import Ball, Interval, Norm
 
 try:
@@ -54,6 +59,7 @@ _HOMES = {
     "corgi.engines.lirpa": ("LirpaEngine", "LirpaMethod"),
     "corgi.engines.patch.engine": ("PatchEngine", "PatchMethod"),
     "corgi.errors": ("CorgiError",),
+    "corgi.lipschitz.engine": ("LipschitzEngine", "LipschitzMethod"),
     "corgi.network.network": ("Network", "load"),
     "corgi.network.wrap": ("Normalisation",),
     "corgi.progress": ("Progress",),
@@ -61,11 +67,15 @@ _HOMES = {
         "DeterministicCertificate",
         "EmpiricalBound",
         "MapKind",
+        "StatisticalCertificate",
         "Status",
         "TopK",
         "VerifyResult",
         "Witness",
     ),
+    "corgi.smoothing.cam_map": ("CamMap",),
+    "corgi.smoothing.smooth": ("SmoothOptions", "smooth"),
+    "corgi.smoothing.sparsified": ("Sparsified",),
     "corgi.types": ("Ball", "Interval", "Norm"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -85,6 +95,7 @@ __all__ = [
     "AttackKind",
     "AttackOptions",
     "Ball",
+    "CamMap",
     "CorgiError",
     "DeterministicCertificate",
     "EmpiricalBound",
@@ -92,6 +103,8 @@ __all__ = [
     "Explanation",
     "Form",
     "Interval",
+    "LipschitzEngine",
+    "LipschitzMethod",
     "LirpaEngine",
     "LirpaMethod",
     "MapKind",
@@ -101,6 +114,9 @@ __all__ = [
     "PatchEngine",
     "PatchMethod",
     "Progress",
+    "SmoothOptions",
+    "Sparsified",
+    "StatisticalCertificate",
     "Status",
     "TopK",
     "VerifyOptions",
@@ -109,6 +125,7 @@ __all__ = [
     "explain",
     "load",
     "read_image",
+    "smooth",
     "verify",
     "verify_batch",
     "verify_ranks",

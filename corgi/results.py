@@ -1,11 +1,13 @@
 """What corgi answers: one frozen type a kind of proof, so that no renderer can confuse them.
 
-`DeterministicCertificate` holds for every image in the ball. `EmpiricalBound` is what an attack found: an
-upper bound on the exact radius, or nothing. "Unknown" is a status with a reason, never an exception.
+`DeterministicCertificate` holds for every image in the ball. `StatisticalCertificate` does, too, but for its
+failure probability. `EmpiricalBound` is what an attack found: an upper bound on the exact radius, or nothing.
+"Unknown" is a status with a reason, never an exception.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -111,7 +113,8 @@ class DeterministicCertificate:
         uncertified_radius: smallest radius tried and not certified; None if none was.
         status: CERTIFIED, PROVED, UNKNOWN, TIME_LIMIT or INTERRUPTED.
         reason: why the status is not CERTIFIED or PROVED; empty otherwise.
-        method: relaxation used (ibp, crown-ibp, crown, alpha-crown, focus), or exact.
+        method: relaxation used (ibp, crown-ibp, crown, alpha-crown, focus), exact, or how gradients were
+            bounded (lipschitz-norms, lipschitz-intervals, lipschitz-rows).
         form: linear form bounded (feature, folded, pairwise).
         engine: name and version of the engine.
         k, k2, norm: the property.
@@ -137,6 +140,126 @@ class DeterministicCertificate:
     seconds: float
     exact: ExactSearch | None = None
     note: str = ""
+
+
+class Claim(StrEnum):
+    """What a statistical certificate claims of the k largest pixels of the empirical smoothed map."""
+
+    OVERLAP = "overlap"
+    """At least so many of them stay among the k largest."""
+    RANK = "rank"
+    """Each of them keeps at least a certain rank."""
+    PIXELS = "pixels"
+    """Of single pixels: in the top set of the base map for more than half of all noise, or for less."""
+    RENYI = "renyi"
+    """The same as `OVERLAP`, of the map averaged by ranks, by Renyi divergence."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a statistical certificate rests on.
+
+    Attributes:
+        map_name: the base map that was averaged; map_shape: its (h, w).
+        noise: its distribution; sigma: its standard deviation a pixel, pixel scale; seed: of its generator.
+        samples: how many noisy images were evaluated; inputs: values C * H * W of one.
+        confidence: how intervals were found; correction: how they hold for all pixels at once.
+        failure_probability: that the claim is wrong, over the noise drawn.
+        looks: how often this set of samples was looked at, this time included; the failure probability covers
+            all of them.
+    """
+
+    map_name: str
+    map_shape: tuple[int, int]
+    noise: str
+    sigma: float
+    seed: int
+    samples: int
+    inputs: int
+    confidence: str
+    correction: str
+    failure_probability: float
+    looks: int = 1
+
+
+@dataclass(frozen=True)
+class StatisticalCertificate:
+    """A claim about the smoothed map of every image of the ball, wrong with a stated probability at most.
+
+    The EMPIRICAL smoothed map at the image (the mean over the noise drawn) is compared with the POPULATION
+    smoothed map (the expectation) at every image of the ball. The ball is not cut to the pixel box.
+
+    Attributes:
+        claim: what kind of claim.
+        status: CERTIFIED, or UNKNOWN if nothing is claimed; reason: why not, empty otherwise.
+        radius: of the ball, pixel scale; 0 if nothing is claimed. order: the d of its l_d norm.
+        k: size of the top set; pixels: the k largest of the empirical map, flat indices, largest first.
+        overlap: how many of `pixels` stay among the k largest; None if that is not the claim.
+        ranks: for each of `pixels`, the largest rank it can fall to; None if that is not the claim.
+        inside, outside: pixels that are in the top set of the base map for more than half of all noise, and
+            for less than half; None if that is not the claim. All others abstain.
+        sampling: what it rests on.
+        claimed_radius: what a published form that is NO guarantee claims; None where none was asked for. Then
+            nothing is certified. claimed_overlap goes with it.
+        note: what else to know, as text.
+    """
+
+    claim: Claim
+    status: Status
+    reason: str
+    radius: float
+    order: float
+    k: int
+    pixels: tuple[int, ...]
+    sampling: Sampling
+    overlap: int | None = None
+    ranks: tuple[int, ...] | None = None
+    inside: tuple[int, ...] | None = None
+    outside: tuple[int, ...] | None = None
+    claimed_radius: float | None = None
+    claimed_overlap: int | None = None
+    note: str = ""
+
+    @property
+    def norm_label(self) -> str:
+        """The norm as people write it: `l_2`, `l_inf`."""
+        return "l_inf" if math.isinf(self.order) else f"l_{self.order:g}"
+
+
+@dataclass(frozen=True)
+class SmoothResult:
+    """The answer to `corgi smooth`.
+
+    Attributes:
+        model, model_sha256: the file; notes: how it was read, where that is not as it stands.
+        image_name: where the image came from.
+        image: [C, H, W] float32 network input, after pre-processing.
+        class_id, class_name, predicted_class: the explained class, its name if the model carries one, and
+            the class onnxruntime predicts.
+        base: the base map at the image itself, [h, w]; mean: the empirical smoothed map, [h, w].
+        certificate: what is claimed of it.
+        wanted: samples asked for; more than `certificate.sampling.samples` if the user interrupted.
+        seconds: wall time, loading excluded.
+    """
+
+    model: Path
+    model_sha256: str
+    image_name: str
+    image: ImageArray
+    class_id: int
+    class_name: str | None
+    predicted_class: int
+    base: FloatArray
+    mean: FloatArray
+    certificate: StatisticalCertificate
+    wanted: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped the sampling early."""
+        return self.certificate.sampling.samples < self.wanted
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ PACKAGE = Path(corgi.__file__).parent
 LAYERS = [
     {"cli"},
     {"api", "report"},
-    {"train"},
+    {"train", "compare"},
     {"certify"},
-    {"complete"},
+    {"complete", "lipschitz"},
     {"attack", "engines"},
+    {"smoothing"},
     {"cam"},
     {"network"},
     {"data"},

@@ -6,25 +6,13 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from corgi.attack.interface import Attempt
 from corgi.attack.steps import Projection, steepest
 from corgi.attack.target import Target
-from corgi.network import layers
+from corgi.attack.twin import softplus_twin
 from corgi.types import Ball
-
-
-class _Softplus(nn.Module):
-    """log(1 + exp(beta x)) / beta, a smooth Relu."""
-
-    def __init__(self, beta: float) -> None:
-        super().__init__()
-        self.beta = beta
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.softplus(x, self.beta)
 
 
 @dataclass(frozen=True)
@@ -72,8 +60,4 @@ class GhorbaniAttack:
 
 def smooth_twin(target: Target, beta: float) -> Target:
     """The same target with every Relu replaced by softplus, for gradients."""
-
-    def smooth(layer: nn.Module) -> nn.Module:
-        return _Softplus(beta) if isinstance(layer, layers.Relu) else layer
-
-    return replace(target, trunk=target.trunk.with_layers(smooth))
+    return replace(target, trunk=softplus_twin(target.trunk, beta))

@@ -86,7 +86,7 @@ def certify_label(
         status = Status.PROVED if proved else Status.UNKNOWN
         return answer(eps if proved else 0.0, None if proved else eps, status, reason, 1)
     images = ball.center.to(torch.float32)[None].requires_grad_(True)
-    logits = head.logits(network.trunk32(images))[0]
+    logits = network.logits32(images)[0]
     linear = vanishing_radius(logits[label] - logits[rivals.argmax()], images, ball.norm)
     first = 0.5 * (linear or ball.largest)
     bracket = search_radius(score, margin, ceiling=ball.largest, limits=limits, first=first)

@@ -23,6 +23,7 @@ from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ba
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.errors import UsageError
+from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network import layers
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
@@ -394,7 +395,7 @@ class _Verification:
         return search_radius(
             lambda radius: self.score(bounder, radius),
             self.value,
-            ceiling=self.ball.largest if found is None else found,
+            ceiling=self.ceiling(found),
             limits=limits,
             first=self.first_guess(found),
             on_step=on_step,
@@ -406,6 +407,17 @@ class _Verification:
         found = score(self.question, bounder, ball, self.margins, sign_only=decides)
         self.margins = found.margins
         return found.value
+
+    def ceiling(self, found: float | None) -> float:
+        """A radius not to be certified: what the attack found, or all images.
+
+        By Lipschitz constants also where a linear network would break: they are at least the gradient here.
+        """
+        ceiling = self.ball.largest if found is None else found
+        if not isinstance(self.options.engine, LipschitzEngine) or self.k2 > self.top.k:
+            return ceiling
+        linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
+        return ceiling if linear is None else min(ceiling, 1.01 * linear)
 
     def first_guess(self, found: float | None) -> float | None:
         """A little below what the attack found, or below where a linear network would break.

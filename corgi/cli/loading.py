@@ -74,9 +74,13 @@ def _loading(
 
 
 def with_loading(command: Callable[..., int]) -> Callable[..., int]:
-    """A command with a parameter `loading: Loading`, as typer sees it: with the options instead."""
-    own, options = inspect.signature(command).parameters, inspect.signature(_loading).parameters
-    hints = get_type_hints(command, include_extras=True) | get_type_hints(_loading, include_extras=True)
+    """A command with a parameter `loading: Loading`, as typer sees it: with the options instead.
+
+    A parameter of the command's own stands in for the option of that name.
+    """
+    own = inspect.signature(command).parameters
+    options = {name: p for name, p in inspect.signature(_loading).parameters.items() if name not in own}
+    hints = get_type_hints(_loading, include_extras=True) | get_type_hints(command, include_extras=True)
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> int:

@@ -9,7 +9,7 @@ import typer
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
-from corgi.report.document import json_schema
+from corgi.report.schemas import json_schema
 
 
 class Kind(StrEnum):
@@ -21,6 +21,8 @@ class Kind(StrEnum):
     INSPECT = "inspect"
     RADII = "radii"
     CURVE = "curve"
+    COMPARE = "compare"
+    SMOOTH = "smooth"
 
 
 def command(

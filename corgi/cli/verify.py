@@ -18,6 +18,7 @@ from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine, LirpaMethod
 from corgi.engines.patch.engine import PatchEngine, PatchMethod
 from corgi.errors import UsageError
+from corgi.lipschitz.engine import LipschitzEngine, LipschitzMethod
 from corgi.report import picture
 from corgi.report.document import to_json, verify_document
 from corgi.report.text import verify_text
@@ -30,10 +31,11 @@ class EngineName(StrEnum):
 
     PATCH = "patch"
     LIRPA = "lirpa"
+    LIPSCHITZ = "lipschitz"
 
 
 class Method(StrEnum):
-    """All relaxations, from fast and loose to slow and tight."""
+    """All ways to certify: relaxations from fast and loose to slow and tight, then Lipschitz constants."""
 
     IBP = "ibp"
     CROWN_IBP = "crown-ibp"
@@ -41,36 +43,49 @@ class Method(StrEnum):
     ALPHA_CROWN = "alpha-crown"
     FOCUS = "focus"
     EXACT = "exact"
+    LIPSCHITZ = "lipschitz"
+    LIPSCHITZ_NORMS = "lipschitz-norms"
+    LIPSCHITZ_INTERVALS = "lipschitz-intervals"
+    LIPSCHITZ_ROWS = "lipschitz-rows"
 
 
-_METHODS: dict[EngineName, type[StrEnum]] = {EngineName.PATCH: PatchMethod, EngineName.LIRPA: LirpaMethod}
+_METHODS: dict[EngineName, type[StrEnum]] = {
+    EngineName.PATCH: PatchMethod,
+    EngineName.LIRPA: LirpaMethod,
+    EngineName.LIPSCHITZ: LipschitzMethod,
+}
 
 
 def decides_exactly(engine: EngineName | None, method: Method | None, form: Form) -> bool:
     """Whether margins are decided exactly: if asked for, or if nothing was asked that rules it out."""
     if method is not None:
         return method is Method.EXACT
-    return engine is not EngineName.LIRPA and form is Form.PAIRWISE
+    return engine in (None, EngineName.PATCH) and form is Form.PAIRWISE
 
 
 def build_engine(name: EngineName | None, method: Method | None, form: Form, device: str) -> BoundEngine:
-    """The engine a user asked for; without a name, the patch engine where it has the method.
+    """The engine a user asked for; without a name, the first that has the method.
 
     Raises:
         UsageError: the engine does not have the method, or exact decisions are asked of another form.
     """
-    if method is Method.EXACT and (name is EngineName.LIRPA or form is not Form.PAIRWISE):
-        wrong = f"--engine {name}" if name is EngineName.LIRPA else f"--form {form}"
+    if method is Method.EXACT and (name not in (None, EngineName.PATCH) or form is not Form.PAIRWISE):
+        wrong = f"--form {form}" if name in (None, EngineName.PATCH) else f"--engine {name}"
         raise UsageError(f"--method exact: not with {wrong}", hint="Leave that option away.")
+    if method is Method.LIPSCHITZ or (method is None and name is EngineName.LIPSCHITZ):
+        method = Method.LIPSCHITZ_ROWS
     if method is None or method is Method.EXACT:
         method = Method.CROWN
     known = {engine: [m.value for m in methods] for engine, methods in _METHODS.items()}
     if name is None:
-        name = EngineName.PATCH if method.value in known[EngineName.PATCH] else EngineName.LIRPA
+        name = next(engine for engine, methods in known.items() if method.value in methods)
     if method.value not in known[name]:
         raise UsageError(f"--engine {name}: no method {method}", hint=f"It has {', '.join(known[name])}.")
-    if name is EngineName.LIRPA:
-        return LirpaEngine(relaxation=LirpaMethod(method.value), device=device)
+    match name:
+        case EngineName.LIRPA:
+            return LirpaEngine(relaxation=LirpaMethod(method.value), device=device)
+        case EngineName.LIPSCHITZ:
+            return LipschitzEngine(bound=LipschitzMethod(method.value), device=device)
     return PatchEngine(relaxation=PatchMethod(method.value), device=device)
 
 
@@ -88,7 +103,8 @@ def command(
     method: Annotated[
         Method | None,
         typer.Option(
-            help="Bounds alone, or exact decisions.", show_default="exact; crown where it cannot be"
+            help="Bounds alone, exact decisions, or Lipschitz constants (lipschitz: the tightest of them).",
+            show_default="exact; crown where it cannot be",
         ),
     ] = None,
     gap: Annotated[
@@ -96,7 +112,7 @@ def command(
     ] = ExactOptions.gap,
     engine: Annotated[
         EngineName | None,
-        typer.Option(help="Bounding engine.", show_default="patch; lirpa for ibp"),
+        typer.Option(help="Bounding engine.", show_default="the first that has the method"),
     ] = None,
     form: Annotated[Form, typer.Option(help="Linear forms to bound.")] = Form.PAIRWISE,
     attack: Annotated[bool, typer.Option("--attack/--no-attack", help="Look for a witness first.")] = True,

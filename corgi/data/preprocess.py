@@ -29,6 +29,9 @@ _resize_image: Callable[..., Any] = transform.resize
 METADATA_KEY = "corgi.preprocess"
 """The ONNX `metadata_props` key that holds a model's own recipe."""
 
+_MOVING = ("center-crop", "resize")
+"""Steps that move pixels; the others change their values."""
+
 NONE = "none"
 
 MOST_STEPS = 16
@@ -118,6 +121,11 @@ class Recipe:
 
     def __str__(self) -> str:
         return ",".join(self.steps) or NONE
+
+    @property
+    def moves(self) -> Recipe:
+        """The steps that move pixels: where a thing's box ends up."""
+        return Recipe(tuple(step for step in self.steps if step in _MOVING))
 
     def apply(self, picture: Picture, size: tuple[int, int]) -> Picture:
         """The picture after all steps.

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from corgi.data.picture import Picture
+from corgi.data.preprocess import Recipe
 from corgi.errors import UsageError
 
 
@@ -20,6 +23,22 @@ class Roi:
     y1: int
     x2: int
     y2: int
+
+    def mask(self, picture: tuple[int, int], recipe: Recipe, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Which pixels of a network's input show the thing: [H, W].
+
+        The box goes through the same crop and resize as its picture; a pixel counts if at least half of it
+        comes from inside.
+
+        Args:
+            picture: height and width of the picture.
+            recipe: what the picture goes through.
+            size: height and width of the network's input.
+        """
+        box = np.zeros((*picture, 1))
+        box[self.y1 : self.y2 + 1, self.x1 : self.x2 + 1] = 1.0
+        moved = recipe.moves.apply(Picture(box, "box"), size).pixels
+        return np.asarray(moved[:, :, 0] >= 0.5)
 
 
 @dataclass(frozen=True)

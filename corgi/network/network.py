@@ -97,6 +97,10 @@ class Network:
         """The trunk in float32, for attacks and searches."""
         return copy.deepcopy(self.trunk).to(torch.float32)
 
+    def logits32(self, images: Tensor) -> Tensor:
+        """Class scores before any activation, float32 arithmetic: [N, C, H, W] -> [N, classes]."""
+        return self.head.logits(self.trunk32(images))
+
     def class_name(self, class_id: int) -> str | None:
         """Name of a class, if the model carries names."""
         return None if self.class_names is None else self.class_names[class_id]

@@ -8,10 +8,8 @@ are [row, column], largest value first.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
@@ -47,7 +45,7 @@ class _MapDocument(_Document):
     loaded_as: tuple[str, ...] = ()
 
 
-class _SubjectDocument(_MapDocument):
+class SubjectDocument(_MapDocument):
     """What documents about the map of one image begin with."""
 
     schema_version: Literal["1"] = SCHEMA_VERSION
@@ -119,7 +117,7 @@ class LabelDocument(_Document):
     seconds: FiniteFloat
 
 
-class VerifyDocument(_SubjectDocument):
+class VerifyDocument(SubjectDocument):
     """The answer of `corgi verify`."""
 
     kind: Literal["verify"] = "verify"
@@ -159,7 +157,7 @@ class VerifyDocument(_SubjectDocument):
     versions: Versions
 
 
-class CamDocument(_SubjectDocument):
+class CamDocument(SubjectDocument):
     """The answer of `corgi cam`."""
 
     kind: Literal["cam"] = "cam"
@@ -171,7 +169,7 @@ class CamDocument(_SubjectDocument):
     versions: Versions
 
 
-class AttackDocument(_SubjectDocument):
+class AttackDocument(SubjectDocument):
     """The answer of `corgi attack`: an upper bound on the exact radius, or nothing."""
 
     kind: Literal["attack"] = "attack"
@@ -218,7 +216,7 @@ class InspectDocument(_MapDocument):
     versions: Versions
 
 
-class _SeriesDocument(_SubjectDocument):
+class _SeriesDocument(SubjectDocument):
     """What documents of many radii of one map begin with."""
 
     norm: NormName
@@ -275,19 +273,6 @@ class CurveDocument(_SeriesDocument):
     caveat: str = wording.CAVEAT
     seconds: FiniteFloat
     versions: Versions
-
-
-DOCUMENTS: Mapping[str, type[_Document]] = MappingProxyType(
-    {
-        "verify": VerifyDocument,
-        "cam": CamDocument,
-        "attack": AttackDocument,
-        "inspect": InspectDocument,
-        "radii": RadiiDocument,
-        "curve": CurveDocument,
-    }
-)
-"""The published documents by the subcommand that writes them."""
 
 
 def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
@@ -375,7 +360,7 @@ def attack_document(
     """The document of an attack on the top-k set of a map."""
     top, cam = explanation.top, explanation.cam
     return AttackDocument(
-        **_subject(network, image_name, explanation),
+        **subject(network, image_name, explanation),
         k2=k2,
         norm=norm.value,
         eps=eps,
@@ -396,7 +381,7 @@ def cam_document(
     """The document of a map and its top-k set."""
     top, cam = explanation.top, explanation.cam
     return CamDocument(
-        **_subject(network, image_name, explanation),
+        **subject(network, image_name, explanation),
         tie=top.tie,
         gap=top.gap,
         map_shape=_shape(cam),
@@ -445,7 +430,7 @@ def radii_document(network: Network, image_name: str, radii: PixelRadii, version
     """The document of the radii of all pixels."""
     explained = radii.explanation
     return RadiiDocument(
-        **_subject(network, image_name, explained),
+        **subject(network, image_name, explained),
         norm=radii.norm.value,
         map_shape=_shape(explained.cam),
         top_k=pixels(explained.top.pixels, explained.cam),
@@ -488,7 +473,7 @@ def curve_document(network: Network, image_name: str, curve: Curve, versions: Ve
         )
 
     return CurveDocument(
-        **_subject(network, image_name, explained),
+        **subject(network, image_name, explained),
         norm=curve.norm.value,
         by_k=points(curve.by_k),
         by_k2=points(curve.by_k2),
@@ -504,23 +489,13 @@ def to_json(document: BaseModel) -> str:
     return document.model_dump_json(indent=2) + "\n"
 
 
-def json_schema(kind: str) -> str:
-    """The JSON Schema (draft 2020-12) of a document of `DOCUMENTS`, with a final newline."""
-    schema: dict[str, Any] = DOCUMENTS[kind].model_json_schema(mode="serialization")
-    head = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:corgi:schema:{kind}-{SCHEMA_VERSION}",
-    }
-    return json.dumps(head | schema, indent=2) + "\n"
-
-
 def pixels(flat: Sequence[int], cam: FloatArray) -> tuple[Pixel, ...]:
     """Flat (row-major) indices of a map [h, w] as [row, column]."""
     width = cam.shape[1]
     return tuple((i // width, i % width) for i in flat)
 
 
-def _subject(network: Network, image_name: str, explained: Explanation) -> dict[str, Any]:
+def subject(network: Network, image_name: str, explained: Explanation) -> dict[str, Any]:
     """What a document about one map says of the model, the image and the class."""
     return {
         "model": str(network.path),

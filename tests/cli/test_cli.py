@@ -14,7 +14,7 @@ from corgi.cli import attack as attack_command
 from corgi.cli import verify as verify_command
 from corgi.cli.exits import Exit, exit_of
 from corgi.cli.main import app
-from corgi.report.document import json_schema
+from corgi.report.schemas import json_schema
 from corgi.results import EmpiricalBound, Status
 from tests.onnx_models import IMAGE, OnnxModel, float32
 
@@ -372,6 +372,34 @@ def test_curve_refuses_ranks_it_cannot_read(model: Path, image: Path, ranks: str
 def test_method_exact_is_refused_where_it_cannot_be(model: Path, image: Path) -> None:
     assert_error(corgi("verify", model, image, "--method", "exact", "--engine", "lirpa"), "--method exact")
     assert_error(corgi("verify", model, image, "--method", "exact", "--form", "folded"), "--method exact")
+
+
+@pytest.mark.parametrize(
+    ("options", "method"),
+    [
+        (["--method", "lipschitz"], "lipschitz-rows"),
+        (["--engine", "lipschitz"], "lipschitz-rows"),
+        (["--method", "lipschitz-intervals", "--norm", "l2"], "lipschitz-intervals"),
+        (["--method", "lipschitz-norms", "--engine", "lipschitz", "--eps", "1e-7"], "lipschitz-norms"),
+    ],
+)
+def test_lipschitz_certificates(options: list[object], method: str, model: Path, image: Path) -> None:
+    result = corgi("verify", model, image, "--k", 3, "--no-attack", "--json", "-", *options)
+    assert result.exit_code == Exit.OK, result.output
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, json.loads(json_schema("verify")))
+    assert (document["method"], document["engine"]) == (method, "lipschitz")
+    assert document["certified_radius"] > 0
+    assert document["exact"] is None
+    assert f"deterministic: {method}" in corgi(
+        "verify", model, image, "--k", 3, "--no-attack", *options
+    ).stdout.replace("\n", " ")
+
+
+@pytest.mark.parametrize("engine", ["patch", "lirpa"])
+def test_other_engines_have_no_lipschitz_method(engine: str, model: Path, image: Path) -> None:
+    options = ("--method", "lipschitz", "--engine", engine)
+    assert_error(corgi("verify", model, image, *options), f"--engine {engine}: no method lipschitz")
 
 
 def test_a_gap_must_be_a_share(model: Path, image: Path) -> None:

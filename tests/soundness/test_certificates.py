@@ -14,6 +14,8 @@ from corgi import (
     AttackOptions,
     ExactOptions,
     Form,
+    LipschitzEngine,
+    LipschitzMethod,
     LirpaEngine,
     LirpaMethod,
     PatchEngine,
@@ -192,6 +194,34 @@ def test_an_absurd_ball_of_another_norm_is_not_certified(
         assert alone.certificate.radius == 0
 
 
+LIPSCHITZ = [Method(LipschitzEngine(method)) for method in LipschitzMethod]
+every_lipschitz = pytest.mark.parametrize("method", LIPSCHITZ, ids=lambda m: m.name)
+
+
+@every_lipschitz
+@pytest.mark.parametrize("norm", list(Norm), ids=str)
+@pytest.mark.parametrize("seed", [103, 106, 200])
+def test_nothing_inside_a_ball_certified_by_lipschitz_constants_breaks_it(
+    seed: int, norm: Norm, method: Method, tmp_path
+) -> None:
+    assert_nothing_inside_breaks_it(seed, method, Form.PAIRWISE, norm, tmp_path)
+
+
+@every_lipschitz
+@pytest.mark.parametrize("seed", [100, 103])
+def test_an_absurd_radius_is_not_certified_by_lipschitz_constants(
+    seed: int, method: Method, tmp_path
+) -> None:
+    test_an_absurd_radius_is_not_certified_where_an_attack_changes_the_map(seed, method, tmp_path)
+
+
+@every_lipschitz
+def test_lipschitz_constants_of_unknown_values_are_never_a_proof(
+    method: Method, tmp_path, monkeypatch
+) -> None:
+    test_a_vacuous_bound_is_never_a_proof(method, tmp_path, monkeypatch)
+
+
 SIGNS = np.array([[1, -1, 1], [-1, 1, -1], [1, -1, 1]], np.float32)
 PLANTED = 0.0301
 
@@ -237,7 +267,7 @@ def test_nothing_inside_a_sharpened_certificate_breaks_it(seed: int, method: Met
 
 
 @pytest.mark.parametrize("form", list(Form))
-@pytest.mark.parametrize("method", [*BOUNDS, *SHARP], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [*BOUNDS, *SHARP, *LIPSCHITZ], ids=lambda m: m.name)
 def test_a_planted_counterexample_is_never_proved(method: Method, form: Form, tmp_path) -> None:
     network, image = hidden_violation(tmp_path)
     result = verify(network, image, k=4, eps=PLANTED, attack=None, form=form, **method.options)
@@ -251,7 +281,7 @@ PLANTED_IN = {Norm.L2: 3 * PLANTED, Norm.L1: 9 * PLANTED}
 
 
 @every_other_norm
-@pytest.mark.parametrize("method", [*BOUNDS, *SHARP, EXACT[0]], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [*BOUNDS, *SHARP, *LIPSCHITZ, EXACT[0]], ids=lambda m: m.name)
 def test_a_planted_counterexample_is_never_proved_in_other_norms(
     method: Method, norm: Norm, tmp_path
 ) -> None:

@@ -309,33 +309,18 @@ class BackwardPass:
         """
         lines = self.relaxation.lines(step.output)
         assert isinstance(lines, MaximumLines)
-        places = patches.places
-        top = places.top * layer.stride[0] - layer.pads[0]
-        left = places.left * layer.stride[1] - layer.pads[1]
-        moved = Patches(patches.values, Places(places.ball, top, left), patches.place)
         if step.output not in self.memo:
-            height, width = patches.size
-            size = (height * layer.kernel[0], width * layer.kernel[1])
-            window = moved.window(lines.weights, size) if layer.tiles else patches.window(lines.weights)
-            self.memo[step.output] = Met(window, *met(patches, lines))
-        window = self.memo[step.output].weights
-        if layer.tiles:
-            values = patches.values
-            for axis, times in enumerate(layer.kernel, start=2):
-                values = values if times == 1 else values.repeat_interleave(times, axis)
-            spread = Patches(values, moved.places, moved.place).times(window).values
-        else:
-            spread = _spread(
-                layer, [patches.times(share).values for share in window.chunk(layer.elements, 1)]
-            )
+            window = weights_under(layer, patches, lines.weights)
+            self.memo[step.output] = Met(window, *met(patches, lines.planes.units))
+        spread = over_elements(layer, patches, self.memo[step.output].weights)
         spread = self._correct(step, layer, patches, spread, lines)
         if layer.overlaps:
             amounts = self.relaxation.sizes[step.inputs[0]]
             self._allow(patches, gamma(2 * layer.elements, spread.dtype) * amounts)
         # What reaches over the edge is 0: it comes from a window outside, or stands in the padding, where no
         # element is ever live.
-        moved = Patches(spread, Places(places.ball, top, left), patches.place)
-        return moved.on(self.relaxation.shape(step.inputs[0]))
+        places = element_places(layer, patches.places)
+        return Patches(spread, places, patches.place).on(self.relaxation.shape(step.inputs[0]))
 
     def _correct(
         self, step: Step, layer: Maximum, patches: Patches, spread: Tensor, lines: MaximumLines
@@ -406,11 +391,11 @@ class TwoSidedPass(BackwardPass):
         return spread
 
 
-def met(patches: Patches, lines: MaximumLines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The undecided windows under every patch: row, place in `planes`, and where in the patch (y, x)."""
+def met(patches: Patches, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which of some windows [U, 4] are under every patch: row, window, and where in the patch (y, x)."""
     places, (height, width) = patches.places, patches.size
     (first_y, last_y), (first_x, last_x) = span(places.top), span(places.left)
-    ball, _, y, x = lines.planes.units.unbind(1)
+    ball, _, y, x = windows.unbind(1)
     near = (y >= first_y) & (y < last_y + height) & (x >= first_x) & (x < last_x + width)
     units = near.nonzero().reshape(-1)
     ball, y, x, device = ball[units], y[units], x[units], y.device
@@ -440,6 +425,32 @@ def met(patches: Patches, lines: MaximumLines) -> tuple[Tensor, Tensor, Tensor, 
     pair = torch.arange(len(place), device=device).repeat_interleave(each)
     within = torch.arange(len(pair), device=device) - (each.cumsum(0) - each)[pair]
     return order[starts[place[pair]] + within], window[pair], down[pair], right[pair]
+
+
+def element_places(layer: Maximum, places: Places) -> Places:
+    """Where the elements stand that windows at some places read."""
+    top = places.top * layer.stride[0] - layer.pads[0]
+    return Places(places.ball, top, places.left * layer.stride[1] - layer.pads[1])
+
+
+def weights_under(layer: Maximum, patches: Patches, weights: Tensor) -> Tensor:
+    """The window of `MaximumLines.weights` that patches on the output of a Maximum meet."""
+    if not layer.tiles:
+        return patches.window(weights)
+    height, width = patches.size
+    places = element_places(layer, patches.places)
+    moved = Patches(patches.values, places, patches.place)
+    return moved.window(weights, (height * layer.kernel[0], width * layer.kernel[1]))
+
+
+def over_elements(layer: Maximum, patches: Patches, window: Tensor) -> Tensor:
+    """Coefficients on windows, given to their elements by the weights of `weights_under`: [R, C, h, w]."""
+    if not layer.tiles:
+        return _spread(layer, [patches.times(share).values for share in window.chunk(layer.elements, 1)])
+    values = patches.values
+    for axis, times in enumerate(layer.kernel, start=2):
+        values = values if times == 1 else values.repeat_interleave(times, axis)
+    return Patches(values, patches.places, patches.place).times(window).values
 
 
 def _spread(layer: Maximum, parts: list[Tensor]) -> Tensor:

@@ -159,6 +159,13 @@ class BallBounds:
         for step in graph.steps:
             self._forward(step, outer)
 
+    def live(self, value: str) -> Tensor:
+        """Which elements of the windows of a Maximum can be the maximum: bool [B, C, H', W', E], zero first.
+
+        Everywhere in the ball the Maximum is the largest of them.
+        """
+        return self._windows[value].live
+
     @property
     def bytes(self) -> int:
         """Memory of intervals and windows, about."""
@@ -751,7 +758,7 @@ class BallBounds:
         weights = self._windows[value].live.to(self.relaxation.dtype)
         weights[lines.planes.units.unbind(1)] = 0
         shape = self.relaxation.shape(self._steps[value].inputs[0])
-        return MaximumLines(_as_field(layer, weights[..., 1:], shape), lines.planes)
+        return MaximumLines(as_field(layer, weights[..., 1:], shape), lines.planes)
 
     def _maximum_lines(self, layer: Maximum, windows: _Windows, shape: tuple[int, int]) -> MaximumLines:
         # A window whose one live element is not its centre's leader (a tie) is given a plane for that, too.
@@ -774,7 +781,7 @@ class BallBounds:
         known = planes(units, live, above, by_rows, windows.lead[at], size, joint)
         weights = windows.live.to(above.dtype)
         weights[at] = known.up
-        return MaximumLines(_as_field(layer, weights[..., 1:], shape), known)
+        return MaximumLines(as_field(layer, weights[..., 1:], shape), known)
 
 
 def _range_of(windows: _Windows) -> Interval:
@@ -790,7 +797,7 @@ def _intersected(a: Interval, b: Interval) -> Interval:
     return Interval(torch.fmax(a.lower, b.lower), torch.fmin(a.upper, b.upper))
 
 
-def _as_field(layer: Maximum, weights: Tensor, shape: tuple[int, int]) -> Tensor:
+def as_field(layer: Maximum, weights: Tensor, shape: tuple[int, int]) -> Tensor:
     """Weights [B, C, H', W', elements] as `MaximumLines.weights`; `shape` is that of the input."""
     balls, channels, height, width, elements = weights.shape
     if not layer.tiles:

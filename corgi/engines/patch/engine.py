@@ -187,7 +187,7 @@ class PatchBounder:
             self._required(ball, self._where(both))
             signs = torch.cat([torch.ones(len(low)), -torch.ones(len(high))]).to(torch.float64)
             value, off = self._at_centre(known.bounds)
-            found = self._bounded(known.bounds, self._rows(both, signs), signs * value[both] - off[both])
+            found = self._bounded(ball, self._rows(both, signs), signs * value[both] - off[both])
             known.lower[low], known.upper[high] = found[: len(low)], -found[len(low) :]
             known.low_known[low], known.high_known[high] = True, True
         return self._interval(known.lower, known.upper)
@@ -222,7 +222,7 @@ class PatchBounder:
             chosen = ((extent > low) & (extent <= high)).nonzero().reshape(-1)
             if len(chosen):
                 rows = self._pair_rows(above[chosen], below[chosen])
-                lower[chosen] = self._bounded(bounds, rows, at_centre[chosen])
+                lower[chosen] = self._bounded(ball, rows, at_centre[chosen])
         return self._interval(lower, torch.full_like(lower, torch.inf)).lower
 
     @property
@@ -307,7 +307,7 @@ class PatchBounder:
             values = torch.zeros(2 * pixels, filters, 1, 1, dtype=self._dtype, device=self._engine.device)
             values[:pixels, channel], values[pixels:, channel] = 1, -1
             at_centre = torch.cat([centre[channel], -centre[channel]])
-            found = self._bounded(bounds, Patches(values, self._places(everything), place), at_centre)
+            found = self._bounded(ball, Patches(values, self._places(everything), place), at_centre)
             lower.append(found[:pixels])
             upper.append(-found[pixels:])
         return self._interval(torch.stack(lower), torch.stack(upper))
@@ -345,7 +345,7 @@ class PatchBounder:
             values = (share * weight[chosen])[:, :, None, None].expand(-1, -1, height, width)
             values = values.to(self._dtype).to(self._engine.device).contiguous()
             rows = Patches(values, Places(zero, zero, zero), zero.expand(len(chosen)))
-            lower[chosen] = self._bounded(bounds, rows, at_centre[chosen] - off[chosen])
+            lower[chosen] = self._bounded(ball, rows, at_centre[chosen] - off[chosen])
         lower = self._interval(lower, torch.full_like(lower, torch.inf)).lower
         lower[label] = torch.inf
         return lower
@@ -370,9 +370,10 @@ class PatchBounder:
         large = too_large(bounds, name, rows, self._engine.budget)
         return large or cone_of(bounds, name, rows, at_centre, 2 * off)
 
-    def _bounded(self, bounds: BallBounds, rows: Patches, at_centre: Tensor) -> Tensor:
+    def _bounded(self, ball: Ball, rows: Patches, at_centre: Tensor) -> Tensor:
+        """Lower bounds of rows on the feature map over a ball, given those in its middle: float64 [R]."""
         placed = at_centre.to(self._engine.device)
-        return bounds.lower_rows(self._graph.output_name, rows, placed).cpu()
+        return self._bounds(ball).lower_rows(self._graph.output_name, rows, placed).cpu()
 
     def _at_centre(self, bounds: BallBounds) -> tuple[Tensor, Tensor]:
         """The map of the feature map's centre, and what its sum may be off by: float64 [pixels] each."""
@@ -393,7 +394,7 @@ class PatchBounder:
 
     def _known_ball(self, ball: Ball) -> _Known:
         """What is known of a ball, begun from the smallest known ball that holds it."""
-        same = [known for known in self._known if _same_image(known.ball, ball)]
+        same = [known for known in self._known if same_image(known.ball, ball)]
         for known in same:
             if known.ball.radius == ball.radius:
                 return known
@@ -417,7 +418,7 @@ class PatchBounder:
 
     def _outer(self, ball: Ball) -> _Known | None:
         """The smallest known ball that holds one, other than itself."""
-        same = [known for known in self._known if _same_image(known.ball, ball)]
+        same = [known for known in self._known if same_image(known.ball, ball)]
         larger = [known for known in same if known.ball.radius > ball.radius]
         return min(larger, key=lambda known: known.ball.radius) if larger else None
 
@@ -494,7 +495,8 @@ class PatchBounder:
         return Patches(values.to(device), *places)
 
 
-def _same_image(a: Ball, b: Ball) -> bool:
+def same_image(a: Ball, b: Ball) -> bool:
+    """Whether two balls differ in their radius at most."""
     return torch.equal(a.center, b.center) and (a.norm, a.pixel_box) == (b.norm, b.pixel_box)
 
 

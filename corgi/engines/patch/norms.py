@@ -87,7 +87,7 @@ def least_in_reach(rows: Patches, fields: Tensor, reach: Reach) -> Tensor:
     # The difference was rounded, by at most u |rest|, and may have been flushed to 0.
     moved = middles.abs() + halves
     lost = (2 * unit(values.dtype) * rest.abs() + 2 * smallest(values.dtype)) * moved
-    by_ball = _up(reach.norm.dual.sizes(held), values[0].numel()) * radius
+    by_ball = raised(reach.norm.dual.sizes(held), values[0].numel()) * radius
     by_box = least(rest, middles, halves)
     error = 1.01 * lost.sum((1, 2, 3), dtype=torch.float64) + 2.0**-50 * (by_box.abs() + by_ball)
     # NaN, of an unknown interval or a radius times an overflow, says nothing: then the box alone does.
@@ -130,7 +130,7 @@ def _cap_l2(
     size = own.sqrt() + lam * other.sqrt()
     square = (own + 2 * lam * shared + lam.square() * other).clamp(min=0)
     norm = (square + gamma(count + 32, torch.float64) * size.square()).sqrt()
-    return lam, _up(norm, count)
+    return lam, raised(norm, count)
 
 
 def _cap_l1(
@@ -171,7 +171,7 @@ def _largest_outside(rows: Patches, row: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(inside.all(1), largest[-1], largest[first])[rows.place], largest[0]
 
 
-def _up(norms: Tensor, count: int) -> Tensor:
+def raised(norms: Tensor, count: int) -> Tensor:
     """Norms of `count` entries each, computed in float64, none below the truth; squares may underflow."""
     return norms * (1 + (count + 8) * 2.0**-52) + count * 2.0**-500
 
@@ -215,7 +215,7 @@ def held_interval(layer: nn.Module, found: Interval, before: Reach | None, after
         return found
     kernels = layer.weight.reshape(len(layer.weight), 1, 1, -1)
     share = gamma(fan_in(layer) + FOLDING, found.lower.dtype)
-    rows = _up(before.norm.dual.sizes(kernels), kernels.shape[3]) * (1 + share)
+    rows = raised(before.norm.dual.sizes(kernels), kernels.shape[3]) * (1 + share)
     ends = (before.radius[:, None] * rows + after.error)[:, :, None, None]
     ends = cast_up(ends * (1 + 1e-12) + fan_in(layer) * smallest(found.lower.dtype), found.lower.dtype)
     here = widened(-ends, ends, 0.0)

@@ -162,6 +162,11 @@ class Patches:
         ones = torch.ones(balls, 1, *shape, dtype=self.values.dtype, device=self.values.device)
         return self.times(self.window(ones))
 
+    def seen_from(self, top: int, left: int) -> Patches:
+        """The same rows on the part of the value that begins at (top, left)."""
+        places = Places(self.places.ball, self.places.top - top, self.places.left - left)
+        return Patches(self.values, places, self.place, clean=False)
+
     def channels(self, start: int, count: int) -> Patches:
         """The coefficients on a range of channels."""
         return Patches(self.values[:, start : start + count], self.places, self.place, self.clean)

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from corgi.engines.patch.backward import MaximumLines, met
+from corgi.engines.patch.backward import met
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.halfspace import box_fields, least
 from corgi.engines.patch.intervals import centres
-from corgi.engines.patch.maximum import Planes
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.rigour import unit
@@ -173,9 +172,7 @@ def test_met_finds_every_undecided_window_under_every_patch(rows, count, seed) -
     mask = torch.zeros(shape, dtype=torch.bool)
     mask.view(-1)[torch.randperm(mask.numel(), generator=generator)[:count]] = True
     units = mask.nonzero()
-    nothing = torch.zeros(len(units))
-    known = Planes(**dict.fromkeys(Planes.__dataclass_fields__, nothing) | {"units": units})
-    found = torch.stack(met(rows, MaximumLines(nothing, known)), 1)
+    found = torch.stack(met(rows, units), 1)
     expected = []
     for r, p in enumerate(rows.place.tolist()):
         for u, (ball, _, y, x) in enumerate(units.tolist()):

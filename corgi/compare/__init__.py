@@ -1,0 +1,1 @@
+"""Every kind of certificate on one image, side by side."""

@@ -1,0 +1,269 @@
+"""All kinds of certificates on one image: same network, same class, norms that can be compared.
+
+The deterministic methods speak of the class activation map of every image x' itself. The statistical ones
+speak of another map, smoothed by noise: its empirical mean at x against its expectation at every x'. Maps of
+other sizes get the same share of largest pixels as k is of the class activation map.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from corgi.certify.explain import Explanation, check_image, explain
+from corgi.certify.verify import Bounders, VerifyOptions, verify
+from corgi.compare.rows import Comparison, Guarantee, Row
+from corgi.errors import EngineError, UsageError
+from corgi.lipschitz.engine import LipschitzEngine
+from corgi.network.network import Network
+from corgi.progress import Listener, Progress, silent
+from corgi.results import FloatArray, ImageArray, Status, VerifyResult
+from corgi.smoothing.cam_map import CamMap
+from corgi.smoothing.confidence import bounds, usual
+from corgi.smoothing.divergence import noise_for
+from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.maps.named import MapName, named_map
+from corgi.smoothing.overlap import overlap_radii
+from corgi.smoothing.rank_scores import RankScores
+from corgi.smoothing.renyi import renyi_radii
+from corgi.smoothing.sparsified import Sparsified
+from corgi.smoothing.tally import empty, sample
+from corgi.types import Ball, Norm
+
+_FORWARDS = 20
+"""Forward passes timed."""
+
+_STEEPNESS = 10.0
+"""k eta of rank scores: they fall from 90% to 10% within 0.44 k ranks around rank k."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare and how.
+
+    Attributes:
+        k: size of the set; None takes the k with the largest relative CAM gap.
+        class_id: class to explain; None means the predicted one.
+        share: of the k pixels, for the weaker claim "at least so many of them stay".
+        sigma: standard deviation of the noise, pixel scale.
+        samples: noisy images a smoothed map.
+        failure: failure probability of each statistical answer.
+        time_limit: seconds a deterministic answer may take; None for no limit.
+        seed: of the noise.
+    """
+
+    k: int | None = 15
+    class_id: int | None = None
+    share: float = 0.8
+    sigma: float = 0.1
+    samples: int = 2000
+    failure: float = 0.05
+    time_limit: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UsageError(f"--share {self.share}: expected a share of the k pixels in (0, 1]")
+        if self.samples < 1:
+            raise UsageError(f"--samples {self.samples}: expected at least 1")
+        if not 0 < self.failure < 1:
+            raise UsageError(f"--failure {self.failure}: expected a probability in (0, 1)")
+
+
+def compare(
+    network: Network,
+    image: ImageArray,
+    options: CompareOptions | None = None,
+    *,
+    listener: Listener = silent,
+) -> Comparison:
+    """Every kind of certificate for the map of an image [C, H, W] float32 in [0, 1].
+
+    Ctrl-C ends the comparison; finished rows are kept.
+
+    Raises:
+        ImageError, UsageError, GateError, EngineError: as `corgi.certify.verify.verify`.
+    """
+    return _Comparison(network, image, options or CompareOptions(), listener).run()
+
+
+class _Comparison:
+    """State of one comparison."""
+
+    def __init__(
+        self, network: Network, image: ImageArray, options: CompareOptions, listener: Listener
+    ) -> None:
+        self.started = time.monotonic()
+        self.options, self.told, self.doing = options, listener, ""
+        self.image = check_image(network, image)
+        self.explanation: Explanation = explain(network, self.image, options.k, options.class_id)
+        self.network = self.explanation.network
+        self.cam = CamMap(self.network, self.explanation.class_id)
+        self.bounders = Bounders()
+        self.interrupted = False
+
+    def run(self) -> Comparison:
+        rows: list[Row] = []
+        try:
+            for name, answers in self.methods():
+                self.doing = name
+                self.listener(Progress("compare", "begins"))
+                rows += answers()
+                if self.interrupted:
+                    break
+        except KeyboardInterrupt:
+            self.interrupted = True
+        return Comparison(
+            self.explanation,
+            self.image,
+            tuple(rows),
+            self.options.share,
+            self.forward_seconds(),
+            self.interrupted,
+            time.monotonic() - self.started,
+        )
+
+    def methods(self) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+        """Names and what computes their rows, in order."""
+        exact, bounds_alone = VerifyOptions(), VerifyOptions(exact=None)
+        lipschitz = VerifyOptions(engine=LipschitzEngine(), exact=None)
+        for method, norm, options, attack in (
+            ("exact", Norm.LINF, exact, True),
+            ("crown", Norm.LINF, bounds_alone, False),
+            ("crown", Norm.L2, bounds_alone, True),
+            ("lipschitz", Norm.LINF, lipschitz, False),
+            ("lipschitz", Norm.L2, lipschitz, False),
+        ):
+            yield f"{method}, {norm.label}", partial(self.certified, method, norm, options, attack)
+        saliency = named_map(self.network, self.explanation.class_id, MapName.SALIENCY)
+        k, steepness = self.kept(self.cam), _STEEPNESS * self.cam.n / self.kept(self.cam)
+        scored = RankScores(self.cam, k, steepness)
+        for name, base, norm in (
+            ("smoothed CAM", self.cam, Norm.L2),
+            ("sparsified CAM", Sparsified(self.cam, k), Norm.L2),
+            ("sparsified gradient", Sparsified(saliency, self.kept(saliency)), Norm.L2),
+            ("Renyi CAM", scored, Norm.L2),
+            ("Renyi CAM", scored, Norm.LINF),
+        ):
+            yield f"{name}, {norm.label}", partial(self.smoothed, name, base, norm)
+
+    def listener(self, progress: Progress) -> None:
+        """Tell the user where the work is, and of which method."""
+        self.told(replace(progress, detail=f"{self.doing}: {progress.detail}"))
+
+    def kept(self, base: BaseMap) -> int:
+        """The k of another map: the same share of its pixels, at least one."""
+        return max(1, round(self.explanation.top.k * base.n / self.network.pixels))
+
+    def certified(self, method: str, norm: Norm, options: VerifyOptions, attack: bool) -> list[Row]:
+        """A certificate of the CAM; with `attack`, also what the attack found that ran before it."""
+        explained, top = self.explanation, self.explanation.top
+        row = Row(
+            method=method,
+            about=self.cam.name,
+            values=explained.cam,
+            pixels=top.pixels,
+            guarantee=Guarantee.DETERMINISTIC,
+            norm=norm,
+            steps=(),
+            work="no bound evaluations",
+            seconds=0.0,
+        )
+        try:
+            self.bounders.bind(options.engine, self.network, explained.class_id)
+        except EngineError as error:  # others may serve this network
+            return [replace(row, reason=error.message)]
+        asked = replace(
+            options, k=top.k, class_id=explained.class_id, norm=norm, time_limit=self.options.time_limit
+        )
+        result = verify(self.network, self.image, asked, listener=self.listener, bounders=self.bounders)
+        self.interrupted |= result.status is Status.INTERRUPTED
+        certificate, exact = result.certificate, result.certificate.exact
+        open_end = exact.reason if exact is not None and not exact.closed else ""
+        decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
+        found = replace(
+            row,
+            steps=((top.k, certificate.radius),) if certificate.radius > 0 else (),
+            work=f"{certificate.evaluations} bound evaluations{decided}",
+            seconds=certificate.seconds,
+            reason=certificate.reason or open_end,
+        )
+        return [found, *(self.attacked(row, result) if attack else [])]
+
+    def attacked(self, row: Row, result: VerifyResult) -> list[Row]:
+        """What the attack of a verification found, on the map and in the norm of its row."""
+        attack = result.attack
+        if attack is None:  # at a tie there is nothing to attack
+            return []
+        witness = attack.witness
+        found = replace(
+            row,
+            method="attack",
+            guarantee=Guarantee.EMPIRICAL,
+            work=f"{attack.attack}, {attack.gradients} gradients",
+            seconds=attack.seconds,
+        )
+        if witness is None:
+            return [found]
+        other = Ball(torch.from_numpy(self.image), 0.0, Norm.L2 if row.norm is Norm.LINF else Norm.LINF)
+        return [
+            replace(
+                found,
+                steps=((row.k - len(witness.lost), witness.radius),),
+                elsewhere=other.distance(torch.from_numpy(witness.image)),
+            )
+        ]
+
+    def smoothed(self, method: str, base: BaseMap, norm: Norm) -> list[Row]:
+        """The overlap certificate of a base map averaged over noise (theory 7)."""
+        started, options, k = time.monotonic(), self.options, self.kept(base)
+        noise = noise_for(norm.order, options.sigma, self.image.size, options.seed)
+        tally = empty(base, self.image, noise, self.network.sha256)
+        tally = sample(tally, base, self.image, options.samples, listener=self.listener)
+        self.interrupted |= tally.samples < options.samples
+        held = bounds(tally, usual(base.binary), options.failure)
+        if isinstance(base, RankScores):
+            radii = renyi_radii(tally, base, k, norm.order, held)
+        else:
+            radii = overlap_radii(tally, k, held)
+        row = Row(
+            method=method,
+            about=base.name,
+            values=tally.mean.reshape(tally.map_shape),
+            pixels=tally.order[:k],
+            guarantee=Guarantee.STATISTICAL,
+            norm=norm,
+            steps=steps_of(radii),
+            work=f"{tally.samples} images, {noise.name} noise, sigma = {options.sigma:g}",
+            seconds=time.monotonic() - started,
+            failure_probability=options.failure,
+            reason="" if radii.max() > 0 else "the samples show no overlap at any radius",
+        )
+        return [row]
+
+    def forward_seconds(self) -> float:
+        """Median time of one forward pass on the image alone."""
+        images, times = torch.from_numpy(self.image)[None], []
+        with torch.no_grad():
+            for _ in range(_FORWARDS):
+                started = time.monotonic()
+                self.network.trunk32(images)
+                times.append(time.monotonic() - started)
+        return statistics.median(times)
+
+
+def steps_of(radii: FloatArray) -> tuple[tuple[int, float], ...]:
+    """(kept, radius) out of the radii of overlaps 1 .. k, non-increasing; 0 and equal ones left out."""
+    steps: list[tuple[int, float]] = []
+    for kept in range(len(radii), 0, -1):
+        radius = float(radii[kept - 1])
+        # Infinite: two sets share so many pixels whatever they are.
+        if np.isfinite(radius) and radius > (steps[-1][1] if steps else 0.0):
+            steps.append((kept, radius))
+    return tuple(steps)

@@ -1,0 +1,243 @@
+"""`corgi smooth` in words, as a JSON document and as text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from corgi.report import wording
+from corgi.report.document import SCHEMA_VERSION, Pixel, pixels
+from corgi.report.versions import Versions
+from corgi.report.wording import class_label, round_down
+from corgi.results import Claim, SmoothResult, StatisticalCertificate
+
+COMPARED = (
+    "the empirical smoothed map at the image with the expected (population) smoothed map at every image of "
+    "the ball"
+)
+"""What a statistical certificate compares."""
+
+CAVEAT = (
+    "The claim is about the map averaged over noise, not about the map without noise, and says nothing about "
+    "the label. The noise counts as drawn exactly from its distribution, and the map as computed in float32."
+)
+"""What a statistical certificate does not say."""
+
+
+class SmoothDocument(BaseModel):
+    """The answer of `corgi smooth`: a statistical certificate, wrong with `failure_probability` at most.
+
+    Of `overlap`, `ranks`, and `inside` with `outside`, those are given that `claim` is about.
+    `claimed_radius` and `claimed_overlap` are what a published form claims that is no guarantee; nothing is
+    certified then.
+    """
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: Literal["smooth"] = "smooth"
+    model: str
+    model_sha256: str
+    loaded_as: tuple[str, ...]
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    claim: Claim
+    status: Literal["certified", "unknown"]
+    reason: str
+    guarantee: str | None
+    compared: str = COMPARED
+    caveat: str = CAVEAT
+    note: str
+    pixel_scale: str = wording.PIXEL_SCALE
+    norm: str
+    certified_radius: FiniteFloat
+    certified_radius_255: FiniteFloat
+    k: PositiveInt
+    top_k: tuple[Pixel, ...]
+    overlap: PositiveInt | None
+    ranks: tuple[PositiveInt, ...] | None
+    inside: tuple[Pixel, ...] | None
+    outside: tuple[Pixel, ...] | None
+    claimed_radius: FiniteFloat | None
+    claimed_overlap: NonNegativeInt | None
+    map_name: str
+    map_shape: tuple[PositiveInt, PositiveInt]
+    smoothed_map: tuple[tuple[FiniteFloat, ...], ...]
+    noise: str
+    sigma: FiniteFloat
+    seed: NonNegativeInt
+    samples: NonNegativeInt
+    samples_wanted: PositiveInt
+    interrupted: bool
+    inputs: PositiveInt
+    confidence: str
+    correction: str
+    failure_probability: FiniteFloat
+    looks: PositiveInt
+    seconds: FiniteFloat
+    versions: Versions
+
+
+def smooth_document(result: SmoothResult, versions: Versions) -> SmoothDocument:
+    """The document of a statistical certificate."""
+    certificate, sampling, mean = result.certificate, result.certificate.sampling, result.mean
+
+    def listed(flat: tuple[int, ...] | None) -> tuple[Pixel, ...] | None:
+        return None if flat is None else pixels(flat, mean)
+
+    return SmoothDocument(
+        model=str(result.model),
+        model_sha256=result.model_sha256,
+        loaded_as=result.notes,
+        image=result.image_name,
+        class_id=result.class_id,
+        class_name=result.class_name,
+        predicted_class=result.predicted_class,
+        claim=certificate.claim,
+        status=certificate.status.value,  # type: ignore[arg-type]  # one of the two, see its type
+        reason=certificate.reason,
+        guarantee=guarantee(certificate),
+        note=certificate.note,
+        norm=certificate.norm_label.replace("_", ""),
+        certified_radius=certificate.radius,
+        certified_radius_255=certificate.radius * 255,
+        k=certificate.k,
+        top_k=pixels(certificate.pixels, mean),
+        overlap=certificate.overlap,
+        ranks=certificate.ranks,
+        inside=listed(certificate.inside),
+        outside=listed(certificate.outside),
+        claimed_radius=certificate.claimed_radius,
+        claimed_overlap=certificate.claimed_overlap,
+        map_name=sampling.map_name,
+        map_shape=sampling.map_shape,
+        smoothed_map=tuple(tuple(float(value) for value in row) for row in mean),
+        noise=sampling.noise,
+        sigma=sampling.sigma,
+        seed=sampling.seed,
+        samples=sampling.samples,
+        samples_wanted=result.wanted,
+        interrupted=result.interrupted,
+        inputs=sampling.inputs,
+        confidence=sampling.confidence,
+        correction=sampling.correction,
+        failure_probability=sampling.failure_probability,
+        looks=sampling.looks,
+        seconds=result.seconds,
+        versions=versions,
+    )
+
+
+def guarantee(certificate: StatisticalCertificate) -> str | None:
+    """What is certified, as one sentence; None if nothing is."""
+    if not certificate.radius > 0:
+        return None
+    sampling = certificate.sampling
+    ball = f"within {certificate.norm_label} distance {round_down(certificate.radius)} (scale [0, 1])"
+    return (
+        f"With probability at least {_confidence(sampling.failure_probability)} over the noise drawn, this "
+        f"holds for every image {ball} of this one: {_holds(certificate)}."
+    )
+
+
+def _confidence(failure: float) -> str:
+    """1 - failure, rounded down."""
+    return round_down(1 - failure, 6)
+
+
+def _holds(certificate: StatisticalCertificate) -> str:
+    k, largest = certificate.k, _largest(certificate.k)
+    match certificate.claim:
+        case Claim.OVERLAP | Claim.RENYI:
+            many = "all" if certificate.overlap == k else f"at least {certificate.overlap}"
+            return (
+                f"{many} of {largest} of the smoothed map averaged here are among the {k} largest of that "
+                "image's expected smoothed map"
+            )
+        case Claim.RANK:
+            ranks = certificate.ranks or ()
+            return (
+                f"in that image's expected smoothed map, {largest} of the one averaged here have at most the "
+                f"ranks {', '.join(map(str, ranks))}"
+            )
+        case Claim.PIXELS:
+            inside, outside = certificate.inside or (), certificate.outside or ()
+            height, width = certificate.sampling.map_shape
+            rest = height * width - len(inside) - len(outside)
+            return (
+                f"for more than half of all noise, {len(inside)} pixels are in the top set "
+                f"({certificate.sampling.map_name}), for more than half of it {len(outside)} are not; {rest} "
+                "pixels abstain"
+            )
+
+
+def _largest(k: int) -> str:
+    return f"the {k} largest pixels"
+
+
+def no_guarantee(certificate: StatisticalCertificate) -> str:
+    """Why nothing is certified, as one sentence."""
+    if certificate.claimed_radius is not None:
+        return (
+            f"No guarantee: the published form claims an overlap of {certificate.claimed_overlap} of "
+            f"{certificate.k} up to {certificate.norm_label} distance {certificate.claimed_radius:.4g}."
+        )
+    return f"Nothing is certified: {certificate.reason}."
+
+
+def smooth_text(result: SmoothResult) -> RenderableType:
+    """What was asked, what is certified, what it rests on, and what it does not say."""
+    certificate, sampling = result.certificate, result.certificate.sampling
+    claim = guarantee(certificate)
+    stopped = ", stopped early" if result.interrupted else ""
+    head = Text(f"{certificate.status.value.upper()}{stopped}", "bold green" if claim else "bold yellow")
+    head.append(f"  {class_label(result.class_id, result.class_name)}\n", "not bold default")
+    about = f"model {result.model}, image {result.image_name}" + "".join(
+        f"\nread so: {n}" for n in result.notes
+    )
+    head.append(f"{about}\nmap: {sampling.map_name}", "not bold dim default")
+    parts: list[RenderableType] = [
+        head,
+        Text(),
+        Text(claim or no_guarantee(certificate), style="bold"),
+        Text(),
+    ]
+    parts += [Padding(_numbers(result), (0, 0, 0, 2)), Text()]
+    if certificate.claimed_radius is not None:
+        parts.append(Text(f"Why not: {certificate.reason}.", style="dim"))
+    if certificate.note:
+        parts.append(Text(f"Note: {certificate.note}.", style="dim"))
+    if claim:
+        parts.append(Text(f"Compared: {COMPARED}. {CAVEAT}", style="dim"))
+    return Group(*parts)
+
+
+def _numbers(result: SmoothResult) -> Table:
+    certificate, sampling = result.certificate, result.certificate.sampling
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(style="dim", overflow="fold")
+    radius = f"{round_down(certificate.radius)} ({round_down(certificate.radius * 255)}/255)"
+    height, width = sampling.map_shape
+    several = f", look {sampling.looks} at these samples" if sampling.looks > 1 else ""
+    rows = [
+        (f"certified {certificate.norm_label} radius", radius, f"statistical: {certificate.claim}"),
+        ("failure probability", f"{sampling.failure_probability:.4g}",
+         f"{sampling.confidence}, {sampling.correction} over {height * width} pixels{several}"),
+        ("samples", f"{sampling.samples} of {result.wanted}" if result.interrupted else f"{sampling.samples}",
+         f"{sampling.noise} noise, sigma {sampling.sigma:g}, seed {sampling.seed}"),
+        ("smoothed map", f"{height} x {width} pixels, k = {certificate.k}",
+         f"values from {result.mean.min():.4g} to {result.mean.max():.4g}"),
+        ("time", f"{result.seconds:.1f} s", ""),
+    ]  # fmt: skip
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

@@ -1,0 +1,1 @@
+"""Randomized smoothing of maps: noise, sampling, confidence and the statistical certificates they give."""

@@ -1,0 +1,47 @@
+"""The class activation map as a base map (theory 7.4), rescaled to [0, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from corgi.network.network import Network
+
+
+@dataclass(frozen=True)
+class CamMap:
+    """(I - min I) / (max I - min I) of each image's own map I; 0 where a map is constant.
+
+    Attributes:
+        network: the network (of Grad-CAM: with weights fixed, `Network.explaining`); class_id: the class.
+    """
+
+    network: Network
+    class_id: int
+    binary = False
+
+    @property
+    def name(self) -> str:
+        """Name, for results and saved counts."""
+        return f"{self.network.map_kind} of class {self.class_id}"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(h, w) of the map."""
+        return self.network.head.map_shape
+
+    @property
+    def n(self) -> int:
+        """Pixels of the map."""
+        return self.network.pixels
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Maps of images [B, C, H, W]: float32 [B, n] in [0, 1]."""
+        with torch.no_grad():
+            features = self.network.trunk32(images)
+            cams = self.network.head.cam(features, self.class_id).flatten(1)
+        low, high = cams.aminmax(dim=1, keepdim=True)
+        # 0 / tiny where the map is constant; a quotient can exceed 1 by a rounding.
+        return ((cams - low) / (high - low).clamp(min=torch.finfo(cams.dtype).tiny)).clamp(max=1.0)

@@ -1,0 +1,1 @@
+"""Base maps: what is averaged over noise, one kind a file."""

@@ -1,0 +1,40 @@
+"""Squares of a map: of a saliency map, averaged over noise, quadratic SmoothGrad (theory 7.4, L 2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from corgi.smoothing.interface import BaseMap
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """h squared: its largest value stays 1, so it is scaled as h is.
+
+    Attributes:
+        base: h.
+    """
+
+    base: BaseMap
+    binary = False
+
+    @property
+    def name(self) -> str:
+        """Name, for results and saved counts."""
+        return f"{self.base.name}, squared"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(h, w) of the map."""
+        return self.base.shape
+
+    @property
+    def n(self) -> int:
+        """Values of the map."""
+        return self.base.n
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Maps of images [B, C, H, W]: [B, n] in [0, 1]."""
+        return self.base(images).square()

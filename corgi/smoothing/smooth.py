@@ -1,0 +1,153 @@
+"""A statistical certificate for the map of one image: choose the noise, sample, certify."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from scipy.special import ndtri
+
+from corgi.errors import UsageError
+from corgi.progress import Listener, silent
+from corgi.results import Claim, ImageArray, StatisticalCertificate
+from corgi.smoothing.confidence import Confidence, usual
+from corgi.smoothing.divergence import noise_for
+from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.noise import Noise
+from corgi.smoothing.overlap import Index, certify_overlap
+from corgi.smoothing.pixelwise import Correction, certify_pixels
+from corgi.smoothing.rank import certify_ranks
+from corgi.smoothing.rank_scores import RankScores
+from corgi.smoothing.renyi import certify_renyi
+from corgi.smoothing.tally import BATCH, Tally, empty, sample
+
+_TAU = 0.75
+"""Share of samples that a pixel-wise certificate asks for where no radius is named (Anani et al. 2025)."""
+
+
+@dataclass(frozen=True)
+class SmoothOptions:
+    """What to certify and how.
+
+    Attributes:
+        claim: kind of certificate; k: size of the top set.
+        overlap: wanted overlap of overlap and Renyi certificates; None for k.
+        radius: wanted radius, pixel scale; None for the largest (pixel-wise: sigma Phi^-1(0.75)).
+        norm: the d of l_d; 2 for all but Renyi certificates.
+        sigma: standard deviation of the noise, pixel scale.
+        samples: how many noisy images, in all.
+        failure: probability that the claim may be wrong.
+        confidence: how intervals are found; None for the narrower ones.
+        correction: of pixel-wise tests.
+        as_published: overlap: the index as published, which certifies less. Renyi: no guarantee.
+        seed: of the noise; batch: noisy images evaluated at once.
+    """
+
+    claim: Claim = Claim.OVERLAP
+    k: int = 15
+    overlap: int | None = None
+    radius: float | None = None
+    norm: float = 2.0
+    sigma: float = 0.1
+    samples: int = 1000
+    failure: float = 0.001
+    confidence: Confidence | None = None
+    correction: Correction = Correction.HOLM
+    as_published: bool = False
+    seed: int = 0
+    batch: int = BATCH
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.batch < 1:
+            raise UsageError(f"--samples {self.samples}, --batch {self.batch}: expected at least 1")
+        if not 0 < self.failure < 1:
+            raise UsageError(f"failure probability {self.failure:g}: expected more than 0 and less than 1")
+        if self.claim is not Claim.RENYI and self.norm != 2:
+            raise UsageError(
+                f"--norm: {self.claim} certificates hold in l_2", hint="Use --certificate renyi."
+            )
+        if self.claim is Claim.RANK and self.radius is None:
+            raise UsageError("--certificate rank: needs --radius, the ranks are certified for it")
+        if self.claim in (Claim.RANK, Claim.PIXELS) and self.overlap is not None:
+            raise UsageError(f"--overlap: {self.claim} certificates are not about an overlap")
+        if self.claim in (Claim.RANK, Claim.PIXELS) and self.as_published:
+            raise UsageError(f"--as-published: there is no other form of {self.claim} certificates")
+
+    def noise(self, inputs: int) -> Noise:
+        """The noise for images of `inputs` values: Gaussian, or what theory 7.7 takes for the norm."""
+        if self.claim is Claim.RENYI:
+            return noise_for(self.norm, self.sigma, inputs, self.seed)
+        return Noise(self.sigma, seed=self.seed)
+
+
+def begin(base: BaseMap, image: ImageArray, options: SmoothOptions, model: str = "") -> Tally:
+    """No samples yet of what the certificate averages at an image [C, H, W]: scores by rank for Renyi's.
+
+    `model` tells the model, and how it was read.
+    """
+    return empty(_averaged(base, options), image, options.noise(image.size), model)
+
+
+def smooth(
+    base: BaseMap,
+    image: ImageArray,
+    options: SmoothOptions,
+    start: Tally | None = None,
+    *,
+    listener: Listener = silent,
+) -> tuple[Tally, StatisticalCertificate]:
+    """Sample, and certify with what was sampled, also if the user interrupts (Ctrl-C).
+
+    Args:
+        base: the map to average.
+        image: [C, H, W] float32, pixel scale.
+        options: what to certify.
+        start: samples to go on from; they are looked at again if others join them.
+        listener: hears of batches.
+
+    Raises:
+        UsageError: options that do not fit the map or the noise.
+        EngineError: the base map is not finite somewhere.
+    """
+    tally = begin(base, image, options) if start is None else start
+    averaged = _averaged(base, options)
+    # Asked of no samples first, so that options that do not fit are refused before the work.
+    _certify(replace(tally, samples=0, sums=tally.sums * 0, squares=tally.squares * 0), averaged, options)
+    before = tally.samples
+    tally = sample(tally, averaged, image, options.samples, batch=options.batch, listener=listener)
+    if start is not None and (tally.samples > before or tally.looks == 0):
+        tally = replace(tally, looks=tally.looks + 1)
+    return tally, _certify(tally, averaged, options)
+
+
+def _averaged(base: BaseMap, options: SmoothOptions) -> BaseMap:
+    return RankScores(base, options.k) if options.claim is Claim.RENYI else base
+
+
+def _certify(tally: Tally, averaged: BaseMap, options: SmoothOptions) -> StatisticalCertificate:
+    k, failure = options.k, options.failure
+    confidence = usual(averaged.binary) if options.confidence is None else options.confidence
+    match options.claim:
+        case Claim.OVERLAP:
+            index = Index.AS_PUBLISHED if options.as_published else Index.PROVED
+            return certify_overlap(
+                tally, k, confidence, failure, overlap=options.overlap, radius=options.radius, index=index
+            )
+        case Claim.RANK:
+            assert options.radius is not None  # checked by the options
+            return certify_ranks(tally, k, options.radius, confidence, failure)
+        case Claim.PIXELS:
+            radius = options.sigma * float(ndtri(_TAU)) if options.radius is None else options.radius
+            return certify_pixels(tally, k, radius, failure, options.correction)
+        case Claim.RENYI:
+            assert isinstance(averaged, RankScores)
+            return certify_renyi(
+                tally,
+                averaged,
+                k,
+                options.norm,
+                confidence,
+                failure,
+                overlap=options.overlap,
+                radius=options.radius,
+                as_published=options.as_published,
+            )

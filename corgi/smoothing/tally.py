@@ -1,0 +1,163 @@
+"""Sums of a base map over noise, in batches: what every statistical certificate is computed from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from corgi.errors import EngineError, UsageError
+from corgi.progress import Listener, Progress, silent
+from corgi.results import FloatArray, ImageArray, Sampling
+from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.noise import Noise
+
+BATCH = 64
+"""Noisy images evaluated at once."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over samples 0 to samples - 1 of the noise at one image.
+
+    Attributes:
+        map_name, map_shape, binary: of the base map.
+        subject: digest of the model as it was read and of the image: sums of another are never continued.
+        noise: what was added; inputs: values C * H * W of the image.
+        samples: how many.
+        sums, squares: sum of the values and of their squares, float64 [n].
+        looks: how often certificates were computed from these sums as they grew, this time included; 0 for
+            sums that are used once. Each look has its own share of the failure probability (`share`).
+    """
+
+    map_name: str
+    map_shape: tuple[int, int]
+    binary: bool
+    subject: str
+    noise: Noise
+    inputs: int
+    samples: int
+    sums: FloatArray
+    squares: FloatArray
+    looks: int = 0
+
+    @property
+    def n(self) -> int:
+        """Values of one map."""
+        return self.sums.size
+
+    @property
+    def mean(self) -> FloatArray:
+        """The empirical smoothed map, [n]; 0 without samples."""
+        return self.sums / max(self.samples, 1)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Pixels by their empirical value, largest first, the first pixel first among equals."""
+        return tuple(int(i) for i in np.argsort(-self.sums, kind="stable"))
+
+    def share(self, failure: float) -> float:
+        """The part of a failure probability that this look at the sums may use.
+
+        All of it for sums that are used once. Else look number j has failure / (j (j + 1)), which add up to
+        at most `failure` however many follow: who samples on until something is certified is covered, too.
+
+        Raises:
+            UsageError: not between 0 and 1.
+        """
+        if not 0 < failure < 1:
+            raise UsageError(f"failure probability {failure:g}: expected more than 0 and less than 1")
+        return failure if self.looks == 0 else failure / (self.looks * (self.looks + 1))
+
+    def sampling(self, confidence: str, correction: str, failure: float) -> Sampling:
+        """What a certificate computed from these sums rests on."""
+        return Sampling(
+            map_name=self.map_name,
+            map_shape=self.map_shape,
+            noise=self.noise.name,
+            sigma=self.noise.sigma,
+            seed=self.noise.seed,
+            samples=self.samples,
+            inputs=self.inputs,
+            confidence=confidence,
+            correction=correction,
+            failure_probability=failure,
+            looks=max(self.looks, 1),
+        )
+
+
+def empty(base: BaseMap, image: ImageArray, noise: Noise, model: str = "") -> Tally:
+    """No samples yet of a base map at an image [C, H, W]; `model` tells the model, and how it was read."""
+    subject = hashlib.sha256(model.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+    zeros = np.zeros(base.n)
+    return Tally(base.name, base.shape, base.binary, subject, noise, image.size, 0, zeros, zeros)
+
+
+def sample(
+    tally: Tally,
+    base: BaseMap,
+    image: ImageArray,
+    samples: int,
+    *,
+    batch: int = BATCH,
+    listener: Listener = silent,
+) -> Tally:
+    """The tally continued to `samples` samples; shorter if the user interrupts (Ctrl-C).
+
+    Values are added one sample after the other, so the sums do not depend on where batches or runs end.
+
+    Args:
+        tally: where to go on.
+        base: the map the tally is of.
+        image: [C, H, W], float32, pixel scale.
+        samples: how many there shall be in all; fewer than the tally has changes nothing.
+        batch: noisy images evaluated at once.
+        listener: hears after each batch how many samples there are.
+
+    Raises:
+        EngineError: the base map breaks its contract (`interface.py`): NaN, values outside [0, 1].
+    """
+    try:
+        while tally.samples < samples:
+            count = min(batch, samples - tally.samples)
+            drawn = tally.noise.draw(tally.samples, count, image.shape)
+            # Added in float64 and rounded once: the smoothed map is that of z -> h(float32(z)).
+            noisy = torch.from_numpy((image + drawn).astype(np.float32))
+            tally = _added(tally, _checked(base, noisy))
+            # Counts only: who could see values could stop at lucky ones.
+            listener(Progress("sampling", f"{tally.samples} of {samples} noisy images"))
+    except KeyboardInterrupt:
+        pass  # a batch counts whole or not at all
+    return tally
+
+
+def _checked(base: BaseMap, images: torch.Tensor) -> FloatArray:
+    """Values [B, n] of a base map, as its contract says.
+
+    Raises:
+        EngineError: they are not.
+    """
+    values = base(images).to(torch.float64).numpy()
+    if values.shape != (len(images), base.n):
+        raise EngineError(
+            f"base map '{base.name}' returned shape {values.shape}, expected {(len(images), base.n)}"
+        )
+    allowed = (values == 0) | (values == 1) if base.binary else (values >= 0) & (values <= 1)  # never NaN
+    if not allowed.all():
+        wrong = float(values[~allowed][0])
+        expected = "0 or 1" if base.binary else "values in [0, 1]"
+        raise EngineError(
+            f"base map '{base.name}' returned {wrong} for a noisy image, expected {expected}",
+            hint="Nothing is certified from such values; try a smaller --sigma.",
+        )
+    return values
+
+
+def _added(tally: Tally, values: FloatArray) -> Tally:
+    sums, squares = tally.sums.copy(), tally.squares.copy()
+    for row in values:
+        sums += row
+        squares += row * row
+    return replace(tally, samples=tally.samples + len(values), sums=sums, squares=squares)

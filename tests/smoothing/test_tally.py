@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from corgi.api import read_image
+from corgi.cli.common import npy_bytes
+from corgi.errors import EngineError, UsageError
+from corgi.network.network import load
+from corgi.smoothing.cam_map import CamMap
+from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.noise import Noise
+from corgi.smoothing.rank_scores import RankScores
+from corgi.smoothing.sparsified import Sparsified
+from corgi.smoothing.state import check_continues, read_state, state_bytes
+from corgi.smoothing.tally import Tally, empty, sample
+from tests.smoothing.synthetic import Halfspaces, Spread, tally_of
+
+IMAGE = np.full((1, 1, 4), 0.5, dtype=np.float32)
+HALVES = Halfspaces(((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, -1.0, 0)), (0.4, 0.6, -0.5))
+NOISE = Noise(0.3, seed=5)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("base", [HALVES, Spread(), RankScores(Spread(), 2)])
+def test_more_samples_give_what_one_run_gives(base: BaseMap) -> None:
+    whole = sample(empty(base, IMAGE, NOISE), base, IMAGE, 257)
+    parts = empty(base, IMAGE, NOISE)
+    for samples, batch in ((10, 3), (10, 7), (200, 64), (257, 1)):
+        parts = sample(parts, base, IMAGE, samples, batch=batch)
+    assert whole.samples == parts.samples == 257
+    assert np.array_equal(whole.sums, parts.sums)
+    assert np.array_equal(whole.squares, parts.squares)
+
+
+def test_means_are_those_of_the_population() -> None:
+    tally = sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 4000)
+    assert tally.mean == pytest.approx(HALVES.population(IMAGE, 0.3), abs=0.04)
+    assert np.array_equal(tally.sums, tally.squares)
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    half = replace(sample(empty(HALVES, IMAGE, NOISE, "model"), HALVES, IMAGE, 100), looks=1)
+    path.write_bytes(state_bytes(half))
+    read = read_state(path)
+    check_continues(read, empty(HALVES, IMAGE, NOISE, "model"), path)
+    assert (read.samples, read.looks, read.noise, read.map_shape) == (100, 1, NOISE, (1, 3))
+    resumed = sample(read, HALVES, IMAGE, 157)
+    assert np.array_equal(resumed.sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 157).sums)
+
+
+def test_sums_of_something_else_are_not_continued(tmp_path: Path) -> None:
+    saved, path = empty(HALVES, IMAGE, NOISE, "model"), tmp_path / "state.npz"
+    other: dict[str, Tally] = {
+        "model or image": empty(HALVES, IMAGE, NOISE, "another"),
+        "another model or image": empty(HALVES, IMAGE + np.float32(0.1), NOISE, "model"),
+        "seed": empty(HALVES, IMAGE, replace(NOISE, seed=6), "model"),
+        "sigma": empty(HALVES, IMAGE, replace(NOISE, sigma=0.2), "model"),
+        "noise": empty(HALVES, IMAGE, replace(NOISE, shape=1.0), "model"),
+        "map": empty(replace(HALVES, name="others"), IMAGE, NOISE, "model"),
+    }
+    for what, asked in other.items():
+        with pytest.raises(UsageError, match=what):
+            check_continues(saved, asked, path)
+
+
+def test_damaged_states_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    whole = state_bytes(sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 10))
+    damaged = {
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "text": b"no file of counts",
+        "an array": npy_bytes(np.zeros(3)),
+        "too many": state_bytes(tally_of(np.array([11.0, 1, 1]), 10)),
+        "not a number": state_bytes(tally_of(np.array([np.nan, 1, 1]), 10)),
+        "negative": state_bytes(tally_of(np.array([-1.0, 1, 1]), 10)),
+        "half a count": state_bytes(tally_of(np.array([0.5, 1, 1]), 10)),
+        "size": state_bytes(replace(tally_of(np.array([1.0, 1, 1]), 10), map_shape=(2, 2))),
+        "samples": state_bytes(tally_of(np.array([0.0]), -1)),
+        "looks": state_bytes(tally_of(np.array([0.0]), 1, looks=-1)),
+    }
+    for content in damaged.values():
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=r"state\.npz"):
+            read_state(path)
+    with pytest.raises(UsageError):
+        read_state(tmp_path / "missing.npz")
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    with np.load(_written(path)) as file:
+        changed = {name: file[name] for name in file.files}
+    changed["described"] = np.array(str(changed["described"]).replace('"version":1', '"version":2'))
+    np.savez(path, **changed)
+    with pytest.raises(UsageError, match="version 2, expected 1"):
+        read_state(path)
+
+
+def _written(path: Path) -> Path:
+    path.write_bytes(state_bytes(empty(HALVES, IMAGE, NOISE)))
+    return path
+
+
+def test_an_interrupt_keeps_whole_batches() -> None:
+    class Stopped(Halfspaces):
+        def __call__(self, images: Tensor) -> Tensor:
+            calls.append(len(images))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return super().__call__(images)
+
+    calls: list[int] = []
+    base = Stopped(HALVES.directions, HALVES.offsets)
+    tally = sample(empty(base, IMAGE, NOISE), base, IMAGE, 100, batch=8)
+    assert tally.samples == 16
+    assert np.array_equal(tally.sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 16).sums)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.5])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_values_outside_the_contract_are_never_counted(value: float, wrapped: bool) -> None:
+    class Wrong(Spread):
+        def __call__(self, images: Tensor) -> Tensor:
+            values = super().__call__(images)
+            values[0, 2] = value
+            return values
+
+    base: BaseMap = Wrong()
+    if wrapped:  # ranks of values that are not finite would hide it
+        if np.isfinite(value):
+            return
+        for outer in (Sparsified(base, 2), RankScores(base, 2)):
+            with pytest.raises(EngineError, match="nan"):
+                sample(empty(outer, IMAGE, NOISE), outer, IMAGE, 4)
+        return
+    with pytest.raises(EngineError, match="expected values in"):
+        sample(empty(base, IMAGE, NOISE), base, IMAGE, 4)
+
+
+def test_a_binary_map_has_0_and_1_only() -> None:
+    base = Spread(binary=True)
+    with pytest.raises(EngineError, match="expected 0 or 1"):
+        sample(empty(base, IMAGE, NOISE), base, IMAGE, 4)
+
+
+def test_shape_of_the_answer_is_checked() -> None:
+    class Long(Spread):
+        def __call__(self, images: Tensor) -> Tensor:
+            return torch.zeros(len(images), self.n + 1)
+
+    with pytest.raises(EngineError, match="shape"):
+        sample(empty(Long(), IMAGE, NOISE), Long(), IMAGE, 4)
+
+
+def test_the_class_activation_map() -> None:
+    network = load(ROOT / "models" / "gtsrb.onnx")
+    image = read_image(ROOT / "models" / "demo" / "no_entry.png", network)
+    cam = CamMap(network, 17)
+    values = cam(torch.from_numpy(image)[None])[0].double().numpy()
+    exact = network.cam(image, 17).numpy().ravel()
+    assert values.min() == 0
+    assert values.max() == 1
+    assert values == pytest.approx((exact - exact.min()) / (exact.max() - exact.min()), abs=1e-5)
+    top = Sparsified(cam, 15)
+    ones = np.flatnonzero(top(torch.from_numpy(image)[None])[0].numpy())
+    assert set(ones) == set(np.argsort(-exact, kind="stable")[:15])
+    tally = sample(empty(top, image, Noise(0.1)), top, image, 20, batch=8)
+    assert tally.sums.sum() == 20 * 15
+    parts = sample(sample(empty(top, image, Noise(0.1)), top, image, 13), top, image, 20)
+    assert np.array_equal(tally.sums, parts.sums)
+    flat = cam(torch.zeros((1, *network.input_shape)))
+    assert bool(((flat >= 0) & (flat <= 1)).all())
