@@ -45,6 +45,10 @@ class DataError(CorgiError):
     """A data folder does not have the layout of the data set it is said to hold."""
 
 
+class StoreError(CorgiError):
+    """A store of batch results is none, is of another schema version, or cannot be read or written."""
+
+
 class ModelError(CorgiError):
     """A model file cannot be read, is not valid ONNX, or uses something corgi does not honour."""
 

@@ -11,6 +11,7 @@ PACKAGE = Path(corgi.__file__).parent
 LAYERS = [
     {"cli"},
     {"api", "report"},
+    {"batch"},
     {"train"},
     {"certify"},
     {"complete"},
