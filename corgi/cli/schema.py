@@ -9,11 +9,11 @@ import typer
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
-from corgi.report.document import json_schema
+from corgi.report.schemas import json_schema
 
 
 class Kind(StrEnum):
-    """The published documents, by the command that writes them."""
+    """The published documents, by the command that writes them (`report`: its report.json)."""
 
     VERIFY = "verify"
     CAM = "cam"
@@ -21,6 +21,7 @@ class Kind(StrEnum):
     INSPECT = "inspect"
     RADII = "radii"
     CURVE = "curve"
+    REPORT = "report"
 
 
 def command(

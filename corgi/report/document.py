@@ -8,10 +8,8 @@ are [row, column], largest value first.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
@@ -277,19 +275,6 @@ class CurveDocument(_SeriesDocument):
     versions: Versions
 
 
-DOCUMENTS: Mapping[str, type[_Document]] = MappingProxyType(
-    {
-        "verify": VerifyDocument,
-        "cam": CamDocument,
-        "attack": AttackDocument,
-        "inspect": InspectDocument,
-        "radii": RadiiDocument,
-        "curve": CurveDocument,
-    }
-)
-"""The published documents by the subcommand that writes them."""
-
-
 def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
     """The document of a verification.
 
@@ -502,16 +487,6 @@ def curve_document(network: Network, image_name: str, curve: Curve, versions: Ve
 def to_json(document: BaseModel) -> str:
     """A document as indented JSON with a final newline."""
     return document.model_dump_json(indent=2) + "\n"
-
-
-def json_schema(kind: str) -> str:
-    """The JSON Schema (draft 2020-12) of a document of `DOCUMENTS`, with a final newline."""
-    schema: dict[str, Any] = DOCUMENTS[kind].model_json_schema(mode="serialization")
-    head = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:corgi:schema:{kind}-{SCHEMA_VERSION}",
-    }
-    return json.dumps(head | schema, indent=2) + "\n"
 
 
 def pixels(flat: Sequence[int], cam: FloatArray) -> tuple[Pixel, ...]:

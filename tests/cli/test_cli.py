@@ -14,7 +14,7 @@ from corgi.cli import attack as attack_command
 from corgi.cli import verify as verify_command
 from corgi.cli.exits import Exit, exit_of
 from corgi.cli.main import app
-from corgi.report.document import json_schema
+from corgi.report.schemas import json_schema
 from corgi.results import EmpiricalBound, Status
 from tests.onnx_models import IMAGE, OnnxModel, float32
 

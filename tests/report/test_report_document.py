@@ -10,7 +10,8 @@ import pytest
 from example_results import VERSIONS, make_result
 from pydantic import ValidationError
 
-from corgi.report.document import DOCUMENTS, json_schema, to_json, verify_document
+from corgi.report.document import to_json, verify_document
+from corgi.report.schemas import DOCUMENTS, json_schema
 from corgi.report.versions import installed_versions
 from corgi.results import VerifyResult
 
