@@ -6,7 +6,9 @@ Every message names the file, node or value, says what was expected, and `hint` 
 
 from __future__ import annotations
 
+import functools
 import unicodedata
+from collections.abc import Callable
 
 LONGEST_TEXT = 2000
 """Characters of a message: names in a hostile file can be megabytes long."""
@@ -31,6 +33,10 @@ class CorgiError(Exception):
         self.message = printable(message)
         self.hint = None if hint is None else printable(hint)
         super().__init__(self.message if self.hint is None else f"{self.message}\n{self.hint}")
+
+    def __reduce__(self) -> tuple[Callable[[str], CorgiError], tuple[str]]:
+        """Errors of worker processes come pickled."""
+        return functools.partial(type(self), hint=self.hint), (self.message,)
 
 
 class UsageError(CorgiError):

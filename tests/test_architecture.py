@@ -10,8 +10,7 @@ import corgi
 PACKAGE = Path(corgi.__file__).parent
 LAYERS = [
     {"cli"},
-    {"api", "report"},
-    {"batch"},
+    {"api", "batch", "report"},
     {"train"},
     {"certify"},
     {"complete"},

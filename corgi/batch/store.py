@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import socket
 import sqlite3
 import time
@@ -225,7 +226,11 @@ def now() -> str:
 
 
 class Store:
-    """An open store; use it in a `with` block. One thread at a time.
+    """An open store; use it in a `with` block, in the thread that made it.
+
+    Attributes:
+        path: the file.
+        owner: in whose name it claims: machine, process and a random word.
 
     Raises:
         StoreError: from every method: the file is no store or one of another schema version, another process
@@ -235,6 +240,8 @@ class Store:
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path = path
+        # Claims are told apart by more than the process: its number may be given to another one.
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         if not create and not path.is_file():
             raise StoreError(f"{path}: no such store")
         mode = "rwc" if create else "rw"
@@ -379,7 +386,7 @@ class Store:
                     continue
                 self._sql.execute(
                     "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)",
-                    (setting.id, image, owner(), moment + seconds),
+                    (setting.id, image, self.owner, moment + seconds),
                 )
                 taken.append(image)
         return taken
@@ -388,13 +395,13 @@ class Store:
         """Prolong all our claims to `seconds` from now."""
         with self.transaction():
             self._sql.execute(
-                "UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + seconds, owner())
+                "UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + seconds, self.owner)
             )
 
     def release(self) -> None:
         """Give up all our claims."""
         with self.transaction():
-            self._sql.execute("DELETE FROM claims WHERE owner = ?", (owner(),))
+            self._sql.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
 
     def record(self, run: Run, item: Item, started: str, answer: Answer, pictures: Pictures | None) -> bool:
         """Write a row and end its claim; False if another process wrote it before, whose row stays."""
@@ -411,6 +418,15 @@ class Store:
                 "DELETE FROM claims WHERE setting = ? AND image_sha256 = ?", (run.setting, item.sha256)
             )
         return written == 1
+
+    def forget(self, setting: Setting, images: Sequence[str], statuses: Sequence[str]) -> None:
+        """Delete the rows of these images (digests) that have one of these statuses."""
+        marks = ", ".join("?" * len(statuses))
+        with self.transaction():
+            self._sql.executemany(
+                f"DELETE FROM results WHERE setting = ? AND image_sha256 = ? AND status IN ({marks})",
+                [(setting.id, image, *statuses) for image in images],
+            )
 
     # -- reading
 
@@ -460,14 +476,9 @@ class Store:
         return Pictures(image, change, _map(cam), None if witness_cam is None else _map(witness_cam))
 
 
-def owner() -> str:
-    """Who claims: machine and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def _gone(other: str) -> bool:
     """Whether the owner of a claim was a process of this machine and does not live any more."""
-    host, _, number = other.rpartition(":")
+    host, number, _ = other.rsplit(":", 2)
     if host != socket.gethostname():
         return False
     try:

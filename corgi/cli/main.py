@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from corgi import __version__
-from corgi.cli import attack, cam, curve, inspect, radii, report, schema, train, verify
+from corgi.cli import attack, batch, cam, curve, export_runs, inspect, radii, report, schema, train, verify
 from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
 
@@ -49,6 +49,8 @@ app.command("inspect")(inspect.command)
 app.command("attack")(attack.command)
 app.command("radii")(radii.command)
 app.command("curve")(curve.command)
+app.command("batch")(batch.command)
 app.command("report")(report.command)
+app.command("export-runs")(export_runs.command)
 app.add_typer(train.app, name="train")
 app.command("schema")(schema.command)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from corgi.batch import store as module
-from corgi.batch.store import Answer, Item, Pictures, Run, Setting, Store
+from corgi.batch.store import CRASHED, FAILED, Answer, Item, Pictures, Run, Setting, Store
 from corgi.errors import StoreError
 
 DONE = Answer("certified", "", 1, 1, 0.25, 0.26, 0.375, 1.5, 7, 2.5, "{}")
@@ -57,28 +57,36 @@ def test_a_row_is_written_once(path: Path) -> None:
         assert (row.started, row.answer.status) == ("then", "certified")
 
 
-def test_claims_exclude_each_other_and_run_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_exclude_each_other_and_run_out(path: Path) -> None:
     with Store(path, create=True) as mine, Store(path) as theirs:
         setting, run = begin(mine)
         assert mine.claim(setting, ["01", "02", "03"], 2, 60) == ["01", "02"]
         mine.record(run, Item("01", "a.png"), "then", DONE, None)
-        monkeypatch.setattr(module, "owner", lambda: "elsewhere:1")
+        theirs.owner = "elsewhere:1:ab"
         assert theirs.claim(setting, ["01", "02", "03"], 3, 0.0) == ["03"]  # runs out at once
-        assert theirs.claim(setting, ["01", "02", "03"], 3, 60) == ["03"]
-        monkeypatch.undo()
+        assert theirs.claim(setting, ["01", "02", "03"], 3, 0.0) == ["03"]
+        theirs.renew(60)
         assert mine.claim(setting, ["03"], 1, 60) == []  # another machine's, and it holds
         mine.release()
         assert theirs.claim(setting, ["02"], 1, 60) == ["02"]
 
 
-def test_the_claim_of_a_dead_process_is_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_claim_of_a_dead_process_is_free(path: Path) -> None:
+    with Store(path, create=True) as mine, Store(path) as theirs:
+        setting, _ = begin(mine)
+        host, _, _ = mine.owner.rsplit(":", 2)
+        theirs.owner = f"{host}:{2**22 + 1}:ab"  # beyond Linux's largest process number
+        assert theirs.claim(setting, ["01"], 1, 60) == ["01"]
+        assert mine.claim(setting, ["01"], 1, 60) == ["01"]
+
+
+def test_forgetting_is_by_status(path: Path) -> None:
     with Store(path, create=True) as store:
-        setting, _ = begin(store)
-        host, _, _ = module.owner().rpartition(":")
-        monkeypatch.setattr(module, "owner", lambda: f"{host}:{2**22 + 1}")  # beyond Linux's largest pid
-        assert store.claim(setting, ["01"], 1, 60) == ["01"]
-        monkeypatch.undo()
-        assert store.claim(setting, ["01"], 1, 60) == ["01"]
+        setting, run = begin(store)
+        store.record(run, Item("01", "a.png"), "then", DONE, None)
+        store.record(run, Item("02", "b.png"), "then", Answer(CRASHED, "died"), None)
+        store.forget(setting, ["01", "02"], [FAILED, CRASHED])
+        assert store.done(setting) == {"01"}
 
 
 def test_a_full_disk_keeps_what_was_written(path: Path) -> None:
