@@ -51,10 +51,11 @@ def headline(summary: Summary) -> tuple[Fact, ...]:
         facts.append(_radius("median attack radius", summary.attack_radius, round_up, of))
     if summary.ratio is not None:
         name, ratio = "attack / certified, median", summary.ratio
-        facts.append(Fact(name, round_up(ratio.median), f"{_quartiles(ratio)}; {ratio.count:,} images"))
+        facts.append(Fact(name, plain(ratio.median), f"{_quartiles(ratio)}; {ratio.count:,} images"))
     if summary.seconds is not None:
         seconds = summary.seconds
-        each = f"an image {seconds.median:.3g} s (median), {_quartiles(seconds, ' s')}"
+        low, high = f"{seconds.low:.3g}", f"{seconds.high:.3g}"
+        each = f"an image {seconds.median:.3g} s (median), quartiles {low} and {high} s"
         facts.append(Fact("time, all images", duration(summary.total_seconds), each))
     return tuple(facts)
 
@@ -65,8 +66,8 @@ def _radius(name: str, radius: Quartiles, rounded: wording.Rounding, of: str) ->
     return Fact(name, rounded(radius.median), note)
 
 
-def _quartiles(spread: Quartiles, unit: str = "") -> str:
-    return f"quartiles {spread.low:.4g} and {spread.high:.4g}{unit}"
+def _quartiles(spread: Quartiles) -> str:
+    return f"quartiles {plain(spread.low)} and {plain(spread.high)}"
 
 
 def _status(status: str) -> str:
@@ -92,8 +93,8 @@ def share_table(shares: Iterable[Share]) -> Table:
     titles = ("radius", "/255", "certified: at least", "no witness: at most")
     return titles, tuple(
         (
-            f"{share.radius:g}",
-            f"{share.radius * 255:.4g}",
+            round_down(share.radius),
+            round_down(share.radius * 255),
             percent_down(share.certified),
             percent_up(share.unbroken),
         )
@@ -116,7 +117,7 @@ def _class_row(shown: ClassSummary) -> tuple[str, ...]:
         percent_down(summary.certified / summary.images),
         round_down(summary.certified_radius.median),
         "-" if attack is None else round_up(attack.median),
-        "-" if ratio is None else f"{round_up(ratio.median)} [{ratio.low:.4g}, {ratio.high:.4g}]",
+        "-" if ratio is None else f"{plain(ratio.median)} [{plain(ratio.low)}, {plain(ratio.high)}]",
         "-" if seconds is None else f"{seconds.median:.3g}",
     )
 
@@ -124,7 +125,7 @@ def _class_row(shown: ClassSummary) -> tuple[str, ...]:
 def comparison_facts(pair: Comparison) -> tuple[Fact, ...]:
     """The second run against the first."""
     facts = [
-        Fact("images in both runs", f"{pair.images:,}", f"of {pair.same_property:,} the same is asked"),
+        Fact("images in both runs", f"{pair.images:,}", f"the same is asked of {pair.same_property:,}"),
         Fact(
             "certified radius larger", f"{pair.larger:,}", f"equal {pair.equal:,}, smaller {pair.smaller:,}"
         ),
@@ -136,7 +137,7 @@ def comparison_facts(pair: Comparison) -> tuple[Fact, ...]:
     ]
     if pair.ratio is not None:
         note = f"{_quartiles(pair.ratio)}; {pair.ratio.count:,} images certified in both"
-        facts.append(Fact("certified radius, second / first", f"{pair.ratio.median:.4g}", note))
+        facts.append(Fact("certified radius, second / first", plain(pair.ratio.median), note))
     if pair.seconds is not None:
         note = _quartiles(pair.seconds)
         facts.append(Fact("time of an image, second / first", f"{pair.seconds.median:.3g}", note))
@@ -220,6 +221,16 @@ def finding(case: Case) -> str:
     if attack.witness is None:
         return wording.nothing_found(attack.searched_up_to, norm)
     return wording.broken(attack.witness.radius, len(attack.witness.lost), document.k, document.k2, norm)
+
+
+def plain(value: float) -> str:
+    """A number that is no bound, to the nearest of its five digits: ratios are often 1.00 and a little."""
+    return f"{value:.5g}"
+
+
+def moment(iso: str) -> str:
+    """A date and time, ISO 8601 in UTC, for people."""
+    return f"{iso[:10]} {iso[11:19]} UTC"
 
 
 def percent_down(share: float) -> str:

@@ -37,7 +37,9 @@ def report_markdown(report: Report) -> str:
 def _about(report: Report) -> str:
     images = sum(len(run.cases) for run in report.runs)
     runs = f" of {len(report.runs)} runs" if len(report.runs) > 1 else ""
-    return f"{images:,} results{runs}, made {report.origin.created} by corgi {report.origin.versions.corgi}."
+    origin = report.origin
+    made = f"made {facts.moment(origin.created)} by corgi {_text(origin.versions.corgi)}"
+    return f"{images:,} results{runs}, {made}."
 
 
 def _run(name: str, run: Run) -> list[str]:
@@ -63,7 +65,7 @@ def _row(case: Case) -> tuple[str, ...]:
         case.status.replace("_", " "),
         round_down(case.certified),
         "-" if attacked is None else round_up(attacked),
-        "-" if ratio is None else round_up(ratio),
+        "-" if ratio is None else facts.plain(ratio),
         printable(case.reason),
     )
 
@@ -91,11 +93,12 @@ def _origin(report: Report, names: Iterable[str]) -> list[str]:
     for name, run in zip(names, report.runs, strict=True):
         parts += [f"### {_text(name)}", _table(("", ""), facts.setup_facts(run))]
         for call in run.calls:
-            when = f"{call.started} to {call.finished or 'not finished'}"
+            end = "not finished" if call.finished is None else facts.moment(call.finished)
+            when = f"{facts.moment(call.started)} to {end}"
             where = f"{printable(call.host)}, {call.workers} processes of {call.threads} threads"
             parts.append(f"{_code(call.command)}  \n{when} on {_text(where)}; {_versions(call.versions)}")
     stores = ", ".join(printable(store) for store in report.origin.stores)
-    made = f"{report.origin.created}; from {_text(stores)}; {_versions(report.origin.versions)}"
+    made = f"{facts.moment(report.origin.created)}; from {_text(stores)}; {_versions(report.origin.versions)}"
     parts += ["### This report", f"{_code(report.origin.command)}  \n{made}"]
     return parts
 

@@ -7,7 +7,7 @@ points are one path, and points on one spot are drawn once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -15,16 +15,20 @@ import numpy as np
 from markupsafe import Markup
 
 from corgi.report.case import Case
+from corgi.report.facts import plain
 from corgi.report.summary import Run, round_numbers
-from corgi.report.wording import class_label
+from corgi.report.wording import class_label, round_down
 from corgi.types import Norm
 
 MOST_CLASSES = 6
 """Runs with more classes get one chart of all of them."""
 
+FEWEST_IMAGES = 5
+"""A class with fewer shares a chart with others."""
+
 _BINS = 20
 _WIDTH, _HEIGHT = 460, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 30, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 20, 30, 44
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,20 @@ class _Axis:
 
 
 def class_groups(run: Run) -> list[tuple[str, tuple[Case, ...]]]:
-    """The cases of a run as its charts show them: by class, or all together if the classes are many."""
-    if len(run.classes) > MOST_CLASSES:
-        return [(f"all {len(run.classes)} classes", run.cases)]
-    return [
-        (
-            class_label(shown.class_id, shown.class_name),
-            tuple(c for c in run.cases if c.document is not None and c.document.class_id == shown.class_id),
-        )
-        for shown in run.classes
+    """The cases of a run as its charts show them: by class, rare ones together; all, if classes are many."""
+    frequent = [shown for shown in run.classes if shown.summary.images >= FEWEST_IMAGES]
+    if not 1 <= len(frequent) <= MOST_CLASSES:
+        return [("all classes", run.cases)]
+    groups = [
+        (class_label(shown.class_id, shown.class_name), _of_classes(run, {shown.class_id}))
+        for shown in frequent
     ]
+    rare = {shown.class_id for shown in run.classes} - {shown.class_id for shown in frequent}
+    return [*groups, ("other classes", _of_classes(run, rare))] if rare else groups
+
+
+def _of_classes(run: Run, chosen: Collection[int]) -> tuple[Case, ...]:
+    return tuple(c for c in run.cases if c.document is not None and c.document.class_id in chosen)
 
 
 def radii_chart(title: str, cases: Sequence[Case], norm: Norm) -> Markup:
@@ -109,7 +117,7 @@ def ratio_chart(title: str, cases: Sequence[Case]) -> Markup:
         shift = 5 if anchor == "start" else -5
         parts.append(f'<path class="median" d="M{x} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
         parts.append(
-            f'<text x="{x + shift:.1f}" y="{_TOP + 12}" text-anchor="{anchor}">median {median:.4g}</text>'
+            f'<text x="{x + shift:.1f}" y="{_TOP + 12}" text-anchor="{anchor}">median {plain(median)}</text>'
         )
     return _chart(title, f"histogram of attack / certified of {len(ratios)} images", parts)
 
@@ -157,8 +165,8 @@ def _radius_axis(found: Sequence[float], *, vertical: bool) -> _Axis:
 
 def _ratio_end(ratios: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     """Where the histogram ends: 1 + a round number past most ratios, and at most 20 as in the paper."""
-    far = float(np.quantile(ratios, 0.95)) - 1
-    return min(20.0, 1 + next(iter(round_numbers(max(far, 1e-3), 10 * max(far, 1e-3)))))
+    far = max(1.2 * (float(np.quantile(ratios, 0.95)) - 1), 1e-3)
+    return min(20.0, 1 + round_numbers(far, 10 * far)[0])
 
 
 def _log_ticks(axis: _Axis) -> list[float]:
@@ -171,7 +179,7 @@ def _log_ticks(axis: _Axis) -> list[float]:
 
 def _even_ticks(low: float, high: float) -> list[float]:
     """From two to five multiples of a round number between `low` and `high`."""
-    step = next(iter(round_numbers((high - low) / 4, 10 * (high - low))))
+    step = round_numbers((high - low) / 4, 10 * (high - low))[0]
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
 
@@ -180,7 +188,7 @@ def _grid(axis: _Axis, *, vertical: bool, ticks: Sequence[float] | None = None, 
     """Horizontal lines with their numbers at the left."""
     lines = []
     for tick in _log_ticks(axis) if ticks is None else ticks:
-        y, text = axis.at(tick), f"{tick:.0%}" if percent else f"{tick:g}"
+        y, text = axis.at(tick), f"{tick:.0%}" if percent else round_down(tick, 12)
         lines.append(f'<path d="M{_LEFT} {y}H{_WIDTH - _RIGHT}"/>')
         lines.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     return f'<g class="grid">{"".join(lines)}</g>'
@@ -192,7 +200,7 @@ def _ticks_across(axis: _Axis, ticks: Sequence[float], label: str, *, grid: bool
     for tick in ticks:
         x = axis.at(tick)
         parts.append(f'<path d="M{x} {_TOP if grid else base}V{base + 4}"/>')
-        parts.append(f'<text x="{x}" y="{base + 17}" text-anchor="middle">{tick:g}</text>')
+        parts.append(f'<text x="{x}" y="{base + 17}" text-anchor="middle">{round_down(tick, 12)}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'</g><text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(label)}</text>')
     return "".join(parts)
@@ -211,14 +219,10 @@ def _points(places: Iterable[tuple[float, float]], name: str) -> str:
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> str:
-    parts = []
-    x = float(_WIDTH - _RIGHT)
-    for name, text in reversed(entries):
-        parts.append(f'<text x="{x:g}" y="{_TOP - 10}" text-anchor="end">{escape(text)}</text>')
-        x -= 6.4 * len(text) + 10
-        parts.append(f'<path class="points key {name}" d="M{x + 4:.1f} {_TOP - 14}h0"/>')
-        x -= 12
-    return f'<g class="legend">{"".join(parts)}</g>'
+    keys = "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE} ".join(
+        f'<tspan class="key {name}">\N{BLACK CIRCLE}</tspan> {escape(text)}' for name, text in entries
+    )
+    return f'<text x="{_WIDTH - _RIGHT}" y="{_TOP - 12}" text-anchor="end">{keys}</text>'
 
 
 def _chart(title: str, about: str, parts: Sequence[str]) -> Markup:

@@ -148,6 +148,7 @@ function prepareTable() {
     });
     return make("th", { scope: "col", "data-name": name, class: classes || null }, button);
   }));
+  if (data.folder) byId("folder").textContent = `All in ${data.folder}`;
   data.classes.forEach((name, place) => byId("of-class").append(make("option", { value: place }, name)));
   const statuses = [...new Set(data.rows.map((row) => row[at.status]))].sort();
   for (const name of statuses) byId("of-status").append(make("option", { value: name }, name.replace("_", " ")));
@@ -187,7 +188,7 @@ async function openCard(place) {
   const { claim, finding, sha256, document: answer } = await entryOf(place);
   if (state.open !== place) return; // another card was asked for meanwhile
   const row = data.rows[place];
-  byId("card-title").textContent = row[at.image];
+  byId("card-title").textContent = data.folder + row[at.image];
   byId("card-body").replaceChildren(
     make("p", { class: "claim" }, claim),
     make("p", {}, finding),

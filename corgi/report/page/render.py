@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def page(report: Report, pictures: Pictures, bundle_sha256: str, budget: int = B
         caveats=list(dict.fromkeys(case.document.caveat for case in cases if case.document is not None)),
         bundle_sha256=bundle_sha256,
         printable=printable,
+        moment=facts.moment,
         images=len(cases),
         without_pictures=answered - len(drawn),
         data=_json(_table(report, names)),
@@ -123,6 +125,7 @@ def _view(name: str, run: Run) -> _RunView:
 
 def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
     """What the script sorts, filters and compares; rows are lists, in the order of `COLUMNS`."""
+    folder = _folder([printable(case.image) for run in report.runs for case in run.cases])
     classes: dict[str, int] = {}
     images: dict[str, int] = {}
     rows = []
@@ -134,7 +137,7 @@ def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
             rows.append(
                 [
                     number,
-                    printable(case.image),
+                    printable(case.image)[len(folder) :],
                     None if case.true_class is None else printable(case.true_class),
                     classes.setdefault(printable(label), len(classes)),
                     None if document is None else document.predicted_class,
@@ -142,7 +145,7 @@ def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
                     printable(case.reason),
                     None if document is None else round_down(case.certified),
                     None if case.attacked is None else round_up(case.attacked),
-                    None if ratio is None else round_up(ratio, 5),
+                    None if ratio is None else facts.plain(ratio),
                     None if case.joint is None else round_down(case.joint),
                     None if case.seconds is None else round(case.seconds, 2),
                     images.setdefault(case.image_sha256, len(images)),
@@ -151,6 +154,7 @@ def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
     starts = [sum(len(run.cases) for run in report.runs[:number]) for number in range(len(report.runs))]
     return {
         "columns": COLUMNS,
+        "folder": folder,
         "rows": rows,
         "classes": list(classes),
         "runs": names,
@@ -165,6 +169,12 @@ def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
             for pair in report.comparisons
         ],
     }
+
+
+def _folder(names: Sequence[str]) -> str:
+    """The folder, with its final slash, that all names begin with; empty if there is none."""
+    before, slash, _ = os.path.commonprefix(names).rpartition("/")  # noqa: RUF071 - cut at a slash here
+    return before + slash
 
 
 def _chunks(cases: Sequence[Case]) -> Iterator[str]:
