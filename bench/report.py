@@ -52,8 +52,7 @@ def main() -> None:
 
 
 def multiply(source: Path, target: Path, count: int) -> None:
-    """A store of `count` rows from those of another: a sixth of them in a second run."""
-    chance = random.Random(0)
+    """A store of `count` rows from those of another: a sixth of them looser, in a second run."""
     with Store(source) as old, Store(target, create=True) as new:
         kept = [(row, old.pictures(row)) for row in old.rows() if row.answer.document is not None]
         first = old.settings()[0]
@@ -63,19 +62,22 @@ def multiply(source: Path, target: Path, count: int) -> None:
             setting = new.setting(first.model_sha256, first.model, parameters, first.code)
             run = new.begin_run(setting, call.command, call.workers, call.threads, call.versions)
             for i in range(share):
+                chance = random.Random(i)
                 row, pictures = chance.choice(kept)
                 name = f"images/{i:05d}.ppm"
                 item = Item(hashlib.sha256(name.encode()).hexdigest(), name, row.item.true_class)
-                new.record(run, item, row.started, scaled(row, name, chance), pictures)
+                answer = scaled(row, name, 0.95**number, chance)
+                new.record(run, item, row.started, answer, pictures)
             new.end_run(run)
 
 
-def scaled(row: Row, name: str, chance: random.Random) -> Answer:
+def scaled(row: Row, name: str, tightness: float, chance: random.Random) -> Answer:
     """The answer of a row under another name, radii times a random number; one in fifty without any."""
     document = json.loads(row.answer.document or "")
     factor, apart = chance.lognormvariate(0, 0.7), 1 + chance.expovariate(30)
     certified = document["certified_radius"] * factor
     attacked = None if document["attack_radius"] is None else certified * max(apart, 1.001)
+    certified *= tightness
     if certified == 0 or chance.random() < 0.02:
         document |= {"status": "unknown", "reason": "no bound at any radius tried", "guarantee": None}
         document |= {"recheck": None, "ratio": None}

@@ -112,7 +112,7 @@ def _class_row(shown: ClassSummary) -> tuple[str, ...]:
     summary = shown.summary
     attack, ratio, seconds = summary.attack_radius, summary.ratio, summary.seconds
     return (
-        class_label(shown.class_id, None if shown.class_name is None else printable(shown.class_name)),
+        printable(class_label(shown.class_id, shown.class_name)),
         f"{summary.images:,}",
         percent_down(summary.certified / summary.images),
         round_down(summary.certified_radius.median),
@@ -191,6 +191,18 @@ def run_names(report: Report) -> tuple[str, ...]:
     return tuple(names)
 
 
+def run_claim(run: Run) -> str:
+    """What the certified radii of a run say, as one sentence."""
+    documents = [case.document for case in run.cases if case.document is not None]
+    if not documents or run.norm is None:
+        return "No image has an answer, so nothing is claimed."
+    ranks = {(document.k, document.k2) for document in documents}
+    k, k2 = ranks.pop() if len(ranks) == 1 else (None, None)
+    said = wording.guarantee_of_many(k, k2, documents[0].map_kind, Norm(run.norm))
+    both = " Within the radius of map and label the network also predicts the same class."
+    return said + (both if run.summary.joint_radius is not None else "")
+
+
 def claim(case: Case) -> str:
     """What is certified of a case, or why nothing is, as one sentence."""
     document = case.document
@@ -235,12 +247,12 @@ def moment(iso: str) -> str:
 
 def percent_down(share: float) -> str:
     """A share as per cent, never larger than it is."""
-    return f"{math.floor(share * 1000 + 1e-9) / 10:g}%"
+    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%"
 
 
 def percent_up(share: float) -> str:
     """A share as per cent, never smaller than it is."""
-    return f"{math.ceil(share * 1000 - 1e-9) / 10:g}%"
+    return f"{math.ceil(share * 1000 - 1e-9) / 10:.1f}%"
 
 
 def duration(seconds: float) -> str:

@@ -25,13 +25,14 @@ def report_markdown(report: Report) -> str:
         parts += _run(name, run)
     parts += _comparisons(report)
     parts.append("## What is claimed")
-    parts += [f"- **{kind}**: {_text(meaning)}" for kind, meaning in wording.PROOF_KINDS.items()]
+    parts += [_text(f"{name}. {facts.run_claim(run)}") for name, run in zip(names, report.runs, strict=True)]
+    parts.append("\n".join(f"- **{kind}**: {_text(text)}" for kind, text in wording.PROOF_KINDS.items()))
     parts += [_text(caveat) for caveat in _caveats(report)]
     parts.append(_text(wording.OF_THESE_IMAGES))
     scale = f"Radii are on the scale {wording.PIXEL_SCALE}."
     parts.append(_text(f"{scale} Certified radii are rounded down, distances of witnesses up."))
     parts += _origin(report, names)
-    return "\n\n".join(parts).replace("\n\n- **", "\n- **") + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _about(report: Report) -> str:
@@ -60,13 +61,13 @@ def _row(case: Case) -> tuple[str, ...]:
     document, attacked = case.document, case.attacked
     ratio = None if document is None else document.ratio
     return (
-        printable(case.image),
+        case.image,
         "-" if document is None else class_label(document.class_id, document.class_name),
         case.status.replace("_", " "),
         round_down(case.certified),
         "-" if attacked is None else round_up(attacked),
         "-" if ratio is None else facts.plain(ratio),
-        printable(case.reason),
+        case.reason,
     )
 
 
@@ -95,9 +96,9 @@ def _origin(report: Report, names: Iterable[str]) -> list[str]:
         for call in run.calls:
             end = "not finished" if call.finished is None else facts.moment(call.finished)
             when = f"{facts.moment(call.started)} to {end}"
-            where = f"{printable(call.host)}, {call.workers} processes of {call.threads} threads"
+            where = f"{call.host}, {call.workers} processes of {call.threads} threads"
             parts.append(f"{_code(call.command)}  \n{when} on {_text(where)}; {_versions(call.versions)}")
-    stores = ", ".join(printable(store) for store in report.origin.stores)
+    stores = ", ".join(report.origin.stores)
     made = f"{facts.moment(report.origin.created)}; from {_text(stores)}; {_versions(report.origin.versions)}"
     parts += ["### This report", f"{_code(report.origin.command)}  \n{made}"]
     return parts
@@ -115,7 +116,7 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _text(text: str) -> str:
     r"""Text that means itself: `<` and `&` as HTML writes them, Markdown's own signs behind a `\`."""
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(text, quote=False))
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(printable(text), quote=False))
 
 
 def _code(text: str) -> str:

@@ -112,6 +112,17 @@ def guarantee(result: VerifyResult) -> str | None:
     )
 
 
+def guarantee_of_many(k: int | None, k2: int | None, map_kind: MapKind, norm: Norm) -> str:
+    """What is certified of many images at once, as one sentence; ranks are None where they vary."""
+    subject, verb = ("the k largest pixels", "stay among the k2 largest") if not k or not k2 else stays(k, k2)
+    varying = "" if k and k2 else ", with the k and k2 of its own document"
+    return (
+        f"For each image with a certified radius above 0: for every image within that radius of it "
+        f"({size_of_change(norm)}, scale [0, 1]), {subject} of {map_name(map_kind)} of the class explained "
+        f"{verb}{varying}."
+    )
+
+
 def stays(k: int, k2: int) -> tuple[str, str]:
     """The property as subject and verb, to go around `of the map`."""
     subject = "the largest pixel" if k == 1 else f"the {k} largest pixels"

@@ -14,6 +14,7 @@ from html import escape
 import numpy as np
 from markupsafe import Markup
 
+from corgi.errors import printable
 from corgi.report.case import Case
 from corgi.report.facts import plain
 from corgi.report.summary import Run, round_numbers
@@ -54,7 +55,7 @@ def class_groups(run: Run) -> list[tuple[str, tuple[Case, ...]]]:
     if not 1 <= len(frequent) <= MOST_CLASSES:
         return [("all classes", run.cases)]
     groups = [
-        (class_label(shown.class_id, shown.class_name), _of_classes(run, {shown.class_id}))
+        (printable(class_label(shown.class_id, shown.class_name)), _of_classes(run, {shown.class_id}))
         for shown in frequent
     ]
     rare = {shown.class_id for shown in run.classes} - {shown.class_id for shown in frequent}

@@ -53,6 +53,7 @@ class _RunView:
     shares: facts.Table
     classes: facts.Table
     charts: tuple[Markup, ...]
+    claim: str
     setup: tuple[tuple[str, str], ...]
     run: Run
 
@@ -118,6 +119,7 @@ def _view(name: str, run: Run) -> _RunView:
         facts.share_table(run.shares),
         facts.class_table(run.classes),
         tuple(drawn),
+        facts.run_claim(run),
         facts.setup_facts(run),
         run,
     )
