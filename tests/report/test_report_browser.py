@@ -214,7 +214,7 @@ def test_dark_by_system_and_by_button(tab: playwright.Page) -> None:
     assert ground() == 3 * 255
     tab.emulate_media(color_scheme="dark")
     assert ground() < 150
-    tab.locator("#theme").click()
+    tab.get_by_role("button", name="Light").click()
     assert ground() == 3 * 255
 
 

@@ -349,7 +349,7 @@ function scatter(first, second) {
   let [low, high] = [Infinity, 0];
   for (const [x, y] of pairs) [low, high] = [Math.min(low, x, y), Math.max(high, x, y)];
   [low, high] = [low / 1.2, high * 1.2];
-  const [size, edge] = [360, 56];
+  const [size, edge] = [400, 76];
   const place = (value) => (Math.log(value / low) / Math.log(high / low)) * (size - edge - 12);
   const across = (value) => edge + place(value);
   const up = (value) => size - edge - place(value);
@@ -377,7 +377,7 @@ function scatter(first, second) {
     svg("text", { x: (size + edge) / 2, y: size - 8, "text-anchor": "middle" }, `certified radius, run ${first + 1}`),
     svg("text", { x: 14, y: (size - edge) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(size - edge) / 2})` },
       `certified radius, run ${second + 1}`));
-  return [make("figure", { class: "chart" }, make("figcaption", {}, "Each point an image certified in both; dashed: equal"), drawing)];
+  return [make("figure", { class: "chart scatter" }, make("figcaption", {}, "Each point an image certified in both; dashed: equal"), drawing)];
 }
 
 function compare() {
@@ -444,12 +444,14 @@ function prepareKeys() {
 function prepareColours() {
   const root = document.documentElement;
   const button = byId("theme");
-  const isDark = () => (root.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.style.colorScheme || (system.matches ? "dark" : "light")) === "dark";
   const name = () => { button.textContent = isDark() ? "Light" : "Dark"; };
   button.addEventListener("click", () => {
     root.style.colorScheme = isDark() ? "light" : "dark";
     name();
   });
+  system.addEventListener("change", name);
   name();
 }
 
