@@ -60,6 +60,7 @@ def work(model: Path, describe: Callable[[VerifyResult], str] | None = None) -> 
         load=partial(corgi.load, model),
         model_sha256=corgi.load(model).sha256,
         code=code_version(),
+        folder=Path.cwd(),
         options=OPTIONS,
         preprocess=None,
         describe=describe or document,
