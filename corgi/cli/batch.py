@@ -57,7 +57,8 @@ def command(
     ),
     retry: Annotated[bool, typer.Option("--retry", help="Try images again that failed or crashed.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Images computed at once.", show_default="one a core")
+        int | None,
+        typer.Option(min=1, help="Images computed at once.", show_default="one a core; 1 on a GPU"),
     ] = None,
     ray: Annotated[
         str | None,
@@ -84,7 +85,7 @@ def command(
         if cluster is not None:
             stack.callback(cluster.close)
         cores = len(os.sched_getaffinity(0)) if cluster is None else cluster.cores
-        count = workers or max(1, cores)
+        count = workers or (max(1, cores) if asked.device == "cpu" else 1)
         if cluster is not None and count > cores:
             raise UsageError(f"--workers {count}: the cluster has {cores} cores")
         work = Work(

@@ -120,9 +120,10 @@ def test_parquet(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'corgi[ray]'"
 )
-def test_ray_with_a_worker_killed(model: Path, tmp_path: Path) -> None:
+def test_ray_with_workers_killed(model: Path, tmp_path: Path) -> None:
     images = cases.save_images(tmp_path / "images", 12)
     images[5].rename(tmp_path / "images" / "deadly.npy")
+    images[7].rename(tmp_path / "images" / "once.npy")
     cluster = Cluster("local")
     try:
         work = cases.work(model, cases.deadly)
