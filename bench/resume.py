@@ -1,7 +1,7 @@
 """A batch that is killed at random and resumed has the same table as one that is not.
 
     python bench/resume.py [DATA_DIR] [--model FILE] [--per-class 100] [--classes 12,17] [--method crown]
-        [--kills 3] [--seed 0] [--folder DIR]
+        [--kills 3] [--seed 0] [--folder DIR] [OPTION OF corgi batch ...]
 
 `corgi batch` on GTSRB test images with the recipe of Gu et al., once to its end and once with SIGKILL at
 random moments. Compared are all columns, documents and pictures except times; rows whose exact search gave
@@ -106,12 +106,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path)
-    arguments = parser.parse_args()
+    arguments, further = parser.parse_known_args()
     folder = arguments.folder or Path(tempfile.mkdtemp())
     model = arguments.model or arguments.data / "corgi_paper" / "gtsrb_gu2020.onnx"
     chosen = ["--classes", arguments.classes, "--per-class", str(arguments.per_class)]
     command = [sys.executable, "-m", "corgi", "batch", str(model), "--gtsrb", str(arguments.data / "GTSRB")]
-    command += [*chosen, "--preprocess", "gtsrb", "--method", arguments.method, "--store"]
+    command += [*chosen, "--preprocess", "gtsrb", "--method", arguments.method, *further, "--store"]
     whole, broken = folder / "whole.sqlite", folder / "broken.sqlite"
     for path in (whole, broken):
         path.unlink(missing_ok=True)

@@ -46,9 +46,9 @@ def files(paths: Iterable[Path]) -> Iterator[Item]:
                 raise UsageError(f"{path}: no image in this folder", hint=f"Expected {', '.join(ENDINGS)}.")
             for each in found:
                 inner = each.relative_to(path).parts
-                yield Item(digest_of(each), str(each), inner[0] if len(inner) > 1 else None)
+                yield Item(digest_of(each), _name(each), inner[0] if len(inner) > 1 else None)
         elif path.is_file():
-            yield Item(digest_of(path), str(path))
+            yield Item(digest_of(path), _name(path))
         else:
             raise UsageError(f"{path}: no such image file or folder")
 
@@ -66,4 +66,9 @@ def gtsrb(data_dir: Path, classes: Sequence[int] | None, per_class: int | None) 
         if not chosen:
             raise UsageError(f"class {class_id}: no test image of it in {data_dir}")
         for sample in chosen:
-            yield Item(digest_of(sample.path), str(sample.path), str(class_id))
+            yield Item(digest_of(sample.path), _name(sample.path), str(class_id))
+
+
+def _name(path: Path) -> str:
+    r"""A path as text that can be stored; bytes that are no UTF-8 are written out, as \udcff."""
+    return str(path).encode(errors="backslashreplace").decode()

@@ -48,7 +48,7 @@ CREATE TABLE settings (
     parameters TEXT NOT NULL,
     code TEXT NOT NULL,
     UNIQUE (model_sha256, parameters, code)
-) STRICT;
+);
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     setting INTEGER NOT NULL REFERENCES settings (id),
@@ -59,7 +59,7 @@ CREATE TABLE runs (
     versions TEXT NOT NULL,
     started TEXT NOT NULL,
     finished TEXT
-) STRICT;
+);
 CREATE TABLE results (
     id INTEGER PRIMARY KEY,
     setting INTEGER NOT NULL REFERENCES settings (id),
@@ -85,14 +85,14 @@ CREATE TABLE results (
     cam BLOB,
     witness_cam BLOB,
     UNIQUE (setting, image_sha256)
-) STRICT;
+);
 CREATE TABLE claims (
     setting INTEGER NOT NULL REFERENCES settings (id),
     image_sha256 TEXT NOT NULL,
     owner TEXT NOT NULL,
     expires REAL NOT NULL,
     PRIMARY KEY (setting, image_sha256)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 """
 
 
@@ -282,7 +282,7 @@ class Store:
         self._sql.execute("PRAGMA foreign_keys = ON")
 
     def _empty(self) -> bool:
-        (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
         return self._pragma("user_version") == 0 and tables == 0
 
     def _pragma(self, name: str) -> int:
@@ -309,6 +309,7 @@ class Store:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             hint = {
                 sqlite3.SQLITE_FULL: "Make room and run it again: it goes on where it stopped.",
+                sqlite3.SQLITE_IOERR: "The disk may be full: even reading needs a little room.",
                 sqlite3.SQLITE_BUSY: "Another process keeps it locked.",
                 sqlite3.SQLITE_NOTADB: "Name another file, or one that does not exist yet.",
             }.get(code)

@@ -37,6 +37,7 @@ class Work:
         prepare: called once, before anything else.
         load: gives the network.
         model_sha256, code: what the network's digest and the worker's own code must be.
+        folder: where relative names of images begin; a worker may run in another one.
         options: what to verify and how; preprocess: recipe for pictures, None for the model's own.
         describe: the document of a result, as JSON.
         threads: of torch.
@@ -46,6 +47,7 @@ class Work:
     load: Callable[[], Network]
     model_sha256: str
     code: str
+    folder: Path
     options: VerifyOptions
     preprocess: str | None
     describe: Callable[[VerifyResult], str]
@@ -110,8 +112,9 @@ class Answerer:
     def _verify(self, network: Network, item: Item) -> Found:
         asked = None if self.work.preprocess is None else Recipe.parse(self.work.preprocess)
         own = None if network.preprocess is None else Recipe.parse(network.preprocess)
-        pixels = load_input(Path(item.name), network.input_shape, asked, own)
-        if digest_of(Path(item.name)) != item.sha256:
+        path = self.work.folder / item.name
+        pixels = load_input(path, network.input_shape, asked, own)
+        if digest_of(path) != item.sha256:
             raise ImageError(f"{item.name}: has changed since the run began, or is another file here")
         result = verify(network, pixels, self.work.options, image_name=item.name)
         text = self.work.describe(result)

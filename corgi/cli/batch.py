@@ -29,7 +29,7 @@ from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.memory import keep_freed_memory
-from corgi.errors import UsageError
+from corgi.errors import UsageError, printable
 from corgi.report.document import verify_document
 from corgi.report.versions import installed_versions
 from corgi.results import VerifyResult
@@ -57,7 +57,8 @@ def command(
     ),
     retry: Annotated[bool, typer.Option("--retry", help="Try images again that failed or crashed.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Images computed at once.", show_default="one a core")
+        int | None,
+        typer.Option(min=1, help="Images computed at once.", show_default="one a core; 1 on a GPU"),
     ] = None,
     ray: Annotated[
         str | None,
@@ -84,7 +85,7 @@ def command(
         if cluster is not None:
             stack.callback(cluster.close)
         cores = len(os.sched_getaffinity(0)) if cluster is None else cluster.cores
-        count = workers or max(1, cores)
+        count = workers or (max(1, cores) if asked.device == "cpu" else 1)
         if cluster is not None and count > cores:
             raise UsageError(f"--workers {count}: the cluster has {cores} cores")
         work = Work(
@@ -92,6 +93,7 @@ def command(
             load=partial(loading.load, model.absolute()),
             model_sha256=network.sha256,
             code=code_version(),
+            folder=Path.cwd(),
             options=asked.options,
             preprocess=asked.preprocess,
             describe=_describe,
@@ -100,12 +102,16 @@ def command(
         opened = stack.enter_context(Store(store, create=True))
         setting = opened.setting(network.sha256, str(model), parameters, work.code)
         forget_failures(opened, setting, chosen, retry=retry)
-        line = shlex.join(["corgi", *sys.argv[1:]])
+        line = printable(shlex.join(["corgi", *sys.argv[1:]]))
         run = opened.begin_run(setting, line, count, work.threads, versions.model_dump_json())
         start = LocalWorker if cluster is None else cluster.worker
         show = stack.enter_context(_counting(quiet=quiet))
         started = [start(work) for _ in range(min(count, len(chosen)))]
-        tally = run_batch(opened, setting, run, chosen, started, show)
+        try:
+            tally = run_batch(opened, setting, run, chosen, started, show)
+        except KeyboardInterrupt:
+            common.note("stopped; the same command goes on where it was", quiet=quiet)
+            return Exit.KEYBOARD
         return _conclude(opened, setting, chosen, tally, quiet=quiet)
 
 

@@ -75,7 +75,7 @@ def test_the_command_line(model: Path, tmp_path: Path) -> None:
     cases.save_images(tmp_path / "images" / "12", 2)
     (tmp_path / "images" / "damaged.png").write_bytes(b"no picture")
     path = tmp_path / "runs.sqlite"
-    batch = ["batch", model, tmp_path / "images", "--k", 3, "--method", "crown", "--store", path]
+    batch = ["batch", model, tmp_path / "images", "--k", 3, "--no-attack", "--store", path]
     expected = Exit.UNKNOWN
     first = corgi(*batch, "--workers", 1)
     assert "3 images: 2 certified, 1 failed" in first
@@ -92,7 +92,7 @@ def test_the_command_line(model: Path, tmp_path: Path) -> None:
     for row, o in good:
         assert float(row["certified_radius"]) == o["certified_radius"] == o["document"]["certified_radius"]
         assert json.loads(row["parameters"]) == o["parameters"]
-        assert o["parameters"]["method"] == "crown"
+        assert (o["parameters"]["method"], o["parameters"]["attack"]) == ("exact", None)
     assert len(good) == 2
     expected = Exit.ERROR
     assert "either IMAGES or --gtsrb" in corgi("batch", model)
@@ -120,9 +120,10 @@ def test_parquet(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'corgi[ray]'"
 )
-def test_ray_with_a_worker_killed(model: Path, tmp_path: Path) -> None:
+def test_ray_with_workers_killed(model: Path, tmp_path: Path) -> None:
     images = cases.save_images(tmp_path / "images", 12)
     images[5].rename(tmp_path / "images" / "deadly.npy")
+    images[7].rename(tmp_path / "images" / "once.npy")
     cluster = Cluster("local")
     try:
         work = cases.work(model, cases.deadly)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -77,6 +79,26 @@ def test_another_file_under_the_same_name_is_refused(
         Answerer(replace(answerer.work, model_sha256="00")).answer(item)
     with pytest.raises(UsageError, match="one release"):
         Answerer(replace(answerer.work, code="0")).answer(item)
+
+
+def test_a_relative_name_begins_in_the_folder_of_the_run(answerer: Answerer, tmp_path: Path) -> None:
+    (item,) = files(cases.save_images(tmp_path, 1))
+    elsewhere = Answerer(replace(answerer.work, folder=tmp_path))
+    answer, _ = elsewhere.answer(replace(item, name="000.npy"))
+    assert (answer.status, json.loads(answer.document)["image"]) == ("certified", "000.npy")
+
+
+def test_errors_of_workers_travel() -> None:
+    error = pickle.loads(pickle.dumps(UsageError("what", hint="do")))
+    assert (type(error), error.message, error.hint, str(error)) == (UsageError, "what", "do", "what\ndo")
+
+
+def test_a_name_that_is_no_text_is_a_row(answerer: Answerer, tmp_path: Path) -> None:
+    (path,) = cases.save_images(tmp_path, 1)
+    path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.npy"))
+    (item,) = files([tmp_path])
+    assert item.name.endswith("\\udcff.npy")
+    assert answerer.answer(item)[0].status == FAILED
 
 
 def test_images_of_a_folder_carry_its_classes(tmp_path: Path) -> None:
