@@ -15,9 +15,9 @@ from corgi.cli import browser
 from corgi.cli.browser import find_browser
 from corgi.cli.exits import Exit
 from corgi.cli.main import app
-from corgi.report.document import RadiiDocument, VerifyDocument
+from corgi.report.document import VerifyDocument
 from corgi.report.schemas import json_schema
-from tests.report.example_cases import HOSTILE, document_of, example_pictures, make_case
+from tests.report.example_cases import HOSTILE, document_of, example_pictures, make_case, make_radii
 from tests.report.example_results import VERSIONS, make_result
 
 
@@ -57,12 +57,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def radii_file(path: Path, document: VerifyDocument) -> Path:
-    shared = {name: getattr(document, name) for name in RadiiDocument.model_fields if hasattr(document, name)}
-    certified = tuple(tuple(0.001 * (1 + row) for _ in range(24)) for row in range(24))
-    radii = RadiiDocument(
-        **shared | {"kind": "radii", "certified": certified, "searched": (), "interrupted": False}
-    )
-    path.write_text(radii.model_dump_json())
+    path.write_text(make_radii(document).model_dump_json())
     return path
 
 

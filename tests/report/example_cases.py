@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from corgi.report.case import Call, Case, CasePictures, Setup
-from corgi.report.document import VerifyDocument, verify_document
+from corgi.report.document import RadiiDocument, VerifyDocument, verify_document
 from corgi.report.summary import Origin, Report, make_report, make_run
 from corgi.results import VerifyResult
 from tests.report.example_results import RESULTS, VERSIONS, make_cam, make_image, make_result
@@ -44,6 +44,14 @@ def make_failure(key: int, image: str = HOSTILE) -> Case:
     return Case(key, image, f"{key:064x}", None, "failed", f"{image}: not a picture", None, None)
 
 
+def make_radii(document: VerifyDocument) -> RadiiDocument:
+    """Radii of the pixels of the same map: larger from row to row, 0 in the first."""
+    shared = {name: getattr(document, name) for name in RadiiDocument.model_fields if hasattr(document, name)}
+    certified = tuple(tuple(0.001 * row for _ in range(24)) for row in range(24))
+    found = {"kind": "radii", "certified": certified, "searched": (), "interrupted": False}
+    return RadiiDocument(**shared | found)
+
+
 def small_report() -> Report:
     """Two runs: every way a verification can end and a failure; and two of the images with smaller radii."""
     first = [make_case(key, result) for key, result in enumerate(RESULTS.values())]
@@ -60,7 +68,7 @@ def small_report() -> Report:
 
 
 def large_report(count: int) -> Report:
-    """Many images with different radii in one run, in another the first ten once more."""
+    """Many images with different radii in one run, pixels' radii for the first; in another ten once more."""
 
     def scaled(key: int, factor: float) -> Case:
         certified = 1e-4 * (1 + key * 7919 % count) * factor
@@ -68,8 +76,10 @@ def large_report(count: int) -> Report:
         changes = {"certified_radius": certified, "attack_radius": attack, "ratio": attack / certified}
         return make_case(key, make_result(), **changes)
 
+    first = [*(scaled(key, 1.0) for key in range(count)), make_failure(count)]
+    first[0] = replace(first[0], radii=make_radii(document_of(first[0])))
     runs = [
-        make_run(make_setup(), [CALL], [*(scaled(key, 1.0) for key in range(count)), make_failure(count)]),
+        make_run(make_setup(), [CALL], first),
         make_run(make_setup(method="crown"), [CALL], [scaled(key, 0.8) for key in range(10)]),
     ]
     return make_report("Many signs", runs, ORIGIN)

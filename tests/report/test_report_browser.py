@@ -138,7 +138,7 @@ def test_a_click_opens_the_card_with_pictures_and_json(tab: playwright.Page) -> 
     card = tab.locator("#card")
     assert "For every image within" in card.locator(".claim").inner_text()
     assert "confirmed by onnxruntime" in card.inner_text()
-    assert card.locator(".panels img").count() == 6
+    assert card.locator(".panels img").count() == 7
     assert card.locator("rect.kept").count() > 15
     assert card.locator("rect.lost").count() > 0
     broken = (
