@@ -6,7 +6,9 @@ Every message names the file, node or value, says what was expected, and `hint` 
 
 from __future__ import annotations
 
+import functools
 import unicodedata
+from collections.abc import Callable
 
 LONGEST_TEXT = 2000
 """Characters of a message: names in a hostile file can be megabytes long."""
@@ -32,6 +34,10 @@ class CorgiError(Exception):
         self.hint = None if hint is None else printable(hint)
         super().__init__(self.message if self.hint is None else f"{self.message}\n{self.hint}")
 
+    def __reduce__(self) -> tuple[Callable[[str], CorgiError], tuple[str]]:
+        """Errors of worker processes come pickled."""
+        return functools.partial(type(self), hint=self.hint), (self.message,)
+
 
 class UsageError(CorgiError):
     """An option or argument has a value that cannot be served."""
@@ -43,6 +49,10 @@ class ImageError(CorgiError):
 
 class DataError(CorgiError):
     """A data folder does not have the layout of the data set it is said to hold."""
+
+
+class StoreError(CorgiError):
+    """A store of batch results is none, is of another schema version, or cannot be read or written."""
 
 
 class ModelError(CorgiError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import corgi
@@ -10,7 +11,7 @@ import corgi
 PACKAGE = Path(corgi.__file__).parent
 LAYERS = [
     {"cli"},
-    {"api", "report"},
+    {"api", "batch", "report"},
     {"train", "compare"},
     {"certify"},
     {"complete", "lipschitz"},
@@ -70,3 +71,13 @@ def test_printing_and_exiting_live_in_the_cli() -> None:
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 assert name not in ("print", "exit", "sys.exit", "os._exit"), f"{path}: {name}"
+
+
+def test_files_that_are_no_modules_are_installed() -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    data = project["tool"]["setuptools"]["package-data"]
+    listed = {PACKAGE.parent / package.replace(".", "/") / name for package in data for name in data[package]}
+    found = {
+        p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts
+    }
+    assert found == listed

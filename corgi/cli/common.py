@@ -138,19 +138,27 @@ def check_ending(option: str, path: Path | None, endings: tuple[str, ...]) -> No
         raise UsageError(f"{option} {path}: expected a name that ends in .{', .'.join(endings)}")
 
 
-def write(option: str, path: Path, content: bytes) -> None:
-    """Write a file whole or, on an error, not at all.
+@contextmanager
+def whole(option: str, path: Path) -> Iterator[Path]:
+    """A temporary file that becomes `path` when the block ends, or, on an error, nothing.
 
     Raises:
         UsageError: the file system refuses.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(option: str, path: Path, content: bytes) -> None:
+    """Write a file whole or, on an error, not at all. See `whole` for errors."""
+    with whole(option, path) as temporary:
+        temporary.write_bytes(content)
 
 
 def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:

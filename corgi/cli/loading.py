@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from corgi.cli.groups import with_group
 from corgi.errors import UsageError
 from corgi.network.network import Network, load
 from corgi.network.wrap import Normalisation
@@ -37,6 +35,18 @@ class Loading:
             map_kind=self.map_kind,
             layer=self.layer,
         )
+
+    def parameters(self) -> dict[str, Any]:
+        """What was asked, as JSON has it: beside the file, the network depends on nothing else."""
+        return {
+            "output": self.output,
+            "size": self.size,
+            "mean": self.normalisation.mean,
+            "std": self.normalisation.std,
+            "scale": self.normalisation.scale,
+            "map": self.map_kind.value,
+            "layer": self.layer,
+        }
 
 
 def _loading(
@@ -73,27 +83,8 @@ def _loading(
     return Loading(output, None if size is None else _size(size), normalisation, map_kind, layer)
 
 
-def with_loading(command: Callable[..., int]) -> Callable[..., int]:
-    """A command with a parameter `loading: Loading`, as typer sees it: with the options instead.
-
-    A parameter of the command's own stands in for the option of that name.
-    """
-    own = inspect.signature(command).parameters
-    options = {name: p for name, p in inspect.signature(_loading).parameters.items() if name not in own}
-    hints = get_type_hints(_loading, include_extras=True) | get_type_hints(command, include_extras=True)
-
-    @functools.wraps(command)
-    def wrapped(**given: Any) -> int:
-        chosen = {name: given.pop(name) for name in options}
-        return command(**given, loading=_loading(**chosen))
-
-    shown = []
-    for name, parameter in own.items():
-        shown += list(options.values()) if name == "loading" else [parameter]
-    named = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in shown]
-    wrapped.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {p.name: p.annotation for p in named}
-    return wrapped
+with_loading = with_group("loading", _loading)
+"""A command with a parameter `loading: Loading`, as typer sees it: with the options instead."""
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from corgi import __version__
-from corgi.cli import attack, cam, compare, curve, inspect, radii, schema, smooth, train, verify
+from corgi.cli import (
+    attack,
+    batch,
+    cam,
+    compare,
+    curve,
+    export_runs,
+    inspect,
+    radii,
+    report,
+    schema,
+    smooth,
+    train,
+    verify,
+)
 from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
 
@@ -51,5 +65,8 @@ app.command("radii")(radii.command)
 app.command("curve")(curve.command)
 app.command("compare")(compare.command)
 app.command("smooth")(smooth.command)
+app.command("batch")(batch.command)
+app.command("report")(report.command)
+app.command("export-runs")(export_runs.command)
 app.add_typer(train.app, name="train")
 app.command("schema")(schema.command)

@@ -13,7 +13,7 @@ from corgi.report.schemas import json_schema
 
 
 class Kind(StrEnum):
-    """The published documents, by the command that writes them."""
+    """The published documents, by the command that writes them (`report`: its report.json)."""
 
     VERIFY = "verify"
     CAM = "cam"
@@ -23,6 +23,7 @@ class Kind(StrEnum):
     CURVE = "curve"
     COMPARE = "compare"
     SMOOTH = "smooth"
+    REPORT = "report"
 
 
 def command(

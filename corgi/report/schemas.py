@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from corgi.report.comparison import CompareDocument
+from corgi.report.bundle import ReportDocument
 from corgi.report.document import (
     SCHEMA_VERSION,
     AttackDocument,
@@ -31,6 +32,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "curve": CurveDocument,
         "compare": CompareDocument,
         "smooth": SmoothDocument,
+        "report": ReportDocument,
     }
 )
 """The published documents by the subcommand that writes them."""

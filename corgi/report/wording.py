@@ -6,8 +6,9 @@ certified radii down, distances of witnesses up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from corgi.results import EmpiricalBound, MapKind, Status, VerifyResult
@@ -111,6 +112,17 @@ def guarantee(result: VerifyResult) -> str | None:
     )
 
 
+def guarantee_of_many(k: int | None, k2: int | None, map_kind: MapKind, norm: Norm) -> str:
+    """What is certified of many images at once, as one sentence; ranks are None where they vary."""
+    subject, verb = ("the k largest pixels", "stay among the k2 largest") if not k or not k2 else stays(k, k2)
+    varying = "" if k and k2 else ", with the k and k2 of its own document"
+    return (
+        f"For each image with a certified radius above 0: for every image within that radius of it "
+        f"({size_of_change(norm)}, scale [0, 1]), {subject} of {map_name(map_kind)} of the class explained "
+        f"{verb}{varying}."
+    )
+
+
 def stays(k: int, k2: int) -> tuple[str, str]:
     """The property as subject and verb, to go around `of the map`."""
     subject = "the largest pixel" if k == 1 else f"the {k} largest pixels"
@@ -136,14 +148,18 @@ def label_guarantee(result: VerifyResult) -> str | None:
 
 def no_guarantee(result: VerifyResult) -> str:
     """Why nothing is certified, as one sentence."""
-    if result.top.tie and result.certificate.k2 == result.top.k:
-        return tie_at(result.top.k)
-    if result.status is Status.REFUTED and result.eps is not None:
-        return (
-            f"The map does not keep its pixels within {result.eps:g}: an image no farther away changes them."
-        )
-    asked = "any radius" if result.eps is None else f"the radius {result.eps:g}"
     reason = result.reason or result.certificate.reason
+    k, k2 = result.top.k, result.certificate.k2
+    return nothing_certified(k, k2, result.status, reason, tie=result.top.tie, eps=result.eps)
+
+
+def nothing_certified(k: int, k2: int, status: Status, reason: str, *, tie: bool, eps: float | None) -> str:
+    """Why nothing is certified, of a result or its document."""
+    if tie and k2 == k:
+        return tie_at(k)
+    if status is Status.REFUTED and eps is not None:
+        return f"The map does not keep its pixels within {eps:g}: an image no farther away changes them."
+    asked = "any radius" if eps is None else f"the radius {eps:g}"
     return f"Nothing is certified for {asked}" + (f": {reason.rstrip('.')}." if reason else ".")
 
 
@@ -158,7 +174,7 @@ def tie_at(k: int) -> str:
 def finding(attack: EmpiricalBound | None, k: int, k2: int, norm: Norm) -> str:
     """What the attack found, as one sentence. Empirical: an upper bound on the radius, or nothing."""
     if attack is None:
-        return "No attack was run, so there is no upper bound on the radius."
+        return NO_ATTACK
     if attack.witness is None:
         return nothing_found(attack.searched_up_to, norm)
     return broken(attack.witness.radius, len(attack.witness.lost), k, k2, norm)
@@ -240,3 +256,38 @@ def ratio(result: VerifyResult) -> float | None:
     if attacked is None or result.certificate.radius <= 0:
         return None
     return attacked / result.certificate.radius
+
+
+NO_ATTACK = "No attack was run, so there is no upper bound on the radius."
+
+PROOF_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "deterministic": (
+            "Certified radii. The statement holds for every image of the ball, without exception and "
+            "without sampling, in real arithmetic on the weights stored in the file; the last decision is "
+            "repeated in float64 against a bound on its own rounding."
+        ),
+        "statistical": (
+            "Holds with a stated probability over the sampling that led to it. No figure of this report is "
+            "of this kind."
+        ),
+        "empirical": (
+            "Attack radii. Each is the distance of one image, found by search, in which onnxruntime on the "
+            "model file shows the property broken: the exact radius is not larger. That no such image was "
+            "found proves nothing."
+        ),
+    }
+)
+"""What the kinds of a report's statements mean."""
+
+OF_THESE_IMAGES = (
+    "Shares and medians describe the images listed here and no others. An image without an answer counts as "
+    "one with certified radius 0."
+)
+"""What figures over many images do not say."""
+
+CONTRADICTION = (
+    "an image within a certified radius breaks the property certified. One of the two is wrong: do not rely "
+    "on this report, and report the fault."
+)
+"""What it means that certificates and witnesses contradict each other."""

@@ -1,0 +1,1 @@
+"""Many images, one store: what survives interruption and is never computed twice."""

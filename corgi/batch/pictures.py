@@ -1,0 +1,41 @@
+"""What a row draws of a result, small enough to keep for every image."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from corgi.batch.store import Pictures
+from corgi.results import VerifyResult
+
+LARGEST_SIDE = 256
+"""Pixels; a larger input is kept scaled down."""
+
+
+def pictures_of(result: VerifyResult) -> Pictures:
+    """Image, map, and what the witness changed."""
+    witness = None if result.attack is None else result.attack.witness
+    image = result.image.astype(np.float64)
+    change = None
+    if witness is not None:
+        moved = witness.image - image
+        change = _png(0.5 + 0.5 * moved / np.abs(moved).max())  # a witness is another image: not all zero
+    return Pictures(
+        image_png=_png(image),
+        change_png=change,
+        cam=result.cam.astype(np.float32),
+        witness_cam=None if witness is None else witness.cam.astype(np.float32),
+    )
+
+
+def _png(values: NDArray[np.float64]) -> bytes:
+    """[C, H, W] in [0, 1] as a PNG: colour if it has three channels, else their mean in grey."""
+    shown = values.transpose(1, 2, 0) if len(values) == 3 else values.mean(0)
+    picture = Image.fromarray(np.ascontiguousarray(np.rint(255 * shown).astype(np.uint8)))
+    picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    target = io.BytesIO()
+    picture.save(target, format="PNG", optimize=True)
+    return target.getvalue()

@@ -1,0 +1,507 @@
+"""The store of batch results: one SQLite file, one row for each (model, image, parameters, code).
+
+A row is written whole, in one transaction, together with the end of its claim, or not at all. Two processes
+may use one store: whoever is about to compute a row claims it first, for a while that it keeps prolonging; a
+claim whose process is gone is free again. Write-ahead logging lets readers read while others write; every
+commit is on the disk before it counts as done.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corgi.errors import StoreError
+
+SCHEMA_VERSION = 1
+"""`PRAGMA user_version` of the files this module reads and writes."""
+
+APPLICATION_ID = 0x636F7267
+"""`PRAGMA application_id` of a store, "corg": tells it from other SQLite files."""
+
+FAILED = "failed"
+"""Status of an image that cannot be served; the reason says why. All others are those of `verify`, or: """
+CRASHED = "crashed"
+"""Status of an image whose worker process died each time it was tried."""
+
+WAIT_SECONDS = 60.0
+"""How long a writer waits for another one."""
+
+_SCHEMA = """
+CREATE TABLE settings (
+    id INTEGER PRIMARY KEY,
+    model_sha256 TEXT NOT NULL,
+    model TEXT NOT NULL,
+    parameters TEXT NOT NULL,
+    code TEXT NOT NULL,
+    UNIQUE (model_sha256, parameters, code)
+);
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    setting INTEGER NOT NULL REFERENCES settings (id),
+    command TEXT NOT NULL,
+    host TEXT NOT NULL,
+    workers INTEGER NOT NULL,
+    threads INTEGER NOT NULL,
+    versions TEXT NOT NULL,
+    started TEXT NOT NULL,
+    finished TEXT
+);
+CREATE TABLE results (
+    id INTEGER PRIMARY KEY,
+    setting INTEGER NOT NULL REFERENCES settings (id),
+    image_sha256 TEXT NOT NULL,
+    image TEXT NOT NULL,
+    true_class TEXT,
+    run INTEGER NOT NULL REFERENCES runs (id),
+    started TEXT NOT NULL,
+    finished TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    class_id INTEGER,
+    predicted_class INTEGER,
+    certified_radius REAL,
+    uncertified_radius REAL,
+    attack_radius REAL,
+    ratio REAL,
+    evaluations INTEGER,
+    seconds REAL,
+    document TEXT,
+    image_png BLOB,
+    change_png BLOB,
+    cam BLOB,
+    witness_cam BLOB,
+    UNIQUE (setting, image_sha256)
+);
+CREATE TABLE claims (
+    setting INTEGER NOT NULL REFERENCES settings (id),
+    image_sha256 TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    expires REAL NOT NULL,
+    PRIMARY KEY (setting, image_sha256)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What rows that can be compared with each other have in common.
+
+    Attributes:
+        id: its number in the store.
+        model_sha256, model: digest and name of the model file.
+        parameters: all that the answer depends on beside model, image and code, as canonical JSON.
+        code: which code computed it (`corgi.batch.code`).
+    """
+
+    id: int
+    model_sha256: str
+    model: str
+    parameters: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of `corgi batch`: it computes the rows of a setting that are not there yet.
+
+    Attributes:
+        id, setting: its number and that of its setting.
+        command: the command line.
+        host: name of the machine; workers, threads: processes, and threads of each.
+        versions: releases of what took part, as JSON (`corgi.report.versions.Versions`).
+        started, finished: ISO 8601, UTC; None for a run that goes on or was killed.
+    """
+
+    id: int
+    setting: int
+    command: str
+    host: str
+    workers: int
+    threads: int
+    versions: str
+    started: str
+    finished: str | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a batch.
+
+    Attributes:
+        sha256: digest of the file.
+        name: path, as the user gave it.
+        true_class: what the data says it shows: a data set's class number, or the name of the folder it
+            lies in; None where nothing says it.
+    """
+
+    sha256: str
+    name: str
+    true_class: str | None = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a row draws. Maps are float32, for drawing: the sets of pixels are in the document.
+
+    Attributes:
+        image_png: the network input as an 8-bit PNG.
+        change_png: witness minus image around middle grey (128), amplified to the full range; None without
+            a witness.
+        cam, witness_cam: the maps [h, w] of image and witness.
+    """
+
+    image_png: bytes
+    change_png: bytes | None
+    cam: NDArray[np.float32]
+    witness_cam: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one image: the columns of its row.
+
+    Attributes:
+        status, reason: of `verify`, or `FAILED` or `CRASHED`; then all other fields are None.
+        class_id, predicted_class: the class explained, and the one onnxruntime predicts.
+        certified_radius, uncertified_radius, attack_radius, ratio: in the pixel scale [0, 1], as in the
+            document.
+        evaluations: bound evaluations; seconds: wall time.
+        document: the whole document of `corgi verify --json`.
+    """
+
+    status: str
+    reason: str
+    class_id: int | None = None
+    predicted_class: int | None = None
+    certified_radius: float | None = None
+    uncertified_radius: float | None = None
+    attack_radius: float | None = None
+    ratio: float | None = None
+    evaluations: int | None = None
+    seconds: float | None = None
+    document: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the store.
+
+    Attributes:
+        id, setting, run: numbers of the row, of its setting, of the run that computed it.
+        item: the image; answer: what came of it.
+        started, finished: ISO 8601, UTC.
+    """
+
+    id: int
+    setting: int
+    run: int
+    item: Item
+    started: str
+    finished: str
+    answer: Answer
+
+
+_ANSWER = tuple(field.name for field in fields(Answer))
+_BEFORE = ("setting", "run", "image_sha256", "image", "true_class", "started", "finished")
+_PICTURES = tuple(field.name for field in fields(Pictures))
+
+
+def now() -> str:
+    """The time as the store writes it: ISO 8601, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Store:
+    """An open store; use it in a `with` block, in the thread that made it.
+
+    Attributes:
+        path: the file.
+        owner: in whose name it claims: machine, process and a random word.
+
+    Raises:
+        StoreError: from every method: the file is no store or one of another schema version, another process
+            keeps it locked, or it cannot be read or written (a full disk, for example). What was committed
+            before stays.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        # Claims are told apart by more than the process: its number may be given to another one.
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        if not create and not path.is_file():
+            raise StoreError(f"{path}: no such store")
+        mode = "rwc" if create else "rw"
+        with self._answering():
+            # Transactions are begun and ended by hand: python's own rules for them changed with releases.
+            self._sql = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=WAIT_SECONDS,
+                isolation_level=None,
+            )
+        try:
+            with self._answering():
+                self._prepare(create)
+        except BaseException:
+            self._sql.close()
+            raise
+
+    def _prepare(self, create: bool) -> None:
+        if create and self._empty():
+            self._sql.execute("PRAGMA journal_mode = WAL")
+            with self.transaction():
+                if self._empty():  # nobody else made it meanwhile
+                    for statement in _SCHEMA.split(";"):
+                        self._sql.execute(statement)
+                    self._sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    self._sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if self._pragma("application_id") != APPLICATION_ID:
+            raise StoreError(
+                f"{self.path}: an SQLite file, but not a store of corgi", hint="Name another file."
+            )
+        if (found := self._pragma("user_version")) != SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path}: a store of schema version {found}, this corgi reads {SCHEMA_VERSION}",
+                hint="Use the release that wrote it, or begin a new store.",
+            )
+        self._sql.execute("PRAGMA synchronous = FULL")
+        self._sql.execute("PRAGMA foreign_keys = ON")
+
+    def _empty(self) -> bool:
+        (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return self._pragma("user_version") == 0 and tables == 0
+
+    def _pragma(self, name: str) -> int:
+        return int(self._sql.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; nothing is lost by not doing so."""
+        self._sql.close()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """SQLite's errors as the user's."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            hint = {
+                sqlite3.SQLITE_FULL: "Make room and run it again: it goes on where it stopped.",
+                sqlite3.SQLITE_IOERR: "The disk may be full: even reading needs a little room.",
+                sqlite3.SQLITE_BUSY: "Another process keeps it locked.",
+                sqlite3.SQLITE_NOTADB: "Name another file, or one that does not exist yet.",
+            }.get(code)
+            raise StoreError(f"{self.path}: {error}", hint=hint) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A block whose writes all happen, or none; other writers wait meanwhile."""
+        with self._answering():
+            self._sql.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._sql.execute("COMMIT")
+            except BaseException:
+                if self._sql.in_transaction:
+                    self._sql.execute("ROLLBACK")
+                raise
+
+    # -- writing
+
+    def setting(self, model_sha256: str, model: str, parameters: str, code: str) -> Setting:
+        """The setting, made if it is new; `model` is the name it was first seen under."""
+        key = (model_sha256, parameters, code)
+        with self.transaction():
+            self._sql.execute(
+                "INSERT INTO settings (model_sha256, parameters, code, model) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (*key, model),
+            )
+            found = self._sql.execute(
+                "SELECT id, model_sha256, model, parameters, code FROM settings"
+                " WHERE model_sha256 = ? AND parameters = ? AND code = ?",
+                key,
+            ).fetchone()
+        return Setting(*found)
+
+    def begin_run(self, setting: Setting, command: str, workers: int, threads: int, versions: str) -> Run:
+        """Note that a run begins."""
+        values = (setting.id, command, socket.gethostname(), workers, threads, versions, now())
+        with self.transaction():
+            number = self._sql.execute(
+                "INSERT INTO runs (setting, command, host, workers, threads, versions, started)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                values,
+            ).lastrowid
+        assert number is not None
+        return Run(number, *values, None)
+
+    def end_run(self, run: Run) -> None:
+        """Note that a run has nothing left to do."""
+        with self.transaction():
+            self._sql.execute("UPDATE runs SET finished = ? WHERE id = ?", (now(), run.id))
+
+    def claim(self, setting: Setting, images: Sequence[str], count: int, seconds: float) -> list[str]:
+        """At most `count` of the images (digests) that nobody has computed or claimed, now claimed by us.
+
+        The claim holds for `seconds` unless it is renewed. Claims that ran out are taken over, and those of a
+        process of this machine that does not live any more.
+        """
+        taken: list[str] = []
+        with self.transaction():
+            moment = time.time()
+            for image in images:
+                if len(taken) == count:
+                    break
+                if self._sql.execute(
+                    "SELECT 1 FROM results WHERE setting = ? AND image_sha256 = ?", (setting.id, image)
+                ).fetchone():
+                    continue
+                held = self._sql.execute(
+                    "SELECT owner, expires FROM claims WHERE setting = ? AND image_sha256 = ?",
+                    (setting.id, image),
+                ).fetchone()
+                if held is not None and held[1] > moment and not _gone(held[0]):
+                    continue
+                self._sql.execute(
+                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)",
+                    (setting.id, image, self.owner, moment + seconds),
+                )
+                taken.append(image)
+        return taken
+
+    def renew(self, seconds: float) -> None:
+        """Prolong all our claims to `seconds` from now."""
+        with self.transaction():
+            self._sql.execute(
+                "UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + seconds, self.owner)
+            )
+
+    def release(self) -> None:
+        """Give up all our claims."""
+        with self.transaction():
+            self._sql.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
+
+    def record(self, run: Run, item: Item, started: str, answer: Answer, pictures: Pictures | None) -> bool:
+        """Write a row and end its claim; False if another process wrote it before, whose row stays."""
+        columns = (*_BEFORE, *_ANSWER, *_PICTURES)
+        values = [run.setting, run.id, item.sha256, item.name, item.true_class, started, now()]
+        values += [getattr(answer, name) for name in _ANSWER]
+        values += [None] * len(_PICTURES) if pictures is None else _blobs(pictures)
+        marks = ", ".join("?" * len(columns))
+        with self.transaction():
+            written = self._sql.execute(
+                f"INSERT INTO results ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT DO NOTHING", values
+            ).rowcount
+            self._sql.execute(
+                "DELETE FROM claims WHERE setting = ? AND image_sha256 = ?", (run.setting, item.sha256)
+            )
+        return written == 1
+
+    def forget(self, setting: Setting, images: Sequence[str], statuses: Sequence[str]) -> None:
+        """Delete the rows of these images (digests) that have one of these statuses."""
+        marks = ", ".join("?" * len(statuses))
+        with self.transaction():
+            self._sql.executemany(
+                f"DELETE FROM results WHERE setting = ? AND image_sha256 = ? AND status IN ({marks})",
+                [(setting.id, image, *statuses) for image in images],
+            )
+
+    # -- reading
+
+    def done(self, setting: Setting) -> frozenset[str]:
+        """Digests of the images of a setting that have a row."""
+        with self._answering():
+            found = self._sql.execute("SELECT image_sha256 FROM results WHERE setting = ?", (setting.id,))
+            return frozenset(digest for (digest,) in found)
+
+    def settings(self) -> tuple[Setting, ...]:
+        """All settings, in the order they were first used."""
+        with self._answering():
+            found = self._sql.execute(
+                "SELECT id, model_sha256, model, parameters, code FROM settings ORDER BY id"
+            )
+            return tuple(Setting(*values) for values in found)
+
+    def runs(self, setting: Setting | None = None) -> tuple[Run, ...]:
+        """All runs, or those of a setting, in the order they began."""
+        names = ", ".join(field.name for field in fields(Run))
+        with self._answering():
+            found = self._sql.execute(f"SELECT {names} FROM runs ORDER BY id")
+            runs = [Run(*values) for values in found]
+        return tuple(run for run in runs if setting is None or run.setting == setting.id)
+
+    def rows(self, setting: Setting | None = None) -> Iterator[Row]:
+        """All rows, or those of a setting, by setting, name and digest of the image: not by time."""
+        columns = ", ".join(("id", *_BEFORE, *_ANSWER))
+        where, values = ("", ()) if setting is None else ("WHERE setting = ?", (setting.id,))
+        with self._answering():
+            found = self._sql.execute(
+                f"SELECT {columns} FROM results {where} ORDER BY setting, image, image_sha256", values
+            )
+            for number, of, run, digest, name, true_class, started, finished, *answer in found:
+                item = Item(digest, name, true_class)
+                yield Row(number, of, run, item, started, finished, Answer(*answer))
+
+    def pictures(self, row: Row) -> Pictures | None:
+        """What a row draws; None for an image that failed."""
+        with self._answering():
+            found = self._sql.execute(
+                f"SELECT {', '.join(_PICTURES)} FROM results WHERE id = ?", (row.id,)
+            ).fetchone()
+        image, change, cam, witness_cam = found
+        if image is None:
+            return None
+        return Pictures(image, change, _map(cam), None if witness_cam is None else _map(witness_cam))
+
+
+def _gone(other: str) -> bool:
+    """Whether the owner of a claim was a process of this machine and does not live any more."""
+    host, number, _ = other.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it lives, under another user
+        return False
+    return False
+
+
+def _blobs(pictures: Pictures) -> list[bytes | None]:
+    maps = [None if values is None else _npy(values) for values in (pictures.cam, pictures.witness_cam)]
+    return [pictures.image_png, pictures.change_png, *maps]
+
+
+def _npy(values: NDArray[np.float32]) -> bytes:
+    target = io.BytesIO()
+    np.save(target, values, allow_pickle=False)
+    return target.getvalue()
+
+
+def _map(blob: bytes) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.load(io.BytesIO(blob), allow_pickle=False)
+    return values

@@ -1,0 +1,123 @@
+"""What a worker does: load the network once, then answer for one image after the other."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import redirect_stdout
+from dataclasses import dataclass, fields
+from io import StringIO
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from corgi.batch.code import code_version
+from corgi.batch.items import digest_of
+from corgi.batch.pictures import pictures_of
+from corgi.batch.store import FAILED, Answer, Item, Pictures
+from corgi.certify.verify import VerifyOptions, verify
+from corgi.data.image import load_input
+from corgi.data.preprocess import Recipe
+from corgi.errors import CorgiError, ImageError, ModelError, UsageError, printable
+from corgi.network.network import Network
+from corgi.results import VerifyResult
+
+Found = tuple[Answer, Pictures | None]
+"""What comes of one image."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker needs to know; travels to it pickled.
+
+    Attributes:
+        prepare: called once, before anything else.
+        load: gives the network.
+        model_sha256, code: what the network's digest and the worker's own code must be.
+        folder: where relative names of images begin; a worker may run in another one.
+        options: what to verify and how; preprocess: recipe for pictures, None for the model's own.
+        describe: the document of a result, as JSON.
+        threads: of torch.
+    """
+
+    prepare: Callable[[], None]
+    load: Callable[[], Network]
+    model_sha256: str
+    code: str
+    folder: Path
+    options: VerifyOptions
+    preprocess: str | None
+    describe: Callable[[VerifyResult], str]
+    threads: int
+
+
+class Worker(Protocol):
+    """One worker, as the run sees it: it takes one image at a time."""
+
+    @property
+    def died(self) -> tuple[type[BaseException], ...]:
+        """What its futures raise if it died over an image."""
+
+    def submit(self, item: Item) -> Future[Found]:
+        """Begin with an image. Besides `died`, the future raises CorgiError if no image can be served."""
+
+    def restart(self) -> None:
+        """Begin anew after it died."""
+
+    def close(self) -> None:
+        """End it at once, whatever it is doing."""
+
+
+class Answerer:
+    """A worker's inside: a network, loaded when the first image comes."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.network: Network | None = None
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would end a search, and half a search is no row
+        work.prepare()
+        torch.set_num_threads(work.threads)
+
+    def answer(self, item: Item) -> Found:
+        """What comes of an image. An image that cannot be served is an answer, too.
+
+        Raises:
+            UsageError, ModelError: this worker's code or the model file is another one than it should be.
+        """
+        network = self.network = self.network or self._load()
+        # Each image alone, with nothing kept from the one before: the answer must not depend on which rows
+        # this process happened to compute.
+        try:
+            with redirect_stdout(StringIO()):  # libraries print
+                return self._verify(network, item)
+        except CorgiError as error:
+            return Answer(FAILED, error.message), None
+        except Exception as error:  # a fault of corgi or of a library with this image: the others go on
+            return Answer(FAILED, printable(f"unexpected {type(error).__name__}: {error}")), None
+
+    def _load(self) -> Network:
+        if code_version() != self.work.code:
+            raise UsageError(
+                f"a worker's corgi is {code_version()}, that of the run {self.work.code}",
+                hint="Use one release on all machines, and do not change it while a batch runs.",
+            )
+        network = self.work.load()
+        if network.sha256 != self.work.model_sha256:
+            raise ModelError(f"{network.path}: has changed since the run began, or is another file here")
+        return network
+
+    def _verify(self, network: Network, item: Item) -> Found:
+        asked = None if self.work.preprocess is None else Recipe.parse(self.work.preprocess)
+        own = None if network.preprocess is None else Recipe.parse(network.preprocess)
+        path = self.work.folder / item.name
+        pixels = load_input(path, network.input_shape, asked, own)
+        if digest_of(path) != item.sha256:
+            raise ImageError(f"{item.name}: has changed since the run began, or is another file here")
+        result = verify(network, pixels, self.work.options, image_name=item.name)
+        text = self.work.describe(result)
+        document = json.loads(text) | {"document": text}
+        answer = Answer(**{field.name: document[field.name] for field in fields(Answer)})
+        return answer, pictures_of(result)

@@ -1,0 +1,132 @@
+"""A small network and images, and workers that do what a test needs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import corgi
+from corgi.attack.search import AttackOptions
+from corgi.batch.code import code_version
+from corgi.batch.items import files
+from corgi.batch.local import LocalWorker
+from corgi.batch.run import run_batch
+from corgi.batch.store import Answer, Item, Store
+from corgi.batch.work import Found, Work
+from corgi.certify.verify import VerifyOptions
+from corgi.report.document import verify_document
+from corgi.report.versions import installed_versions
+from corgi.results import VerifyResult
+from tests.onnx_models import OnnxModel, float32
+
+SHAPE = (1, 8, 8)
+OPTIONS = VerifyOptions(k=3, exact=None, attack=AttackOptions(steps=5))
+
+
+def save_model(folder: Path, seed: int = 3) -> Path:
+    """Two convolutions with ReLUs, a 6 x 6 map, two classes."""
+    rng = np.random.default_rng(seed)
+    net = OnnxModel(SHAPE)
+    value = net.chain(
+        [
+            ("Conv", [float32(rng, 4, 1, 3, 3, scale=0.5), float32(rng, 4, scale=0.2)], {}),
+            ("Relu", [], {}),
+            ("Conv", [float32(rng, 4, 4, 1, 1, scale=0.7), 1 + float32(rng, 4, scale=0.1)], {}),
+            ("Relu", [], {}),
+        ]
+    )
+    return net.save(folder, net.head(value, float32(rng, 2, 4)))
+
+
+def save_images(folder: Path, number: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:03}.npy" for i in range(number)]
+    for i, path in enumerate(paths):
+        np.save(path, np.random.default_rng(i).random(SHAPE, dtype=np.float32))
+    return paths
+
+
+def work(model: Path, describe: Callable[[VerifyResult], str] | None = None) -> Work:
+    return Work(
+        prepare=nothing,
+        load=partial(corgi.load, model),
+        model_sha256=corgi.load(model).sha256,
+        code=code_version(),
+        folder=Path.cwd(),
+        options=OPTIONS,
+        preprocess=None,
+        describe=describe or document,
+        threads=1,
+    )
+
+
+def nothing() -> None:
+    pass
+
+
+def document(result: VerifyResult) -> str:
+    return verify_document(result, installed_versions()).model_dump_json()
+
+
+def deadly(result: VerifyResult) -> str:
+    """Kills the worker's process over an image that is named so: `deadly` always, `once` the first time."""
+    mark = Path(result.image_name + ".died")
+    if "deadly" in result.image_name or ("once" in result.image_name and not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return document(result)
+
+
+def slow(result: VerifyResult) -> str:
+    """Gives others time to act."""
+    time.sleep(0.1)
+    return document(result)
+
+
+class Died(Exception):
+    pass
+
+
+class FakeWorker:
+    """Answers at once, in this thread; `script` decides how."""
+
+    died = (Died,)
+
+    def __init__(self, script: Callable[[Item], Answer]) -> None:
+        self.script, self.restarts, self.closed = script, 0, False
+        self.asked: list[str] = []
+
+    def submit(self, item: Item) -> Future[Found]:
+        self.asked.append(item.sha256)
+        future: Future[Found] = Future()
+        try:
+            future.set_result((self.script(item), None))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def main(path: Path, model: Path, images: Path) -> None:
+    """One process of several on one store."""
+    with Store(path, create=True) as store:
+        setting = store.setting("00", "m.onnx", "{}", "code")
+        run = store.begin_run(setting, "", 1, 1, "{}")
+        run_batch(store, setting, run, files([images]), [LocalWorker(work(model, slow))], lambda tally: None)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

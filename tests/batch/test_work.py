@@ -1,0 +1,137 @@
+"""What a worker answers, and that it survives every image."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import corgi
+from corgi.batch.items import digest_of, files, unreadable
+from corgi.batch.local import LocalWorker
+from corgi.batch.run import run_batch
+from corgi.batch.store import CRASHED, FAILED, Item, Store
+from corgi.batch.work import Answerer
+from corgi.errors import ModelError, UsageError
+from tests.batch import cases
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cases.save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def answerer(model: Path) -> Iterator[Answerer]:
+    before = signal.getsignal(signal.SIGINT)
+    yield Answerer(cases.work(model))
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_row_says_what_verify_says(answerer: Answerer, model: Path, tmp_path: Path) -> None:
+    (item,) = files(cases.save_images(tmp_path, 1))
+    network = corgi.load(model)
+    image = np.load(item.name)
+    expected = corgi.verify(network, image, cases.OPTIONS)
+    for _ in range(2):  # nothing is kept from one image to the next
+        answer, pictures = answerer.answer(item)
+        assert answer.certified_radius == expected.certificate.radius > 0
+        assert answer.attack_radius == expected.attack.radius
+        assert answer.evaluations == expected.certificate.evaluations
+        document = json.loads(answer.document)
+        assert document["ratio"] == answer.ratio
+        assert document["recheck"]["rounding_bound"] == expected.certificate.recheck.rounding_bound
+        assert np.array_equal(pictures.cam, expected.cam.astype(np.float32))
+        assert pictures.witness_cam.shape == (6, 6)
+        assert pictures.image_png.startswith(b"\x89PNG")
+        assert pictures.change_png.startswith(b"\x89PNG")
+
+
+def test_an_image_that_cannot_be_served_is_an_answer(answerer: Answerer, tmp_path: Path) -> None:
+    (tmp_path / "damaged.png").write_bytes(b"\x89PNG and no more")
+    np.save(tmp_path / "large.npy", np.zeros((1, 9, 9), dtype=np.float32))
+    np.save(tmp_path / "tie.npy", np.zeros((1, 8, 8), dtype=np.float32))
+    for item in files([tmp_path]):
+        answer, pictures = answerer.answer(item)
+        if "tie" in item.name:
+            assert (answer.status, answer.certified_radius) == ("unknown", 0.0)
+            assert "tie" in answer.reason
+        else:
+            assert (answer.status, pictures, answer.document) == (FAILED, None, None)
+            assert Path(item.name).name in answer.reason
+
+
+def test_another_file_under_the_same_name_is_refused(
+    answerer: Answerer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item,) = files(cases.save_images(tmp_path, 1))
+    answer, _ = answerer.answer(replace(item, sha256="00"))
+    assert answer.status == FAILED
+    assert "changed" in answer.reason
+    with pytest.raises(ModelError, match="changed"):
+        Answerer(replace(answerer.work, model_sha256="00")).answer(item)
+    with pytest.raises(UsageError, match="one release"):
+        Answerer(replace(answerer.work, code="0")).answer(item)
+
+
+def test_a_relative_name_begins_in_the_folder_of_the_run(answerer: Answerer, tmp_path: Path) -> None:
+    (item,) = files(cases.save_images(tmp_path, 1))
+    elsewhere = Answerer(replace(answerer.work, folder=tmp_path))
+    answer, _ = elsewhere.answer(replace(item, name="000.npy"))
+    assert (answer.status, json.loads(answer.document)["image"]) == ("certified", "000.npy")
+
+
+def test_errors_of_workers_travel() -> None:
+    error = pickle.loads(pickle.dumps(UsageError("what", hint="do")))
+    assert (type(error), error.message, error.hint, str(error)) == (UsageError, "what", "do", "what\ndo")
+
+
+def test_a_name_that_is_no_text_is_a_row(answerer: Answerer, tmp_path: Path) -> None:
+    (path,) = cases.save_images(tmp_path, 1)
+    path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.npy"))
+    (item,) = files([tmp_path])
+    assert item.name.endswith("\\udcff.npy")
+    assert answerer.answer(item)[0].status == FAILED
+
+
+def test_images_of_a_folder_carry_its_classes(tmp_path: Path) -> None:
+    cases.save_images(tmp_path / "images" / "12", 2)
+    cases.save_images(tmp_path / "images" / "17" / "deep", 1)
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    found = list(files([tmp_path / "images", tmp_path / "images" / "12" / "000.npy"]))
+    assert [item.true_class for item in found] == ["12", "12", "17", None]
+    assert found[0].sha256 == found[2].sha256 == found[3].sha256 != found[1].sha256
+    with pytest.raises(UsageError, match="no such image"):
+        list(files([tmp_path / "none"]))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no image in"):
+        list(files([tmp_path / "empty"]))
+
+
+def test_a_file_that_cannot_be_read_is_named_by_its_path(answerer: Answerer, tmp_path: Path) -> None:
+    path = tmp_path / "lost.png"
+    assert digest_of(path) == unreadable(path)
+    answer, _ = answerer.answer(Item(digest_of(path), str(path)))
+    assert (answer.status, "no such file" in answer.reason) == (FAILED, True)
+
+
+def test_a_process_that_dies_is_replaced(model: Path, tmp_path: Path) -> None:
+    paths = cases.save_images(tmp_path, 2)
+    deadly = paths[0].rename(tmp_path / "z-deadly.npy")
+    chosen = tuple(files([paths[1], deadly]))
+    with Store(tmp_path / "runs.sqlite", create=True) as store:
+        setting = store.setting("00", "m.onnx", "{}", "code")
+        run = store.begin_run(setting, "", 1, 1, "{}")
+        worker = LocalWorker(cases.work(model, cases.deadly))
+        run_batch(store, setting, run, chosen, [worker], lambda tally: None)
+        found = {Path(row.item.name).name: row.answer for row in store.rows()}
+    assert found["001.npy"].status == "certified"
+    assert found["z-deadly.npy"].status == CRASHED
+    assert "2 times" in found["z-deadly.npy"].reason
