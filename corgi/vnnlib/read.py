@@ -88,7 +88,8 @@ class _Linear:
         def added(mine: dict[int, Fraction], theirs: dict[int, Fraction]) -> dict[int, Fraction]:
             total = dict(mine)
             for index, value in theirs.items():
-                total[index] = total.get(index, Fraction(0)) + factor * value
+                step = value if factor == 1 else factor * value
+                total[index] = total[index] + step if index in total else step
             return total
 
         return _Linear(
@@ -225,7 +226,9 @@ class _Reader:
             if not parts:
                 self.fail(line, f"'{name}' of nothing")
             found = [self.formula(part) for part in parts]
-            return self.conjunction(line, found) if name == "and" else self.checked(line, sum(found, []))
+            if name == "and":
+                return self.conjunction(line, found)
+            return self.checked(line, list(itertools.chain.from_iterable(found)))
         if name in _COMPARISONS:
             if len(parts) != 2:
                 self.fail(line, f"'{name}' of {len(parts)} terms, expected 2")
@@ -310,12 +313,12 @@ class _Reader:
         """What was read, as boxes with alternatives."""
         if not self.asserted:
             raise SpecError(f"{self.path}: asserts nothing")
-        boxes: dict[tuple[tuple[int, Fraction | None, Fraction | None], ...], list[tuple[Constraint, ...]]] = {}
         common, shared = _split(self.common)
+        by_box: dict[_Key, list[tuple[Constraint, ...]]] = {}
         for alternative in self.open:
-            bounds, rest = _split(alternative)
-            boxes.setdefault(_intersection(common, bounds), []).append((*shared, *rest))
-        cases = [self.case(dict((i, (low, high)) for i, low, high in box), rest) for box, rest in boxes.items()]
+            own, rest = _split(alternative)
+            by_box.setdefault(tuple(own.items()), []).append((*shared, *rest))
+        cases = [self.case(_intersection(common, dict(key)), rest) for key, rest in by_box.items()]
         kept = tuple(case for case in cases if case is not None)
         if not kept:
             raise SpecError(
@@ -325,9 +328,7 @@ class _Reader:
         shapes = self.shapes or {kind: (count,) for kind, count in self.counts.items()}
         return Spec(shapes["X"], shapes["Y"], kept, self.syntax)
 
-    def case(
-        self, bounds: dict[int, tuple[Fraction | None, Fraction | None]], rest: list[tuple[Constraint, ...]]
-    ) -> Case | None:
+    def case(self, bounds: _Bounds, rest: list[tuple[Constraint, ...]]) -> Case | None:
         """A box of all inputs; None if it is empty."""
         lower, upper = [], []
         for i in range(self.counts["X"]):
@@ -342,7 +343,9 @@ class _Reader:
         return Case(tuple(lower), tuple(upper), tuple(dict.fromkeys(rest)))
 
 
-_Bounds = dict[int, tuple[Fraction | None, Fraction | None]]
+_Limits = tuple[Fraction | None, Fraction | None]
+_Bounds = dict[int, _Limits]
+_Key = tuple[tuple[int, _Limits], ...]
 
 
 def _split(constraints: Iterable[Constraint]) -> tuple[_Bounds, list[Constraint]]:
@@ -362,21 +365,14 @@ def _split(constraints: Iterable[Constraint]) -> tuple[_Bounds, list[Constraint]
     return bounds, rest
 
 
-def _tighter(
-    first: tuple[Fraction | None, Fraction | None], second: tuple[Fraction | None, Fraction | None]
-) -> tuple[Fraction | None, Fraction | None]:
+def _tighter(first: _Limits, second: _Limits) -> _Limits:
     lows = [low for low in (first[0], second[0]) if low is not None]
     highs = [high for high in (first[1], second[1]) if high is not None]
     return max(lows, default=None), min(highs, default=None)
 
 
-def _intersection(
-    common: _Bounds, own: _Bounds
-) -> tuple[tuple[int, Fraction | None, Fraction | None], ...]:
-    both = dict(common)
-    for index, limits in own.items():
-        both[index] = _tighter(both.get(index, (None, None)), limits)
-    return tuple((index, *both[index]) for index in sorted(both))
+def _intersection(common: _Bounds, own: _Bounds) -> _Bounds:
+    return common | {i: _tighter(common.get(i, (None, None)), limits) for i, limits in own.items()}
 
 
 def _head(expression: Expression) -> str:
