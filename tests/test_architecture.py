@@ -12,6 +12,7 @@ LAYERS = [
     {"cli"},
     {"api", "report"},
     {"train"},
+    {"vnnlib"},
     {"certify"},
     {"complete"},
     {"attack", "engines"},

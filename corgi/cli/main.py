@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from corgi import __version__
-from corgi.cli import attack, cam, curve, inspect, radii, schema, train, verify
+from corgi.cli import attack, cam, curve, export, inspect, radii, schema, train, verify, vnn
 from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
 
@@ -49,5 +49,7 @@ app.command("inspect")(inspect.command)
 app.command("attack")(attack.command)
 app.command("radii")(radii.command)
 app.command("curve")(curve.command)
+app.command("export")(export.command)
+app.add_typer(vnn.app, name="vnn")
 app.add_typer(train.app, name="train")
 app.command("schema")(schema.command)

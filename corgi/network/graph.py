@@ -121,9 +121,7 @@ def read_graph(
     except Exception as error:  # the checker raises several unrelated types
         raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
     normalisation = normalisation or Normalisation()
-    wrapped = wrap(
-        path, proto, output=output, size=size, normalisation=normalisation, any_rank=any_rank
-    )
+    wrapped = wrap(path, proto, output=output, size=size, normalisation=normalisation, any_rank=any_rank)
     proto = wrapped.proto
     _check_nodes(path, proto)  # functions were inlined
     _check_sizes(path, proto)

@@ -23,11 +23,10 @@ def rounded(value: Fraction, direction: float) -> float:
         near = float(value)
     except OverflowError:
         near = math.inf if value > 0 else -math.inf
-    if math.isfinite(near) and (Fraction(near) < value if direction > 0 else Fraction(near) > value):
-        near = math.nextafter(near, direction)
-    elif near == -direction:
-        near = math.nextafter(near, direction)
-    return near
+    if near == -direction:
+        return math.nextafter(near, direction)
+    wrong = math.isfinite(near) and (Fraction(near) < value if direction > 0 else Fraction(near) > value)
+    return math.nextafter(near, direction) if wrong else near
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,16 @@ class ArrayCase:
         """The largest constraint of each alternative, from values [N, R]: [N, alternatives]; -inf of none."""
         found = values.new_full((len(values), self.count), -torch.inf)
         index = self.alternative.expand(len(values), -1)
-        return found.scatter_reduce(1, index, values[:, self.member], "amax")
+        worst: Tensor = found.scatter_reduce(1, index, values[:, self.member], "amax")
+        return worst
 
     @cached_property
     def _matrices(self) -> tuple[Tensor, Tensor, Tensor]:
         """Coefficients [R, inputs] and [R, outputs] as sparse matrices, and constants [R], float32."""
-        lengths = len(self.case.lower), 1 + max((j for c in self.constraints for j, _ in c.outputs), default=0)
+        lengths = (
+            len(self.case.lower),
+            1 + max((j for c in self.constraints for j, _ in c.outputs), default=0),
+        )
         parts = []
         for name, count in zip(("inputs", "outputs"), lengths, strict=True):
             entries = [(r, i, float(v)) for r, c in enumerate(self.constraints) for i, v in getattr(c, name)]
@@ -90,12 +93,17 @@ class ArrayCase:
         of_inputs, of_outputs, constants = self._matrices
         used = of_outputs.shape[1]
         found = torch.sparse.mm(of_outputs, outputs[:, :used].T).T + constants
-        return found + torch.sparse.mm(of_inputs, inputs.T).T if of_inputs._nnz() else found
+        if of_inputs._nnz():
+            found = found + torch.sparse.mm(of_inputs, inputs.T).T
+        result: Tensor = found
+        return result
 
     def broken(self, inputs: Points, outputs: Points, alternative: int) -> bool:
         """Whether a point is in the box and satisfies an alternative, exactly."""
         at = [Fraction(float(value)) for value in inputs]
-        if not all(low <= x <= high for low, x, high in zip(self.case.lower, at, self.case.upper, strict=True)):
+        if not all(
+            low <= x <= high for low, x, high in zip(self.case.lower, at, self.case.upper, strict=True)
+        ):
             return False
         if not np.isfinite(outputs).all():
             return False
@@ -195,7 +203,9 @@ def _inside(low: Fraction, high: Fraction) -> tuple[float, float]:
     ends = []
     for value, towards in ((low, math.inf), (high, -math.inf)):
         near = np.float32(rounded(value, towards))
-        while np.isfinite(near) and (Fraction(float(near)) < value if towards > 0 else Fraction(float(near)) > value):
+        while np.isfinite(near) and (
+            Fraction(float(near)) < value if towards > 0 else Fraction(float(near)) > value
+        ):
             near = np.nextafter(near, np.float32(towards))
         ends.append(float(near))
     return ends[0], ends[1]

@@ -87,7 +87,11 @@ class DecideOptions:
 
 
 def decide_files(
-    onnx: Path, vnnlib: Path, deadline: float, options: DecideOptions | None = None, listener: Listener = silent
+    onnx: Path,
+    vnnlib: Path,
+    deadline: float,
+    options: DecideOptions | None = None,
+    listener: Listener = silent,
 ) -> Outcome:
     """Decide a specification of a network.
 
@@ -160,20 +164,20 @@ class _CaseDecision:
         inside = 0 if self.box.empty else _SEEN
         self.inputs, self.outputs = points[:inside], found[:inside]
 
-    @property
     def late(self) -> bool:
+        """Whether time is up."""
         return time.monotonic() >= self.deadline
 
     def attacked(self, starts: Tensor | None = None, only: Tensor | None = None) -> Witness | None:
         """A witness by attack."""
-        if self.box.empty or self.late:
+        if self.box.empty or self.late():
             return None
         self.listener(Progress("attack", f"{self.array.count} alternatives"))
         return search(self.network, self.array, self.box, self.options.attack, self.deadline, starts, only)
 
     def run(self, graph: TorchGraph) -> Witness | str:
         """A witness; or why the case is not refuted, empty if it is."""
-        if self.late:
+        if self.late():
             return "time was up before anything was bounded"
         self.listener(Progress("bound", f"{len(self.array.constraints)} constraints by intervals"))
         forms, of_inputs = forms_of(self.array, self.network, self.box)
@@ -183,12 +187,13 @@ class _CaseDecision:
         open_ones = self.open(lower)
         if len(open_ones) == 0:
             return ""
-        if self.late:
+        if self.late():
             return f"time was up with {len(open_ones)} alternatives left by bounds"
-        return self.attacked(only=open_ones) or self.exactly(bounds, forms, open_ones)
+        witness = self.attacked(only=open_ones)
+        return self.exactly(bounds, forms, open_ones) if witness is None else witness
 
     def open(self, lower: Tensor) -> Tensor:
-        """Alternatives none of whose constraints is proved > 0, the likeliest to be satisfied first: int64."""
+        """Alternatives no constraint of which is proved > 0, the likeliest to be satisfied first: int64."""
         best = self.array.worst(lower[None])[0]
         left = (~(best > 0)).nonzero().reshape(-1)  # a NaN is open
         return left[best[left].argsort()]
@@ -204,7 +209,7 @@ class _CaseDecision:
             bounds.learn(some)
             lower = bounds.by_intervals(forms) + of_inputs
         tried = torch.zeros(len(forms), dtype=torch.bool)
-        while not self.late:
+        while not self.late():
             # Of each open alternative the constraint that is nearest to a proof.
             left = torch.isin(self.array.alternative, self.open(lower)) & ~tried[self.array.member]
             if not bool(left.any()):
@@ -223,7 +228,7 @@ class _CaseDecision:
         """Decide open alternatives one by one."""
         reason = ""
         for done, alternative in enumerate(open_ones.tolist()):
-            if self.late:
+            if self.late():
                 return f"time was up with {len(open_ones) - done} alternatives open"
             found = self.one(bounds, forms, alternative, f"{done + 1} of {len(open_ones)}")
             if isinstance(found, Witness):
@@ -262,7 +267,8 @@ class _CaseDecision:
         if not self.box.empty:
             start = point.to(torch.float32).clamp(self.box.lower, self.box.upper)
             witness = confirm(self.network, self.array, start, alternative)
-            witness = witness or self.attacked(start[None], torch.tensor([alternative]))
+            if witness is None:
+                witness = self.attacked(start[None], torch.tensor([alternative]))
             if witness is not None:
                 return witness
         return f"onnxruntime does not confirm a counterexample of the reals ({found.margin:.3g})"
@@ -287,7 +293,9 @@ class _CaseDecision:
 
     def slack(self) -> Tensor:
         """What float32 in onnxruntime may change of the constraints [R]."""
-        of_inputs, of_outputs = (float(v.abs().max()) if v.numel() else 0.0 for v in (self.inputs, self.outputs))
+        of_inputs, of_outputs = (
+            float(v.abs().max()) if v.numel() else 0.0 for v in (self.inputs, self.outputs)
+        )
         sizes = [
             of_inputs * sum(abs(float(a)) for _, a in constraint.inputs)
             + of_outputs * sum(abs(float(b)) for _, b in constraint.outputs)

@@ -92,7 +92,7 @@ def export_cam(
     network = explanation.network
     if explanation.top.tie:
         raise UsageError(
-            f"tie at rank {explanation.top.k}: the top-{explanation.top.k} set is not unique at the image itself",
+            f"tie at rank {explanation.top.k}: the top set is not unique at the image itself",
             hint="Choose another --k.",
         )
     model = cam_model(network, explanation.class_id)
@@ -130,7 +130,8 @@ def cam_model(network: Network, class_id: int) -> onnx.ModelProto:
     """
     head, model = network.head, onnx.ModelProto()
     model.CopyFrom(network.graph.proto)
-    graph, needed, nodes = model.graph, {head.feature}, []
+    graph, needed = model.graph, {head.feature}
+    nodes: list[onnx.NodeProto] = []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             needed.update(node.input)
@@ -175,8 +176,10 @@ def cam_spec(explanation: Explanation, image: ImageArray, eps: float, syntax: Sy
     alternatives = tuple(
         (_reaches(p, i),) for i in explanation.top.pixels for p in outside(explanation.top, pixels).tolist()
     )
-    shapes = ((1, *image.shape), (1, pixels)) if syntax is Syntax.V2 else ((image.size,), (pixels,))
-    return Spec(*shapes, (Case(lower, upper, alternatives),), syntax)
+    shape, cases = (1, *image.shape), (Case(lower, upper, alternatives),)
+    if syntax is Syntax.V2:
+        return Spec(shape, (1, pixels), cases, syntax)
+    return Spec((image.size,), (pixels,), cases, syntax)
 
 
 def write_instance(export: Export, folder: Path, timeout: float) -> tuple[Path, Path]:
@@ -196,7 +199,9 @@ def write_instance(export: Export, folder: Path, timeout: float) -> tuple[Path, 
         model.write_bytes(export.model)
         spec.write_bytes(export.spec)
         known = instances.read_text() if instances.exists() else ""
-        if not any(row[:2] == [export.model_name, export.spec_name] for row in csv.reader(known.splitlines())):
+        if not any(
+            row[:2] == [export.model_name, export.spec_name] for row in csv.reader(known.splitlines())
+        ):
             instances.write_text(known + line.getvalue())
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written: {error.strerror}") from error

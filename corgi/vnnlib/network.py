@@ -35,7 +35,8 @@ class PlainNetwork:
 
     Attributes:
         path: the file.
-        input_shape: [C, H, W] of what the trunk is given; order: which X each element of it is, int64 [inputs].
+        input_shape: [C, H, W] of what the trunk is given.
+        order: which X each element of it is, int64 [inputs].
         trunk: the steps in float64, every value [N, C, H, W]; shapes: of its values.
         outputs: which element of the flattened trunk output each Y is, int64 [outputs].
         session: onnxruntime on the file as it is.

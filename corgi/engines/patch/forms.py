@@ -189,7 +189,9 @@ class FormBounds:
         for reduction in ("amin", "amax"):
             nothing = torch.zeros(len(forms), dtype=torch.int64)
             ends.append(
-                tuple(nothing.scatter_reduce(0, forms.row, at, reduction, include_self=False) for at in (y, x))
+                tuple(
+                    nothing.scatter_reduce(0, forms.row, at, reduction, include_self=False) for at in (y, x)
+                )
             )
         return ends  # type: ignore[return-value]
 
