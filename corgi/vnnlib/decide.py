@@ -195,19 +195,19 @@ class _CaseDecision:
     def open(self, lower: Tensor) -> Tensor:
         """Alternatives no constraint of which is proved > 0, the likeliest to be satisfied first: int64."""
         best = self.array.worst(lower[None])[0]
-        left = (~(best > 0)).nonzero().reshape(-1)  # a NaN is open
+        left = (~(best > 0)).nonzero().reshape(-1)
         return left[best[left].argsort()]
 
     def by_rows(self, bounds: FormBounds, forms: Forms, of_inputs: Tensor) -> Tensor:
         """Lower bounds of all constraints [R]: by intervals, those of open alternatives by rows."""
-        lower = bounds.by_intervals(forms) + of_inputs
+        lower = _usable(bounds.by_intervals(forms) + of_inputs)
         members = self.array.member[torch.isin(self.array.alternative, self.open(lower))]
         some = forms.chosen(torch.unique(members))
         if len(some) > bounds.distinct(some):
             # Fewer outputs than constraints: rows for the outputs first.
             self.listener(Progress("bound", f"{bounds.distinct(some)} outputs by rows"))
             bounds.learn(some)
-            lower = bounds.by_intervals(forms) + of_inputs
+            lower = _usable(bounds.by_intervals(forms) + of_inputs)
         tried = torch.zeros(len(forms), dtype=torch.bool)
         while not self.late():
             # Of each open alternative the constraint that is nearest to a proof.
@@ -219,8 +219,8 @@ class _CaseDecision:
             best = best.scatter_reduce(0, alternative, lower[member], "amax")
             chosen = torch.unique(member[lower[member] >= best[alternative]])
             self.listener(Progress("bound", f"{len(chosen)} of {len(forms)} constraints by rows"))
-            found = bounds.by_rows(forms.chosen(chosen)) + of_inputs[chosen]
-            lower[chosen] = torch.fmax(lower[chosen], found)
+            found = _usable(bounds.by_rows(forms.chosen(chosen)) + of_inputs[chosen])
+            lower[chosen] = torch.maximum(lower[chosen], found)
             tried[chosen] = True
         return lower
 
@@ -309,3 +309,8 @@ class _CaseDecision:
             f"contradiction: a bound for {self.network.path} excludes what onnxruntime computes in the box",
             hint="This is a fault in corgi. Nothing is claimed; please report the network and specification.",
         )
+
+
+def _usable(lower: Tensor) -> Tensor:
+    """Lower bounds of which NaN and +inf say nothing."""
+    return torch.where(lower < math.inf, lower, -math.inf)
