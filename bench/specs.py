@@ -79,7 +79,7 @@ def maps(folder: Path) -> list[tuple[str, str, str]]:
         certified, broken = result.certificate.radius, result.attack.radius
         assert broken is not None
         assert 0 < certified < broken
-        print(f"{model} seed {seed} k {k}: exact radius in [{certified:.6g}, {broken:.6g}]", flush=True)
+        print(f"{model}, seed {seed}, k {k}: exact radius in [{certified:.6g}, {broken:.6g}]", flush=True)
         radii = [(share, math.floor(share * certified * GRID) / GRID, "unsat") for share in BELOW]
         radii += [(share, math.ceil(share * broken * GRID) / GRID, "sat") for share in ABOVE]
         for number, (share, eps, answer) in enumerate(radii):
@@ -92,7 +92,7 @@ def maps(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def picture(seed: int, network: corgi.Network) -> ImageArray:
-    """A drawn sign, through the model's own recipe, as the network's input [C, H, W], pixels multiples of 1/64."""
+    """A drawn sign, through the model's own recipe: input [C, H, W], pixels multiples of 1/64."""
     spec = importlib.util.spec_from_file_location("draw_sign", REPOSITORY / "models/demo/draw_sign.py")
     assert spec is not None
     assert spec.loader is not None
@@ -166,6 +166,7 @@ def plain(folder: Path) -> list[tuple[str, str, str]]:
     one, half = Fraction(1), Fraction(1, 2)
     square = ((-one, -one), (one, one))
     corner = ((half, half), (one, one))
+    beyond = (corner, (at_least(0, Fraction(6, 10)),))  # there Y_0 = x_0 - x_1 is at most 0.5
     y0_minus_y1 = Constraint((), ((0, -one), (1, one)), Fraction(1, 10))  # Y_0 >= Y_1 + 0.1
     specs = {
         # Y_0 is at most 1, at (1, x_1 <= 0).
@@ -174,9 +175,9 @@ def plain(folder: Path) -> list[tuple[str, str, str]]:
         # Y_0 >= 0.5 needs x_0 >= x_1 + 0.5 or x_1 <= 0, Y_1 >= 0.6 needs x_0 + x_1 >= 1.6: then x_1 >= 0.6.
         "both_no": (((square, (at_least(0, half), at_least(1, Fraction(6, 10)))),), "unsat"),
         "both_yes": (((square, (at_least(0, half), at_least(1, Fraction(4, 10)))),), "sat"),
-        # In the corner Y_0 = x_0 - x_1 <= 0.5 and Y_1 = x_0 + x_1 - 1 >= x_0 - 0.5, so Y_0 - Y_1 <= 0.5.
-        "boxes_no": (((corner, (at_least(0, Fraction(6, 10)),)), (square, (at_least(1, Fraction(11, 10)),))), "unsat"),
-        "boxes_yes": (((corner, (at_least(0, Fraction(6, 10)),)), (square, (y0_minus_y1,))), "sat"),
+        # Y_1 is at most 1, at (1, 1); Y_0 - Y_1 is 1 at (1, 0).
+        "boxes_no": ((beyond, (square, (at_least(1, Fraction(11, 10)),))), "unsat"),
+        "boxes_yes": ((beyond, (square, (y0_minus_y1,))), "sat"),
         # Y_2 = -x_0 exactly: inputs and outputs in one constraint.
         "mixed_no": (((square, (Constraint(((0, one),), ((2, one),), Fraction(1, 10)),)),), "unsat"),
         "mixed_yes": (((square, (Constraint(((0, one),), ((2, one),), Fraction(-1, 10)),)),), "sat"),

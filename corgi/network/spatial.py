@@ -7,7 +7,7 @@ one. The cases, numbered as in the code:
   2. Linear on a vector, whatever it is a view of: a convolution whose kernel covers the whole value;
   3. Mean and Sum over height and width: an average pool, a convolution with ones;
   4. elementwise layers act on what the view is of; constants are moved along;
-  5. Add and Sub of equal views;
+  5. Add and Sub of equal views, and Concat of vectors that are no views of anything else;
   6. every other layer needs the value as it stands.
 """
 
@@ -142,10 +142,17 @@ class _Rewriting:
             case layers.Add() | layers.Sub() if self.alike(inputs):  # case 5
                 self.shapes[step.output] = self.shapes[first.name]
                 return _View(self.emit(step, step.layer, *(view.name for view in inputs)), first.index)
+            case layers.Concat() if all(self.is_vector(view) for view in inputs):  # case 5
+                self.emit(step, layers.Concat(1), *(view.name for view in inputs))
+                return self.fresh(step.output, shape)
         if len(shape) != 4 or not all(view.plain for view in inputs):  # case 6
             self.refuse(step)
         self.emit(step, step.layer, *(view.name for view in inputs))
         return self.fresh(step.output, shape)
+
+    def is_vector(self, view: _View) -> bool:
+        """Whether a value [N, F] is [N, F, 1, 1] as it stands."""
+        return view.index.dim() == 1 and self.shapes[view.name] == (1, len(view.index), 1, 1)
 
     def size(self, view: _View) -> tuple[int, int]:
         height, width = view.index.shape[1:]

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +23,9 @@ from corgi.errors import CorgiError, printable
 from corgi.progress import Listener, Progress, silent
 from corgi.vnnlib.decide import Answer, Outcome, decide_files
 from corgi.vnnlib.instances import Instance, Result, witness_text
+
+_CONTEXT = "forkserver"
+"""Workers are forked from a process that has loaded everything and done nothing."""
 
 _GRACE = 2.0
 """Seconds after its time that a worker may take to say so."""
@@ -99,7 +102,7 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
-        context: ForkServerContext = multiprocessing.get_context("forkserver")
+        context: Any = multiprocessing.get_context(_CONTEXT)
         context.set_forkserver_preload([__name__])
         self.connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs, self._threads), daemon=True)

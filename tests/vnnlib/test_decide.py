@@ -130,7 +130,7 @@ def test_a_planted_counterexample_is_found_and_its_absence_proved(tmp_path: Path
 
 
 def test_strict_and_equal_at_the_edge(tmp_path: Path) -> None:
-    """Y_0 = relu(x) on [0, 1]: > 1 nowhere, >= 1 at 1, == 0.5 at 0.5, != 0 somewhere; on a thin box nothing."""
+    """Y_0 = relu(x) on [0, 1]: > 1 nowhere, >= 1 at 1, <= 0 at 0, != 0 elsewhere."""
     net = OnnxModel((1,))
     network = load_plain(
         net.save(tmp_path, net.node("Relu", net.node("Gemm", IMAGE, np.ones((1, 1), np.float32))))

@@ -98,7 +98,10 @@ def test_the_independent_parser_reads_the_same(spec: Spec) -> None:
 
 OLD = "(declare-const X_0 Real)\n(declare-const Y_0 Real)\n"
 BOX = "(assert (>= X_0 0))\n(assert (<= X_0 1))\n"
-NEW = "(vnnlib-version <2.0>)\n(declare-network N (declare-input X float32 [1,2])\n(declare-output Y float32 [1]))\n"
+NEW = """(vnnlib-version <2.0>)
+(declare-network N (declare-input X float32 [1,2])
+(declare-output Y float32 [1]))
+"""
 
 
 @pytest.mark.parametrize(
