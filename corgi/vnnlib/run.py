@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,7 +96,7 @@ class _Worker:
     """A process that decides instances, and what it is at."""
 
     def __init__(self, parallel: int) -> None:
-        self._threads = max(1, (os.cpu_count() or 1) // parallel)
+        self._threads = max(1, torch.get_num_threads() // parallel)
         self.job: _Job | None = None
         self._start()
 

@@ -151,7 +151,7 @@ def test_solve_writes_the_answer_and_ends_with_its_code(tmp_path: Path) -> None:
         (SPECS / "vnnlib" / "plain_both_yes.vnnlib", 1, "sat"),
         (bad, 4, "error"),
     ):
-        result = corgi("vnn", "solve", network, spec, "--results", target, "--timeout", 60)
+        result = corgi("vnn", "solve", network, spec, "--results", target, "--timeout", 600)
         assert (result.exit_code, result.stdout) == (code, first + "\n"), result.output
         assert target.read_text().splitlines()[0] == first
     assert result.stderr.splitlines() == [f"corgi: {bad}: line 2: unknown command 'frobnicate'"]
@@ -164,7 +164,7 @@ def test_export_then_run(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     (instance,) = read_instances(tmp_path / "out" / "instances.csv")
     assert instance.vnnlib.suffix == ".gz"
-    assert solve(instance.onnx, instance.vnnlib, 60)[0] == "unsat"
+    assert solve(instance.onnx, instance.vnnlib, 600)[0] == "unsat"
     assert_error(corgi("export", model, picture, tmp_path / "out", "--eps", 3), "--eps 3")
 
 
