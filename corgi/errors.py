@@ -73,3 +73,7 @@ class GateError(ModelError):
 
 class EngineError(CorgiError):
     """A bounding engine cannot serve this network, or broke its own contract."""
+
+
+class SpecError(CorgiError):
+    """A VNN-LIB file or a list of instances cannot be read, or asks for what corgi does not decide."""

@@ -12,7 +12,7 @@ PACKAGE = Path(corgi.__file__).parent
 LAYERS = [
     {"cli"},
     {"api", "batch", "report"},
-    {"train", "compare"},
+    {"train", "compare", "vnnlib"},
     {"certify"},
     {"complete", "lipschitz"},
     {"attack", "engines"},

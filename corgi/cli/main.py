@@ -13,6 +13,7 @@ from corgi.cli import (
     cam,
     compare,
     curve,
+    export,
     export_runs,
     inspect,
     radii,
@@ -21,6 +22,7 @@ from corgi.cli import (
     smooth,
     train,
     verify,
+    vnn,
 )
 from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
@@ -68,5 +70,7 @@ app.command("smooth")(smooth.command)
 app.command("batch")(batch.command)
 app.command("report")(report.command)
 app.command("export-runs")(export_runs.command)
+app.command("export")(export.command)
+app.add_typer(vnn.app, name="vnn")
 app.add_typer(train.app, name="train")
 app.command("schema")(schema.command)

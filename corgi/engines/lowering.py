@@ -19,8 +19,10 @@ Anything else is refused: a layer an engine would bound wrongly or not at all.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NoReturn
+from pathlib import Path
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +46,27 @@ PLAIN_LAYERS = (
 """What a lowered trunk consists of; engines and `rounding.py` have a rule for each and no other."""
 
 
-def lower_trunk(network: Network) -> TorchGraph:
+class Lowerable(Protocol):
+    """What of a network is lowered: with or without a CAM head."""
+
+    @property
+    def path(self) -> Path:
+        """The model file, for messages."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of the input."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of each value of the trunk at batch size 1."""
+
+    @property
+    def trunk(self) -> TorchGraph:
+        """The steps, float64; every value is [N, C, H, W]."""
+
+
+def lower_trunk(network: Lowerable) -> TorchGraph:
     """The trunk of a network in plain layers, float64.
 
     Raises:
@@ -66,7 +88,7 @@ class Lowering:
     (`patch/prepare.py`).
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Lowerable) -> None:
         self.network, self.trunk = network, network.trunk
         self.renamed = {self.trunk.input_name: self.trunk.input_name}
         self.channels = {self.trunk.input_name: network.input_shape[0]}

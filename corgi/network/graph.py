@@ -79,6 +79,7 @@ class Graph:
         proto: the model with external data loaded, wrapped to take the image (`wrap.py`): what is held
             against onnxruntime.
         notes: what wrapping changed, in plain words.
+        channels_last: whether the file's input is [N, H, W, C].
     """
 
     path: Path
@@ -92,6 +93,7 @@ class Graph:
     opset: int
     proto: onnx.ModelProto
     notes: tuple[str, ...] = ()
+    channels_last: bool = False
 
 
 def read_graph(
@@ -100,6 +102,7 @@ def read_graph(
     output: str | None = None,
     size: tuple[int, int] | None = None,
     normalisation: Normalisation | None = None,
+    any_rank: bool = False,
 ) -> Graph:
     """Read and check an ONNX file. See `wrap` for the options.
 
@@ -117,7 +120,8 @@ def read_graph(
         onnx.checker.check_model(proto)
     except Exception as error:  # the checker raises several unrelated types
         raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
-    wrapped = wrap(path, proto, output=output, size=size, normalisation=normalisation or Normalisation())
+    normalisation = normalisation or Normalisation()
+    wrapped = wrap(path, proto, output=output, size=size, normalisation=normalisation, any_rank=any_rank)
     proto = wrapped.proto
     _check_nodes(path, proto)  # functions were inlined
     _check_sizes(path, proto)
@@ -158,6 +162,7 @@ def read_graph(
         opset=opset,
         proto=proto,
         notes=wrapped.notes,
+        channels_last=wrapped.channels_last,
     )
 
 

@@ -6,7 +6,8 @@ Steps, each noted in plain words where it changed anything:
      not as float16 arithmetic would run it;
   3. one of several outputs is chosen;
   4. symbolic height and width become the size asked for, a symbolic batch becomes 1;
-  5. an input [N, H, W, C] gets a Transpose in front of it, an input on another pixel scale its normalisation.
+  5. an input [N, H, W, C] gets a Transpose in front of it, an input on another pixel scale its normalisation;
+  6. where that is asked for, an input of any other rank is taken as [N, 1, 1, n], with a Reshape behind it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Wrapped:
         proto: takes `input_name` [1, C, H, W] with pixels in [0, 1], returns `output_name`.
         input_shape: [C, H, W].
         notes: what was changed, in plain words.
+        channels_last: whether the file's input is [N, H, W, C].
     """
 
     proto: onnx.ModelProto
@@ -81,6 +83,7 @@ class Wrapped:
     input_shape: tuple[int, int, int]
     output_name: str
     notes: tuple[str, ...]
+    channels_last: bool
 
 
 def wrap(
@@ -90,6 +93,7 @@ def wrap(
     output: str | None,
     size: tuple[int, int] | None,
     normalisation: Normalisation,
+    any_rank: bool = False,
 ) -> Wrapped:
     """Rewrite a checked model.
 
@@ -99,6 +103,7 @@ def wrap(
         output: name of the output that holds the class scores; None if there is only one.
         size: height and width where the file leaves them open.
         normalisation: what the network expects instead of pixels in [0, 1].
+        any_rank: serve inputs that are no images, too.
 
     Raises:
         ModelError: an input or output corgi cannot serve; the message says what was expected.
@@ -110,8 +115,9 @@ def wrap(
         notes.append("float16 is taken as float32: bounds, onnxruntime and witnesses are of that model")
     del proto.graph.value_info[:]  # they may speak of symbolic sizes and of float16
     output_name = _choose_output(path, proto, output)
+    nodes = _spread_input(proto) if any_rank else []
     name, shape, channels_last = _fix_input(path, proto, size)
-    nodes, value = [], name
+    value = nodes[-1].output[0] if nodes else name
     if not normalisation.is_identity:
         nodes += _normalising(path, normalisation, shape[0], name)
         value = nodes[-1].output[0]
@@ -128,7 +134,7 @@ def wrap(
         for node in reversed(nodes):
             node.name = node.output[0]
             proto.graph.node.insert(0, node)
-    return Wrapped(proto, name, shape, output_name, tuple(notes))
+    return Wrapped(proto, name, shape, output_name, tuple(notes), channels_last)
 
 
 def _upcast(path: Path, proto: onnx.ModelProto) -> bool:
@@ -225,6 +231,26 @@ def _fix_input(
     for value in (1, channels, height, width):
         kind.shape.dim.add().dim_value = value
     return name, (channels, height, width), channels_last
+
+
+def _spread_input(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Make an input [N, d, ...] of another rank than 4 one of shape [N, 1, 1, n]; the nodes that undo it."""
+    weights = {i.name for i in proto.graph.initializer}
+    inputs = [i for i in proto.graph.input if i.name not in weights]
+    dims = list(inputs[0].type.tensor_type.shape.dim) if len(inputs) == 1 else []
+    sizes = [d.dim_value for d in dims]
+    if len(sizes) < 2 or len(sizes) == 4 or min(sizes[1:]) <= 0:
+        return []
+    name = inputs[0].name
+    shape = inputs[0].type.tensor_type.shape
+    del shape.dim[1:]
+    for size in (1, 1, math.prod(sizes[1:])):
+        shape.dim.add().dim_value = size
+    target = numpy_helper.from_array(np.array([1, *sizes[1:]], np.int64), f"{name}:shape")
+    return [
+        helper.make_node("Constant", [], [target.name], value=target),
+        helper.make_node("Reshape", [name, target.name], [f"{name}:given"]),
+    ]
 
 
 def _normalising(path: Path, given: Normalisation, channels: int, name: str) -> list[onnx.NodeProto]:

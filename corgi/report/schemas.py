@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from corgi.report.comparison import CompareDocument
 from corgi.report.bundle import ReportDocument
+from corgi.report.comparison import CompareDocument
 from corgi.report.document import (
     SCHEMA_VERSION,
     AttackDocument,

@@ -35,9 +35,9 @@ RED = (0.66, 0.075, 0.085)
 WHITE = (0.86, 0.85, 0.82)
 
 
-def draw() -> NDArray[np.uint8]:
+def draw(seed: int = SEED) -> NDArray[np.uint8]:
     """The picture, [HEIGHT, WIDTH, 3]."""
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(seed)
     row, column = (np.mgrid[: HEIGHT * SCALE, : WIDTH * SCALE] + 0.5) / SCALE
     scene = _background(row, column, generator)
     scene = _pole(scene, row, column)

@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corgi.engines.lowering import Lowering, padded_conv
+from corgi.engines.lowering import Lowerable, Lowering, padded_conv
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
-from corgi.network.network import Network
 
 
 class Maximum(nn.Module):
@@ -97,7 +96,7 @@ LAYERS = (
 """What a prepared trunk consists of; the engine has a rule for each and no other."""
 
 
-def prepare(network: Network) -> TorchGraph:
+def prepare(network: Lowerable) -> TorchGraph:
     """The trunk of a network in the layers of the patch engine, float64.
 
     Raises:

@@ -1,0 +1,233 @@
+"""Write specs/: a benchmark in VNN-COMP's layout whose answers are known by construction.
+
+    python bench/specs.py [FOLDER]          writes FOLDER (default: specs/), from nothing but the repository
+
+Maps: pictures drawn by models/demo/draw_sign.py, on the bundled networks. `corgi.verify` brackets the exact
+radius between a certified radius and a witness confirmed by onnxruntime; instances lie at 0.5, 0.9 and 0.99
+times the certified radius (unsat) and 1.01 and 1.1 times the witness's (sat). Pixels are multiples of 1/64
+and radii of 2^-24, rounded away from the bracket, so that every end of the box is a short decimal.
+
+Planted: networks with a spike, relu(1 - s |x - p|_1), at a point p of the box and nothing elsewhere, so
+gradients lead nowhere. Y_0 = spike >= 0.999 is satisfied at p (sat), Y_0 >= 1.001 nowhere (unsat).
+
+Plain: small networks with integer weights whose range over the box is worked out beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import math
+import shutil
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import corgi
+from corgi.results import ImageArray
+from corgi.vnnlib.export import INSTANCES, export_cam, write_instance
+from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
+from corgi.vnnlib.write import spec_bytes, spec_text
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TIMEOUT = 120.0
+GRID = 2**24
+BELOW, ABOVE = (0.5, 0.9, 0.99), (1.01, 1.1)
+
+MAPS = (
+    ("gtsrb", 17, 15),
+    ("gtsrb", 17, 5),
+    ("gtsrb", 18, 15),
+    ("gtsrb", 19, 15),
+    ("gtsrb", 20, 10),
+    ("gtsrb", 21, 10),
+    ("gtsrb", 22, 3),
+)
+"""Network, seed of the picture, k."""
+
+SPIKES = ((4, 8.0), (16, 8.0), (48, 4.0), (144, 4.0))
+"""Inputs and steepness."""
+
+
+def main() -> None:
+    """Write everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=REPOSITORY / "specs")
+    folder = parser.parse_args().folder
+    if folder.exists():
+        shutil.rmtree(folder)
+    known = [*maps(folder), *planted(folder), *plain(folder)]
+    with (folder / "expected.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(known)
+    print(f"{len(known)} instances in {folder}")
+
+
+def maps(folder: Path) -> list[tuple[str, str, str]]:
+    """Instances around the exact radii of maps."""
+    known = []
+    for model, seed, k in MAPS:
+        network = corgi.load(REPOSITORY / "models" / f"{model}.onnx")
+        image = picture(seed, network)
+        result = corgi.verify(network, image, k=k)
+        assert result.attack is not None
+        certified, broken = result.certificate.radius, result.attack.radius
+        assert broken is not None
+        assert 0 < certified < broken
+        print(f"{model}, seed {seed}, k {k}: exact radius in [{certified:.6g}, {broken:.6g}]", flush=True)
+        radii = [(share, math.floor(share * certified * GRID) / GRID, "unsat") for share in BELOW]
+        radii += [(share, math.ceil(share * broken * GRID) / GRID, "sat") for share in ABOVE]
+        for number, (share, eps, answer) in enumerate(radii):
+            syntax = Syntax.V2 if number % 2 else Syntax.V1
+            name = f"sign{seed}_{share:g}x"
+            export = export_cam(network, image, eps, k=k, name=name, syntax=syntax, packed=True)
+            write_instance(export, folder, TIMEOUT)
+            known.append((export.model_name, export.spec_name, answer))
+    return known
+
+
+def picture(seed: int, network: corgi.Network) -> ImageArray:
+    """A drawn sign, through the model's own recipe: input [C, H, W], pixels multiples of 1/64."""
+    spec = importlib.util.spec_from_file_location("draw_sign", REPOSITORY / "models/demo/draw_sign.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "sign.png"
+        Image.fromarray(module.draw(seed)).save(target)
+        drawn = corgi.read_image(target, network)
+    return np.asarray(np.round(drawn * 64) / 64, dtype=np.float32)
+
+
+def planted(folder: Path) -> list[tuple[str, str, str]]:
+    """Spikes that gradients do not find."""
+    known = []
+    for number, (inputs, steepness) in enumerate(SPIKES):
+        rng = np.random.default_rng(number)
+        point = rng.integers(1, 256, inputs) / np.float32(256)
+        side = math.isqrt(inputs)
+        shape = (1, 1, side, side) if side * side == inputs and number % 2 else (1, inputs)
+        model = spike(point.astype(np.float32), steepness, shape)
+        name = f"onnx/spike{inputs}.onnx"
+        _write(folder / name, model.SerializeToString())
+        for level, answer in ((Fraction(999, 1000), "sat"), (Fraction(1001, 1000), "unsat")):
+            syntax = Syntax.V2 if number % 2 else Syntax.V1
+            case = Case((Fraction(0),) * inputs, (Fraction(1),) * inputs, ((at_least(0, level),),))
+            shapes = (shape, (1, 2)) if syntax is Syntax.V2 else ((inputs,), (2,))
+            spec = Spec(*shapes, (case,), syntax)
+            known.append(_instance(folder, name, f"spike{inputs}_{float(level)}", spec, answer))
+    return known
+
+
+def spike(point: np.ndarray, steepness: float, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Y_0 = relu(1 - s sum_i |x_i - p_i|), |.| as two relus; Y_1 = sum_i x_i."""
+    inputs = len(point)
+    eye, ones = np.eye(inputs, dtype=np.float32), np.ones((2 * inputs, 1), dtype=np.float32)
+    weights = {
+        "sides": np.concatenate([eye, -eye], 1),
+        "minus_point": np.concatenate([-point, point]),
+        "steep": -steepness * ones,
+        "one": np.ones(1, dtype=np.float32),
+        "total": np.ones((inputs, 1), dtype=np.float32),
+    }
+    nodes = [
+        helper.make_node("Flatten", ["X"], ["x"]),
+        helper.make_node("Gemm", ["x", "sides", "minus_point"], ["beside"]),
+        helper.make_node("Relu", ["beside"], ["distances"]),
+        helper.make_node("Gemm", ["distances", "steep", "one"], ["below"]),
+        helper.make_node("Relu", ["below"], ["spike"]),
+        helper.make_node("Gemm", ["x", "total"], ["sum"]),
+        helper.make_node("Concat", ["spike", "sum"], ["Y"], axis=1),
+    ]
+    return _model(nodes, weights, shape, (1, 2))
+
+
+def plain(folder: Path) -> list[tuple[str, str, str]]:
+    """Y = (relu(x_0) - relu(x_1), relu(x_0 + x_1 - 1), -x_0) over boxes in [-1, 1]^2."""
+    weights = {
+        "first": np.array([[1, 0, 1, 1, -1], [0, 1, 1, 0, 0]], dtype=np.float32),
+        "bias": np.array([0, 0, -1, 0, 0], dtype=np.float32),
+        "second": np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]], dtype=np.float32),
+        "none": np.zeros(3, dtype=np.float32),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["X", "first", "bias"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        helper.make_node("Gemm", ["active", "second", "none"], ["Y"]),
+    ]
+    name = "onnx/plain.onnx"
+    _write(folder / name, _model(nodes, weights, (1, 2), (1, 3)).SerializeToString())
+    one, half = Fraction(1), Fraction(1, 2)
+    square = ((-one, -one), (one, one))
+    corner = ((half, half), (one, one))
+    beyond = (corner, (at_least(0, Fraction(6, 10)),))  # there Y_0 = x_0 - x_1 is at most 0.5
+    y0_minus_y1 = Constraint((), ((0, -one), (1, one)), Fraction(1, 10))  # Y_0 >= Y_1 + 0.1
+    specs = {
+        # Y_0 is at most 1, at (1, x_1 <= 0).
+        "most_1": (((square, (at_least(0, Fraction(11, 10)),)),), "unsat"),
+        "reaches_1": (((square, (at_least(0, Fraction(9, 10)),)),), "sat"),
+        # Y_0 >= 0.5 needs x_0 >= x_1 + 0.5 or x_1 <= 0, Y_1 >= 0.6 needs x_0 + x_1 >= 1.6: then x_1 >= 0.6.
+        "both_no": (((square, (at_least(0, half), at_least(1, Fraction(6, 10)))),), "unsat"),
+        "both_yes": (((square, (at_least(0, half), at_least(1, Fraction(4, 10)))),), "sat"),
+        # Y_1 is at most 1, at (1, 1); Y_0 - Y_1 is 1 at (1, 0).
+        "boxes_no": ((beyond, (square, (at_least(1, Fraction(11, 10)),))), "unsat"),
+        "boxes_yes": ((beyond, (square, (y0_minus_y1,))), "sat"),
+        # Y_2 = -x_0 exactly: inputs and outputs in one constraint.
+        "mixed_no": (((square, (Constraint(((0, one),), ((2, one),), Fraction(1, 10)),)),), "unsat"),
+        "mixed_yes": (((square, (Constraint(((0, one),), ((2, one),), Fraction(-1, 10)),)),), "sat"),
+    }  # fmt: skip
+    known = []
+    for number, (label, (parts, answer)) in enumerate(specs.items()):
+        syntax = Syntax.V2 if number % 2 else Syntax.V1
+        cases = tuple(Case(*box, (alternative,)) for box, alternative in parts)
+        shapes = ((1, 2), (1, 3)) if syntax is Syntax.V2 else ((2,), (3,))
+        known.append(_instance(folder, name, f"plain_{label}", Spec(*shapes, cases, syntax), answer))
+    return known
+
+
+def at_least(output: int, level: Fraction) -> Constraint:
+    """Y_output >= level."""
+    return Constraint((), ((output, Fraction(-1)),), level)
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, np.ndarray],
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "drawn",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, inputs)],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, outputs)],
+        [numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in weights.items()],
+    )
+    for node in graph.node:
+        node.name = node.output[0]
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _instance(folder: Path, model: str, name: str, spec: Spec, answer: str) -> tuple[str, str, str]:
+    path = f"vnnlib/{name}.vnnlib"
+    _write(folder / path, spec_bytes(spec_text(spec, (f"expected: {answer}",)), packed=False))
+    with (folder / INSTANCES).open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow([model, path, f"{TIMEOUT:g}"])
+    return model, path, answer
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()

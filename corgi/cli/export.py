@@ -1,0 +1,61 @@
+"""`corgi export`: a map's claim as ONNX and VNN-LIB files, for any verifier to check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from corgi.cli import common
+from corgi.cli.exits import Exit
+from corgi.cli.loading import Loading, with_loading
+from corgi.errors import UsageError
+from corgi.progress import Progress
+from corgi.report.vnn_text import export_text
+from corgi.vnnlib.export import export_cam, write_instance
+from corgi.vnnlib.spec import Syntax
+
+
+@with_loading
+def command(
+    model: common.ModelArgument,
+    image: common.ImageArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into; made if missing.")],
+    eps: Annotated[float, typer.Option(help="l_inf radius, pixel scale [0, 1].")],
+    k: common.KOption = "15",
+    class_id: common.ClassOption = None,
+    syntax: Annotated[Syntax, typer.Option(help="Version of VNN-LIB.")] = Syntax.V1,
+    gzip: Annotated[bool, typer.Option("--gzip", help="Write .vnnlib.gz.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds an instance may take, for instances.csv.")] = 300.0,
+    preprocess: common.PreprocessOption = None,
+    *,
+    loading: Loading,
+    quiet: common.QuietOption = False,
+    debug: common.DebugOption = False,
+) -> int:
+    """Write the claim "the K largest pixels of IMAGE's map stay the same within EPS" for other verifiers.
+
+    DIR gets onnx/, vnnlib/ and a line in instances.csv, as `corgi vnn run` and VNN-COMP read them.
+    Exit code: 0 written, 4 error.
+    """
+    if not timeout > 0:
+        raise UsageError(f"--timeout {timeout:g}: expected seconds > 0")
+    with common.working("loading", quiet=quiet) as listener:
+        network, pixels = common.read_input(loading, model, image, preprocess)
+        listener(Progress("export", folder.name))
+        export = export_cam(
+            network,
+            pixels,
+            eps,
+            k=common.parse_k(k),
+            class_id=class_id,
+            name=image.stem,
+            syntax=syntax,
+            packed=gzip,
+        )
+    written = write_instance(export, folder, timeout)
+    if not quiet:
+        Console(highlight=False).print(export_text(export, *map(str, written)))
+    return Exit.OK

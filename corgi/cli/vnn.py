@@ -1,0 +1,137 @@
+"""`corgi vnn`: decide VNN-LIB instances."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from corgi.cli import common
+from corgi.cli.app import CorgiGroup
+from corgi.cli.exits import Exit
+from corgi.errors import UsageError
+from corgi.report.vnn_text import results_text, wrong_answers
+from corgi.vnnlib.decide import Answer
+from corgi.vnnlib.instances import (
+    Instance,
+    Result,
+    read_expected,
+    read_instances,
+    result_text,
+    results_csv,
+)
+from corgi.vnnlib.run import run_instances
+
+app = typer.Typer(cls=CorgiGroup, no_args_is_help=False, help="Decide VNN-LIB specifications of networks.")
+
+_EXITS = {
+    Answer.UNSAT: Exit.OK,
+    Answer.SAT: Exit.REFUTED,
+    Answer.UNKNOWN: Exit.UNKNOWN,
+    Answer.TIMEOUT: Exit.TIME_LIMIT,
+    Answer.ERROR: Exit.ERROR,
+}
+
+
+@app.callback()
+def _group() -> None:
+    """Decide VNN-LIB specifications of networks."""
+
+
+@app.command("run")
+def run(
+    instances: Annotated[
+        Path, typer.Argument(metavar="INSTANCES.csv", help="Lines onnx,vnnlib,timeout; paths relative to it.")
+    ],
+    parallel: Annotated[int, typer.Option(min=1, help="Instances at once.")] = 1,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Table to write; witnesses go into a folder beside it.", metavar="FILE.csv"),
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Its first column.", show_default="the folder of the list")
+    ] = None,
+    expected: Annotated[
+        Path | None, typer.Option(help="Known answers: lines onnx,vnnlib,sat or unsat.", metavar="FILE.csv")
+    ] = None,
+    quiet: common.QuietOption = False,
+    debug: common.DebugOption = False,
+) -> int:
+    """Decide all instances of a list: sat, unsat, timeout, unknown or error.
+
+    Exit code: 0 done, 1 an answer contradicts a known one, 2 a known one was not found, 4 error.
+    """
+    listed = read_instances(instances)
+    known = {} if expected is None else read_expected(expected)
+    missing = [pair for pair in known if pair not in {(i.onnx, i.vnnlib) for i in listed}]
+    if missing:
+        raise UsageError(f"--expected {expected}: {missing[0][1]} is not in {instances}")
+    common.check_ending("--results", results, ("csv",))
+    common.check_outputs((instances, *(() if expected is None else (expected,))), {"--results": results})
+    name = category or instances.absolute().parent.name
+    if not name or "/" in name or "," in name:
+        raise UsageError(f"--category {name}: expected a plain name")
+    found: dict[int, Result] = {}
+
+    def keep(number: int, result: Result) -> None:
+        found[number] = result
+        if results is not None:
+            done = [found[i] for i in sorted(found)]
+            common.write("--results", results, results_csv(done, name).encode())
+            if result.answer is Answer.SAT:
+                _write_witness(results.parent / name, result)
+
+    with common.working("starting", quiet=quiet) as listener:
+        answers = run_instances(listed, parallel=parallel, listener=listener, done=keep)
+    wanted = {
+        number: known[instance.onnx, instance.vnnlib]
+        for number, instance in enumerate(listed)
+        if (instance.onnx, instance.vnnlib) in known
+    }
+    if not quiet:
+        Console(highlight=False).print(results_text(answers, wanted))
+    if wrong_answers(answers, wanted):
+        return Exit.REFUTED
+    return Exit.OK if all(answers[i].answer == answer for i, answer in wanted.items()) else Exit.UNKNOWN
+
+
+@app.command("solve")
+def solve(
+    onnx: Annotated[Path, typer.Argument(metavar="ONNX", help="The network.")],
+    vnnlib: Annotated[Path, typer.Argument(metavar="VNNLIB", help="Its .vnnlib or .vnnlib.gz.")],
+    timeout: Annotated[float, typer.Option(help="Seconds.")] = 300.0,
+    results: Annotated[
+        Path | None, typer.Option(help="File for the answer and the witness.", metavar="FILE")
+    ] = None,
+    quiet: common.QuietOption = False,
+    debug: common.DebugOption = False,
+) -> int:
+    """Decide one instance.
+
+    Exit code: 0 unsat, 1 sat, 2 unknown, 3 timeout, 4 error.
+    """
+    if not timeout > 0:
+        raise UsageError(f"--timeout {timeout:g}: expected seconds > 0")
+    common.check_outputs((onnx, vnnlib), {"--results": results})
+    with common.working("starting", quiet=quiet) as listener:
+        (found,) = run_instances([Instance(onnx, vnnlib, timeout)], listener=listener)
+    if results is not None:
+        common.write("--results", results, result_text(found).encode())
+    if not quiet:
+        typer.echo(found.answer.value)
+    if found.reason:
+        common.note(found.reason, quiet=quiet)
+    return _EXITS[found.answer]
+
+
+def _write_witness(folder: Path, result: Result) -> None:
+    """The witness of an instance where the competition looks for it."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
+    path = folder / f"{result.instance.name}.counterexample.gz"
+    common.write("--results", path, gzip.compress(result.witness.encode(), mtime=0))

@@ -1,0 +1,190 @@
+"""Fully connected layers as convolutions, so that engines which know images can bound any plain network.
+
+requires: a converted network.
+ensures: the same function; every value is [N, C, H, W], and the file's output is a rearrangement of the last
+one. The cases, numbered as in the code:
+  1. Reshape, Transpose, Identity: no step; the value is a view of an earlier one;
+  2. Linear on a vector, whatever it is a view of: a convolution whose kernel covers the whole value;
+  3. Mean and Sum over height and width: an average pool, a convolution with ones;
+  4. elementwise layers act on what the view is of; constants are moved along;
+  5. Add and Sub of equal views, and Concat of vectors that are no views of anything else;
+  6. every other layer needs the value as it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from corgi.errors import UnsupportedOperator
+from corgi.network import layers
+from corgi.network.convert import Converted, Step, TorchGraph
+
+_ELEMENTWISE = (
+    layers.Relu,
+    layers.LeakyRelu,
+    layers.Sigmoid,
+    layers.Tanh,
+    layers.HardSigmoid,
+    layers.Curve,
+    layers.Clip,
+)
+
+LARGEST_KERNEL = 2**27
+"""Entries of a convolution written for a fully connected layer."""
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """A network in values [N, C, H, W].
+
+    Attributes:
+        trunk: the steps; shapes: of its values.
+        outputs: which element of the trunk's output (flattened) each output of the file is: int64 [outputs].
+    """
+
+    trunk: TorchGraph
+    shapes: dict[str, tuple[int, ...]]
+    outputs: Tensor
+
+
+@dataclass(frozen=True)
+class _View:
+    """A value of the file: element i of it is element `index[i]` of `name`, both without batch axis."""
+
+    name: str
+    index: Tensor
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is an image-shaped value as it stands."""
+        here = torch.arange(self.index.numel()).reshape(self.index.shape)
+        return self.index.dim() == 3 and torch.equal(self.index, here)
+
+
+def as_convolutions(path: Path, found: Converted) -> Spatial:
+    """Rewrite a converted network.
+
+    Raises:
+        UnsupportedOperator: a layer outside the cases above, named with its node.
+    """
+    return _Rewriting(path, found).run()
+
+
+class _Rewriting:
+    """State of one rewriting: the steps so far, and what each value of the file is a view of."""
+
+    def __init__(self, path: Path, found: Converted) -> None:
+        self.path, self.found = path, found
+        name = found.module.input_name
+        self.steps: list[Step] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.views = {name: self.fresh(name, found.shapes[name])}
+
+    def run(self) -> Spatial:
+        module = self.found.module
+        for step in module.steps:
+            self.views[step.output] = self.moved(step)
+        last = self.views[module.output_name]
+        if last.name == module.input_name:
+            raise UnsupportedOperator(f"{self.path}: the output is the input rearranged; nothing to decide")
+        trunk = TorchGraph(tuple(self.steps), module.input_name, last.name).up_to(last.name).eval()
+        return Spatial(trunk, self.shapes, last.index.flatten())
+
+    def fresh(self, name: str, shape: tuple[int, ...]) -> _View:
+        """A value that stands for itself; vectors become [N, F, 1, 1]."""
+        inner = shape[1:]
+        self.shapes[name] = shape if len(shape) == 4 else (1, math.prod(inner), 1, 1)
+        return _View(name, torch.arange(math.prod(inner)).reshape(inner))
+
+    def emit(self, step: Step, layer: nn.Module, *names: str) -> str:
+        self.steps.append(replace(step, layer=layer, inputs=names))
+        return step.output
+
+    def kept(self, step: Step, layer: nn.Module, view: _View) -> _View:
+        """A layer that acts element by element on what a view is of."""
+        self.shapes[step.output] = self.shapes[view.name]
+        return _View(self.emit(step, layer, view.name), view.index)
+
+    def moved(self, step: Step) -> _View:
+        inputs, shape = [self.views[name] for name in step.inputs], self.found.shapes[step.output]
+        first = inputs[0]
+        match step.layer:
+            case layers.Identity():  # case 1
+                return first
+            case layers.Reshape():  # case 1
+                return _View(first.name, first.index.reshape(shape[1:]))
+            case layers.Transpose() as transpose:  # case 1
+                return _View(first.name, first.index.permute([axis - 1 for axis in transpose.order[1:]]))
+            case layers.Linear() as linear if linear.weight.shape[0] == first.index.numel():  # case 2
+                self.emit(step, self.whole(step, linear, first), first.name)
+                return self.fresh(step.output, shape)
+            case layers.Mean(axes=(2, 3)) if first.plain:  # case 3
+                self.emit(step, layers.AveragePool(self.size(first), (1, 1)), first.name)
+                return self.fresh(step.output, shape)
+            case layers.Sum(axes=(2, 3)) if first.plain:  # case 3
+                channels = first.index.shape[0]
+                ones = torch.ones(channels, 1, *self.size(first), dtype=torch.float64)
+                self.emit(step, layers.Conv(ones, ones.new_zeros(channels), groups=channels), first.name)
+                return self.fresh(step.output, shape)
+            case layers.Affine() as affine if not first.plain and shape[1:] == first.index.shape:  # case 4
+                parts = (affine.scale, affine.shift, affine.shift_magnitude)
+                return self.kept(step, layers.Affine(*(self.back(part, first) for part in parts)), first)
+            case layer if isinstance(layer, _ELEMENTWISE):  # case 4
+                return self.kept(step, layer, first)
+            case layers.PRelu(slope=slope) if slope.numel() == 1:  # case 4
+                return self.kept(step, layers.PRelu(slope.reshape(())), first)
+            case layers.Add() | layers.Sub() if self.alike(inputs):  # case 5
+                self.shapes[step.output] = self.shapes[first.name]
+                return _View(self.emit(step, step.layer, *(view.name for view in inputs)), first.index)
+            case layers.Concat() if all(self.is_vector(view) for view in inputs):  # case 5
+                self.emit(step, layers.Concat(1), *(view.name for view in inputs))
+                return self.fresh(step.output, shape)
+        if len(shape) != 4 or not all(view.plain for view in inputs):  # case 6
+            self.refuse(step)
+        self.emit(step, step.layer, *(view.name for view in inputs))
+        return self.fresh(step.output, shape)
+
+    def is_vector(self, view: _View) -> bool:
+        """Whether a value [N, F] is [N, F, 1, 1] as it stands."""
+        return view.index.dim() == 1 and self.shapes[view.name] == (1, len(view.index), 1, 1)
+
+    def size(self, view: _View) -> tuple[int, int]:
+        height, width = view.index.shape[1:]
+        return height, width
+
+    def whole(self, step: Step, linear: layers.Linear, view: _View) -> layers.Conv:
+        """Case 2: x @ W + b of a view as a convolution that covers what it is a view of."""
+        _, channels, height, width = self.shapes[view.name]
+        rows = linear.weight.T
+        if rows.numel() > LARGEST_KERNEL:
+            self.refuse(step)
+        kernel = torch.empty_like(rows)
+        kernel[:, view.index.flatten()] = rows
+        return layers.Conv(kernel.reshape(len(rows), channels, height, width).contiguous(), linear.bias)
+
+    def back(self, constant: Tensor, view: _View) -> Tensor:
+        """Case 4: a constant of a view where it belongs in what that is a view of."""
+        spread = constant.broadcast_to(view.index.shape).flatten()
+        placed = torch.empty_like(spread)
+        placed[view.index.flatten()] = spread
+        return placed.reshape(self.shapes[view.name][1:])
+
+    def alike(self, views: list[_View]) -> bool:
+        """Whether values are the same view of values of one shape."""
+        first = views[0]
+        return all(
+            torch.equal(view.index, first.index) and self.shapes[view.name] == self.shapes[first.name]
+            for view in views
+        )
+
+    def refuse(self, step: Step) -> NoReturn:
+        raise UnsupportedOperator(
+            f"{self.path}: {step}: not supported on {[list(self.found.shapes[n]) for n in step.inputs]}",
+            hint="Supported: layers on [N, C, H, W], then flattening and fully connected layers.",
+        )

@@ -1,0 +1,316 @@
+"""Decide a specification: attack, bound, attack what is left, decide that exactly.
+
+A case is unsatisfiable in its box if every alternative has, at every input, a constraint that is > 0. An
+alternative is refuted where one constraint has a positive lower bound over the whole box, or where a decider
+proves that its constraints are never <= 0 all at once (complete/decider.py). "sat" needs a witness that
+onnxruntime confirms on the file; "unsat" needs every alternative of every case refuted; anything else is
+"unknown" or "timeout", with a reason.
+
+What is proved is held against what was seen: at every point that onnxruntime has run, no constraint may be
+below its proved bound by more than float32 explains.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided
+from corgi.complete.tree import TreeDecider
+from corgi.engines.patch.engine import PatchEngine
+from corgi.engines.patch.forms import FormBounds, Forms, with_inputs
+from corgi.engines.patch.prepare import prepare
+from corgi.engines.patch.unfold import NotUnfolded
+from corgi.errors import EngineError
+from corgi.network.convert import TorchGraph
+from corgi.network.gate import TOLERANCE
+from corgi.progress import Listener, Progress, silent
+from corgi.vnnlib.attack import AttackOptions, Witness, confirm, search
+from corgi.vnnlib.constraints import ArrayCase, Box, forms_of, inputs_of
+from corgi.vnnlib.network import PlainNetwork, check_equal, check_fits, load_plain
+from corgi.vnnlib.read import read_spec
+from corgi.vnnlib.spec import Spec
+
+_SEEN = 8
+"""Points of a box at which the network is held against onnxruntime."""
+
+
+class Answer(StrEnum):
+    """The competition's results."""
+
+    SAT = "sat"
+    """A confirmed witness: the property is violated."""
+    UNSAT = "unsat"
+    """Proved: no input satisfies the specification."""
+    TIMEOUT = "timeout"
+    UNKNOWN = "unknown"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a specification.
+
+    Attributes:
+        answer: the result.
+        reason: why it is neither sat nor unsat; empty otherwise.
+        witness: with sat, and only then.
+        spec: what was decided; None with an error before it was read.
+    """
+
+    answer: Answer
+    reason: str = ""
+    witness: Witness | None = None
+    spec: Spec | None = None
+
+
+@dataclass(frozen=True)
+class DecideOptions:
+    """How to decide.
+
+    Attributes:
+        engine: how to bound.
+        decider: how to decide what bounds leave open.
+        attack: how to look for witnesses.
+    """
+
+    engine: PatchEngine = field(default_factory=PatchEngine)
+    decider: Decider = field(default_factory=TreeDecider)
+    attack: AttackOptions = field(default_factory=AttackOptions)
+
+
+def decide_files(
+    onnx: Path,
+    vnnlib: Path,
+    deadline: float,
+    options: DecideOptions | None = None,
+    listener: Listener = silent,
+) -> Outcome:
+    """Decide a specification of a network.
+
+    Args:
+        onnx: the network.
+        vnnlib: the specification, .vnnlib or .vnnlib.gz.
+        deadline: `time.monotonic()` after which nothing new is begun.
+        options: how.
+        listener: is told of every stage.
+
+    Raises:
+        SpecError: the specification cannot be read or does not fit the network.
+        ModelError: the network is not served (see `load_plain`).
+        EngineError: a layer cannot be bounded, or a proof contradicts what onnxruntime computes.
+    """
+    listener(Progress("read", vnnlib.name))
+    spec = read_spec(vnnlib)
+    network = load_plain(onnx)
+    check_fits(network, spec)
+    return decide(network, spec, deadline, options, listener)
+
+
+def decide(
+    network: PlainNetwork,
+    spec: Spec,
+    deadline: float,
+    options: DecideOptions | None = None,
+    listener: Listener = silent,
+) -> Outcome:
+    """Decide a specification that fits a network; see `decide_files`."""
+    options = options or DecideOptions()
+    cases = [_CaseDecision(network, ArrayCase.of(case), options, deadline, listener) for case in spec.cases]
+    for case in cases:
+        witness = case.attacked()
+        if witness is not None:
+            return Outcome(Answer.SAT, "", witness, spec)
+    graph = prepare(network)
+    reasons = []
+    for case in cases:
+        found = case.run(graph)
+        if isinstance(found, Witness):
+            return Outcome(Answer.SAT, "", found, spec)
+        if found:
+            reasons.append(found)
+    if not reasons:
+        return Outcome(Answer.UNSAT, spec=spec)
+    late = time.monotonic() >= deadline
+    return Outcome(Answer.TIMEOUT if late else Answer.UNKNOWN, reasons[0], spec=spec)
+
+
+class _CaseDecision:
+    """Decides one case."""
+
+    def __init__(
+        self,
+        network: PlainNetwork,
+        array: ArrayCase,
+        options: DecideOptions,
+        deadline: float,
+        listener: Listener,
+    ) -> None:
+        self.network, self.array, self.options = network, array, options
+        self.deadline, self.listener = deadline, listener
+        self.box = Box.of(array.case, network)
+        if self.box.empty:
+            points = self.box.lower[None]  # beside the box; the networks must be equal there, too
+        else:
+            points = self.box.random(_SEEN, torch.Generator().manual_seed(0))
+        found = torch.from_numpy(check_equal(network, points.numpy()))
+        inside = 0 if self.box.empty else _SEEN
+        self.inputs, self.outputs = points[:inside], found[:inside]
+
+    def late(self) -> bool:
+        """Whether time is up."""
+        return time.monotonic() >= self.deadline
+
+    def attacked(self, starts: Tensor | None = None, only: Tensor | None = None) -> Witness | None:
+        """A witness by attack."""
+        if self.box.empty or self.late():
+            return None
+        self.listener(Progress("attack", f"{self.array.count} alternatives"))
+        return search(self.network, self.array, self.box, self.options.attack, self.deadline, starts, only)
+
+    def run(self, graph: TorchGraph) -> Witness | str:
+        """A witness; or why the case is not refuted, empty if it is."""
+        if self.late():
+            return "time was up before anything was bounded"
+        self.listener(Progress("bound", f"{len(self.array.constraints)} constraints by intervals"))
+        forms, of_inputs = forms_of(self.array, self.network, self.box)
+        bounds = FormBounds(self.options.engine, graph, self.box.centre, self.box.deviations)
+        lower = self.by_rows(bounds, forms, of_inputs)
+        self.check(lower)
+        open_ones = self.open(lower)
+        if len(open_ones) == 0:
+            return ""
+        if self.late():
+            return f"time was up with {len(open_ones)} alternatives left by bounds"
+        witness = self.attacked(only=open_ones)
+        return self.exactly(bounds, forms, open_ones) if witness is None else witness
+
+    def open(self, lower: Tensor) -> Tensor:
+        """Alternatives no constraint of which is proved > 0, the likeliest to be satisfied first: int64."""
+        best = self.array.worst(lower[None])[0]
+        left = (~(best > 0)).nonzero().reshape(-1)
+        return left[best[left].argsort()]
+
+    def by_rows(self, bounds: FormBounds, forms: Forms, of_inputs: Tensor) -> Tensor:
+        """Lower bounds of all constraints [R]: by intervals, those of open alternatives by rows."""
+        lower = _usable(bounds.by_intervals(forms) + of_inputs)
+        members = self.array.member[torch.isin(self.array.alternative, self.open(lower))]
+        some = forms.chosen(torch.unique(members))
+        if len(some) > bounds.distinct(some):
+            # Fewer outputs than constraints: rows for the outputs first.
+            self.listener(Progress("bound", f"{bounds.distinct(some)} outputs by rows"))
+            bounds.learn(some)
+            lower = _usable(bounds.by_intervals(forms) + of_inputs)
+        tried = torch.zeros(len(forms), dtype=torch.bool)
+        while not self.late():
+            # Of each open alternative the constraint that is nearest to a proof.
+            left = torch.isin(self.array.alternative, self.open(lower)) & ~tried[self.array.member]
+            if not bool(left.any()):
+                break
+            alternative, member = self.array.alternative[left], self.array.member[left]
+            best = lower.new_full((self.array.count,), -math.inf)
+            best = best.scatter_reduce(0, alternative, lower[member], "amax")
+            chosen = torch.unique(member[lower[member] >= best[alternative]])
+            self.listener(Progress("bound", f"{len(chosen)} of {len(forms)} constraints by rows"))
+            found = _usable(bounds.by_rows(forms.chosen(chosen)) + of_inputs[chosen])
+            lower[chosen] = torch.maximum(lower[chosen], found)
+            tried[chosen] = True
+        return lower
+
+    def exactly(self, bounds: FormBounds, forms: Forms, open_ones: Tensor) -> Witness | str:
+        """Decide open alternatives one by one."""
+        reason = ""
+        for done, alternative in enumerate(open_ones.tolist()):
+            if self.late():
+                return f"time was up with {len(open_ones) - done} alternatives open"
+            found = self.one(bounds, forms, alternative, f"{done + 1} of {len(open_ones)}")
+            if isinstance(found, Witness):
+                return found
+            reason = reason or found
+        return reason
+
+    def one(self, bounds: FormBounds, forms: Forms, alternative: int, detail: str) -> Witness | str:
+        """Decide one alternative: a witness, or why it is open, empty if it is refuted."""
+        members = torch.unique(self.array.members(alternative))
+        if len(members) == 0:
+            return "nothing is asked of the outputs, and the box holds no float32 point"
+        cone = bounds.unfolded(forms.chosen(members))
+        if isinstance(cone, NotUnfolded):
+            return cone.reason
+        if any(self.array.constraints[i].inputs for i in members.tolist()):
+            cone = with_inputs(cone, *inputs_of(self.array, members, self.network, self.box))
+        self.listener(Progress("decide", f"alternative {detail}, {cone.undecided} undecided windows"))
+        verdict = self.options.decider.decide(cone, Budget(nodes=2**31, deadline=self.deadline))
+        match verdict:
+            case Proved(least=least) if 0 < least < math.inf:
+                self.check_alternative(alternative, least)
+                return ""
+            case Counterexample():
+                return self.witnessed(cone.pixels, verdict, alternative)
+            case Undecided(reason=reason) if reason:
+                return reason
+        return "a decider gave no usable answer"
+
+    def witnessed(self, pixels: Tensor, found: Counterexample, alternative: int) -> Witness | str:
+        """The counterexample as an input, if onnxruntime confirms it or something near it."""
+        given = self.box.centre.flatten().clone()
+        given[pixels] += found.deviations
+        point = torch.empty_like(given)
+        point[self.network.order] = given
+        if not self.box.empty:
+            start = point.to(torch.float32).clamp(self.box.lower, self.box.upper)
+            witness = confirm(self.network, self.array, start, alternative)
+            if witness is None:
+                witness = self.attacked(start[None], torch.tensor([alternative]))
+            if witness is not None:
+                return witness
+        return f"onnxruntime does not confirm a counterexample of the reals ({found.margin:.3g})"
+
+    def check(self, lower: Tensor) -> None:
+        """Hold proved bounds [R] against what onnxruntime computed.
+
+        Raises:
+            EngineError: a constraint is below its bound.
+        """
+        if len(self.inputs):
+            values = self.array.values(self.inputs, self.outputs)
+            if bool((values + self.slack() < lower).any()):
+                self.contradiction()
+
+    def check_alternative(self, alternative: int, least: float) -> None:
+        """The same for what a decider proved of one alternative: its largest constraint."""
+        members = self.array.members(alternative)
+        values = (self.array.values(self.inputs, self.outputs) + self.slack())[:, members]
+        if bool((values.amax(1) < least).any()):
+            self.contradiction()
+
+    def slack(self) -> Tensor:
+        """What float32 in onnxruntime may change of the constraints [R]."""
+        of_inputs, of_outputs = (
+            float(v.abs().max()) if v.numel() else 0.0 for v in (self.inputs, self.outputs)
+        )
+        sizes = [
+            of_inputs * sum(abs(float(a)) for _, a in constraint.inputs)
+            + of_outputs * sum(abs(float(b)) for _, b in constraint.outputs)
+            + abs(float(constraint.constant))
+            for constraint in self.array.constraints
+        ]
+        return TOLERANCE * torch.tensor(sizes)
+
+    def contradiction(self) -> NoReturn:
+        raise EngineError(
+            f"contradiction: a bound for {self.network.path} excludes what onnxruntime computes in the box",
+            hint="This is a fault in corgi. Nothing is claimed; please report the network and specification.",
+        )
+
+
+def _usable(lower: Tensor) -> Tensor:
+    """Lower bounds of which NaN and +inf say nothing."""
+    return torch.where(lower < math.inf, lower, -math.inf)

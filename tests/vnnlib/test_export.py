@@ -1,0 +1,188 @@
+"""Exported files say what corgi certifies, to every reader."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import vnnlib
+import vnnlib.compat
+from numpy.typing import NDArray
+
+import corgi
+from corgi.errors import UsageError
+from corgi.network.wrap import Normalisation
+from corgi.types import Ball
+from corgi.vnnlib.decide import Answer, decide_files
+from corgi.vnnlib.export import Export, export_cam, write_instance
+from corgi.vnnlib.read import parse_spec, read_spec
+from corgi.vnnlib.spec import Syntax
+from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
+
+Image = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> corgi.Network:
+    """Two convolutions and a pool, a 5 x 5 map of a 2 x 12 x 12 image; pixels are normalised on loading."""
+    rng = np.random.default_rng(3)
+    net = OnnxModel((2, 12, 12))
+    value = net.node("Relu", net.node("Conv", IMAGE, float32(rng, 4, 2, 3, 3, scale=0.5), float32(rng, 4)))
+    value = net.node("MaxPool", value, kernel_shape=[2, 2], strides=[2, 2])
+    value = net.node("Relu", net.node("Conv", value, float32(rng, 5, 4, 1, 1), 1 + float32(rng, 5)))
+    path = net.save(tmp_path_factory.mktemp("model"), net.head(value, float32(rng, 3, 5)))
+    return corgi.load(path, normalisation=Normalisation((0.4, 0.5), (0.25,), 1.0))
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return np.random.default_rng(4).random((2, 12, 12), dtype=np.float32)
+
+
+def exported_map(export: Export, images: Image) -> Image:
+    session = ort.InferenceSession(export.model, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: one[None]})[0] for one in images])
+
+
+def test_the_exported_network_is_the_map(network: corgi.Network, image: Image) -> None:
+    export = export_cam(network, image, 0.01, k=4)
+    images = np.stack([image, np.random.default_rng(0).random(image.shape, dtype=np.float32)])
+    found = exported_map(export, images)
+    for mine, theirs in zip(images, found, strict=True):
+        expected = network.cam(mine, export.explanation.class_id).numpy().reshape(-1)
+        assert theirs == pytest.approx(expected, abs=1e-4 * np.abs(expected).max())
+    assert export.notes == ()
+    onnx.checker.check_model(onnx.load_from_string(export.model), full_check=True)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_all_kinds_of_networks_are_exported(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    network = corgi.load(random_cam_network(rng, tmp_path))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    if corgi.explain(network, image, 3).top.tie:
+        with pytest.raises(UsageError, match="tie"):
+            export_cam(network, image, 0.001, k=3)
+        return
+    export = export_cam(network, image, 0.001, k=3)
+    found = exported_map(export, image[None])[0]
+    assert set(np.argsort(-found)[:3].tolist()) == set(export.explanation.top.pixels)
+
+
+@pytest.mark.parametrize("syntax", Syntax)
+@pytest.mark.parametrize("eps", [1e-6, 0.01, 1 / 3])
+def test_the_box_holds_the_ball_and_is_float32(
+    network: corgi.Network, image: Image, syntax: Syntax, eps: float
+) -> None:
+    edge = image.copy()
+    edge[0, 0, :2] = 0, 1
+    export = export_cam(network, edge, eps, k=4, syntax=syntax)
+    (case,) = parse_spec("f", export.spec.decode()).cases
+    radius, centre = Fraction(eps), [Fraction(v) for v in edge.flatten().tolist()]
+    for low, high, c in zip(case.lower, case.upper, centre, strict=True):
+        assert low <= max(c - radius, 0) <= min(c + radius, 1) <= high
+        assert 0 <= low <= high <= 1
+        assert Fraction(float(np.float32(float(low)))) == low
+        assert Fraction(float(np.float32(float(high)))) == high
+    box = Ball(torch.from_numpy(edge), eps).box(torch.float32)
+    assert [float(v) for v in case.lower] == box.lower.flatten().tolist()
+    assert [float(v) for v in case.upper] == box.upper.flatten().tolist()
+
+
+def test_the_independent_parser_reads_the_export(network: corgi.Network, image: Image) -> None:
+    export = export_cam(network, image, 0.01, k=4, syntax=Syntax.V2)
+    (case,) = vnnlib.compat.transform(vnnlib.parse_query_string(export.spec.decode()))
+    box = Ball(torch.from_numpy(image), 0.01).box(torch.float32)
+    assert [low for low, _ in case.input_box] == box.lower.flatten().tolist()
+    assert [high for _, high in case.input_box] == box.upper.flatten().tolist()
+    top, found = set(export.explanation.top.pixels), set()
+    for polytope in case.output_constraints:
+        ((row,), (side,)) = polytope.coeff_matrix, polytope.rhs
+        assert side == 0
+        found.add((row.index(1.0), row.index(-1.0)))
+        assert sum(map(abs, row)) == 2
+    # Satisfied where an outside pixel is at least an inside one: Y_in - Y_out <= 0.
+    assert found == {(i, p) for i in top for p in range(network.pixels) if p not in top}
+
+
+def test_the_independent_parser_of_the_first_syntax_reads_the_export(
+    network: corgi.Network, image: Image, tmp_path: Path
+) -> None:
+    """Release 0.0.1 of `vnnlib`, which reads VNN-LIB 1.0; $VNNLIB_1 is the folder it was unpacked in."""
+    folder = os.environ.get("VNNLIB_1")
+    if folder is None:
+        pytest.skip("set VNNLIB_1 to a folder with release 0.0.1 of vnnlib: pip install --target")
+    export = export_cam(network, image, 0.01, k=4, packed=True)
+    write_instance(export, tmp_path, 60)
+    mine = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "vnnlib"}
+    sys.path.insert(0, folder)
+    try:
+        from vnnlib.compat import read_vnnlib_simple  # type: ignore[attr-defined]
+
+        ((box, rows),) = read_vnnlib_simple(str(tmp_path / export.spec_name), image.size, network.pixels)
+    finally:
+        sys.path.remove(folder)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "vnnlib"]:
+            del sys.modules[name]
+        sys.modules.update(mine)
+    (case,) = read_spec(tmp_path / export.spec_name).cases
+    assert [low for low, _ in box] == [float(v) for v in case.lower]
+    assert [high for _, high in box] == [float(v) for v in case.upper]
+    assert len(rows) == len(case.alternatives)
+    for (matrix, side), (constraint,) in zip(rows, case.alternatives, strict=True):
+        assert {j: v for j, v in enumerate(matrix[0]) if v} == {j: float(v) for j, v in constraint.outputs}
+        assert side.reshape(-1)[0] == 0
+
+
+@pytest.mark.parametrize("syntax", Syntax)
+def test_answers_agree_with_the_bracket_of_the_exact_radius(
+    network: corgi.Network, image: Image, syntax: Syntax, tmp_path: Path
+) -> None:
+    result = corgi.verify(network, image, k=4)
+    assert result.attack is not None
+    assert result.attack.radius is not None
+    certified, broken = result.certificate.radius, result.attack.radius
+    for eps, answer in ((0.98 * certified, Answer.UNSAT), (1.02 * broken, Answer.SAT)):
+        export = export_cam(network, image, eps, k=4, syntax=syntax, packed=True)
+        model, spec = write_instance(export, tmp_path, 60)
+        outcome = decide_files(model, spec, time.monotonic() + 60)
+        assert outcome.answer is answer
+        if outcome.witness is not None:
+            point = outcome.witness.inputs.reshape(image.shape)
+            assert np.abs(point.astype(np.float64) - image).max() <= eps + 1e-7
+            cam = network.cam(point, export.explanation.class_id).reshape(-1)
+            inside = list(export.explanation.top.pixels)
+            assert float(cam[inside].min()) <= float(np.delete(cam.numpy(), inside).max())
+
+
+def test_ties_bad_radii_and_other_networks_are_refused(
+    network: corgi.Network, image: Image, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="tie at rank"):
+        export_cam(network, np.full_like(image, 0.5), 0.01, k=4)
+    for eps in (0.0, -1.0, 2.0, float("nan")):
+        with pytest.raises(UsageError, match="--eps"):
+            export_cam(network, image, eps, k=4)
+    export = export_cam(network, image, 0.01, k=4)
+    for _ in range(2):
+        write_instance(export, tmp_path, 60)
+    assert len((tmp_path / "instances.csv").read_text().splitlines()) == 1
+    with pytest.raises(UsageError, match="holds another network"):
+        write_instance(replace(export, model=b"other"), tmp_path, 60)
+
+
+def test_gradcam_weights_are_the_images_own(network: corgi.Network, image: Image) -> None:
+    other = corgi.load(network.path, map_kind=corgi.MapKind.GRADCAM)
+    export = export_cam(other, image, 0.001, k=4, name="mine")
+    assert "mine" in export.model_name
+    assert any("rounded weights" in note for note in export.notes)
