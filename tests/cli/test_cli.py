@@ -391,9 +391,6 @@ def test_lipschitz_certificates(options: list[object], method: str, model: Path,
     assert (document["method"], document["engine"]) == (method, "lipschitz")
     assert document["certified_radius"] > 0
     assert document["exact"] is None
-    assert f"deterministic: {method}" in corgi(
-        "verify", model, image, "--k", 3, "--no-attack", *options
-    ).stdout.replace("\n", " ")
 
 
 @pytest.mark.parametrize("engine", ["patch", "lirpa"])

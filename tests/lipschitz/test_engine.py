@@ -154,7 +154,11 @@ def test_of_unknown_derivatives_nothing_is_certified(
     bounder, ball = LipschitzEngine(method).bind(net, 0, torch.float64), Ball(image, 0.01, norm)
     above, below = torch.tensor([0, 1, 5]), torch.tensor([1, 2, 0])
     assert (bounder.differences(ball, above, below) <= by_norms.differences(ball, above, below)).all()
-    torch.testing.assert_close(bounder.pixels(ball).lower, by_norms.pixels(ball).lower, rtol=1e-12, atol=0)
+    lower, expected = bounder.pixels(ball).lower, by_norms.pixels(ball).lower
+    # But where no window on the way is live, and the gradient is exactly 0.
+    dead = bounder.pixels(ball.with_radius(0.0)).lower - lower < 1e-9
+    assert not dead.all()
+    torch.testing.assert_close(lower[~dead], expected[~dead], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("case", ["softmax", "product", "mean"])
