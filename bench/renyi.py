@@ -68,9 +68,12 @@ def maps(base: BaseMap, k: int) -> dict[str, tuple[BaseMap, float]]:
 
 
 def run(network: corgi.Network, samples: list[Sample], out: Path) -> None:
-    """Overlap and pointing of every map at every number of samples, image by image."""
-    rows: list[dict[str, Any]] = []
+    """Overlap and pointing of every map at every number of samples; images in the file are not done again."""
+    rows: list[dict[str, Any]] = json.loads(out.read_text()) if out.is_file() else []
+    done = {row["image"] for row in rows}
     for number, one in enumerate(samples, 1):
+        if one.path.name in done:
+            continue
         started = time.perf_counter()
         image = corgi.read_image(one.path, network, "gtsrb")
         assert one.roi is not None
@@ -165,6 +168,7 @@ def plot(rows: list[dict[str, Any]], out: Path) -> None:
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
     figure.axes[0].legend(fontsize=7.5, frameon=False)
+    figure.suptitle(f"{len(rows)} GTSRB test images, network of Gu et al., k = 115 of 6912", fontsize=10)
     figure.savefig(out, dpi=110)
 
 

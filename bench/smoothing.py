@@ -165,7 +165,13 @@ def run(
             best = {name: max(kinds.values()) for name, kinds in found.items()}
             text = ", ".join(f"{name} {share:.2f}" for name, share in best.items())
             print(f"{number}/{len(images)} sigma {sigma} {rows[-1]['seconds']:.0f} s: {text}", flush=True)
-    table(rows)
+    table(complete(rows))
+
+
+def complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the images that are done at every sigma."""
+    done = {(row["image"], row["sigma"]) for row in rows}
+    return [row for row in rows if all((row["image"], sigma) in done for sigma in SIGMAS)]
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -230,8 +236,9 @@ def _against_tau(axes: Axes, rows: list[dict[str, Any]], name: str, title: str) 
     axes.plot([], [], color="black", linewidth=0.8, linestyle=(0, (1, 4)), label="not sparsified")
     axes.set_xscale("log")
     axes.set_xticks(TAUS, [f"{tau:g}" for tau in TAUS])
+    axes.minorticks_off()
     axes.set_ylim(0, 1)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(f"{title}, {len({row['image'] for row in rows})} images", fontsize=10)
     axes.set_xlabel("tau")
     axes.set_ylabel("certified overlap / K")
     axes.legend(fontsize=7, frameon=False)
@@ -261,7 +268,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.part == "plot":
-        cifar, cam = (json.loads(path.read_text()) for path in arguments.paths)
+        cifar, cam = (complete(json.loads(path.read_text())) for path in arguments.paths)
         plot(cifar, cam, arguments.out)
         return
     data = arguments.paths[0] if arguments.paths else Path(default)
