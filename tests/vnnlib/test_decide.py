@@ -143,6 +143,7 @@ def test_strict_and_equal_at_the_edge(tmp_path: Path) -> None:
         "(!= Y_0 0)": {Answer.SAT},
         "(and (> X_0 1) (>= Y_0 0))": {Answer.UNKNOWN, Answer.UNSAT},
         "(<= 1 0)": {Answer.UNSAT},
+        "(<= X_0 0.5)": {Answer.SAT},
         "(>= 1 0)": {Answer.SAT},
     }.items():  # fmt: skip
         path = tmp_path / "s.vnnlib"
@@ -225,6 +226,16 @@ def test_a_network_that_differs_from_the_file_is_refused(tmp_path: Path) -> None
     value = net.node("Gemm", IMAGE, np.full((3, 3), 3e38, np.float32))
     with pytest.raises(CorgiError, match="not finite"):
         decided(load_plain(net.save(tmp_path, net.node("Relu", value))), spec)
+
+
+def test_numbers_that_float64_cannot_hold_are_refused(tmp_path: Path) -> None:
+    network = load_plain(dense_network(np.random.default_rng(0), tmp_path))
+    huge = Fraction(10) ** 400
+    for factor, constant in ((1 / huge, Fraction(1)), (huge, Fraction(1)), (Fraction(1), huge)):
+        constraint = Constraint((), ((0, factor),), constant)
+        spec = one_case(-np.ones(3, np.float32), np.ones(3, np.float32), 3, (constraint,))
+        with pytest.raises(SpecError, match="outside the range of float64"):
+            decided(network, spec)
 
 
 def test_rounding_of_rationals() -> None:
