@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.patch.forms import Forms
+from corgi.errors import SpecError
 from corgi.types import Interval
 from corgi.vnnlib.network import PlainNetwork, Points
 from corgi.vnnlib.spec import Case, Constraint
@@ -27,6 +28,20 @@ def rounded(value: Fraction, direction: float) -> float:
         return math.nextafter(near, direction)
     wrong = math.isfinite(near) and (Fraction(near) < value if direction > 0 else Fraction(near) > value)
     return math.nextafter(near, direction) if wrong else near
+
+
+def check_range(case: Case) -> None:
+    """Refuse numbers of which float64 does not hold the nearest one, to a relative error of 2^-53.
+
+    Raises:
+        SpecError: a coefficient outside [2^-900, 2^900], or a bound or constant beyond 2^900.
+    """
+    large = Fraction(2) ** 900
+    constraints = {constraint for part in case.alternatives for constraint in part}
+    factors = [v for c in constraints for _, v in (*c.inputs, *c.outputs)]
+    others = [*case.lower, *case.upper, *(c.constant for c in constraints)]
+    if any(not 1 / large < abs(v) < large for v in factors) or any(abs(v) > large for v in others):
+        raise SpecError("a number of the specification is outside the range of float64")
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,12 @@ class ArrayCase:
 
     @staticmethod
     def of(case: Case) -> ArrayCase:
-        """Number the constraints of a case."""
+        """Number the constraints of a case.
+
+        Raises:
+            SpecError: see `check_range`.
+        """
+        check_range(case)
         number: dict[Constraint, int] = {}
         alternative, member = [], []
         for at, parts in enumerate(case.alternatives):
@@ -157,20 +177,20 @@ def forms_of(array: ArrayCase, network: PlainNetwork, box: Box) -> tuple[Forms, 
 
     The constants are in the forms. A form plus its input part is what must not be <= 0.
     """
-    row, element, coefficient, constant, of_inputs = [], [], [], [], []
+    row, element, factors, constant, of_inputs = [], [], [], [], []
     places = network.outputs.tolist()
     for number, constraint in enumerate(array.constraints):
         for index, value in constraint.outputs:
             row.append(number)
             element.append(places[index])
-            coefficient.append(float(value))
+            factors.append(float(value))
         constant.append(rounded(constraint.constant, -math.inf))
         ends = (a * (array.case.lower[i] if a > 0 else array.case.upper[i]) for i, a in constraint.inputs)
         of_inputs.append(rounded(sum(ends, Fraction(0)), -math.inf))
     forms = Forms(
         _indices(row),
         _indices(element),
-        torch.tensor(coefficient, dtype=torch.float64),
+        torch.tensor(factors, dtype=torch.float64),
         torch.tensor(constant, dtype=torch.float64),
     )
     return forms, torch.tensor(of_inputs, dtype=torch.float64)

@@ -61,7 +61,7 @@ def test_thresholds_around_the_largest_output(
     largest = float(values.max())
     found = [
         decided(network, one_case(lower, upper, 3, (at_least(0, largest + gap),)), options)
-        for gap in (-0.01, 0.05, 0.5, 5.0)
+        for gap in (-0.01, 0.05, 5.0)
     ]
     assert [outcome.answer for outcome in found[:1]] == [Answer.SAT]
     assert found[-1].answer is Answer.UNSAT
@@ -69,12 +69,12 @@ def test_thresholds_around_the_largest_output(
     assert set(answers) <= {Answer.SAT, Answer.UNSAT}
     # Once unsat, always unsat: the property is monotone.
     assert answers == sorted(answers)
-    for outcome, gap in zip(found, (-0.01, 0.05, 0.5, 5.0), strict=True):
+    for outcome, gap in zip(found, (-0.01, 0.05, 5.0), strict=True):
         if outcome.answer is Answer.SAT:
             check_witness(network, one_case(lower, upper, 3, (at_least(0, largest + gap),)), outcome)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_specifications_against_sampling(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     network = load_plain(dense_network(rng, tmp_path, inputs=2))
@@ -143,6 +143,7 @@ def test_strict_and_equal_at_the_edge(tmp_path: Path) -> None:
         "(!= Y_0 0)": {Answer.SAT},
         "(and (> X_0 1) (>= Y_0 0))": {Answer.UNKNOWN, Answer.UNSAT},
         "(<= 1 0)": {Answer.UNSAT},
+        "(<= X_0 0.5)": {Answer.SAT},
         "(>= 1 0)": {Answer.SAT},
     }.items():  # fmt: skip
         path = tmp_path / "s.vnnlib"
@@ -225,6 +226,16 @@ def test_a_network_that_differs_from_the_file_is_refused(tmp_path: Path) -> None
     value = net.node("Gemm", IMAGE, np.full((3, 3), 3e38, np.float32))
     with pytest.raises(CorgiError, match="not finite"):
         decided(load_plain(net.save(tmp_path, net.node("Relu", value))), spec)
+
+
+def test_numbers_that_float64_cannot_hold_are_refused(tmp_path: Path) -> None:
+    network = load_plain(dense_network(np.random.default_rng(0), tmp_path))
+    huge = Fraction(10) ** 400
+    for factor, constant in ((1 / huge, Fraction(1)), (huge, Fraction(1)), (Fraction(1), huge)):
+        constraint = Constraint((), ((0, factor),), constant)
+        spec = one_case(-np.ones(3, np.float32), np.ones(3, np.float32), 3, (constraint,))
+        with pytest.raises(SpecError, match="outside the range of float64"):
+            decided(network, spec)
 
 
 def test_rounding_of_rationals() -> None:
