@@ -83,7 +83,7 @@ def command(
         if html is not None or pdf is not None:
             listener(Progress("report", "writing the page"))
             bundle = report_document(report).model_dump_json().encode() + b"\n"
-            digest = hashlib.sha256(bundle).hexdigest()
+            digest = None if html is None else hashlib.sha256(bundle).hexdigest()
             written = page(report, reading.pictures, digest, round(pictures * _MEGABYTE))
             _write(html, pdf, written, bundle)
     _show_markdown(report, markdown, wanted=html is None and pdf is None, quiet=quiet)

@@ -58,14 +58,14 @@ class _RunView:
     run: Run
 
 
-def page(report: Report, pictures: Pictures, bundle_sha256: str, budget: int = BUDGET) -> str:
+def page(report: Report, pictures: Pictures, bundle_sha256: str | None, budget: int = BUDGET) -> str:
     """The page of a report as HTML.
 
     Args:
         report: what to show.
         pictures: fetches what a card draws; asked for the smallest certified radii first, until the budget
             is spent.
-        bundle_sha256: digest of the report.json that goes with the page.
+        bundle_sha256: digest of the report.json that goes with the page; None if none does.
         budget: bytes of pictures.
 
     Raises:
