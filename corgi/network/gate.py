@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def compare(
     network: Network,
     what: str,
     ours: NDArray[np.float64],
-    reference: NDArray[np.float32],
+    reference: NDArray[np.floating[Any]],
     *,
     by_channel: bool = False,
 ) -> None:
