@@ -93,7 +93,8 @@ def main() -> None:
     if arguments.out and arguments.out.exists():
         with arguments.out.open(newline="") as file:
             for row in csv.DictReader(file):
-                found[row.pop("image")] = {key: float(value) for key, value in row.items()}
+                name = row.pop("image")
+                found[name] = {key: float(value) for key, value in row.items()}
     bounders = Bounders()
     for sample in samples[: arguments.images]:
         image = corgi.read_image(sample.path, network, "gtsrb")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import corgi
 
-_NO_PART = frozenset({"cli", "report", "train"})
-"""Folders of the package that ask, show or train; what they decide stands in a row's parameters."""
+_NO_PART = frozenset({"cli", "report", "train", "vnnlib", "smoothing", "compare"})
+"""Folders of the package that ask, show, train or answer other questions than `verify`."""
 
 
 @cache
