@@ -22,7 +22,7 @@ _FAR = 1e8
 
 _STEP, _WIDE = 1000, 100
 """After nothing but such failures the radius is `_STEP` times smaller; above a certified radius a bracket
-that ends in one is halved by orders of magnitude while it is wider than `_WIDE`."""
+that ends in a failed one is halved by orders of magnitude while it is wider than `_WIDE`."""
 
 
 _LEAP, _NEAR, _APART = 3.0, 1.1, 1.5
@@ -124,7 +124,7 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
     if not bracket.scores:
         return 0.75 * high
     far = any(at == bracket.uncertified and _is_far(bracket, score) for at, score in bracket.scores)
-    if far and low > 0 and high > _WIDE * low:
+    if low > 0 and bracket.uncertified is not None and high > _WIDE * low:
         return math.sqrt(low * high)
     root = _secant_root(bracket)
     if far and low == 0:

@@ -52,6 +52,18 @@ def test_a_nearly_linear_score_needs_few_evaluations() -> None:
     assert len(bracket.scores) <= 6
 
 
+def test_a_score_that_bends_far_below_its_first_failure_is_searched_by_orders_of_magnitude() -> None:
+    """A line from the failed radius puts the root nine orders too low, and each next one a little higher."""
+
+    def score(radius: float) -> float:
+        return max(1 - (radius / 1e-9) ** 2, -1e7)
+
+    bracket = search_radius(
+        score, 1.0, ceiling=1e-5, first=1e-6, limits=SearchLimits(tolerance=0.1, evaluations=5)
+    )
+    assert bracket.certified > 0.85e-9
+
+
 def test_interrupt_keeps_what_was_certified() -> None:
     calls = []
 
