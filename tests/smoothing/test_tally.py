@@ -12,6 +12,7 @@ from corgi.api import read_image
 from corgi.cli.common import npy_bytes
 from corgi.errors import EngineError, UsageError
 from corgi.network.network import load
+from corgi.results import MapKind
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.noise import Noise
@@ -158,6 +159,16 @@ def test_shape_of_the_answer_is_checked() -> None:
 
     with pytest.raises(EngineError, match="shape"):
         sample(empty(Long(), IMAGE, NOISE), Long(), IMAGE, 4)
+
+
+def test_smoothed_gradcam_says_where_its_weights_are_from() -> None:
+    network = load(ROOT / "models" / "gtsrb.onnx", map_kind=MapKind.GRADCAM)
+    image = read_image(ROOT / "models" / "demo" / "no_entry.png", network)
+    cam = CamMap(network.explaining(image, 17), 17)
+    assert Sparsified(cam, 3).name == (
+        "gradcam of class 17, weights fixed at the explained image, its 3 largest"
+    )
+    assert CamMap(load(ROOT / "models" / "gtsrb.onnx"), 17).name == "cam of class 17"
 
 
 def test_the_class_activation_map() -> None:
