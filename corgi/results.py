@@ -196,8 +196,9 @@ class StatisticalCertificate:
         k: size of the top set; pixels: the k largest of the empirical map, flat indices, largest first.
         overlap: how many of `pixels` stay among the k largest; None if that is not the claim.
         ranks: for each of `pixels`, the largest rank it can fall to; None if that is not the claim.
-        inside, outside: pixels that are in the top set of the base map for more than half of all noise, and
-            for less than half; None if that is not the claim. All others abstain.
+        inside, outside: pixels each of which by itself is in the top set of the base map for more than half
+            of all noise, and outside it for more than half; the halves may differ from pixel to pixel. None
+            if that is not the claim. All others abstain.
         sampling: what it rests on.
         claimed_radius: what a published form that is NO guarantee claims; None where none was asked for. Then
             nothing is certified. claimed_overlap goes with it.

@@ -32,7 +32,9 @@ CAVEAT = (
 class SmoothDocument(BaseModel):
     """The answer of `corgi smooth`: a statistical certificate, wrong with `failure_probability` at most.
 
-    Of `overlap`, `ranks`, and `inside` with `outside`, those are given that `claim` is about.
+    Of `overlap`, `ranks`, and `inside` with `outside`, those are given that `claim` is about. Each pixel of
+    `inside` by itself is in the top set for more than half of all noise, each of `outside` by itself outside:
+    no noise need have all of them so at once.
     `claimed_radius` and `claimed_overlap` are what a published form claims that is no guarantee; nothing is
     certified then.
     """
@@ -171,10 +173,11 @@ def _holds(certificate: StatisticalCertificate) -> str:
             inside, outside = certificate.inside or (), certificate.outside or ()
             height, width = certificate.sampling.map_shape
             rest = height * width - len(inside) - len(outside)
+            # The noise that has one pixel inside need not have another one inside.
             return (
-                f"for more than half of all noise, {len(inside)} pixels are in the top set "
-                f"({certificate.sampling.map_name}), for more than half of it {len(outside)} are not; {rest} "
-                "pixels abstain"
+                f"each of {len(inside)} pixels by itself is in the top set ({certificate.sampling.map_name}) "
+                f"for more than half of all noise; each of {len(outside)} by itself is outside for more than "
+                f"half; {rest} pixels abstain"
             )
 
 

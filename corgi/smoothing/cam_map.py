@@ -16,8 +16,9 @@ class CamMap:
     """(I - min I) / (max I - min I) of each image's own map I; 0 where a map is constant.
 
     Attributes:
-        network: the network. Of Grad-CAM: with the weights of the explained image (`Network.explaining`), which
-            noise does not change. class_id: the class.
+        network: the network; of Grad-CAM: with the weights of the explained image (`Network.explaining`),
+            which noise does not change.
+        class_id: the class.
     """
 
     network: Network

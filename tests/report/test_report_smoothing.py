@@ -23,7 +23,8 @@ CLAIMS = {
     "at least 1 of the 2 largest pixels": OVERLAP,
     "all of the 2 largest pixels": replace(OVERLAP, overlap=2),
     "at most the ranks 2, 5": replace(OVERLAP, claim=Claim.RANK, overlap=None, ranks=(2, 5)),
-    "1 pixels are in the top set (a map, its 2 largest), for more than half of it 3 are not": replace(
+    "each of 1 pixels by itself is in the top set (a map, its 2 largest) for more than half of all noise; "
+    "each of 3 by itself is outside for more than half; 2 pixels abstain": replace(
         OVERLAP, claim=Claim.PIXELS, overlap=None, inside=(4,), outside=(0, 2, 3)
     ),
     "within l_inf distance 0.1234": replace(OVERLAP, claim=Claim.RENYI, order=float("inf")),
