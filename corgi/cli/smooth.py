@@ -108,7 +108,10 @@ def command(
     loading: Loading,
     state: Annotated[
         Path | None,
-        typer.Option(help="Go on from the samples saved there, and save all.", metavar="FILE.npz"),
+        typer.Option(
+            help="Go on from the samples saved there, and save all; certified at 100, 200, 400 ...",
+            metavar="FILE.npz",
+        ),
     ] = None,
     json: common.JsonOption = None,
     picture_file: common.PictureOption = None,
@@ -170,9 +173,10 @@ def command(
             class_name=network.class_name(explanation.class_id),
             predicted_class=explanation.predicted_class,
             base=base(torch.from_numpy(pixels)[None])[0].double().numpy().reshape(base.shape),
-            mean=tally.mean.reshape(base.shape),
+            mean=(tally if start is None else tally.at_rung()).mean.reshape(base.shape),
             certificate=found,
-            wanted=max(samples, tally.samples if start is not None else 0),
+            drawn=tally.samples,
+            wanted=samples,
             seconds=time.monotonic() - started,
             notes=network.graph.notes,
         )

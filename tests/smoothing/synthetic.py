@@ -67,7 +67,7 @@ def tally_of(
     squares: FloatArray | None = None,
     sigma: float = 0.5,
     shape: float = 2.0,
-    looks: int = 0,
+    rung: int | None = None,
     inputs: int = 4,
     name: str = "made up",
 ) -> Tally:
@@ -82,7 +82,9 @@ def tally_of(
         samples=samples,
         sums=np.asarray(sums, dtype=np.float64),
         squares=np.asarray(sums if squares is None else squares, dtype=np.float64),
-        looks=looks,
+        rung_sums=np.zeros(len(sums)),
+        rung_squares=np.zeros(len(sums)),
+        rung=rung,
     )
 
 

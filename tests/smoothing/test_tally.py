@@ -47,13 +47,17 @@ def test_means_are_those_of_the_population() -> None:
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
-    half = replace(sample(empty(HALVES, IMAGE, NOISE, "model"), HALVES, IMAGE, 100), looks=1)
+    half = replace(sample(empty(HALVES, IMAGE, NOISE, "model"), HALVES, IMAGE, 130), spent="a way")
     path.write_bytes(state_bytes(half))
     read = read_state(path)
     check_continues(read, empty(HALVES, IMAGE, NOISE, "model"), path)
-    assert (read.samples, read.looks, read.noise, read.map_shape) == (100, 1, NOISE, (1, 3))
-    resumed = sample(read, HALVES, IMAGE, 157)
-    assert np.array_equal(resumed.sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 157).sums)
+    assert (read.samples, read.spent, read.noise, read.map_shape) == (130, "a way", NOISE, (1, 3))
+    assert (read.at_rung().samples, read.at_rung().rung) == (100, 0)
+    whole = sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 257)
+    resumed = sample(read, HALVES, IMAGE, 257, batch=70)
+    for name in ("sums", "squares", "rung_sums", "rung_squares"):
+        assert np.array_equal(getattr(resumed, name), getattr(whole, name))
+    assert np.array_equal(whole.rung_sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 200).sums)
 
 
 def test_sums_of_something_else_are_not_continued(tmp_path: Path) -> None:
@@ -85,7 +89,10 @@ def test_damaged_states_are_refused(tmp_path: Path) -> None:
         "half a count": state_bytes(tally_of(np.array([0.5, 1, 1]), 10)),
         "size": state_bytes(replace(tally_of(np.array([1.0, 1, 1]), 10), map_shape=(2, 2))),
         "samples": state_bytes(tally_of(np.array([0.0]), -1)),
-        "looks": state_bytes(tally_of(np.array([0.0]), 1, looks=-1)),
+        "a rung of none": state_bytes(replace(tally_of(np.array([9.0]), 10), rung_sums=np.ones(1))),
+        "a rung above all": state_bytes(
+            replace(tally_of(np.array([9.0]), 100), rung_sums=np.array([10.0]), rung_squares=np.array([10.0]))
+        ),
     }
     for content in damaged.values():
         path.write_bytes(content)
@@ -99,9 +106,9 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
     with np.load(_written(path)) as file:
         changed = {name: file[name] for name in file.files}
-    changed["described"] = np.array(str(changed["described"]).replace('"version":1', '"version":2'))
+    changed["described"] = np.array(str(changed["described"]).replace('"version":2', '"version":1'))
     np.savez(path, **changed)
-    with pytest.raises(UsageError, match="version 2, expected 1"):
+    with pytest.raises(UsageError, match="version 1, expected 2"):
         read_state(path)
 
 
