@@ -27,8 +27,8 @@ from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.named import MapForm, MapName, formed_map, kept_of, named_map
 from corgi.smoothing.pixelwise import Correction
 from corgi.smoothing.smooth import SmoothOptions, begin, smooth
-from corgi.smoothing.state import check_continues, read_state, state_bytes
-from corgi.smoothing.tally import BATCH, Tally
+from corgi.smoothing.state import read_state, state_bytes
+from corgi.smoothing.tally import BATCH, Tally, check_continues
 
 
 def parse_norm(text: str) -> float:
@@ -159,8 +159,7 @@ def command(
         started = time.monotonic()
         start = None
         if state is not None:
-            # The options of loading decide, too, what function the file stands for.
-            start = _continued(state, begin(base, pixels, options, f"{network.sha256} {loading}"))
+            start = _continued(state, begin(base, pixels, options))
         tally, found = smooth(base, pixels, options, start, listener=listener)
         if state is not None:
             common.write("--state", state, state_bytes(tally))
@@ -235,5 +234,5 @@ def _continued(path: Path, fresh: Tally) -> Tally:
     if not path.exists():
         return fresh
     saved = read_state(path)
-    check_continues(saved, fresh, path)
+    check_continues(saved, fresh, str(path))
     return saved

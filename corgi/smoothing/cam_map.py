@@ -32,6 +32,11 @@ class CamMap:
         return f"{self.network.map_kind} of class {self.class_id}{fixed}"
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.network.fingerprint
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(h, w) of the map."""
         return self.network.head.map_shape

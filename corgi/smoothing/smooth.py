@@ -19,7 +19,7 @@ from corgi.smoothing.pixelwise import Correction, certify_pixels
 from corgi.smoothing.rank import certify_ranks
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import certify_renyi
-from corgi.smoothing.tally import BATCH, ONCE, Tally, empty, sample
+from corgi.smoothing.tally import BATCH, ONCE, Tally, check_continues, empty, sample
 
 _TAU = 0.75
 """Share of samples that a pixel-wise certificate asks for where no radius is named (Anani et al. 2025)."""
@@ -82,12 +82,9 @@ class SmoothOptions:
         return Noise(self.sigma, seed=self.seed)
 
 
-def begin(base: BaseMap, image: ImageArray, options: SmoothOptions, model: str = "") -> Tally:
-    """No samples yet of what the certificate averages at an image [C, H, W]: scores by rank for Renyi's.
-
-    `model` tells the model, and how it was read.
-    """
-    return empty(_averaged(base, options), image, options.noise(image.size), model)
+def begin(base: BaseMap, image: ImageArray, options: SmoothOptions) -> Tally:
+    """No samples yet of what the certificate averages at an image [C, H, W]: scores by rank for Renyi's."""
+    return empty(_averaged(base, options), image, options.noise(image.size))
 
 
 def smooth(
@@ -111,8 +108,8 @@ def smooth(
         listener: hears of batches.
 
     Raises:
-        UsageError: options that do not fit the map or the noise; a start of something else, with more samples
-            than asked for, or certified before in another way.
+        UsageError: options that do not fit the map or the noise; a start of another model, image, map or
+            noise, with more samples than asked for, or certified before in another way.
         EngineError: the base map is not finite somewhere.
     """
     averaged = _averaged(base, options)
@@ -121,6 +118,7 @@ def smooth(
     _certify(tally, averaged, options)
     method = _method(averaged, options)
     if start is not None:
+        check_continues(start, tally, "start")
         _check_start(start, method, options.samples)
         tally = start
     tally = sample(tally, averaged, image, options.samples, batch=options.batch, listener=listener)

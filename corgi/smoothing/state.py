@@ -97,29 +97,6 @@ def read_state(path: Path) -> Tally:
     return tally
 
 
-def check_continues(saved: Tally, asked: Tally, path: Path) -> None:
-    """Refuse saved counts of anything else than what is asked for.
-
-    Raises:
-        UsageError: model, image, map or noise differ; the message says which.
-    """
-    pairs: dict[str, tuple[object, object]] = {
-        "model or image": (saved.subject, asked.subject),
-        "map": (saved.map_name, asked.map_name),
-        "map size": (saved.map_shape, asked.map_shape),
-        "0/1 values": (saved.binary, asked.binary),
-        "noise": (saved.noise.name, asked.noise.name),
-        "sigma": (saved.noise.sigma, asked.noise.sigma),
-        "seed": (saved.noise.seed, asked.noise.seed),
-    }
-    for what, (there, here) in pairs.items():
-        if there != here:
-            shown = "" if what == "model or image" else f" ({there}, not {here})"
-            raise UsageError(
-                f"{path}: saved counts of another {what}{shown}", hint="Name another file with --state."
-            )
-
-
 def _check_sums(tally: Tally, path: Path) -> None:
     expected = (tally.map_shape[0] * tally.map_shape[1],)
 

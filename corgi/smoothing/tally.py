@@ -28,7 +28,7 @@ class Tally:
 
     Attributes:
         map_name, map_shape, binary: of the base map.
-        subject: digest of the model as it was read and of the image: sums of another are never continued.
+        subject: digest of the base map's model and of the image: sums of another are never continued.
         noise: what was added; inputs: values C * H * W of the image.
         samples: how many.
         sums, squares: sum of the values and of their squares, float64 [n].
@@ -105,13 +105,46 @@ class Tally:
         )
 
 
-def empty(base: BaseMap, image: ImageArray, noise: Noise, model: str = "") -> Tally:
-    """No samples yet of a base map at an image [C, H, W]; `model` tells the model, and how it was read."""
-    subject = hashlib.sha256(model.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+def empty(base: BaseMap, image: ImageArray, noise: Noise) -> Tally:
+    """No samples yet of a base map at an image [C, H, W]."""
+    image = np.ascontiguousarray(image)
+    about = f"{base.model} {image.dtype} {image.shape} "
+    subject = hashlib.sha256(about.encode() + image.tobytes()).hexdigest()
     zeros = np.zeros(base.n)
     return Tally(
         base.name, base.shape, base.binary, subject, noise, image.size, 0, zeros, zeros, zeros, zeros
     )
+
+
+def check_continues(saved: Tally, asked: Tally, where: str) -> None:
+    """Refuse saved counts of anything else than what is asked for.
+
+    Args:
+        saved: the counts.
+        asked: what they shall be of.
+        where: the counts are from, for the message.
+
+    Raises:
+        UsageError: model, image, map or noise differ; the message says which.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "model or image": (saved.subject, asked.subject),
+        "map": (saved.map_name, asked.map_name),
+        "map size": (saved.map_shape, asked.map_shape),
+        "0/1 values": (saved.binary, asked.binary),
+        "image size": (saved.inputs, asked.inputs),
+        "noise": (saved.noise.name, asked.noise.name),
+        "noise shape": (saved.noise.shape, asked.noise.shape),
+        "sigma": (saved.noise.sigma, asked.noise.sigma),
+        "seed": (saved.noise.seed, asked.noise.seed),
+    }
+    for what, (there, here) in pairs.items():
+        if there != here:
+            shown = "" if what == "model or image" else f" ({there}, not {here})"
+            raise UsageError(
+                f"{where}: saved counts of another {what}{shown}",
+                hint="Begin with no samples, or name another file with --state.",
+            )
 
 
 def sample(
@@ -185,6 +218,7 @@ def _added(tally: Tally, values: FloatArray) -> Tally:
             at_rung = sums.copy(), squares.copy()
     return replace(
         tally,
+        rung=None,
         samples=tally.samples + len(values),
         sums=sums,
         squares=squares,

@@ -25,6 +25,7 @@ class Halfspaces:
     offsets: tuple[float, ...]
     binary: bool = True
     name: str = "half-spaces"
+    model: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -49,6 +50,7 @@ class Spread:
     n: int = 6
     binary: bool = False
     name: str = "spread"
+    model: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:

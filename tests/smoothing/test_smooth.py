@@ -10,7 +10,7 @@ from torch import Tensor
 
 from corgi.errors import UsageError
 from corgi.progress import Progress
-from corgi.results import Claim, StatisticalCertificate, Status
+from corgi.results import Claim, ImageArray, StatisticalCertificate, Status
 from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.pixelwise import Correction
@@ -149,6 +149,23 @@ def test_a_failure_probability_is_spent_once() -> None:
         smooth(BASE, IMAGE, replace(OPTIONS, samples=249), sampled)
     with pytest.raises(UsageError, match="100, 200, 400"):
         smooth(BASE, IMAGE, replace(OPTIONS, samples=99), begun())
+
+
+def test_a_start_of_something_else_is_refused() -> None:
+    start = sample(begun(), BASE, IMAGE, 100)
+    asked: dict[str, tuple[BaseMap, ImageArray, SmoothOptions]] = {
+        "model or image": (replace(BASE, model="another"), IMAGE, OPTIONS),
+        "image": (BASE, IMAGE + np.float32(0.1), OPTIONS),
+        "map": (replace(BASE, name="others"), IMAGE, OPTIONS),
+        "sigma": (BASE, IMAGE, replace(OPTIONS, sigma=0.2)),
+        "seed": (BASE, IMAGE, replace(OPTIONS, seed=1)),
+        "scored by rank": (BASE, IMAGE, replace(OPTIONS, claim=Claim.RENYI)),
+    }
+    for what, (base, image, options) in asked.items():
+        with pytest.raises(UsageError, match=f"^start: saved counts of another .*{what}"):
+            smooth(base, image, options, start)
+    gone_on = sample(start.at_rung(), BASE, IMAGE, 150)  # is no rung any more
+    assert (gone_on.rung, gone_on.at_rung().rung) == (None, 0)
 
 
 def test_an_interrupt_below_the_first_rung_certifies_nothing_yet() -> None:
