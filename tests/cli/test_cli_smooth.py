@@ -116,7 +116,6 @@ def test_ctrl_c_certifies_with_what_was_sampled(tmp_path: Path, monkeypatch: pyt
     found = document(file)
     assert (found["samples"], found["samples_drawn"], found["samples_wanted"]) == (100, 128, 500)
     assert found["interrupted"]
-    assert "the first 100 of 128 of 500" in " ".join(result.stdout.split())
     assert state.exists()
 
 
