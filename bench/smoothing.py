@@ -55,6 +55,7 @@ class Once:
 
     def __init__(self, base: BaseMap) -> None:
         self.base, self.name, self.shape, self.n, self.binary = base, base.name, base.shape, base.n, False
+        self.model = base.model
         self.images, self.values = torch.zeros(0), torch.zeros(0)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -69,7 +70,7 @@ class Several:
 
     def __init__(self, maps: list[BaseMap]) -> None:
         self.maps, self.binary = maps, False
-        self.name = "; ".join(one.name for one in maps)
+        self.name, self.model = "; ".join(one.name for one in maps), maps[0].model
         self.shape = (sum(one.shape[0] for one in maps), maps[0].shape[1])
         self.n = self.shape[0] * self.shape[1]
 
@@ -80,16 +81,19 @@ class Several:
     def split(self, tally: Tally) -> list[Tally]:
         """The tally of every map by itself."""
         size = self.maps[0].n
+        parts = [slice(i * size, (i + 1) * size) for i in range(len(self.maps))]
         return [
             replace(
                 tally,
                 map_name=one.name,
                 map_shape=one.shape,
                 binary=one.binary,
-                sums=tally.sums[i * size : (i + 1) * size],
-                squares=tally.squares[i * size : (i + 1) * size],
+                sums=tally.sums[part],
+                squares=tally.squares[part],
+                rung_sums=tally.rung_sums[part],
+                rung_squares=tally.rung_squares[part],
             )
-            for i, one in enumerate(self.maps)
+            for one, part in zip(self.maps, parts, strict=True)
         ]
 
 

@@ -164,9 +164,10 @@ class Sampling:
         noise: its distribution; sigma: its standard deviation a pixel, pixel scale; seed: of its generator.
         samples: how many noisy images were evaluated; inputs: values C * H * W of one.
         confidence: how intervals were found; correction: how they hold for all pixels at once.
-        failure_probability: that the claim is wrong, over the noise drawn.
-        looks: how often this set of samples was looked at, this time included; the failure probability covers
-            all of them.
+        failure_probability: that the claim is wrong, over the noise drawn; of samples that others may join,
+            that any claim about them is, now or later.
+        failure_share: the part of it that these samples use; all of it, or that of their rung.
+        rung: of samples that others may join, which rung of the ladder of sample counts they are; else None.
     """
 
     map_name: str
@@ -179,7 +180,8 @@ class Sampling:
     confidence: str
     correction: str
     failure_probability: float
-    looks: int = 1
+    failure_share: float
+    rung: int | None = None
 
 
 @dataclass(frozen=True)
@@ -196,8 +198,9 @@ class StatisticalCertificate:
         k: size of the top set; pixels: the k largest of the empirical map, flat indices, largest first.
         overlap: how many of `pixels` stay among the k largest; None if that is not the claim.
         ranks: for each of `pixels`, the largest rank it can fall to; None if that is not the claim.
-        inside, outside: pixels that are in the top set of the base map for more than half of all noise, and
-            for less than half; None if that is not the claim. All others abstain.
+        inside, outside: pixels each of which by itself is in the top set of the base map for more than half
+            of all noise, and outside it for more than half; the halves may differ from pixel to pixel. None
+            if that is not the claim. All others abstain.
         sampling: what it rests on.
         claimed_radius: what a published form that is NO guarantee claims; None where none was asked for. Then
             nothing is certified. claimed_overlap goes with it.
@@ -238,7 +241,8 @@ class SmoothResult:
             the class onnxruntime predicts.
         base: the base map at the image itself, [h, w]; mean: the empirical smoothed map, [h, w].
         certificate: what is claimed of it.
-        wanted: samples asked for; more than `certificate.sampling.samples` if the user interrupted.
+        drawn: samples there are; the certificate rests on all of them, or on those of a complete rung.
+        wanted: samples asked for; more than `drawn` if the user interrupted.
         seconds: wall time, loading excluded.
     """
 
@@ -252,6 +256,7 @@ class SmoothResult:
     base: FloatArray
     mean: FloatArray
     certificate: StatisticalCertificate
+    drawn: int
     wanted: int
     seconds: float
     notes: tuple[str, ...] = ()
@@ -259,7 +264,7 @@ class SmoothResult:
     @property
     def interrupted(self) -> bool:
         """Whether the user stopped the sampling early."""
-        return self.certificate.sampling.samples < self.wanted
+        return self.drawn < self.wanted
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.named import MapForm, MapName, formed_map, kept_of, named_map
 from corgi.smoothing.pixelwise import Correction
 from corgi.smoothing.smooth import SmoothOptions, begin, smooth
-from corgi.smoothing.state import check_continues, read_state, state_bytes
-from corgi.smoothing.tally import BATCH, Tally
+from corgi.smoothing.state import read_state, state_bytes
+from corgi.smoothing.tally import BATCH, Tally, check_continues
 
 
 def parse_norm(text: str) -> float:
@@ -108,7 +108,10 @@ def command(
     loading: Loading,
     state: Annotated[
         Path | None,
-        typer.Option(help="Go on from the samples saved there, and save all.", metavar="FILE.npz"),
+        typer.Option(
+            help="Go on from the samples saved there, and save all; certified at 100, 200, 400 ...",
+            metavar="FILE.npz",
+        ),
     ] = None,
     json: common.JsonOption = None,
     picture_file: common.PictureOption = None,
@@ -156,8 +159,7 @@ def command(
         started = time.monotonic()
         start = None
         if state is not None:
-            # The options of loading decide, too, what function the file stands for.
-            start = _continued(state, begin(base, pixels, options, f"{network.sha256} {loading}"))
+            start = _continued(state, begin(base, pixels, options))
         tally, found = smooth(base, pixels, options, start, listener=listener)
         if state is not None:
             common.write("--state", state, state_bytes(tally))
@@ -170,9 +172,10 @@ def command(
             class_name=network.class_name(explanation.class_id),
             predicted_class=explanation.predicted_class,
             base=base(torch.from_numpy(pixels)[None])[0].double().numpy().reshape(base.shape),
-            mean=tally.mean.reshape(base.shape),
+            mean=(tally if start is None else tally.at_rung()).mean.reshape(base.shape),
             certificate=found,
-            wanted=max(samples, tally.samples if start is not None else 0),
+            drawn=tally.samples,
+            wanted=samples,
             seconds=time.monotonic() - started,
             notes=network.graph.notes,
         )
@@ -231,5 +234,5 @@ def _continued(path: Path, fresh: Tally) -> Tally:
     if not path.exists():
         return fresh
     saved = read_state(path)
-    check_continues(saved, fresh, path)
+    check_continues(saved, fresh, str(path))
     return saved

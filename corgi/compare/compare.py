@@ -224,7 +224,7 @@ class _Comparison:
         """The overlap certificate of a base map averaged over noise (theory 7)."""
         started, options, k = time.monotonic(), self.options, self.kept(base)
         noise = noise_for(norm.order, options.sigma, self.image.size, options.seed)
-        tally = empty(base, self.image, noise, self.network.sha256)
+        tally = empty(base, self.image, noise)
         tally = sample(tally, base, self.image, options.samples, listener=self.listener)
         self.interrupted |= tally.samples < options.samples
         held = bounds(tally, usual(base.binary), options.failure)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,18 @@ class Network:
     def sha256(self) -> str:
         """Digest of the model file and its external data."""
         return self.graph.sha256
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the model as it was read, of the feature map and of the map's weights.
+
+        Unlike that of the file it changes with output, size and normalisation, and with the image at which
+        Grad-CAM's weights were taken.
+        """
+        digest = sha256(self.graph.proto.SerializeToString(deterministic=True))
+        digest.update(f"{self.map_kind} at {self.head.feature}".encode())
+        digest.update(self.head.weight.numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from corgi.compare.rows import Guarantee, converted
 from corgi.report import wording
 from corgi.report.picture import LOST, MAP_COLOURS, display, extent_of, new_figure
 from corgi.report.wording import class_label
-from corgi.results import FloatArray
+from corgi.results import FloatArray, MapKind
 from corgi.types import Norm
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def compare_picture(comparison: Comparison, class_name: str | None) -> Figure:
     figure = new_figure(6.9)
     explained = comparison.explanation
     label = class_label(explained.class_id, class_name)
-    title = f"{label}, k = {explained.top.k} on the class activation map: what is certified, and of which map"
+    fixed = explained.network.map_kind is MapKind.GRADCAM
+    kind = wording.map_title(MapKind.GRADCAM) if fixed else "the class activation map"
+    title = f"{label}, k = {explained.top.k} on {kind}: what is certified, and of which map"
     figure.suptitle(title, fontsize=12, fontweight="bold")
     grid = figure.add_gridspec(2, 1, height_ratios=[0.8, 1.0])
     upper = figure.add_subfigure(grid[0])

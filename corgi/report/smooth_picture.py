@@ -51,7 +51,10 @@ def _groups(certificate: StatisticalCertificate) -> tuple[str, _Groups]:
         decided = {*certificate.inside, *(certificate.outside or ())}
         height, width = certificate.sampling.map_shape
         rest = tuple(i for i in range(height * width) if i not in decided)
-        return "certified pixel by pixel", [("inside", KEPT, certificate.inside), ("abstain", GAINED, rest)]
+        return "certified, each pixel by itself", [
+            ("inside", KEPT, certificate.inside),
+            ("abstain", GAINED, rest),
+        ]
     if certificate.ranks is not None:
         kept = tuple(i for i, rank in zip(top, certificate.ranks, strict=True) if rank <= k)
         others = tuple(i for i in top if i not in kept)

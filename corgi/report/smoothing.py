@@ -24,7 +24,8 @@ COMPARED = (
 
 CAVEAT = (
     "The claim is about the map averaged over noise, not about the map without noise, and says nothing about "
-    "the label. The noise counts as drawn exactly from its distribution, and the map as computed in float32."
+    "the label. The noise counts as drawn exactly from its distribution, and the map as computed in float32. "
+    "Image and model must not depend on the noise, that is, on its seed."
 )
 """What a statistical certificate does not say."""
 
@@ -32,7 +33,9 @@ CAVEAT = (
 class SmoothDocument(BaseModel):
     """The answer of `corgi smooth`: a statistical certificate, wrong with `failure_probability` at most.
 
-    Of `overlap`, `ranks`, and `inside` with `outside`, those are given that `claim` is about.
+    Of `overlap`, `ranks`, and `inside` with `outside`, those are given that `claim` is about. Each pixel of
+    `inside` by itself is in the top set for more than half of all noise, each of `outside` by itself outside:
+    no noise need have all of them so at once.
     `claimed_radius` and `claimed_overlap` are what a published form claims that is no guarantee; nothing is
     certified then.
     """
@@ -74,13 +77,15 @@ class SmoothDocument(BaseModel):
     sigma: FiniteFloat
     seed: NonNegativeInt
     samples: NonNegativeInt
+    samples_drawn: NonNegativeInt
     samples_wanted: PositiveInt
     interrupted: bool
     inputs: PositiveInt
     confidence: str
     correction: str
     failure_probability: FiniteFloat
-    looks: PositiveInt
+    failure_share: FiniteFloat
+    rung: NonNegativeInt | None
     seconds: FiniteFloat
     versions: Versions
 
@@ -123,13 +128,15 @@ def smooth_document(result: SmoothResult, versions: Versions) -> SmoothDocument:
         sigma=sampling.sigma,
         seed=sampling.seed,
         samples=sampling.samples,
+        samples_drawn=result.drawn,
         samples_wanted=result.wanted,
         interrupted=result.interrupted,
         inputs=sampling.inputs,
         confidence=sampling.confidence,
         correction=sampling.correction,
         failure_probability=sampling.failure_probability,
-        looks=sampling.looks,
+        failure_share=sampling.failure_share,
+        rung=sampling.rung,
         seconds=result.seconds,
         versions=versions,
     )
@@ -171,10 +178,11 @@ def _holds(certificate: StatisticalCertificate) -> str:
             inside, outside = certificate.inside or (), certificate.outside or ()
             height, width = certificate.sampling.map_shape
             rest = height * width - len(inside) - len(outside)
+            # The noise that has one pixel inside need not have another one inside.
             return (
-                f"for more than half of all noise, {len(inside)} pixels are in the top set "
-                f"({certificate.sampling.map_name}), for more than half of it {len(outside)} are not; {rest} "
-                "pixels abstain"
+                f"each of {len(inside)} pixels by itself is in the top set ({certificate.sampling.map_name}) "
+                f"for more than half of all noise; each of {len(outside)} by itself is outside for more than "
+                f"half; {rest} pixels abstain"
             )
 
 
@@ -227,12 +235,17 @@ def _numbers(result: SmoothResult) -> Table:
     table.add_column(style="dim", overflow="fold")
     radius = f"{round_down(certificate.radius)} ({round_down(certificate.radius * 255)}/255)"
     height, width = sampling.map_shape
-    several = f", look {sampling.looks} at these samples" if sampling.looks > 1 else ""
+    share = "" if sampling.rung is None else f", {sampling.failure_share:.3g} of it for this many samples"
+    samples = f"{sampling.samples}"
+    if result.drawn != sampling.samples:
+        samples = f"the first {samples} of {result.drawn}"
+    if result.interrupted:
+        samples += f" of {result.wanted}"
     rows = [
         (f"certified {certificate.norm_label} radius", radius, f"statistical: {certificate.claim}"),
         ("failure probability", f"{sampling.failure_probability:.4g}",
-         f"{sampling.confidence}, {sampling.correction} over {height * width} pixels{several}"),
-        ("samples", f"{sampling.samples} of {result.wanted}" if result.interrupted else f"{sampling.samples}",
+         f"{sampling.confidence}, {sampling.correction} over {height * width} pixels{share}"),
+        ("samples", samples,
          f"{sampling.noise} noise, sigma {sampling.sigma:g}, seed {sampling.seed}"),
         ("smoothed map", f"{height} x {width} pixels, k = {certificate.k}",
          f"values from {result.mean.min():.4g} to {result.mean.max():.4g}"),

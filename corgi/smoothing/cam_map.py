@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from corgi.network.network import Network
+from corgi.results import MapKind
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,9 @@ class CamMap:
     """(I - min I) / (max I - min I) of each image's own map I; 0 where a map is constant.
 
     Attributes:
-        network: the network (of Grad-CAM: with weights fixed, `Network.explaining`); class_id: the class.
+        network: the network; of Grad-CAM: with the weights of the explained image (`Network.explaining`),
+            which noise does not change.
+        class_id: the class.
     """
 
     network: Network
@@ -25,7 +28,13 @@ class CamMap:
     @property
     def name(self) -> str:
         """Name, for results and saved counts."""
-        return f"{self.network.map_kind} of class {self.class_id}"
+        fixed = ", weights fixed at the explained image" if self.network.map_kind is MapKind.GRADCAM else ""
+        return f"{self.network.map_kind} of class {self.class_id}{fixed}"
+
+    @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.network.fingerprint
 
     @property
     def shape(self) -> tuple[int, int]:

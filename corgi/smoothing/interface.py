@@ -21,6 +21,13 @@ class BaseMap(Protocol):
         """
 
     @property
+    def model(self) -> str:
+        """What the values depend on beside image and name, as `Network.fingerprint`; empty if on nothing.
+
+        Saved counts of another model are refused.
+        """
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(h, w) of one map."""
 

@@ -1,7 +1,7 @@
 """Pixel by pixel: certified inside the base map's top set, outside it, or abstained (theory 7.6).
 
 The base map is 0/1, and every pixel is a classification of its own: inside if it is 1 for more than half of
-all noise. With P the share at x and tau = Phi(radius / sigma),
+all noise, which may be another half for another pixel. With P the share at x and tau = Phi(radius / sigma),
 
     P > tau at x  =>  P > Phi(Phi^-1(tau) - radius / sigma) = 1/2 at every x' within the l_2 radius,
 

@@ -49,6 +49,11 @@ class RankScores:
         return f"{self.base.name}, scored by rank around {self.center}, eta {self.steepness:g}/n"
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.base.model
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(h, w) of the map."""
         return self.base.shape

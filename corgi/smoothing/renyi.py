@@ -38,7 +38,13 @@ from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.tally import Tally
 
 _SLACK = 1e-12
-"""More than rounding can change in a sum of shares, which add up to 1."""
+"""Relative; more than rounding can change in a sum of shares, and in a mean of their logarithms."""
+
+_LOG_SLACK = 1e-14
+"""More than rounding can change in the logarithm of a sum of up to 1e6 powers, and in that of their number.
+
+Their difference is divided by a - 1, so near order 1 what rounding leaves of it grows with 1 / (a - 1).
+"""
 
 AS_PUBLISHED = (
     "as published: estimates of the scores instead of bounds, a divergence that is not the least, and in l_d"
@@ -152,8 +158,10 @@ def least_divergence(inside: FloatArray, outside: FloatArray, order: float) -> f
             high = middle
     # Between two levels the active set is the same.
     active = _active(inside, outside, (levels[max(low, 1) - 1] + levels[max(low, 1)]) / 2)
-    change = active.size * _power_mean(active, order) - float(active.sum()) if active.size else 0.0
-    return max(0.0, -math.log1p(change + _SLACK))
+    level = active.size * _power_mean(active, order) if active.size else 0.0
+    share = float(active.sum())  # of upper bounds it may exceed 1
+    slack = _SLACK * (1 + share + level) + (_LOG_SLACK * level / (order - 1) if order > 1 else 0.0)
+    return max(0.0, -math.log1p(level - share + slack))
 
 
 def divergence_as_published(mean: FloatArray, k: int, lost: int, order: float) -> float:

@@ -9,6 +9,7 @@ from scipy.special import ndtri
 from corgi.errors import UsageError
 from corgi.progress import Listener, silent
 from corgi.results import Claim, ImageArray, StatisticalCertificate
+from corgi.smoothing import ladder
 from corgi.smoothing.confidence import Confidence, usual
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.interface import BaseMap
@@ -18,10 +19,12 @@ from corgi.smoothing.pixelwise import Correction, certify_pixels
 from corgi.smoothing.rank import certify_ranks
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import certify_renyi
-from corgi.smoothing.tally import BATCH, Tally, empty, sample
+from corgi.smoothing.tally import BATCH, ONCE, Tally, check_continues, empty, sample
 
 _TAU = 0.75
 """Share of samples that a pixel-wise certificate asks for where no radius is named (Anani et al. 2025)."""
+
+_RUNGS = "samples that others may join are certified at 100, 200, 400 and so on"
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,9 @@ class SmoothOptions:
         return Noise(self.sigma, seed=self.seed)
 
 
-def begin(base: BaseMap, image: ImageArray, options: SmoothOptions, model: str = "") -> Tally:
-    """No samples yet of what the certificate averages at an image [C, H, W]: scores by rank for Renyi's.
-
-    `model` tells the model, and how it was read.
-    """
-    return empty(_averaged(base, options), image, options.noise(image.size), model)
+def begin(base: BaseMap, image: ImageArray, options: SmoothOptions) -> Tally:
+    """No samples yet of what the certificate averages at an image [C, H, W]: scores by rank for Renyi's."""
+    return empty(_averaged(base, options), image, options.noise(image.size))
 
 
 def smooth(
@@ -101,22 +101,79 @@ def smooth(
         base: the map to average.
         image: [C, H, W] float32, pixel scale.
         options: what to certify.
-        start: samples to go on from; they are looked at again if others join them.
+        start: where to go on: `begin`, samples of it, or what this function returned for such a start. What
+            is certified then is the highest complete rung of all samples (`Tally.at_rung`, `ladder.py`), so
+            that one may go on as often as one likes, by whatever one sees. Without it all of the failure
+            probability serves the samples asked for, and none may follow.
         listener: hears of batches.
 
     Raises:
-        UsageError: options that do not fit the map or the noise.
+        UsageError: options that do not fit the map or the noise; a start of another model, image, map or
+            noise, with more samples than asked for, or certified before in another way.
         EngineError: the base map is not finite somewhere.
     """
-    tally = begin(base, image, options) if start is None else start
     averaged = _averaged(base, options)
+    tally = begin(base, image, options)
     # Asked of no samples first, so that options that do not fit are refused before the work.
-    _certify(replace(tally, samples=0, sums=tally.sums * 0, squares=tally.squares * 0), averaged, options)
-    before = tally.samples
+    _certify(tally, averaged, options)
+    method = _method(averaged, options)
+    if start is not None:
+        check_continues(start, tally, "start")
+        _check_start(start, method, options.samples)
+        tally = start
     tally = sample(tally, averaged, image, options.samples, batch=options.batch, listener=listener)
-    if start is not None and (tally.samples > before or tally.looks == 0):
-        tally = replace(tally, looks=tally.looks + 1)
-    return tally, _certify(tally, averaged, options)
+    if start is None:
+        return replace(tally, spent=ONCE), _certify(tally, averaged, options)
+    rung = tally.at_rung()
+    found = _certify(rung, averaged, options)
+    if rung.rung is None:
+        return tally, replace(found, reason=f"{tally.samples} samples: {_RUNGS}")
+    return replace(tally, spent=method), found
+
+
+def _check_start(start: Tally, method: str, samples: int) -> None:
+    """Refuse a start from which no certificate may follow.
+
+    Raises:
+        UsageError: it was certified once for all, or in another way; it has more samples than asked for; no
+            rung will be complete.
+    """
+    if start.spent == ONCE:
+        raise UsageError(
+            "samples that were certified with all of the failure probability: no certificate may follow",
+            hint="To go on later, start from `begin`; on the command line, with --state.",
+        )
+    if start.spent not in ("", method):
+        raise UsageError(
+            f"samples that were certified by {start.spent}, not by {method}:"
+            " each way has its own chance to be wrong",
+            hint="Ask as before, or take other samples: another --state file and another --seed.",
+        )
+    if samples < start.samples:
+        raise UsageError(f"--samples {samples}: there are {start.samples} already, ask for so many or more")
+    if samples < ladder.FIRST:
+        raise UsageError(f"--samples {samples}: {_RUNGS}")
+
+
+def _method(averaged: BaseMap, options: SmoothOptions) -> str:
+    """How certificates are computed: those of one rung are right at once only if it is the same for all.
+
+    Intervals serve every k, overlap and radius; so do Bonferroni's tests, Holm's one radius alone.
+    """
+    if options.claim is not Claim.PIXELS:
+        used = f"{_confidence(averaged, options)} intervals"
+    else:
+        one = options.correction is Correction.HOLM
+        used = f"{options.correction} tests" + (f" for radius {_pixel_radius(options)!r}" if one else "")
+    return f"{used} that fail with probability {options.failure!r}"
+
+
+def _confidence(averaged: BaseMap, options: SmoothOptions) -> Confidence:
+    return usual(averaged.binary) if options.confidence is None else options.confidence
+
+
+def _pixel_radius(options: SmoothOptions) -> float:
+    return options.sigma * float(ndtri(_TAU)) if options.radius is None else options.radius
 
 
 def _averaged(base: BaseMap, options: SmoothOptions) -> BaseMap:
@@ -124,8 +181,7 @@ def _averaged(base: BaseMap, options: SmoothOptions) -> BaseMap:
 
 
 def _certify(tally: Tally, averaged: BaseMap, options: SmoothOptions) -> StatisticalCertificate:
-    k, failure = options.k, options.failure
-    confidence = usual(averaged.binary) if options.confidence is None else options.confidence
+    k, failure, confidence = options.k, options.failure, _confidence(averaged, options)
     match options.claim:
         case Claim.OVERLAP:
             index = Index.AS_PUBLISHED if options.as_published else Index.PROVED
@@ -136,8 +192,7 @@ def _certify(tally: Tally, averaged: BaseMap, options: SmoothOptions) -> Statist
             assert options.radius is not None  # checked by the options
             return certify_ranks(tally, k, options.radius, confidence, failure)
         case Claim.PIXELS:
-            radius = options.sigma * float(ndtri(_TAU)) if options.radius is None else options.radius
-            return certify_pixels(tally, k, radius, failure, options.correction)
+            return certify_pixels(tally, k, _pixel_radius(options), failure, options.correction)
         case Claim.RENYI:
             assert isinstance(averaged, RankScores)
             return certify_renyi(

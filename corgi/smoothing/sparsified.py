@@ -37,6 +37,11 @@ class Sparsified:
         return f"{self.base.name}, its {self.kept} largest"
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.base.model
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(h, w) of the map."""
         return self.base.shape

@@ -10,11 +10,17 @@ import numpy as np
 from pydantic import BaseModel, FiniteFloat, NonNegativeInt, PositiveInt
 
 from corgi.errors import UsageError
-from corgi.results import FloatArray
 from corgi.smoothing.noise import Noise
 from corgi.smoothing.tally import Tally
 
-VERSION = 1
+VERSION = 2
+"""Of the file, and of what noise and base maps compute: sums of two functions must never be added.
+
+Raise it when any of them changes.
+"""
+
+
+_ARRAYS = ("sums", "squares", "rung_sums", "rung_squares")
 
 
 class _Described(BaseModel):
@@ -30,7 +36,7 @@ class _Described(BaseModel):
     seed: NonNegativeInt
     inputs: PositiveInt
     samples: NonNegativeInt
-    looks: NonNegativeInt
+    spent: str
 
 
 def state_bytes(tally: Tally) -> bytes:
@@ -46,11 +52,11 @@ def state_bytes(tally: Tally) -> bytes:
         seed=tally.noise.seed,
         inputs=tally.inputs,
         samples=tally.samples,
-        looks=tally.looks,
+        spent=tally.spent,
     )
     target = io.BytesIO()
     text = np.array(described.model_dump_json())
-    np.savez(target, described=text, sums=tally.sums, squares=tally.squares)
+    np.savez(target, described=text, **{name: getattr(tally, name) for name in _ARRAYS})
     return target.getvalue()
 
 
@@ -63,7 +69,7 @@ def read_state(path: Path) -> Tally:
     try:
         with np.load(path, allow_pickle=False) as file:
             described = _Described.model_validate_json(str(file["described"]))
-            sums, squares = (np.asarray(file[name], dtype=np.float64) for name in ("sums", "squares"))
+            arrays = {name: np.asarray(file[name], dtype=np.float64) for name in _ARRAYS}
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (KeyError, TypeError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
@@ -81,44 +87,27 @@ def read_state(path: Path) -> Tally:
         noise=Noise(described.sigma, described.shape, described.seed),
         inputs=described.inputs,
         samples=described.samples,
-        sums=sums,
-        squares=squares,
-        looks=described.looks,
+        sums=arrays["sums"],
+        squares=arrays["squares"],
+        rung_sums=arrays["rung_sums"],
+        rung_squares=arrays["rung_squares"],
+        spent=described.spent,
     )
     _check_sums(tally, path)
     return tally
 
 
-def check_continues(saved: Tally, asked: Tally, path: Path) -> None:
-    """Refuse saved counts of anything else than what is asked for.
-
-    Raises:
-        UsageError: model, image, map or noise differ; the message says which.
-    """
-    pairs: dict[str, tuple[object, object]] = {
-        "model or image": (saved.subject, asked.subject),
-        "map": (saved.map_name, asked.map_name),
-        "map size": (saved.map_shape, asked.map_shape),
-        "0/1 values": (saved.binary, asked.binary),
-        "noise": (saved.noise.name, asked.noise.name),
-        "sigma": (saved.noise.sigma, asked.noise.sigma),
-        "seed": (saved.noise.seed, asked.noise.seed),
-    }
-    for what, (there, here) in pairs.items():
-        if there != here:
-            shown = "" if what == "model or image" else f" ({there}, not {here})"
-            raise UsageError(
-                f"{path}: saved counts of another {what}{shown}", hint="Name another file with --state."
-            )
-
-
 def _check_sums(tally: Tally, path: Path) -> None:
-    def possible(values: FloatArray) -> bool:
-        expected = (tally.map_shape[0] * tally.map_shape[1],)
-        return values.shape == expected and bool(
-            ((values >= 0) & (values <= tally.samples)).all()
-        )  # never NaN
+    expected = (tally.map_shape[0] * tally.map_shape[1],)
 
-    counts = np.array_equal(tally.sums, np.floor(tally.sums)) and np.array_equal(tally.sums, tally.squares)
-    if not (possible(tally.sums) and possible(tally.squares) and (counts or not tally.binary)):
+    def possible(some: Tally) -> bool:
+        for values in (some.sums, some.squares):
+            if values.shape != expected or not ((values >= 0) & (values <= some.samples)).all():  # never NaN
+                return False
+        counts = np.array_equal(some.sums, np.floor(some.sums)) and np.array_equal(some.sums, some.squares)
+        return counts or not some.binary
+
+    rung = tally.at_rung()
+    # What was added since then is not negative, and neither is its rounded sum.
+    if not (possible(tally) and possible(rung) and (rung.sums <= tally.sums).all()):
         raise UsageError(f"{path}: sums that {tally.samples} samples of '{tally.map_name}' cannot have")

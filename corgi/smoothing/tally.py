@@ -11,8 +11,12 @@ import torch
 from corgi.errors import EngineError, UsageError
 from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, Sampling
+from corgi.smoothing import ladder
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.noise import Noise
+
+ONCE = "all of it at once"
+"""How the failure probability of a tally was spent that no other certificate may follow."""
 
 BATCH = 64
 """Noisy images evaluated at once."""
@@ -24,12 +28,15 @@ class Tally:
 
     Attributes:
         map_name, map_shape, binary: of the base map.
-        subject: digest of the model as it was read and of the image: sums of another are never continued.
+        subject: digest of the base map's model and of the image: sums of another are never continued.
         noise: what was added; inputs: values C * H * W of the image.
         samples: how many.
         sums, squares: sum of the values and of their squares, float64 [n].
-        looks: how often certificates were computed from these sums as they grew, this time included; 0 for
-            sums that are used once. Each look has its own share of the failure probability (`share`).
+        rung_sums, rung_squares: both as they were at the highest complete rung (`ladder.py`), 0 below the
+            first: what certificates of sums that grow are computed from.
+        rung: the rung that `samples` are, of `at_rung`; None for sums that are used once.
+        spent: what the failure probability of these samples was spent on: ONCE, or how certificates of rungs
+            were computed; empty if nothing was certified yet.
     """
 
     map_name: str
@@ -41,7 +48,10 @@ class Tally:
     samples: int
     sums: FloatArray
     squares: FloatArray
-    looks: int = 0
+    rung_sums: FloatArray
+    rung_squares: FloatArray
+    rung: int | None = None
+    spent: str = ""
 
     @property
     def n(self) -> int:
@@ -59,17 +69,23 @@ class Tally:
         return tuple(int(i) for i in np.argsort(-self.sums, kind="stable"))
 
     def share(self, failure: float) -> float:
-        """The part of a failure probability that this look at the sums may use.
+        """The part of a failure probability that intervals of these sums may use.
 
-        All of it for sums that are used once. Else look number j has failure / (j (j + 1)), which add up to
-        at most `failure` however many follow: who samples on until something is certified is covered, too.
+        All of it for sums that are used once, whose number was chosen without seeing any of them; else that
+        of their rung.
 
         Raises:
             UsageError: not between 0 and 1.
         """
         if not 0 < failure < 1:
             raise UsageError(f"failure probability {failure:g}: expected more than 0 and less than 1")
-        return failure if self.looks == 0 else failure / (self.looks * (self.looks + 1))
+        return failure if self.rung is None else failure * ladder.share_of(self.rung)
+
+    def at_rung(self) -> Tally:
+        """The tally as it was at its highest complete rung; without samples below the first."""
+        rung = ladder.rung_of(self.samples)
+        samples = 0 if rung is None else ladder.samples_of(rung)
+        return replace(self, samples=samples, sums=self.rung_sums, squares=self.rung_squares, rung=rung)
 
     def sampling(self, confidence: str, correction: str, failure: float) -> Sampling:
         """What a certificate computed from these sums rests on."""
@@ -84,15 +100,51 @@ class Tally:
             confidence=confidence,
             correction=correction,
             failure_probability=failure,
-            looks=max(self.looks, 1),
+            rung=self.rung,
+            failure_share=self.share(failure),
         )
 
 
-def empty(base: BaseMap, image: ImageArray, noise: Noise, model: str = "") -> Tally:
-    """No samples yet of a base map at an image [C, H, W]; `model` tells the model, and how it was read."""
-    subject = hashlib.sha256(model.encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+def empty(base: BaseMap, image: ImageArray, noise: Noise) -> Tally:
+    """No samples yet of a base map at an image [C, H, W]."""
+    image = np.ascontiguousarray(image)
+    about = f"{base.model} {image.dtype} {image.shape} "
+    subject = hashlib.sha256(about.encode() + image.tobytes()).hexdigest()
     zeros = np.zeros(base.n)
-    return Tally(base.name, base.shape, base.binary, subject, noise, image.size, 0, zeros, zeros)
+    return Tally(
+        base.name, base.shape, base.binary, subject, noise, image.size, 0, zeros, zeros, zeros, zeros
+    )
+
+
+def check_continues(saved: Tally, asked: Tally, where: str) -> None:
+    """Refuse saved counts of anything else than what is asked for.
+
+    Args:
+        saved: the counts.
+        asked: what they shall be of.
+        where: the counts are from, for the message.
+
+    Raises:
+        UsageError: model, image, map or noise differ; the message says which.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "model or image": (saved.subject, asked.subject),
+        "map": (saved.map_name, asked.map_name),
+        "map size": (saved.map_shape, asked.map_shape),
+        "0/1 values": (saved.binary, asked.binary),
+        "image size": (saved.inputs, asked.inputs),
+        "noise": (saved.noise.name, asked.noise.name),
+        "noise shape": (saved.noise.shape, asked.noise.shape),
+        "sigma": (saved.noise.sigma, asked.noise.sigma),
+        "seed": (saved.noise.seed, asked.noise.seed),
+    }
+    for what, (there, here) in pairs.items():
+        if there != here:
+            shown = "" if what == "model or image" else f" ({there}, not {here})"
+            raise UsageError(
+                f"{where}: saved counts of another {what}{shown}",
+                hint="Begin with no samples, or name another file with --state.",
+            )
 
 
 def sample(
@@ -157,7 +209,19 @@ def _checked(base: BaseMap, images: torch.Tensor) -> FloatArray:
 
 def _added(tally: Tally, values: FloatArray) -> Tally:
     sums, squares = tally.sums.copy(), tally.squares.copy()
-    for row in values:
+    at_rung = tally.rung_sums, tally.rung_squares
+    for samples, row in enumerate(values, tally.samples + 1):
         sums += row
         squares += row * row
-    return replace(tally, samples=tally.samples + len(values), sums=sums, squares=squares)
+        rung = ladder.rung_of(samples)
+        if rung is not None and samples == ladder.samples_of(rung):
+            at_rung = sums.copy(), squares.copy()
+    return replace(
+        tally,
+        rung=None,
+        samples=tally.samples + len(values),
+        sums=sums,
+        squares=squares,
+        rung_sums=at_rung[0],
+        rung_squares=at_rung[1],
+    )

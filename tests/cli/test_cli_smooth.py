@@ -65,7 +65,7 @@ def test_every_certificate_as_text_json_and_picture(
         assert found["guarantee"] is None
         assert ("No guarantee" if found["claimed_radius"] else "Nothing is certified") in said
     assert (found["claimed_radius"] is not None) == ("renyi" in options and "--as-published" in options)
-    assert (found["samples"], found["sigma"], found["seed"], found["looks"]) == (256, 0.05, 0, 1)
+    assert (found["samples"], found["sigma"], found["seed"], found["rung"]) == (256, 0.05, 0, None)
     assert found["failure_probability"] == pytest.approx(0.05)
     height, width = found["map_shape"]
     assert np.array(found["smoothed_map"]).shape == (height, width)
@@ -74,23 +74,29 @@ def test_every_certificate_as_text_json_and_picture(
 
 def test_saved_samples_are_gone_on_from(tmp_path: Path) -> None:
     state, files = tmp_path / "s.npz", [tmp_path / f"{i}.json" for i in range(3)]
-    smooth("--samples", 50, "--overlap", 1, "--state", state, "--json", files[0], "--quiet")
-    smooth("--samples", 130, "--overlap", 1, "--state", state, "--json", files[1], "--quiet")
-    smooth("--samples", 130, "--overlap", 1, "--json", files[2], "--quiet")
+    smooth("--samples", 100, "--overlap", 1, "--state", state, "--json", files[0], "--quiet")
+    smooth("--samples", 230, "--overlap", 1, "--state", state, "--json", files[1], "--quiet")
+    smooth("--samples", 200, "--overlap", 1, "--json", files[2], "--quiet")
     first, resumed, whole = map(document, files)
-    assert (first["samples"], resumed["samples"], whole["samples"]) == (50, 130, 130)
-    assert (first["looks"], resumed["looks"], whole["looks"]) == (1, 2, 1)
+    assert [d["samples"] for d in (first, resumed, whole)] == [100, 200, 200]
+    assert [d["samples_drawn"] for d in (first, resumed, whole)] == [100, 230, 200]
+    assert [d["rung"] for d in (first, resumed, whole)] == [0, 1, None]
+    assert resumed["failure_share"] == pytest.approx(0.001 / 6)
+    assert whole["failure_share"] == whole["failure_probability"]
     assert resumed["smoothed_map"] == whole["smoothed_map"]
     assert resumed["certified_radius"] <= whole["certified_radius"]
-    again = smooth("--samples", 60, "--overlap", 1, "--state", state)  # fewer than there are
-    assert "130" in again.stdout
-    assert "stopped early" not in again.stdout
-    other = smooth("--samples", 60, "--state", state, "--seed", 1)
-    assert other.exit_code == Exit.ERROR
-    assert "another seed (0, not 1)" in other.stderr
-    scaled = smooth("--samples", 60, "--state", state, "--scale", 2)
-    assert scaled.exit_code == Exit.ERROR
-    assert "another model or image" in scaled.stderr
+    again = smooth("--samples", 230, "--overlap", 2, "--state", state)  # looking twice at a rung is free
+    assert "the first 200 of 230" in again.stdout
+    for options, said in (
+        (["--samples", 60], "--samples 60: there are 230 already"),
+        (["--samples", 230, "--seed", 1], "another seed (0, not 1)"),
+        (["--samples", 230, "--scale", 2], "another model or image"),
+        (["--samples", 230, "--interval", "hoeffding"], "hoeffding intervals"),
+        (["--samples", 230, "--certificate", "pixels"], "holm tests"),
+    ):
+        refused = smooth("--state", state, *options)
+        assert refused.exit_code == Exit.ERROR
+        assert said in refused.stderr
 
 
 def test_ctrl_c_certifies_with_what_was_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,11 +110,12 @@ def test_ctrl_c_certifies_with_what_was_sampled(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(tallies, "_checked", stopping)
     file, state = tmp_path / "s.json", tmp_path / "s.npz"
-    result = smooth("--samples", 500, "--batch", 32, "--overlap", 1, "--json", file, "--state", state)
+    result = smooth("--samples", 500, "--batch", 64, "--overlap", 1, "--json", file, "--state", state)
     assert result.exit_code == Exit.TIME_LIMIT
     assert "stopped early" in result.stdout
     found = document(file)
-    assert (found["samples"], found["samples_wanted"], found["interrupted"]) == (64, 500, True)
+    assert (found["samples"], found["samples_drawn"], found["samples_wanted"]) == (100, 128, 500)
+    assert found["interrupted"]
     assert state.exists()
 
 

@@ -13,7 +13,7 @@ from corgi.report.versions import installed_versions
 from corgi.results import Claim, Sampling, SmoothResult, StatisticalCertificate, Status
 
 SAMPLING = Sampling(
-    "a map, its 2 largest", (2, 3), "Gaussian", 0.1, 0, 99, 12, "clopper-pearson", "bonferroni", 0.05
+    "a map, its 2 largest", (2, 3), "Gaussian", 0.1, 0, 99, 12, "clopper-pearson", "bonferroni", 0.05, 0.05
 )
 OVERLAP = StatisticalCertificate(
     Claim.OVERLAP, Status.CERTIFIED, "", 0.123456, 2.0, 2, (4, 1), SAMPLING, overlap=1
@@ -23,7 +23,8 @@ CLAIMS = {
     "at least 1 of the 2 largest pixels": OVERLAP,
     "all of the 2 largest pixels": replace(OVERLAP, overlap=2),
     "at most the ranks 2, 5": replace(OVERLAP, claim=Claim.RANK, overlap=None, ranks=(2, 5)),
-    "1 pixels are in the top set (a map, its 2 largest), for more than half of it 3 are not": replace(
+    "each of 1 pixels by itself is in the top set (a map, its 2 largest) for more than half of all noise; "
+    "each of 3 by itself is outside for more than half; 2 pixels abstain": replace(
         OVERLAP, claim=Claim.PIXELS, overlap=None, inside=(4,), outside=(0, 2, 3)
     ),
     "within l_inf distance 0.1234": replace(OVERLAP, claim=Claim.RENYI, order=float("inf")),
@@ -33,7 +34,9 @@ CLAIMS = {
 def result_of(certificate: StatisticalCertificate) -> SmoothResult:
     mean = np.array([[0.0, 0.5, 0.1], [0.2, 0.9, 0.3]])
     image = np.zeros((3, 2, 2), dtype=np.float32)
-    return SmoothResult(Path("m.onnx"), "0", "i.png", image, 1, "cat", 1, mean, mean, certificate, 99, 0.5)
+    return SmoothResult(
+        Path("m.onnx"), "0", "i.png", image, 1, "cat", 1, mean, mean, certificate, 99, 99, 0.5
+    )
 
 
 def text_of(result: SmoothResult) -> str:
@@ -77,3 +80,15 @@ def test_an_interrupt_is_said() -> None:
     result = replace(result_of(OVERLAP), wanted=200)
     assert text_of(result).startswith("CERTIFIED, stopped early")
     assert "99 of 200" in text_of(result)
+
+
+def test_a_rung_is_said() -> None:
+    rung = replace(SAMPLING, samples=800, failure_share=0.0025, rung=3)
+    result = replace(result_of(replace(OVERLAP, sampling=rung)), drawn=1000, wanted=1000)
+    said = text_of(result)
+    assert said.startswith("CERTIFIED class")
+    assert "the first 800 of 1000" in said
+    assert "0.0025 of it for this many samples" in said
+    document = smooth_document(result, installed_versions())
+    assert (document.samples, document.samples_drawn, document.rung) == (800, 1000, 3)
+    assert (document.failure_probability, document.failure_share) == (0.05, 0.0025)

@@ -31,6 +31,7 @@ class Brightness:
     """A map of two pixels: the first is the larger one where the mean of the image is above 1/2."""
 
     name: str = "brightness"
+    model: str = ""
     shape: tuple[int, int] = (1, 2)
     n: int = 2
     binary: bool = True

@@ -25,6 +25,7 @@ class Halfspaces:
     offsets: tuple[float, ...]
     binary: bool = True
     name: str = "half-spaces"
+    model: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -49,6 +50,7 @@ class Spread:
     n: int = 6
     binary: bool = False
     name: str = "spread"
+    model: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -67,7 +69,7 @@ def tally_of(
     squares: FloatArray | None = None,
     sigma: float = 0.5,
     shape: float = 2.0,
-    looks: int = 0,
+    rung: int | None = None,
     inputs: int = 4,
     name: str = "made up",
 ) -> Tally:
@@ -82,7 +84,9 @@ def tally_of(
         samples=samples,
         sums=np.asarray(sums, dtype=np.float64),
         squares=np.asarray(sums if squares is None else squares, dtype=np.float64),
-        looks=looks,
+        rung_sums=np.zeros(len(sums)),
+        rung_squares=np.zeros(len(sums)),
+        rung=rung,
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from corgi.errors import UsageError
 from corgi.smoothing.confidence import Confidence, bounds, hoeffding_width, usual
+from corgi.smoothing.ladder import samples_of
 from tests.smoothing.synthetic import allowed_failures, tally_of
 
 TRIALS, PIXELS, SAMPLES, FAILURE = 200, 20, 60, 0.2
@@ -108,29 +109,30 @@ def test_bounds_are_numbers_around_the_mean(
         assert held.upper.all()
 
 
-def test_looks_share_the_failure_probability() -> None:
-    shares = [tally_of(np.array([1.0]), 2, looks=j).share(0.1) for j in range(1, 200)]
+def test_rungs_share_the_failure_probability() -> None:
+    shares = [tally_of(np.array([1.0]), 2, rung=m).share(0.1) for m in range(200)]
     assert sum(shares) <= 0.1
+    assert shares[:3] == pytest.approx([0.05, 0.1 / 6, 0.1 / 12])
     assert tally_of(np.array([1.0]), 2).share(0.1) == 0.1
     once = bounds(tally_of(np.array([50.0]), 100), Confidence.CLOPPER_PEARSON, 0.1)
-    again = bounds(tally_of(np.array([50.0]), 100, looks=3), Confidence.CLOPPER_PEARSON, 0.1)
+    again = bounds(tally_of(np.array([50.0]), 100, rung=0), Confidence.CLOPPER_PEARSON, 0.1)
     assert again.lower[0] < once.lower[0] < once.upper[0] < again.upper[0]
 
 
 @pytest.mark.parametrize("confidence", Confidence)
-def test_who_looks_again_and_again_is_covered(confidence: Confidence) -> None:
-    """Stop at the first interval that misses the population value: the worst a user can do."""
-    rng = np.random.default_rng(14)
-    failures = 0
-    for _ in range(TRIALS):
-        counts = np.cumsum(rng.random(400) < 0.5)
-        looks = enumerate(range(10, 401, 10), 1)
-        failures += any(
-            not held.lower[0] <= 0.5 <= held.upper[0]
-            for j, q in looks
-            for held in [bounds(tally_of(counts[q - 1 : q], q, looks=j), confidence, FAILURE)]
-        )
-    assert failures <= allowed_failures(TRIALS, FAILURE)
+@pytest.mark.parametrize("population", [0.5, 0.03])
+def test_who_looks_at_every_sample_is_covered(confidence: Confidence, population: float) -> None:
+    """Claim as soon as any rung up to 12800 samples misses the population value: the worst a user can do."""
+    rng, trials, rungs = np.random.default_rng(14), 4000, range(8)
+    sizes = np.array([samples_of(m) for m in rungs])
+    counts = np.cumsum(rng.binomial(np.diff(sizes, prepend=0), population, (trials, len(sizes))), axis=1)
+    wrong = np.zeros(trials, dtype=bool)
+    for m in rungs:
+        # One pixel alone, of which Bonferroni gives nothing away.
+        seen, inverse = np.unique(counts[:, m], return_inverse=True)
+        held = [bounds(tally_of(np.array([c]), sizes[m], rung=m), confidence, FAILURE) for c in seen]
+        wrong |= np.array([not h.lower[0] <= population <= h.upper[0] for h in held])[inverse]
+    assert wrong.sum() <= allowed_failures(trials, FAILURE)
 
 
 def test_what_cannot_be_asked() -> None:

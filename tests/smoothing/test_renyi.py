@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -84,6 +85,25 @@ def test_bounds_of_shares_only_lower_it(seed: int, order: float) -> None:
     exact, loose = (least_divergence(a, b, order) for a, b in ((inside, outside), (lower, upper)))
     assert 0 <= loose <= exact + 1e-12
     assert least_divergence(np.zeros(3), upper, order) == 0
+
+
+@pytest.mark.parametrize("order", [1 + 1e-9, 1 + 1e-6, 1.001, 1.01, 2.0, 1001.0])
+def test_rounding_never_raises_it(order: float) -> None:
+    """Near order 1 what rounding leaves of logarithms of sums is divided by order - 1."""
+    rng = np.random.default_rng(4)
+    for lost in (1, 3, 40):
+        inside = rng.uniform(0.6, 1.0, lost) / lost / 2
+        outside = rng.uniform(0.2, 0.4, lost) / lost / 2
+        found = least_divergence(inside, outside, order)
+        with mpmath.workdps(60):
+            # Of all sets this is the least one if its level lies between the groups, and else no less.
+            shares, power = [mpmath.mpf(float(m)) for m in (*inside, *outside)], 1 - mpmath.mpf(order)
+            psi = (mpmath.fsum(m**power for m in shares) / len(shares)) ** (1 / power)
+            exact = -mpmath.log(1 + len(shares) * psi - mpmath.fsum(shares))
+        assert found <= exact
+        if outside.max() < psi < inside.min():
+            slack = 1e-11 + 1e-13 / (order - 1)
+            assert found >= exact - slack
 
 
 def test_the_published_divergence_is_no_lower_bound() -> None:

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from corgi.errors import UsageError
 from corgi.progress import Progress
-from corgi.results import Claim, Status
+from corgi.results import Claim, ImageArray, StatisticalCertificate, Status
 from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.pixelwise import Correction
 from corgi.smoothing.smooth import SmoothOptions, begin, smooth
+from corgi.smoothing.tally import Tally, sample
 from tests.smoothing.synthetic import Halfspaces, Spread
 
 IMAGE = np.full((1, 1, 4), 0.5, dtype=np.float32)
@@ -69,26 +71,116 @@ def test_the_certificate_says_what_it_rests_on() -> None:
     heard: list[Progress] = []
     tally, found = smooth(BASE, IMAGE, replace(OPTIONS, samples=130, seed=9), listener=heard.append)
     sampling = found.sampling
-    assert (sampling.samples, sampling.seed, sampling.sigma, sampling.looks) == (130, 9, SIGMA, 1)
+    assert (sampling.samples, sampling.seed, sampling.sigma, sampling.rung) == (130, 9, SIGMA, None)
     assert (sampling.noise, sampling.confidence, sampling.correction) == (
         "Gaussian", "clopper-pearson", "bonferroni",
     )  # fmt: skip
-    assert (sampling.failure_probability, sampling.inputs, sampling.map_shape) == (0.001, 4, (1, 6))
+    assert (sampling.inputs, sampling.map_shape) == (4, (1, 6))
+    assert sampling.failure_probability == sampling.failure_share == 0.001
     assert [p.detail for p in heard] == [f"{n} of 130 noisy images" for n in (64, 128, 130)]
     assert tally.samples == 130
     assert found.norm_label == "l_2"
 
 
-def test_going_on_gives_the_sums_of_one_run_and_counts_looks() -> None:
-    whole, _ = smooth(BASE, IMAGE, OPTIONS)
-    first, once = smooth(BASE, IMAGE, replace(OPTIONS, samples=500), begin(BASE, IMAGE, OPTIONS))
+def begun() -> Tally:
+    return begin(BASE, IMAGE, OPTIONS)
+
+
+def test_going_on_gives_the_sums_of_one_run_and_certificates_of_rungs() -> None:
+    whole, alone = smooth(BASE, IMAGE, OPTIONS)
+    first, once = smooth(BASE, IMAGE, replace(OPTIONS, samples=500), begun())
     second, twice = smooth(BASE, IMAGE, OPTIONS, first)
     assert np.array_equal(whole.sums, second.sums)
-    assert (once.sampling.looks, twice.sampling.looks) == (1, 2)
-    same, _ = smooth(BASE, IMAGE, replace(OPTIONS, samples=100), second)  # nothing new to look at
-    assert (same.samples, same.looks) == (3000, 2)
-    alone = smooth(BASE, IMAGE, OPTIONS)[1]
+    assert [(c.sampling.rung, c.sampling.samples) for c in (once, twice)] == [(2, 400), (4, 1600)]
+    assert twice.sampling.failure_share == pytest.approx(0.001 / 30)
     assert 0 < twice.radius < alone.radius
+    rung = second.at_rung()
+    assert np.array_equal(rung.sums, smooth(BASE, IMAGE, replace(OPTIONS, samples=1600))[0].sums)
+    assert twice.pixels == rung.order[:2]
+    again, free = smooth(
+        BASE, IMAGE, replace(OPTIONS, overlap=1), second
+    )  # another question of the same rung
+    assert (again.samples, free.sampling, free.overlap) == (3000, twice.sampling, 1)
+
+
+def test_between_rungs_nothing_can_be_chosen() -> None:
+    """Whatever is seen and however many samples are added then: only the rung decides what is certified."""
+    rng, tally = np.random.default_rng(3), begun()
+    found: dict[int | None, StatisticalCertificate] = {}
+    while tally.samples < 900:
+        more = tally.samples + int(rng.integers(1, 150 if tally.samples < 100 else tally.samples))
+        tally, seen = smooth(BASE, IMAGE, replace(OPTIONS, samples=max(more, 100)), tally)
+        straight = smooth(BASE, IMAGE, replace(OPTIONS, samples=tally.samples), begun())[1]
+        assert seen == straight == found.setdefault(seen.sampling.rung, seen)
+    assert len(found) > 2
+
+
+def test_one_way_of_certifying_a_set_of_samples() -> None:
+    pixels = replace(OPTIONS, claim=Claim.PIXELS, radius=0.1)
+    ways = [
+        OPTIONS,
+        replace(OPTIONS, confidence=Confidence.HOEFFDING),
+        replace(OPTIONS, failure=0.01),
+        pixels,
+        replace(pixels, radius=0.2),
+        replace(pixels, correction=Correction.BONFERRONI),
+    ]
+    tallies = [smooth(BASE, IMAGE, replace(way, samples=100), begun())[0] for way in ways]
+    for i, tally in enumerate(tallies):
+        for j, way in enumerate(ways):
+            if i != j:
+                with pytest.raises(UsageError, match="certified by"):
+                    smooth(BASE, IMAGE, way, tally)
+    serving = [(0, replace(OPTIONS, claim=Claim.RANK, radius=0.1, k=3)),
+               (0, replace(OPTIONS, radius=0.1)),
+               (5, replace(ways[5], radius=0.01))]  # fmt: skip
+    for i, way in serving:
+        assert smooth(BASE, IMAGE, replace(way, samples=100), tallies[i])[1].sampling.rung == 0
+
+
+def test_a_failure_probability_is_spent_once() -> None:
+    spent, _ = smooth(BASE, IMAGE, OPTIONS)
+    for options in (OPTIONS, replace(OPTIONS, samples=6000)):
+        with pytest.raises(UsageError, match="no certificate may follow"):
+            smooth(BASE, IMAGE, options, spent)
+    sampled = sample(begun(), BASE, IMAGE, 250)
+    assert smooth(BASE, IMAGE, replace(OPTIONS, samples=250), sampled)[1].sampling.samples == 200
+    with pytest.raises(UsageError, match="there are 250 already"):
+        smooth(BASE, IMAGE, replace(OPTIONS, samples=249), sampled)
+    with pytest.raises(UsageError, match="100, 200, 400"):
+        smooth(BASE, IMAGE, replace(OPTIONS, samples=99), begun())
+
+
+def test_a_start_of_something_else_is_refused() -> None:
+    start = sample(begun(), BASE, IMAGE, 100)
+    asked: dict[str, tuple[BaseMap, ImageArray, SmoothOptions]] = {
+        "model or image": (replace(BASE, model="another"), IMAGE, OPTIONS),
+        "image": (BASE, IMAGE + np.float32(0.1), OPTIONS),
+        "map": (replace(BASE, name="others"), IMAGE, OPTIONS),
+        "sigma": (BASE, IMAGE, replace(OPTIONS, sigma=0.2)),
+        "seed": (BASE, IMAGE, replace(OPTIONS, seed=1)),
+        "scored by rank": (BASE, IMAGE, replace(OPTIONS, claim=Claim.RENYI)),
+    }
+    for what, (base, image, options) in asked.items():
+        with pytest.raises(UsageError, match=f"^start: saved counts of another .*{what}"):
+            smooth(base, image, options, start)
+    gone_on = sample(start.at_rung(), BASE, IMAGE, 150)  # is no rung any more
+    assert (gone_on.rung, gone_on.at_rung().rung) == (None, 0)
+
+
+def test_an_interrupt_below_the_first_rung_certifies_nothing_yet() -> None:
+    class Stopped(Halfspaces):
+        def __call__(self, images: Tensor) -> Tensor:
+            calls.append(len(images))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(images)
+
+    calls: list[int] = []
+    tally, found = smooth(Stopped(BASE.directions, BASE.offsets), IMAGE, OPTIONS, begun())
+    assert (tally.samples, tally.spent, found.status, found.radius) == (64, "", Status.UNKNOWN, 0)
+    assert "64 samples" in found.reason
+    assert smooth(BASE, IMAGE, OPTIONS, tally)[1].status is Status.CERTIFIED
 
 
 def test_a_claim_without_samples_is_none() -> None:

@@ -12,13 +12,19 @@ from corgi.api import read_image
 from corgi.cli.common import npy_bytes
 from corgi.errors import EngineError, UsageError
 from corgi.network.network import load
+from corgi.network.wrap import Normalisation
+from corgi.results import MapKind
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.maps.integrated import IntegratedGradientsMap
+from corgi.smoothing.maps.quadratic import Quadratic
+from corgi.smoothing.maps.relaxed import Relaxed
+from corgi.smoothing.maps.saliency import SaliencyMap
 from corgi.smoothing.noise import Noise
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.sparsified import Sparsified
-from corgi.smoothing.state import check_continues, read_state, state_bytes
-from corgi.smoothing.tally import Tally, empty, sample
+from corgi.smoothing.state import read_state, state_bytes
+from corgi.smoothing.tally import Tally, check_continues, empty, sample
 from tests.smoothing.synthetic import Halfspaces, Spread, tally_of
 
 IMAGE = np.full((1, 1, 4), 0.5, dtype=np.float32)
@@ -46,28 +52,32 @@ def test_means_are_those_of_the_population() -> None:
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
-    half = replace(sample(empty(HALVES, IMAGE, NOISE, "model"), HALVES, IMAGE, 100), looks=1)
+    half = replace(sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 130), spent="a way")
     path.write_bytes(state_bytes(half))
     read = read_state(path)
-    check_continues(read, empty(HALVES, IMAGE, NOISE, "model"), path)
-    assert (read.samples, read.looks, read.noise, read.map_shape) == (100, 1, NOISE, (1, 3))
-    resumed = sample(read, HALVES, IMAGE, 157)
-    assert np.array_equal(resumed.sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 157).sums)
+    check_continues(read, empty(HALVES, IMAGE, NOISE), "state")
+    assert (read.samples, read.spent, read.noise, read.map_shape) == (130, "a way", NOISE, (1, 3))
+    assert (read.at_rung().samples, read.at_rung().rung) == (100, 0)
+    whole = sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 257)
+    resumed = sample(read, HALVES, IMAGE, 257, batch=70)
+    for name in ("sums", "squares", "rung_sums", "rung_squares"):
+        assert np.array_equal(getattr(resumed, name), getattr(whole, name))
+    assert np.array_equal(whole.rung_sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 200).sums)
 
 
-def test_sums_of_something_else_are_not_continued(tmp_path: Path) -> None:
-    saved, path = empty(HALVES, IMAGE, NOISE, "model"), tmp_path / "state.npz"
+def test_sums_of_something_else_are_not_continued() -> None:
+    saved = empty(HALVES, IMAGE, NOISE)
     other: dict[str, Tally] = {
-        "model or image": empty(HALVES, IMAGE, NOISE, "another"),
-        "another model or image": empty(HALVES, IMAGE + np.float32(0.1), NOISE, "model"),
-        "seed": empty(HALVES, IMAGE, replace(NOISE, seed=6), "model"),
-        "sigma": empty(HALVES, IMAGE, replace(NOISE, sigma=0.2), "model"),
-        "noise": empty(HALVES, IMAGE, replace(NOISE, shape=1.0), "model"),
-        "map": empty(replace(HALVES, name="others"), IMAGE, NOISE, "model"),
+        "model or image": empty(replace(HALVES, model="another"), IMAGE, NOISE),
+        "another model or image": empty(HALVES, IMAGE + np.float32(0.1), NOISE),
+        "seed": empty(HALVES, IMAGE, replace(NOISE, seed=6)),
+        "sigma": empty(HALVES, IMAGE, replace(NOISE, sigma=0.2)),
+        "noise": empty(HALVES, IMAGE, replace(NOISE, shape=1.0)),
+        "map": empty(replace(HALVES, name="others"), IMAGE, NOISE),
     }
     for what, asked in other.items():
         with pytest.raises(UsageError, match=what):
-            check_continues(saved, asked, path)
+            check_continues(saved, asked, "state")
 
 
 def test_damaged_states_are_refused(tmp_path: Path) -> None:
@@ -84,7 +94,10 @@ def test_damaged_states_are_refused(tmp_path: Path) -> None:
         "half a count": state_bytes(tally_of(np.array([0.5, 1, 1]), 10)),
         "size": state_bytes(replace(tally_of(np.array([1.0, 1, 1]), 10), map_shape=(2, 2))),
         "samples": state_bytes(tally_of(np.array([0.0]), -1)),
-        "looks": state_bytes(tally_of(np.array([0.0]), 1, looks=-1)),
+        "a rung of none": state_bytes(replace(tally_of(np.array([9.0]), 10), rung_sums=np.ones(1))),
+        "a rung above all": state_bytes(
+            replace(tally_of(np.array([9.0]), 100), rung_sums=np.array([10.0]), rung_squares=np.array([10.0]))
+        ),
     }
     for content in damaged.values():
         path.write_bytes(content)
@@ -98,9 +111,9 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
     with np.load(_written(path)) as file:
         changed = {name: file[name] for name in file.files}
-    changed["described"] = np.array(str(changed["described"]).replace('"version":1', '"version":2'))
+    changed["described"] = np.array(str(changed["described"]).replace('"version":2', '"version":1'))
     np.savez(path, **changed)
-    with pytest.raises(UsageError, match="version 2, expected 1"):
+    with pytest.raises(UsageError, match="version 1, expected 2"):
         read_state(path)
 
 
@@ -158,6 +171,32 @@ def test_shape_of_the_answer_is_checked() -> None:
 
     with pytest.raises(EngineError, match="shape"):
         sample(empty(Long(), IMAGE, NOISE), Long(), IMAGE, 4)
+
+
+def test_smoothed_gradcam_says_where_its_weights_are_from() -> None:
+    network = load(ROOT / "models" / "gtsrb.onnx", map_kind=MapKind.GRADCAM)
+    image = read_image(ROOT / "models" / "demo" / "no_entry.png", network)
+    cam = CamMap(network.explaining(image, 17), 17)
+    assert Sparsified(cam, 3).name == (
+        "gradcam of class 17, weights fixed at the explained image, its 3 largest"
+    )
+    assert CamMap(load(ROOT / "models" / "gtsrb.onnx"), 17).name == "cam of class 17"
+
+
+def test_the_model_of_a_map_is_all_that_its_values_depend_on() -> None:
+    path = ROOT / "models" / "gtsrb.onnx"
+    network, again = load(path), load(path)
+    scaled = load(path, normalisation=Normalisation((0.0,), (1.0,), 2.0))
+    gradcam = load(path, map_kind=MapKind.GRADCAM)
+    image = read_image(ROOT / "models" / "demo" / "no_entry.png", network)
+    fixed = gradcam.explaining(image, 17)
+    elsewhere = replace(fixed, head=replace(fixed.head, weight=fixed.head.weight * 2))
+    models = [CamMap(n, 17).model for n in (network, scaled, gradcam, fixed, elsewhere)]
+    assert len(set(models)) == len(models)
+    base: BaseMap = CamMap(again, 17)
+    for outer in (Sparsified(base, 2), RankScores(base, 2), Quadratic(base), Relaxed(base, 1, 2)):
+        assert outer.model == base.model == models[0]
+    assert SaliencyMap(again, 17).model == IntegratedGradientsMap(again, 17).model == models[0]
 
 
 def test_the_class_activation_map() -> None:

@@ -35,6 +35,11 @@ class IntegratedGradientsMap:
         return f"integrated gradients of class {self.class_id}, {self.steps} steps, {self.colours} colour"
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.network.fingerprint
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(h, w) of the map."""
         return self.colours.shape(self.network.input_shape)

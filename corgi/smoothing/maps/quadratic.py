@@ -26,6 +26,11 @@ class Quadratic:
         return f"{self.base.name}, squared"
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.base.model
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(h, w) of the map."""
         return self.base.shape

@@ -43,6 +43,11 @@ class Relaxed:
         return f"{self.base.name}, {self.clipped} largest clipped, {self.kept} kept"
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.base.model
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(h, w) of the map."""
         return self.base.shape

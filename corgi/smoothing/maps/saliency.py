@@ -32,6 +32,11 @@ class SaliencyMap:
         return f"saliency of class {self.class_id}, {self.colours} colour"
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.network.fingerprint
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(h, w) of the map."""
         return self.colours.shape(self.network.input_shape)

@@ -17,6 +17,7 @@ class Given:
 
     n: int = 8
     name = "given"
+    model = ""
     binary = False
 
     @property
