@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from corgi.batch.items import unreadable
 from corgi.batch.store import CRASHED, FAILED, Answer, Item, Run, Setting, Store, now
 from corgi.batch.work import Found, Worker
-from corgi.errors import StoreError
+from corgi.errors import StoreError, WorkerError
 
 LEASE_SECONDS = 60.0
 """How long a claim holds that is not renewed: from then on, another process may compute the image."""
@@ -29,6 +28,9 @@ LOOK_SECONDS = 0.5
 
 TRIES = 2
 """How often a worker may die over an image before that is its answer."""
+
+STARTS = 4
+"""How often in a row workers may die before they look at an image; none starts, the run concludes then."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Tally:
 def forget_failures(store: Store, setting: Setting, items: Iterable[Item], *, retry: bool) -> None:
     """Delete the rows of files that could not be read, and with `retry` of all images that failed."""
     chosen = tuple(items)
-    store.forget(setting, [unreadable(Path(item.name)) for item in chosen], [FAILED])
+    store.forget(setting, [unreadable(item.file) for item in chosen], [FAILED])
     if retry:
         store.forget(setting, [item.sha256 for item in chosen], [FAILED, CRASHED])
 
@@ -73,7 +75,7 @@ def run_batch(
 
     Raises:
         StoreError: a row cannot be written; rows written before stay.
-        CorgiError: the workers cannot serve any image.
+        CorgiError: the workers cannot start, or cannot serve any image.
     """
     batch = _Batch(store, setting, run, items, workers, on_progress)
     try:
@@ -120,6 +122,7 @@ class _Batch:
         self.idle = list(workers)
         self.jobs: dict[Future[Found], _Job] = {}
         self.deaths: Counter[str] = Counter()
+        self.false_starts = 0
         self.next_beat = time.monotonic() + BEAT_SECONDS
         on_progress(self.tally)
 
@@ -154,8 +157,16 @@ class _Batch:
         try:
             answer, pictures = future.result()
         except job.worker.died:
+            if job.worker.started:
+                self.deaths[job.item.sha256] += 1
+            else:  # over no image
+                self.false_starts += 1
+            if self.false_starts == STARTS:
+                raise WorkerError(
+                    f"workers died {STARTS} times in a row before they looked at an image",
+                    hint="Memory may have run out; try fewer --workers.",
+                ) from None
             job.worker.restart()
-            self.deaths[job.item.sha256] += 1
             if self.deaths[job.item.sha256] < TRIES:
                 self.begin(job.item, job.worker, job.started)
                 return
@@ -163,6 +174,8 @@ class _Batch:
                 f"the worker died {TRIES} times over it: memory ran out, a library failed, or it was killed"
             )
             answer, pictures = Answer(CRASHED, reason), None
+        else:
+            self.false_starts = 0
         self.idle.append(job.worker)
         mine = self.store.record(self.run, job.item, job.started, answer, pictures)
         self.count(computed=int(mine), elsewhere=int(not mine))

@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -143,14 +143,21 @@ class Item:
 
     Attributes:
         sha256: digest of the file.
-        name: path, as the user gave it.
+        name: path, as the user gave it; bytes of it that are no UTF-8 are written out.
         true_class: what the data says it shows: a data set's class number, or the name of the folder it
             lies in; None where nothing says it.
+        path: where to read it; None for an item that a store gives back. Equal items may lie in two places.
     """
 
     sha256: str
     name: str
     true_class: str | None = None
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def file(self) -> Path:
+        """Where to read it: the name says it as well unless bytes of it are written out."""
+        return self.path or Path(self.name)
 
 
 @dataclass(frozen=True)

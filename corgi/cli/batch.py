@@ -29,7 +29,7 @@ from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.memory import keep_freed_memory
-from corgi.errors import UsageError, printable
+from corgi.errors import UsageError, encodable, printable
 from corgi.report.document import verify_document
 from corgi.report.versions import installed_versions
 from corgi.results import VerifyResult
@@ -100,7 +100,7 @@ def command(
             threads=max(1, cores // count),
         )
         opened = stack.enter_context(Store(store, create=True))
-        setting = opened.setting(network.sha256, str(model), parameters, work.code)
+        setting = opened.setting(network.sha256, encodable(str(model)), parameters, work.code)
         forget_failures(opened, setting, chosen, retry=retry)
         line = printable(shlex.join(["corgi", *sys.argv[1:]]))
         run = opened.begin_run(setting, line, count, work.threads, versions.model_dump_json())

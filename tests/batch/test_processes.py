@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,20 @@ def test_the_command_line(model: Path, tmp_path: Path) -> None:
     assert "either IMAGES or --gtsrb" in corgi("batch", model)
     assert "only with --gtsrb" in corgi(*batch, "--classes", "12")
     assert "nothing to write" in corgi("export-runs", path)
+
+
+def test_names_of_folder_and_model_that_are_no_text(model: Path, tmp_path: Path) -> None:
+    images, odd = tmp_path / "images", os.fsdecode(b"\xff")
+    cases.save_images(images / odd, 1)
+    named = shutil.copy(model, tmp_path / f"{odd}.onnx")
+    options = ["--k", "3", "--method", "crown", "--no-attack", "--store", str(tmp_path / "runs.sqlite")]
+    result = CliRunner().invoke(app, ["batch", str(named), str(images), *options])
+    assert result.exit_code == Exit.OK, result.output
+    with Store(tmp_path / "runs.sqlite") as store:
+        (row,) = store.rows()
+        assert row.item.true_class == "\\udcff"
+        assert row.answer.status == "certified"
+        assert store.settings()[0].model.endswith("\\udcff.onnx")
 
 
 def test_parquet(tmp_path: Path) -> None:

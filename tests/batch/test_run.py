@@ -11,7 +11,7 @@ import pytest
 from corgi.batch import run as module
 from corgi.batch.run import Tally, forget_failures, run_batch
 from corgi.batch.store import CRASHED, FAILED, Answer, Item, Run, Setting, Store
-from corgi.errors import ModelError, StoreError
+from corgi.errors import ModelError, StoreError, WorkerError
 from tests.batch.cases import Died, FakeWorker
 
 ITEMS = tuple(Item(f"{i:02}", f"{i}.png", "7") for i in range(6))
@@ -87,6 +87,25 @@ def test_a_worker_that_dies_is_a_row_after_one_more_try(store: Store) -> None:
     found = statuses(store)
     assert found.pop("01") == CRASHED
     assert set(found.values()) == {"certified"}
+
+
+def test_workers_that_never_start_end_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(item: Item) -> Answer:
+        raise Died
+
+    monkeypatch.setattr(FakeWorker, "started", False)
+    with pytest.raises(WorkerError, match="4 times in a row"):
+        compute(store, script)
+    assert statuses(store) == {}  # no image is blamed
+    started = iter([Died, GOOD] * 6)  # other starts fail, but not in a row
+
+    def sometimes(item: Item) -> Answer:
+        if isinstance(found := next(started), Answer):
+            return found
+        raise found
+
+    compute(store, sometimes)
+    assert set(statuses(store).values()) == {"certified"}
 
 
 def test_failures_are_tried_again_when_asked(store: Store, tmp_path: Path) -> None:

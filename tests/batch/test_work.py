@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import corgi
+from corgi.batch import run as run_module
 from corgi.batch.items import digest_of, files, unreadable
 from corgi.batch.local import LocalWorker
 from corgi.batch.run import run_batch
 from corgi.batch.store import CRASHED, FAILED, Item, Store
 from corgi.batch.work import Answerer
-from corgi.errors import ModelError, UsageError
+from corgi.errors import ModelError, UsageError, WorkerError
 from tests.batch import cases
 
 
@@ -84,7 +85,7 @@ def test_another_file_under_the_same_name_is_refused(
 def test_a_relative_name_begins_in_the_folder_of_the_run(answerer: Answerer, tmp_path: Path) -> None:
     (item,) = files(cases.save_images(tmp_path, 1))
     elsewhere = Answerer(replace(answerer.work, folder=tmp_path))
-    answer, _ = elsewhere.answer(replace(item, name="000.npy"))
+    answer, _ = elsewhere.answer(replace(item, name="000.npy", path=None))
     assert (answer.status, json.loads(answer.document)["image"]) == ("certified", "000.npy")
 
 
@@ -98,7 +99,14 @@ def test_a_name_that_is_no_text_is_a_row(answerer: Answerer, tmp_path: Path) -> 
     path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.npy"))
     (item,) = files([tmp_path])
     assert item.name.endswith("\\udcff.npy")
-    assert answerer.answer(item)[0].status == FAILED
+    answer, _ = answerer.answer(item)
+    assert (answer.status, json.loads(answer.document)["image"]) == ("certified", item.name)
+
+
+def test_a_worker_that_cannot_start_says_so(answerer: Answerer, tmp_path: Path) -> None:
+    (item,) = files(cases.save_images(tmp_path, 1))
+    with pytest.raises(WorkerError, match="cannot start: OSError: no space left"):
+        Answerer(replace(answerer.work, prepare=cases.full_disk)).answer(item)
 
 
 def test_images_of_a_folder_carry_its_classes(tmp_path: Path) -> None:
@@ -120,6 +128,21 @@ def test_a_file_that_cannot_be_read_is_named_by_its_path(answerer: Answerer, tmp
     assert digest_of(path) == unreadable(path)
     answer, _ = answerer.answer(Item(digest_of(path), str(path)))
     assert (answer.status, "no such file" in answer.reason) == (FAILED, True)
+
+
+def test_a_process_that_never_starts_ends_the_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "STARTS", 1)
+    worker = LocalWorker(replace(cases.work(model), prepare=cases.killed))
+    with Store(tmp_path / "runs.sqlite", create=True) as store:
+        setting = store.setting("00", "m.onnx", "{}", "code")
+        run = store.begin_run(setting, "", 1, 1, "{}")
+        with pytest.raises(WorkerError, match="died 1 times in a row"):
+            run_batch(
+                store, setting, run, files(cases.save_images(tmp_path, 1)), [worker], lambda tally: None
+            )
+        assert not list(store.rows())
 
 
 def test_a_process_that_dies_is_replaced(model: Path, tmp_path: Path) -> None:
