@@ -9,6 +9,7 @@ from pathlib import Path
 
 from corgi.batch.store import Item
 from corgi.data.gtsrb import read_test
+from corgi.data.image import is_npy
 from corgi.errors import UsageError, encodable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".pbm", ".npy")
@@ -18,10 +19,12 @@ _UNREADABLE = "unreadable:"
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file; of one that cannot be read, its path in a form that is no digest."""
+    """SHA-256 of a file, with `npy:` before it where the file is read as an array: the same bytes under
+    another ending are another image. Of one that cannot be read, its path in a form that is no digest.
+    """
     try:
         with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+            return ("npy:" if is_npy(path) else "") + file_digest(file, "sha256").hexdigest()
     except OSError:
         return unreadable(path)
 

@@ -118,6 +118,7 @@ class _Batch:
             distinct.setdefault(item.sha256, item)
         done = store.done(setting)
         self.waiting = {digest: item for digest, item in distinct.items() if digest not in done}
+        store.rename(setting, [item for digest, item in distinct.items() if digest in done])
         self.tally = Tally(len(distinct), len(distinct) - len(self.waiting))
         self.idle = list(workers)
         self.jobs: dict[Future[Found], _Job] = {}
@@ -134,8 +135,8 @@ class _Batch:
             self.begin(self.waiting.pop(digest), self.idle.pop(), now())
         if self.idle:  # what is still waiting, others have claimed or computed
             done = self.store.done(self.setting) & self.waiting.keys()
-            for digest in done:
-                del self.waiting[digest]
+            if done:
+                self.store.rename(self.setting, [self.waiting.pop(digest) for digest in done])
             self.count(elsewhere=len(done))
 
     def begin(self, item: Item, worker: Worker, started: str) -> None:

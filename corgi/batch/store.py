@@ -14,7 +14,7 @@ import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -142,7 +142,7 @@ class Item:
     """One image of a batch.
 
     Attributes:
-        sha256: digest of the file.
+        sha256: digest of the file, and how it is read (`corgi.batch.items.digest_of`).
         name: path, as the user gave it; bytes of it that are no UTF-8 are written out.
         true_class: what the data says it shows: a data set's class number, or the name of the folder it
             lies in; None where nothing says it.
@@ -426,6 +426,16 @@ class Store:
                 "DELETE FROM claims WHERE setting = ? AND image_sha256 = ?", (run.setting, item.sha256)
             )
         return written == 1
+
+    def rename(self, setting: Setting, items: Iterable[Item]) -> None:
+        """Let rows of these images say their names of now, and their classes where an item has one."""
+        with self.transaction():
+            self._sql.executemany(
+                "UPDATE results SET image = ?1, true_class = coalesce(?2, true_class)"
+                " WHERE setting = ?3 AND image_sha256 = ?4"
+                " AND (image IS NOT ?1 OR true_class IS NOT coalesce(?2, true_class))",
+                [(item.name, item.true_class, setting.id, item.sha256) for item in items],
+            )
 
     def forget(self, setting: Setting, images: Sequence[str], statuses: Sequence[str]) -> None:
         """Delete the rows of these images (digests) that have one of these statuses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,9 @@ def statuses(store: Store) -> dict[str, str]:
 
 def test_what_is_there_is_not_computed_again(store: Store) -> None:
     first, _ = compute(store, good, ITEMS[:2])
-    tally, workers = compute(store, good, (*ITEMS, ITEMS[3]))  # one image named twice is one row
+    moved = replace(ITEMS[0], name="moved.png")
+    tally, workers = compute(store, good, (moved, *ITEMS[1:], ITEMS[3]))  # one image named twice is one row
+    assert {row.item.name for row in store.rows()} == {"moved.png", *(item.name for item in ITEMS[1:])}
     assert (first.before, first.computed) == (0, 2)
     assert (tally.total, tally.before, tally.computed, tally.elsewhere) == (6, 2, 4, 0)
     assert sorted(d for w in workers for d in w.asked) == ["02", "03", "04", "05"]

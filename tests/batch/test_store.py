@@ -57,6 +57,16 @@ def test_a_row_is_written_once(path: Path) -> None:
         assert (row.started, row.answer.status) == ("then", "certified")
 
 
+def test_an_image_takes_its_latest_name_and_keeps_its_class(path: Path) -> None:
+    with Store(path, create=True) as store:
+        setting, run = begin(store)
+        store.record(run, Item("01", "a.png"), "then", DONE, None)
+        for item in (Item("01", "17/a.png", "17"), Item("01", "b.png"), Item("02", "c.png", "3")):
+            store.rename(setting, [item])
+        (row,) = store.rows()
+        assert (row.item, row.answer) == (Item("01", "b.png", "17"), DONE)
+
+
 def test_claims_exclude_each_other_and_run_out(path: Path) -> None:
     with Store(path, create=True) as mine, Store(path) as theirs:
         setting, run = begin(mine)

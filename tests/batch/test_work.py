@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import corgi
+from corgi.batch import code
 from corgi.batch import run as run_module
 from corgi.batch.items import digest_of, files, unreadable
 from corgi.batch.local import LocalWorker
@@ -121,6 +123,23 @@ def test_images_of_a_folder_carry_its_classes(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no image in"):
         list(files([tmp_path / "empty"]))
+
+
+def test_the_same_bytes_read_as_array_and_as_picture_are_two_images(tmp_path: Path) -> None:
+    (array,) = cases.save_images(tmp_path, 1)
+    other = Path(shutil.copy(array, tmp_path / "000.dat"))
+    assert digest_of(array) == f"npy:{digest_of(other)}"
+
+
+def test_the_code_of_rows_is_source_and_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {code.code_version()}
+    for part, other in (("_LIBRARIES", ("torch",)), ("_WRITES_DOCUMENTS", frozenset())):
+        monkeypatch.setattr(code, part, other)
+        code.code_version.cache_clear()
+        found.add(code.code_version())
+    monkeypatch.undo()
+    code.code_version.cache_clear()
+    assert len(found) == 3
 
 
 def test_a_file_that_cannot_be_read_is_named_by_its_path(answerer: Answerer, tmp_path: Path) -> None:
