@@ -12,7 +12,16 @@ import corgi
 _WRITES_DOCUMENTS = frozenset({"report/document.py", "report/wording.py"})
 """What rows keep besides numbers is made by these."""
 
-_LIBRARIES = ("torch", "onnxruntime", "onnx", "highspy", "numpy", "scipy")
+_LIBRARIES = (
+    "torch",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnx",
+    "highspy",
+    "numpy",
+    "scipy",
+)
 """Distributions that results depend on; one that is not there counts as such."""
 
 _NO_PART = frozenset({"cli", "report", "train", "vnnlib", "smoothing", "compare"})
@@ -21,7 +30,7 @@ _NO_PART = frozenset({"cli", "report", "train", "vnnlib", "smoothing", "compare"
 
 @cache
 def code_version() -> str:
-    """Release of corgi and digest of the source and the libraries that results depend on, as `0.1.0+3f2a9c0d1e2f4a5b`."""
+    """Release of corgi, digest of the source and libraries results depend on: `0.1.0+3f2a9c0d1e2f4a5b`."""
     package, digest = Path(corgi.__file__).parent, sha256()
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()

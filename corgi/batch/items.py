@@ -19,8 +19,10 @@ _UNREADABLE = "unreadable:"
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, with `npy:` before it where the file is read as an array: the same bytes under
-    another ending are another image. Of one that cannot be read, its path in a form that is no digest.
+    """SHA-256 of a file; of one that cannot be read, its path in a form that is no digest.
+
+    `npy:` stands before it where the file is read as an array: under another ending, equal bytes are another
+    image.
     """
     try:
         with path.open("rb") as file:

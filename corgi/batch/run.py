@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from corgi.batch.items import unreadable
-from corgi.batch.store import CRASHED, FAILED, Answer, Item, Run, Setting, Store, now
+from corgi.batch.store import CRASHED, ERROR, FAILED, Answer, Item, Run, Setting, Store, now
 from corgi.batch.work import Found, Worker
 from corgi.errors import StoreError, WorkerError
 
@@ -54,11 +54,15 @@ class Tally:
 
 
 def forget_failures(store: Store, setting: Setting, items: Iterable[Item], *, retry: bool) -> None:
-    """Delete the rows of files that could not be read, and with `retry` of all images that failed."""
+    """Delete rows that are to be computed again.
+
+    Those of files that could not be read, those that ended in `ERROR`, and with `retry` of all images that
+    failed or crashed.
+    """
     chosen = tuple(items)
     store.forget(setting, [unreadable(item.file) for item in chosen], [FAILED])
-    if retry:
-        store.forget(setting, [item.sha256 for item in chosen], [FAILED, CRASHED])
+    again = [ERROR, FAILED, CRASHED] if retry else [ERROR]
+    store.forget(setting, [item.sha256 for item in chosen], again)
 
 
 def run_batch(

@@ -34,6 +34,8 @@ APPLICATION_ID = 0x636F7267
 
 FAILED = "failed"
 """Status of an image that cannot be served; the reason says why. All others are those of `verify`, or: """
+ERROR = "error"
+"""Status of an image at which corgi, a library or the machine failed: the next run tries it again."""
 CRASHED = "crashed"
 """Status of an image whose worker process died each time it was tried."""
 
@@ -182,7 +184,7 @@ class Answer:
     """What came of one image: the columns of its row.
 
     Attributes:
-        status, reason: of `verify`, or `FAILED` or `CRASHED`; then all other fields are None.
+        status, reason: of `verify`, or `FAILED`, `ERROR` or `CRASHED`; then all other fields are None.
         class_id, predicted_class: the class explained, and the one onnxruntime predicts.
         certified_radius, uncertified_radius, attack_radius, ratio: in the pixel scale [0, 1], as in the
             document.
@@ -447,6 +449,18 @@ class Store:
             )
 
     # -- reading
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A block that reads the store as it is at its first look, whatever others write meanwhile."""
+        with self._answering():
+            self._sql.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with self._answering():
+                if self._sql.in_transaction:  # SQLite ends it itself where it cannot read on
+                    self._sql.execute("COMMIT")
 
     def done(self, setting: Setting) -> frozenset[str]:
         """Digests of the images of a setting that have a row."""

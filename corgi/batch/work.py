@@ -17,7 +17,7 @@ import torch
 from corgi.batch.code import code_version
 from corgi.batch.items import digest_of
 from corgi.batch.pictures import pictures_of
-from corgi.batch.store import FAILED, Answer, Item, Pictures
+from corgi.batch.store import ERROR, FAILED, Answer, Item, Pictures
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
@@ -104,6 +104,7 @@ class Answerer:
         """What comes of an image. An image that cannot be served is an answer, too.
 
         Raises:
+            UsageError: what is asked cannot be asked of this network.
             CorgiError: no image can be served, see `start`.
         """
         self.start()
@@ -113,10 +114,12 @@ class Answerer:
         try:
             with redirect_stdout(StringIO()):  # libraries print
                 return self._verify(self.network, item)
+        except UsageError:  # of the question, so of every image
+            raise
         except CorgiError as error:
-            return Answer(FAILED, error.message), None
-        except Exception as error:  # a fault of corgi or of a library with this image: the others go on
-            return Answer(FAILED, printable(f"unexpected {type(error).__name__}: {error}")), None
+            return Answer(ERROR if _passing(error.__cause__) else FAILED, error.message), None
+        except Exception as error:  # a fault of corgi, of a library or of the machine: the others go on
+            return Answer(ERROR, printable(f"unexpected {type(error).__name__}: {error}")), None
 
     def _load(self) -> Network:
         if code_version() != self.work.code:
@@ -140,4 +143,15 @@ class Answerer:
         text = self.work.describe(result)
         document = json.loads(text) | {"document": text}
         answer = Answer(**{field.name: document[field.name] for field in fields(Answer)})
-        return answer, pictures_of(result)
+        try:
+            return answer, pictures_of(result)
+        except Exception:  # the answer stands without them
+            return answer, None
+
+
+def _passing(cause: BaseException | None) -> bool:
+    """Whether an image could not be read for want of memory or by a system's error, so may be readable later.
+
+    Damaged pictures raise OSError as well, but without a number.
+    """
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)

@@ -22,7 +22,7 @@ from corgi.batch.cluster import Cluster
 from corgi.batch.code import code_version
 from corgi.batch.local import LocalWorker
 from corgi.batch.run import Tally, forget_failures, run_batch
-from corgi.batch.store import CRASHED, FAILED, Item, Setting, Store
+from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Setting, Store
 from corgi.batch.work import Work
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
@@ -149,7 +149,7 @@ def _conclude(store: Store, setting: Setting, chosen: tuple[Item, ...], tally: T
             + (f", {tally.elsewhere} by others meanwhile" if tally.elsewhere else "")
             + f"; store {store.path}"
         )
-    return Exit.UNKNOWN if found[FAILED] or found[CRASHED] else Exit.OK
+    return Exit.UNKNOWN if any(found[status] for status in (FAILED, ERROR, CRASHED)) else Exit.OK
 
 
 @contextmanager

@@ -74,13 +74,17 @@ def test_the_command_line(model: Path, tmp_path: Path) -> None:
         return result.output
 
     cases.save_images(tmp_path / "images" / "12", 2)
+    odd = os.fsdecode(b"\xff")  # a name of file and folder that is no text
+    for path in cases.save_images(tmp_path / "images" / odd, 3)[:2]:
+        path.unlink()
+    model = shutil.copy(model, tmp_path / f"{odd}.onnx")
     (tmp_path / "images" / "damaged.png").write_bytes(b"no picture")
     path = tmp_path / "runs.sqlite"
     batch = ["batch", model, tmp_path / "images", "--k", 3, "--no-attack", "--store", path]
     expected = Exit.UNKNOWN
     first = corgi(*batch, "--workers", 1)
-    assert "3 images: 2 certified, 1 failed" in first
-    assert "0 computed now, 3 before" in corgi(*batch)
+    assert "4 images: 3 certified, 1 failed" in first
+    assert "0 computed now, 4 before" in corgi(*batch)
     names = {option: tmp_path / f"rows.{option[2:]}" for option in ("--csv", "--jsonl")}
     expected = Exit.OK
     corgi("export-runs", path, *[part for pair in names.items() for part in pair])
@@ -88,31 +92,18 @@ def test_the_command_line(model: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     objects = [json.loads(line) for line in names["--jsonl"].read_text().splitlines()]
     assert [row["status"] for row in rows] == [o["status"] for o in objects]
-    assert {row["true_class"] for row in rows} == {"", "12"}
+    assert {row["true_class"] for row in rows} == {"", "12", "\\udcff"}
+    assert all(row["model"].endswith("\\udcff.onnx") for row in rows)
     good = [(row, o) for row, o in zip(rows, objects, strict=True) if row["status"] == "certified"]
     for row, o in good:
         assert float(row["certified_radius"]) == o["certified_radius"] == o["document"]["certified_radius"]
         assert json.loads(row["parameters"]) == o["parameters"]
         assert (o["parameters"]["method"], o["parameters"]["attack"]) == ("exact", None)
-    assert len(good) == 2
+    assert len(good) == 3
     expected = Exit.ERROR
     assert "either IMAGES or --gtsrb" in corgi("batch", model)
     assert "only with --gtsrb" in corgi(*batch, "--classes", "12")
     assert "nothing to write" in corgi("export-runs", path)
-
-
-def test_names_of_folder_and_model_that_are_no_text(model: Path, tmp_path: Path) -> None:
-    images, odd = tmp_path / "images", os.fsdecode(b"\xff")
-    cases.save_images(images / odd, 1)
-    named = shutil.copy(model, tmp_path / f"{odd}.onnx")
-    options = ["--k", "3", "--method", "crown", "--no-attack", "--store", str(tmp_path / "runs.sqlite")]
-    result = CliRunner().invoke(app, ["batch", str(named), str(images), *options])
-    assert result.exit_code == Exit.OK, result.output
-    with Store(tmp_path / "runs.sqlite") as store:
-        (row,) = store.rows()
-        assert row.item.true_class == "\\udcff"
-        assert row.answer.status == "certified"
-        assert store.settings()[0].model.endswith("\\udcff.onnx")
 
 
 def test_parquet(tmp_path: Path) -> None:

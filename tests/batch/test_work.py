@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,12 @@ import numpy as np
 import pytest
 
 import corgi
-from corgi.batch import code
+from corgi.batch import code, work
 from corgi.batch import run as run_module
 from corgi.batch.items import digest_of, files, unreadable
 from corgi.batch.local import LocalWorker
 from corgi.batch.run import run_batch
-from corgi.batch.store import CRASHED, FAILED, Item, Store
+from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Store
 from corgi.batch.work import Answerer
 from corgi.errors import ModelError, UsageError, WorkerError
 from tests.batch import cases
@@ -69,6 +70,32 @@ def test_an_image_that_cannot_be_served_is_an_answer(answerer: Answerer, tmp_pat
         else:
             assert (answer.status, pictures, answer.document) == (FAILED, None, None)
             assert Path(item.name).name in answer.reason
+
+
+def test_what_fails_for_want_of_something_is_no_lasting_answer(
+    answerer: Answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item,) = files(cases.save_images(tmp_path, 1))
+
+    def fails(error: Exception) -> Callable[..., None]:
+        def raise_it(*arguments: object, **options: object) -> None:
+            raise error
+
+        return raise_it
+
+    for error in (MemoryError(), OSError(errno.EMFILE, "too many open files"), RuntimeError("CUDA")):
+        monkeypatch.setattr(work, "verify", fails(error))
+        assert answerer.answer(item)[0].status == ERROR
+    monkeypatch.setattr(work, "verify", fails(UsageError("k = 1000: the map has 36 pixels")))
+    with pytest.raises(UsageError):
+        answerer.answer(item)
+    monkeypatch.undo()
+    monkeypatch.setattr(np, "load", fails(OSError(errno.EMFILE, "too many open files")))
+    assert answerer.answer(item)[0].status == ERROR
+    monkeypatch.undo()
+    monkeypatch.setattr(work, "pictures_of", fails(MemoryError()))
+    answer, pictures = answerer.answer(item)
+    assert (answer.status, pictures) == ("certified", None)
 
 
 def test_another_file_under_the_same_name_is_refused(
