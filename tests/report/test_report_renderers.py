@@ -191,9 +191,9 @@ def test_the_hash_of_the_bundle_and_the_commands_are_named() -> None:
     for said in ("ab" * 32, "corgi batch models/sign.onnx a --k 15", "corgi report runs.sqlite", "00" * 32):
         assert said in text
         assert said in report_markdown(small_report()) or said == "ab" * 32
-    assert "report.json" not in page(
-        small_report(), example_pictures, None
-    )  # of --pdf alone: none is written
+    alone = page(small_report(), example_pictures, None)  # of --pdf: no report.json is written
+    assert "report.json beside" not in alone
+    assert '"bundle":false' in alone
 
 
 def test_every_image_keeps_its_document() -> None:

@@ -463,7 +463,7 @@ function preparePrint() {
     draw(0, PRINTED);
     const more = state.shown.length - PRINTED;
     byId("cut").textContent = more > 0
-      ? `Printed are the first ${PRINTED}; the other ${more.toLocaleString("en")} results are in report.json.` : "";
+      ? `Printed are the first ${PRINTED}; the other ${more.toLocaleString("en")} results are ${data.bundle ? "in report.json" : "in the store"}.` : "";
   });
   addEventListener("afterprint", () => draw());
 }

@@ -101,7 +101,7 @@ def page(report: Report, pictures: Pictures, bundle_sha256: str | None, budget: 
         moment=facts.moment,
         images=len(cases),
         without_pictures=answered - len(drawn),
-        data=_json(_table(report, names)),
+        data=_json(_table(report, names) | {"bundle": bundle_sha256 is not None}),
         chunks=list(_chunks(cases)),
         pictures=[(place, _json(found)) for place, found in sorted(drawn.items())],
     )
