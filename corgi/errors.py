@@ -26,6 +26,11 @@ def printable(text: str) -> str:
     )
 
 
+def encodable(text: str) -> str:
+    r"""Text that UTF-8 can hold: bytes of a path that are none are written out, as \udcff."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class CorgiError(Exception):
     """Base of all errors a user can cause. Carries a one-line `message` and an optional `hint`."""
 
@@ -53,6 +58,10 @@ class DataError(CorgiError):
 
 class StoreError(CorgiError):
     """A store of batch results is none, is of another schema version, or cannot be read or written."""
+
+
+class WorkerError(CorgiError):
+    """No worker of a batch can start."""
 
 
 class ModelError(CorgiError):

@@ -67,6 +67,12 @@ class RayWorker:
         """A new actor. Ray itself must not start it anew: who dies twice over an image is to be noticed."""
         actor = self._ray.remote(Answerer).options(num_cpus=self.work.threads, max_restarts=0)
         self._actor = actor.remote(self.work)
+        self._start: Future[Any] = self._actor.start.remote().future()
+
+    @property
+    def started(self) -> bool:
+        """Whether the actor lived until the network was loaded."""
+        return self._start.done() and self._start.exception() is None
 
     def submit(self, item: Item) -> Future[Found]:
         """Begin with an image."""
@@ -77,7 +83,7 @@ class RayWorker:
             if error is None:
                 settled.set_result(future.result())
             else:  # an error of the worker comes wrapped, with the text of its traceback as message
-                settled.set_exception(getattr(error, "cause", error))
+                settled.set_exception(getattr(error, "cause", None) or error)
 
         self._actor.answer.remote(item).future().add_done_callback(settle)
         return settled

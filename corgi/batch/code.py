@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import corgi
+
+_WRITES_DOCUMENTS = frozenset({"report/document.py", "report/wording.py"})
+"""What rows keep besides numbers is made by these."""
+
+_LIBRARIES = (
+    "torch",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnx",
+    "highspy",
+    "numpy",
+    "scipy",
+)
+"""Distributions that results depend on; one that is not there counts as such."""
 
 _NO_PART = frozenset({"cli", "report", "train", "vnnlib", "smoothing", "compare"})
 """Folders of the package that ask, show, train or answer other questions than `verify`."""
@@ -14,10 +30,19 @@ _NO_PART = frozenset({"cli", "report", "train", "vnnlib", "smoothing", "compare"
 
 @cache
 def code_version() -> str:
-    """Release of corgi and digest of the source that results depend on, as `0.1.0+3f2a9c0d1e2f4a5b`."""
+    """Release of corgi, digest of the source and libraries results depend on: `0.1.0+3f2a9c0d1e2f4a5b`."""
     package, digest = Path(corgi.__file__).parent, sha256()
     for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package)
-        if name.parts[0] not in _NO_PART:
-            digest.update(f"{name.as_posix()}\0".encode() + path.read_bytes() + b"\0")
+        name = path.relative_to(package).as_posix()
+        if name in _WRITES_DOCUMENTS or name.partition("/")[0] not in _NO_PART:
+            digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
+    for library in _LIBRARIES:
+        digest.update(f"{library} {_release(library)}\0".encode())
     return f"{corgi.__version__}+{digest.hexdigest()[:16]}"
+
+
+def _release(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

@@ -27,7 +27,12 @@ COLUMNS = (*_TEXT, *_ANSWER, "started", "finished", "host", "command")
 
 
 def records(store: Store) -> Iterator[dict[str, Any]]:
-    """One dictionary a row: `COLUMNS`, and `document` as JSON text."""
+    """One dictionary a row: `COLUMNS`, and `document` as JSON text; the store as it is at one moment."""
+    with store.snapshot():
+        yield from _records(store)
+
+
+def _records(store: Store) -> Iterator[dict[str, Any]]:
     settings = {setting.id: setting for setting in store.settings()}
     runs = {run.id: run for run in store.runs()}
     for row in store.rows():

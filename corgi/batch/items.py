@@ -9,7 +9,8 @@ from pathlib import Path
 
 from corgi.batch.store import Item
 from corgi.data.gtsrb import read_test
-from corgi.errors import UsageError
+from corgi.data.image import is_npy
+from corgi.errors import UsageError, encodable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".pbm", ".npy")
 """Names that are taken from a folder; a file that is named itself may have any."""
@@ -18,17 +19,27 @@ _UNREADABLE = "unreadable:"
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file; of one that cannot be read, its path in a form that is no digest."""
+    """SHA-256 of a file; of one that cannot be read, its path in a form that is no digest.
+
+    `npy:` stands before it where the file is read as an array: under another ending, equal bytes are another
+    image.
+    """
     try:
         with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+            return ("npy:" if is_npy(path) else "") + file_digest(file, "sha256").hexdigest()
     except OSError:
         return unreadable(path)
 
 
 def unreadable(path: Path) -> str:
     """What stands for the digest of a file that cannot be read."""
-    return f"{_UNREADABLE}{os.path.abspath(path)}"  # noqa: PTH100 - a link to itself has no other path
+    whole = os.path.abspath(path)  # noqa: PTH100 - a link to itself has no other path
+    return f"{_UNREADABLE}{encodable(whole)}"
+
+
+def item_of(path: Path, true_class: str | None = None) -> Item:
+    """An image file as an item of a batch."""
+    return Item(digest_of(path), encodable(str(path)), true_class, path)
 
 
 def files(paths: Iterable[Path]) -> Iterator[Item]:
@@ -46,9 +57,9 @@ def files(paths: Iterable[Path]) -> Iterator[Item]:
                 raise UsageError(f"{path}: no image in this folder", hint=f"Expected {', '.join(ENDINGS)}.")
             for each in found:
                 inner = each.relative_to(path).parts
-                yield Item(digest_of(each), _name(each), inner[0] if len(inner) > 1 else None)
+                yield item_of(each, encodable(inner[0]) if len(inner) > 1 else None)
         elif path.is_file():
-            yield Item(digest_of(path), _name(path))
+            yield item_of(path)
         else:
             raise UsageError(f"{path}: no such image file or folder")
 
@@ -66,9 +77,4 @@ def gtsrb(data_dir: Path, classes: Sequence[int] | None, per_class: int | None) 
         if not chosen:
             raise UsageError(f"class {class_id}: no test image of it in {data_dir}")
         for sample in chosen:
-            yield Item(digest_of(sample.path), _name(sample.path), str(class_id))
-
-
-def _name(path: Path) -> str:
-    r"""A path as text that can be stored; bytes that are no UTF-8 are written out, as \udcff."""
-    return str(path).encode(errors="backslashreplace").decode()
+            yield item_of(sample.path, str(class_id))

@@ -36,6 +36,12 @@ class LocalWorker:
     def _begin(self) -> None:
         far, self._lifeline = _SPAWN.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(1, _SPAWN, initializer=_begin, initargs=(self.work, far))
+        self._start: Future[None] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the process lived until the network was loaded."""
+        return self._start is not None and self._start.done() and self._start.exception() is None
 
     def submit(self, item: Item) -> Future[Found]:
         """Begin with an image, in a new process if the last one died meanwhile."""
@@ -44,12 +50,17 @@ class LocalWorker:
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             try:
-                return self._pool.submit(_answer, item)
+                return self._submit(item)
             except BrokenProcessPool:
                 self.restart()
-                return self._pool.submit(_answer, item)
+                return self._submit(item)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def _submit(self, item: Item) -> Future[Found]:
+        if self._start is None:
+            self._start = self._pool.submit(_start)
+        return self._pool.submit(_answer, item)
 
     def restart(self) -> None:
         """A new process."""
@@ -72,6 +83,10 @@ def _end_with(lifeline: Connection) -> None:
     """Kill this process once the other end is closed; it is never written to."""
     lifeline.poll(None)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _start() -> None:
+    _answerer.start()
 
 
 def _answer(item: Item) -> Found:

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from corgi.batch.items import unreadable
-from corgi.batch.store import CRASHED, FAILED, Answer, Item, Run, Setting, Store, now
+from corgi.batch.store import CRASHED, ERROR, FAILED, Answer, Item, Run, Setting, Store, now
 from corgi.batch.work import Found, Worker
-from corgi.errors import StoreError
+from corgi.errors import StoreError, WorkerError
 
 LEASE_SECONDS = 60.0
 """How long a claim holds that is not renewed: from then on, another process may compute the image."""
@@ -29,6 +28,9 @@ LOOK_SECONDS = 0.5
 
 TRIES = 2
 """How often a worker may die over an image before that is its answer."""
+
+STARTS = 4
+"""How often in a row workers may die before they look at an image; none starts, the run concludes then."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,15 @@ class Tally:
 
 
 def forget_failures(store: Store, setting: Setting, items: Iterable[Item], *, retry: bool) -> None:
-    """Delete the rows of files that could not be read, and with `retry` of all images that failed."""
+    """Delete rows that are to be computed again.
+
+    Those of files that could not be read, those that ended in `ERROR`, and with `retry` of all images that
+    failed or crashed.
+    """
     chosen = tuple(items)
-    store.forget(setting, [unreadable(Path(item.name)) for item in chosen], [FAILED])
-    if retry:
-        store.forget(setting, [item.sha256 for item in chosen], [FAILED, CRASHED])
+    store.forget(setting, [unreadable(item.file) for item in chosen], [FAILED])
+    again = [ERROR, FAILED, CRASHED] if retry else [ERROR]
+    store.forget(setting, [item.sha256 for item in chosen], again)
 
 
 def run_batch(
@@ -73,7 +79,7 @@ def run_batch(
 
     Raises:
         StoreError: a row cannot be written; rows written before stay.
-        CorgiError: the workers cannot serve any image.
+        CorgiError: the workers cannot start, or cannot serve any image.
     """
     batch = _Batch(store, setting, run, items, workers, on_progress)
     try:
@@ -116,10 +122,12 @@ class _Batch:
             distinct.setdefault(item.sha256, item)
         done = store.done(setting)
         self.waiting = {digest: item for digest, item in distinct.items() if digest not in done}
+        store.rename(setting, [item for digest, item in distinct.items() if digest in done])
         self.tally = Tally(len(distinct), len(distinct) - len(self.waiting))
         self.idle = list(workers)
         self.jobs: dict[Future[Found], _Job] = {}
         self.deaths: Counter[str] = Counter()
+        self.false_starts = 0
         self.next_beat = time.monotonic() + BEAT_SECONDS
         on_progress(self.tally)
 
@@ -131,8 +139,8 @@ class _Batch:
             self.begin(self.waiting.pop(digest), self.idle.pop(), now())
         if self.idle:  # what is still waiting, others have claimed or computed
             done = self.store.done(self.setting) & self.waiting.keys()
-            for digest in done:
-                del self.waiting[digest]
+            if done:
+                self.store.rename(self.setting, [self.waiting.pop(digest) for digest in done])
             self.count(elsewhere=len(done))
 
     def begin(self, item: Item, worker: Worker, started: str) -> None:
@@ -154,8 +162,16 @@ class _Batch:
         try:
             answer, pictures = future.result()
         except job.worker.died:
+            if job.worker.started:
+                self.deaths[job.item.sha256] += 1
+            else:  # over no image
+                self.false_starts += 1
+            if self.false_starts == STARTS:
+                raise WorkerError(
+                    f"workers died {STARTS} times in a row before they looked at an image",
+                    hint="Memory may have run out; try fewer --workers.",
+                ) from None
             job.worker.restart()
-            self.deaths[job.item.sha256] += 1
             if self.deaths[job.item.sha256] < TRIES:
                 self.begin(job.item, job.worker, job.started)
                 return
@@ -163,6 +179,8 @@ class _Batch:
                 f"the worker died {TRIES} times over it: memory ran out, a library failed, or it was killed"
             )
             answer, pictures = Answer(CRASHED, reason), None
+        else:
+            self.false_starts = 0
         self.idle.append(job.worker)
         mine = self.store.record(self.run, job.item, job.started, answer, pictures)
         self.count(computed=int(mine), elsewhere=int(not mine))

@@ -14,9 +14,9 @@ import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,8 @@ APPLICATION_ID = 0x636F7267
 
 FAILED = "failed"
 """Status of an image that cannot be served; the reason says why. All others are those of `verify`, or: """
+ERROR = "error"
+"""Status of an image at which corgi, a library or the machine failed: the next run tries it again."""
 CRASHED = "crashed"
 """Status of an image whose worker process died each time it was tried."""
 
@@ -142,15 +144,22 @@ class Item:
     """One image of a batch.
 
     Attributes:
-        sha256: digest of the file.
-        name: path, as the user gave it.
+        sha256: digest of the file, and how it is read (`corgi.batch.items.digest_of`).
+        name: path, as the user gave it; bytes of it that are no UTF-8 are written out.
         true_class: what the data says it shows: a data set's class number, or the name of the folder it
             lies in; None where nothing says it.
+        path: where to read it; None for an item that a store gives back. Equal items may lie in two places.
     """
 
     sha256: str
     name: str
     true_class: str | None = None
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def file(self) -> Path:
+        """Where to read it: the name says it as well unless bytes of it are written out."""
+        return self.path or Path(self.name)
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ class Answer:
     """What came of one image: the columns of its row.
 
     Attributes:
-        status, reason: of `verify`, or `FAILED` or `CRASHED`; then all other fields are None.
+        status, reason: of `verify`, or `FAILED`, `ERROR` or `CRASHED`; then all other fields are None.
         class_id, predicted_class: the class explained, and the one onnxruntime predicts.
         certified_radius, uncertified_radius, attack_radius, ratio: in the pixel scale [0, 1], as in the
             document.
@@ -420,6 +429,16 @@ class Store:
             )
         return written == 1
 
+    def rename(self, setting: Setting, items: Iterable[Item]) -> None:
+        """Let rows of these images say their names of now, and their classes where an item has one."""
+        with self.transaction():
+            self._sql.executemany(
+                "UPDATE results SET image = ?1, true_class = coalesce(?2, true_class)"
+                " WHERE setting = ?3 AND image_sha256 = ?4"
+                " AND (image IS NOT ?1 OR true_class IS NOT coalesce(?2, true_class))",
+                [(item.name, item.true_class, setting.id, item.sha256) for item in items],
+            )
+
     def forget(self, setting: Setting, images: Sequence[str], statuses: Sequence[str]) -> None:
         """Delete the rows of these images (digests) that have one of these statuses."""
         marks = ", ".join("?" * len(statuses))
@@ -430,6 +449,18 @@ class Store:
             )
 
     # -- reading
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A block that reads the store as it is at its first look, whatever others write meanwhile."""
+        with self._answering():
+            self._sql.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with self._answering():
+                if self._sql.in_transaction:  # SQLite ends it itself where it cannot read on
+                    self._sql.execute("COMMIT")
 
     def done(self, setting: Setting) -> frozenset[str]:
         """Digests of the images of a setting that have a row."""

@@ -17,11 +17,11 @@ import torch
 from corgi.batch.code import code_version
 from corgi.batch.items import digest_of
 from corgi.batch.pictures import pictures_of
-from corgi.batch.store import FAILED, Answer, Item, Pictures
+from corgi.batch.store import ERROR, FAILED, Answer, Item, Pictures
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
-from corgi.errors import CorgiError, ImageError, ModelError, UsageError, printable
+from corgi.errors import CorgiError, ImageError, ModelError, UsageError, WorkerError, printable
 from corgi.network.network import Network
 from corgi.results import VerifyResult
 
@@ -34,7 +34,7 @@ class Work:
     """All that a worker needs to know; travels to it pickled.
 
     Attributes:
-        prepare: called once, before anything else.
+        prepare: called once, before the network is loaded.
         load: gives the network.
         model_sha256, code: what the network's digest and the worker's own code must be.
         folder: where relative names of images begin; a worker may run in another one.
@@ -61,6 +61,10 @@ class Worker(Protocol):
     def died(self) -> tuple[type[BaseException], ...]:
         """What its futures raise if it died over an image."""
 
+    @property
+    def started(self) -> bool:
+        """Whether it came as far as to look at images, before it died or up to now."""
+
     def submit(self, item: Item) -> Future[Found]:
         """Begin with an image. Besides `died`, the future raises CorgiError if no image can be served."""
 
@@ -72,31 +76,50 @@ class Worker(Protocol):
 
 
 class Answerer:
-    """A worker's inside: a network, loaded when the first image comes."""
+    """A worker's inside: a network, loaded by `start`."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self.network: Network | None = None
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would end a search, and half a search is no row
-        work.prepare()
-        torch.set_num_threads(work.threads)
+
+    def start(self) -> None:
+        """Load the network, if that has not been done.
+
+        Raises:
+            UsageError, ModelError: this worker's code or the model file is another one than it should be.
+            WorkerError: it fails at something else.
+        """
+        if self.network is None:
+            try:
+                self.work.prepare()
+                torch.set_num_threads(self.work.threads)
+                self.network = self._load()
+            except CorgiError:
+                raise
+            except Exception as error:  # of this machine: it is no image's fault
+                raise WorkerError(f"a worker cannot start: {type(error).__name__}: {error}") from error
 
     def answer(self, item: Item) -> Found:
         """What comes of an image. An image that cannot be served is an answer, too.
 
         Raises:
-            UsageError, ModelError: this worker's code or the model file is another one than it should be.
+            UsageError: what is asked cannot be asked of this network.
+            CorgiError: no image can be served, see `start`.
         """
-        network = self.network = self.network or self._load()
+        self.start()
+        assert self.network is not None
         # Each image alone, with nothing kept from the one before: the answer must not depend on which rows
         # this process happened to compute.
         try:
             with redirect_stdout(StringIO()):  # libraries print
-                return self._verify(network, item)
+                return self._verify(self.network, item)
+        except UsageError:  # of the question, so of every image
+            raise
         except CorgiError as error:
-            return Answer(FAILED, error.message), None
-        except Exception as error:  # a fault of corgi or of a library with this image: the others go on
-            return Answer(FAILED, printable(f"unexpected {type(error).__name__}: {error}")), None
+            return Answer(ERROR if _passing(error.__cause__) else FAILED, error.message), None
+        except Exception as error:  # a fault of corgi, of a library or of the machine: the others go on
+            return Answer(ERROR, printable(f"unexpected {type(error).__name__}: {error}")), None
 
     def _load(self) -> Network:
         if code_version() != self.work.code:
@@ -112,7 +135,7 @@ class Answerer:
     def _verify(self, network: Network, item: Item) -> Found:
         asked = None if self.work.preprocess is None else Recipe.parse(self.work.preprocess)
         own = None if network.preprocess is None else Recipe.parse(network.preprocess)
-        path = self.work.folder / item.name
+        path = self.work.folder / item.file
         pixels = load_input(path, network.input_shape, asked, own)
         if digest_of(path) != item.sha256:
             raise ImageError(f"{item.name}: has changed since the run began, or is another file here")
@@ -120,4 +143,15 @@ class Answerer:
         text = self.work.describe(result)
         document = json.loads(text) | {"document": text}
         answer = Answer(**{field.name: document[field.name] for field in fields(Answer)})
-        return answer, pictures_of(result)
+        try:
+            return answer, pictures_of(result)
+        except Exception:  # the answer stands without them
+            return answer, None
+
+
+def _passing(cause: BaseException | None) -> bool:
+    """Whether an image could not be read for want of memory or by a system's error, so may be readable later.
+
+    Damaged pictures raise OSError as well, but without a number.
+    """
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)

@@ -22,14 +22,14 @@ from corgi.batch.cluster import Cluster
 from corgi.batch.code import code_version
 from corgi.batch.local import LocalWorker
 from corgi.batch.run import Tally, forget_failures, run_batch
-from corgi.batch.store import CRASHED, FAILED, Item, Setting, Store
+from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Setting, Store
 from corgi.batch.work import Work
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.memory import keep_freed_memory
-from corgi.errors import UsageError, printable
+from corgi.errors import UsageError, encodable, printable
 from corgi.report.document import verify_document
 from corgi.report.versions import installed_versions
 from corgi.results import VerifyResult
@@ -100,7 +100,7 @@ def command(
             threads=max(1, cores // count),
         )
         opened = stack.enter_context(Store(store, create=True))
-        setting = opened.setting(network.sha256, str(model), parameters, work.code)
+        setting = opened.setting(network.sha256, encodable(str(model)), parameters, work.code)
         forget_failures(opened, setting, chosen, retry=retry)
         line = printable(shlex.join(["corgi", *sys.argv[1:]]))
         run = opened.begin_run(setting, line, count, work.threads, versions.model_dump_json())
@@ -149,7 +149,7 @@ def _conclude(store: Store, setting: Setting, chosen: tuple[Item, ...], tally: T
             + (f", {tally.elsewhere} by others meanwhile" if tally.elsewhere else "")
             + f"; store {store.path}"
         )
-    return Exit.UNKNOWN if found[FAILED] or found[CRASHED] else Exit.OK
+    return Exit.UNKNOWN if any(found[status] for status in (FAILED, ERROR, CRASHED)) else Exit.OK
 
 
 @contextmanager

@@ -73,6 +73,8 @@ def command(
         check_printing()
     with common.working("reading", quiet=quiet) as listener, ExitStack() as stack:
         opened = [stack.enter_context(Store(path)) for path in stores]
+        for store in opened:
+            stack.enter_context(store.snapshot())
         reading = _Reading(_radii(radii or ()), listener)
         runs = [run for store in opened for run in reading.runs(store)]
         if not runs:
@@ -154,13 +156,16 @@ class _Reading:
             reason=answer.reason,
             seconds=answer.seconds,
             document=document,
-            radii=self.radii_of(document),
+            radii=self.radii_of(row.item.name, document),
         )
 
-    def radii_of(self, document: VerifyDocument | None) -> RadiiDocument | None:
-        """The radii of the pixels of the same map, if a file has them."""
+    def radii_of(self, name: str, document: VerifyDocument | None) -> RadiiDocument | None:
+        """The radii of the pixels of the same map, if a file has them, under the image's name then or now."""
+        if document is None:
+            return None
+        subjects = _subject(document), _subject(document.model_copy(update={"image": name}))
         for path, radii in self.radii.items():
-            if document is not None and _subject(radii) == _subject(document):
+            if _subject(radii) in subjects:
                 self.matched.add(path)
                 return radii
         return None
@@ -182,7 +187,8 @@ class _Reading:
 def _subject(document: VerifyDocument | RadiiDocument) -> tuple[object, ...]:
     """What radii of pixels must share with a verification to be shown beside it."""
     which = (document.model_sha256, document.image, document.class_id, document.map_kind)
-    return (*which, document.k, document.norm, frozenset(document.top_k))
+    seen = document.predicted_class, document.map_shape, frozenset(document.top_k), document.loaded_as
+    return (*which, document.k, document.norm, *seen)
 
 
 def _radii(files: Sequence[Path]) -> dict[Path, RadiiDocument]:

@@ -58,7 +58,7 @@ def load_input(
     """
     if not is_regular_file(path):
         raise ImageError(f"{path}: no such file")
-    if _is_npy(path):
+    if is_npy(path):
         array = _read_npy(path)
         ready = _as_input(array, input_shape)
         if ready is not None and recipe is None:
@@ -105,7 +105,8 @@ def read_image(path: Path) -> Picture:
         raise ImageError(f"{path}: cannot be read ({error})", hint="The file may be damaged.") from error
 
 
-def _is_npy(path: Path) -> bool:
+def is_npy(path: Path) -> bool:
+    """Whether a file is read as an array: its name decides, not its content."""
     return path.suffix.lower() == ".npy"
 
 

@@ -52,7 +52,8 @@ class Case:
     Attributes:
         key: finds its pictures in the store.
         image, image_sha256: name and digest of the file; true_class: what the data says it shows.
-        status: of a verification, or why there is none (failed, crashed); reason: why no more was reached.
+        status: of a verification, or why there is none (failed, error, crashed);
+            reason: why no more was reached.
         seconds: wall time, None where nobody measured.
         document: the answer; None if there is none.
         radii: radii of its pixels, where they were computed.

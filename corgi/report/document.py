@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
 
+from corgi.errors import encodable
 from corgi.network.gate import TOLERANCE
 from corgi.network.network import Network
 from corgi.report import wording
@@ -286,9 +287,9 @@ def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
     return VerifyDocument(
         map_kind=result.map_kind,
         loaded_as=result.notes,
-        model=str(result.model),
+        model=encodable(str(result.model)),
         model_sha256=result.model_sha256,
-        image=result.image_name,
+        image=encodable(result.image_name),
         class_id=result.class_id,
         class_name=result.class_name,
         predicted_class=result.predicted_class,
@@ -399,7 +400,7 @@ def inspect_document(network: Network, lirpa_refusal: str | None, versions: Vers
         operators[node.op] = operators.get(node.op, 0) + 1
     producer = {step.output: str(step) for step in network.trunk.steps}
     return InspectDocument(
-        model=str(network.path),
+        model=encodable(str(network.path)),
         model_sha256=network.sha256,
         opset=network.graph.opset,
         nodes=len(network.graph.nodes),
@@ -498,9 +499,9 @@ def pixels(flat: Sequence[int], cam: FloatArray) -> tuple[Pixel, ...]:
 def subject(network: Network, image_name: str, explained: Explanation) -> dict[str, Any]:
     """What a document about one map says of the model, the image and the class."""
     return {
-        "model": str(network.path),
+        "model": encodable(str(network.path)),
         "model_sha256": network.sha256,
-        "image": image_name,
+        "image": encodable(image_name),
         "class_id": explained.class_id,
         "class_name": network.class_name(explained.class_id),
         "predicted_class": explained.predicted_class,

@@ -102,10 +102,24 @@ def share_table(shares: Iterable[Share]) -> Table:
     )
 
 
-def class_table(classes: Iterable[ClassSummary]) -> Table:
-    """The figures of every class."""
+def class_table(run: Run) -> Table:
+    """The figures of every class explained, and of the images of which none was."""
     titles = ("class", "images", "certified", "certified radius", "attack radius", "attack / certified", "s")
-    return titles, tuple(_class_row(shown) for shown in classes)
+    rows = [_class_row(shown) for shown in run.classes]
+    if run.classes and run.summary.failed:
+        rows.append(("no answer", f"{run.summary.failed:,}", percent_down(0), round_down(0), "-", "-", "-"))
+    return titles, tuple(rows)
+
+
+def unanswered(run: Run) -> str:
+    """What figures of classes leave out, as one sentence; empty if that is nothing."""
+    if not run.summary.failed:
+        return ""
+    number = f"{run.summary.failed:,} image{'s' if run.summary.failed > 1 else ''} without an answer"
+    return (
+        f"{number}: of no class, so charts by class are of the images with an answer only; all other figures "
+        "count radius 0."
+    )
 
 
 def _class_row(shown: ClassSummary) -> tuple[str, ...]:
@@ -201,6 +215,12 @@ def run_claim(run: Run) -> str:
     said = wording.guarantee_of_many(k, k2, documents[0].map_kind, Norm(run.norm))
     both = " Within the radius of map and label the network also predicts the same class."
     return said + (both if run.summary.joint_radius is not None else "")
+
+
+def read_so(run: Run) -> tuple[str, ...]:
+    """How the model of a run was read where not as the file stands: its claims are about that model."""
+    notes = (note for c in run.cases if c.document is not None for note in c.document.loaded_as)
+    return tuple(printable(f"read so: {note}") for note in dict.fromkeys(notes))
 
 
 def claim(case: Case) -> str:

@@ -15,6 +15,9 @@ from corgi.report.wording import class_label, round_down, round_up
 MOST_ROWS = 50
 """Images of a run that are listed."""
 
+_READ_BY_GITHUB = re.compile(r"@|\$|://|www\.|#\d", re.IGNORECASE)
+"""People, formulas, addresses, issues: GitHub finds them in any text but code."""
+
 
 def report_markdown(report: Report) -> str:
     """A report as GitHub's Markdown. Names from files are escaped: they can be neither markup nor HTML."""
@@ -25,7 +28,9 @@ def report_markdown(report: Report) -> str:
         parts += _run(name, run)
     parts += _comparisons(report)
     parts.append("## What is claimed")
-    parts += [_text(f"{name}. {facts.run_claim(run)}") for name, run in zip(names, report.runs, strict=True)]
+    for name, run in zip(names, report.runs, strict=True):
+        parts.append(_text(f"{name}. {facts.run_claim(run)}"))
+        parts += [_text(note) for note in facts.read_so(run)]
     parts.append("\n".join(f"- **{kind}**: {_text(text)}" for kind, text in wording.PROOF_KINDS.items()))
     parts += [_text(caveat) for caveat in _caveats(report)]
     parts.append(_text(wording.OF_THESE_IMAGES))
@@ -47,7 +52,7 @@ def _run(name: str, run: Run) -> list[str]:
     figures = [(fact.name, fact.value, fact.note) for fact in facts.headline(run.summary)]
     parts = [f"## {_text(name)}", _table(("figure", "value", "of"), figures)]
     if run.classes:
-        parts += ["By class: medians", _table(*facts.class_table(run.classes))]
+        parts += ["By class: medians", _table(*facts.class_table(run))]
     if run.shares:
         parts += ["Share of images that keep the property, at radii", _table(*facts.share_table(run.shares))]
     listed = sorted(run.cases, key=lambda case: case.certified)[:MOST_ROWS]
@@ -115,7 +120,12 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    r"""Text that means itself: `<` and `&` as HTML writes them, Markdown's own signs behind a `\`."""
+    r"""Text that means itself: `<` and `&` as HTML writes them, Markdown's own signs behind a `\`.
+
+    What GitHub would make a link, a mention or a formula is written as code.
+    """
+    if _READ_BY_GITHUB.search(text):
+        return _code(text.replace("|", "\\x7c"))  # it would end a table's cell, even in code
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(printable(text), quote=False))
 
 

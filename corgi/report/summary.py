@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from corgi.errors import printable
 from corgi.report.case import Call, Case, Setup
 from corgi.report.versions import Versions
 
@@ -186,9 +187,11 @@ def make_run(setup: Setup, calls: Iterable[Call], cases: Iterable[Case]) -> Run:
 
 
 def make_report(title: str, runs: Sequence[Run], origin: Origin) -> Report:
-    """The report of some runs, in their order."""
+    """The report of some runs, in their order. Names the user gave may be no text; what is shown is."""
+    stores = tuple(printable(store) for store in origin.stores)
+    origin = replace(origin, stores=stores, command=printable(origin.command))
     pairs = [(i, j) for i in range(len(runs)) for j in range(i + 1, len(runs))]
-    return Report(title, origin, tuple(runs), tuple(compare(runs, i, j) for i, j in pairs))
+    return Report(printable(title), origin, tuple(runs), tuple(compare(runs, i, j) for i, j in pairs))
 
 
 def _of_class(cases: Sequence[Case], class_id: int) -> tuple[Case, ...]:

@@ -72,6 +72,14 @@ def nothing() -> None:
     pass
 
 
+def full_disk() -> None:
+    raise OSError("no space left on device")
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def document(result: VerifyResult) -> str:
     return verify_document(result, installed_versions()).model_dump_json()
 
@@ -98,7 +106,7 @@ class Died(Exception):
 class FakeWorker:
     """Answers at once, in this thread; `script` decides how."""
 
-    died = (Died,)
+    died, started = (Died,), True
 
     def __init__(self, script: Callable[[Item], Answer]) -> None:
         self.script, self.restarts, self.closed = script, 0, False

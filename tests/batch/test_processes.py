@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,13 +74,17 @@ def test_the_command_line(model: Path, tmp_path: Path) -> None:
         return result.output
 
     cases.save_images(tmp_path / "images" / "12", 2)
+    odd = os.fsdecode(b"\xff")  # a name of file and folder that is no text
+    for path in cases.save_images(tmp_path / "images" / odd, 3)[:2]:
+        path.unlink()
+    model = shutil.copy(model, tmp_path / f"{odd}.onnx")
     (tmp_path / "images" / "damaged.png").write_bytes(b"no picture")
     path = tmp_path / "runs.sqlite"
     batch = ["batch", model, tmp_path / "images", "--k", 3, "--no-attack", "--store", path]
     expected = Exit.UNKNOWN
     first = corgi(*batch, "--workers", 1)
-    assert "3 images: 2 certified, 1 failed" in first
-    assert "0 computed now, 3 before" in corgi(*batch)
+    assert "4 images: 3 certified, 1 failed" in first
+    assert "0 computed now, 4 before" in corgi(*batch)
     names = {option: tmp_path / f"rows.{option[2:]}" for option in ("--csv", "--jsonl")}
     expected = Exit.OK
     corgi("export-runs", path, *[part for pair in names.items() for part in pair])
@@ -87,13 +92,14 @@ def test_the_command_line(model: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     objects = [json.loads(line) for line in names["--jsonl"].read_text().splitlines()]
     assert [row["status"] for row in rows] == [o["status"] for o in objects]
-    assert {row["true_class"] for row in rows} == {"", "12"}
+    assert {row["true_class"] for row in rows} == {"", "12", "\\udcff"}
+    assert all(row["model"].endswith("\\udcff.onnx") for row in rows)
     good = [(row, o) for row, o in zip(rows, objects, strict=True) if row["status"] == "certified"]
     for row, o in good:
         assert float(row["certified_radius"]) == o["certified_radius"] == o["document"]["certified_radius"]
         assert json.loads(row["parameters"]) == o["parameters"]
         assert (o["parameters"]["method"], o["parameters"]["attack"]) == ("exact", None)
-    assert len(good) == 2
+    assert len(good) == 3
     expected = Exit.ERROR
     assert "either IMAGES or --gtsrb" in corgi("batch", model)
     assert "only with --gtsrb" in corgi(*batch, "--classes", "12")

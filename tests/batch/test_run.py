@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from corgi.batch import run as module
 from corgi.batch.run import Tally, forget_failures, run_batch
-from corgi.batch.store import CRASHED, FAILED, Answer, Item, Run, Setting, Store
-from corgi.errors import ModelError, StoreError
+from corgi.batch.store import CRASHED, ERROR, FAILED, Answer, Item, Run, Setting, Store
+from corgi.errors import ModelError, StoreError, WorkerError
 from tests.batch.cases import Died, FakeWorker
 
 ITEMS = tuple(Item(f"{i:02}", f"{i}.png", "7") for i in range(6))
@@ -50,7 +51,9 @@ def statuses(store: Store) -> dict[str, str]:
 
 def test_what_is_there_is_not_computed_again(store: Store) -> None:
     first, _ = compute(store, good, ITEMS[:2])
-    tally, workers = compute(store, good, (*ITEMS, ITEMS[3]))  # one image named twice is one row
+    moved = replace(ITEMS[0], name="moved.png")
+    tally, workers = compute(store, good, (moved, *ITEMS[1:], ITEMS[3]))  # one image named twice is one row
+    assert {row.item.name for row in store.rows()} == {"moved.png", *(item.name for item in ITEMS[1:])}
     assert (first.before, first.computed) == (0, 2)
     assert (tally.total, tally.before, tally.computed, tally.elsewhere) == (6, 2, 4, 0)
     assert sorted(d for w in workers for d in w.asked) == ["02", "03", "04", "05"]
@@ -89,20 +92,42 @@ def test_a_worker_that_dies_is_a_row_after_one_more_try(store: Store) -> None:
     assert set(found.values()) == {"certified"}
 
 
+def test_workers_that_never_start_end_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(item: Item) -> Answer:
+        raise Died
+
+    monkeypatch.setattr(FakeWorker, "started", False)
+    with pytest.raises(WorkerError, match="4 times in a row"):
+        compute(store, script)
+    assert statuses(store) == {}  # no image is blamed
+    started = iter([Died, GOOD] * 6)  # other starts fail, but not in a row
+
+    def sometimes(item: Item) -> Answer:
+        if isinstance(found := next(started), Answer):
+            return found
+        raise found
+
+    compute(store, sometimes)
+    assert set(statuses(store).values()) == {"certified"}
+
+
 def test_failures_are_tried_again_when_asked(store: Store, tmp_path: Path) -> None:
     lost = Item(f"unreadable:{tmp_path / 'lost.png'}", str(tmp_path / "lost.png"))
     found = Item("ff", lost.name)  # the same file, readable now
 
     def failing(item: Item) -> Answer:
+        if item.sha256 == "02":
+            return Answer(ERROR, "too many open files")
         return Answer(FAILED, "damaged") if item.sha256 == "01" or item is lost else GOOD
 
     compute(store, failing, (*ITEMS, lost))
     setting, _ = begin(store)
     forget_failures(store, setting, (*ITEMS, found), retry=False)
+    assert "02" not in statuses(store)
     assert statuses(store)["01"] == FAILED
     assert lost.sha256 not in statuses(store)
     forget_failures(store, setting, ITEMS, retry=True)
-    assert set(statuses(store)) == {"00", "02", "03", "04", "05"}
+    assert set(statuses(store)) == {"00", "03", "04", "05"}
 
 
 def test_a_model_that_no_worker_can_serve_ends_the_run(store: Store) -> None:

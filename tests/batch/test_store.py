@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from corgi.batch import store as module
+from corgi.batch.export import records
 from corgi.batch.store import CRASHED, FAILED, Answer, Item, Pictures, Run, Setting, Store
 from corgi.errors import StoreError
 
@@ -55,6 +56,34 @@ def test_a_row_is_written_once(path: Path) -> None:
         assert not store.record(run, Item("01", "a.png"), "later", replace(DONE, status="unknown"), None)
         (row,) = store.rows()
         assert (row.started, row.answer.status) == ("then", "certified")
+
+
+def test_an_image_takes_its_latest_name_and_keeps_its_class(path: Path) -> None:
+    with Store(path, create=True) as store:
+        setting, run = begin(store)
+        store.record(run, Item("01", "a.png"), "then", DONE, None)
+        for item in (Item("01", "17/a.png", "17"), Item("01", "b.png"), Item("02", "c.png", "3")):
+            store.rename(setting, [item])
+        (row,) = store.rows()
+        assert (row.item, row.answer) == (Item("01", "b.png", "17"), DONE)
+
+
+def test_export_beside_a_batch_that_begins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(path, create=True) as mine, Store(path) as theirs:
+        _, run = begin(mine)
+        mine.record(run, Item("01", "a.png"), "then", DONE, None)
+        runs = Store.runs
+
+        def meanwhile(store: Store) -> tuple[Run, ...]:
+            found = runs(store)
+            setting = theirs.setting("cd" * 32, "other.onnx", "{}", "0.1.0+abc")
+            late = theirs.begin_run(setting, "", 1, 1, "{}")
+            theirs.record(late, Item("02", "b.png"), "then", DONE, None)
+            return found
+
+        monkeypatch.setattr(Store, "runs", meanwhile)
+        assert [record["image"] for record in records(mine)] == ["a.png"]
+        assert [row.item.name for row in mine.rows()] == ["a.png", "b.png"]
 
 
 def test_claims_exclude_each_other_and_run_out(path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +16,14 @@ import numpy as np
 import pytest
 
 import corgi
+from corgi.batch import code, work
+from corgi.batch import run as run_module
 from corgi.batch.items import digest_of, files, unreadable
 from corgi.batch.local import LocalWorker
 from corgi.batch.run import run_batch
-from corgi.batch.store import CRASHED, FAILED, Item, Store
+from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Store
 from corgi.batch.work import Answerer
-from corgi.errors import ModelError, UsageError
+from corgi.errors import ModelError, UsageError, WorkerError
 from tests.batch import cases
 
 
@@ -68,6 +72,32 @@ def test_an_image_that_cannot_be_served_is_an_answer(answerer: Answerer, tmp_pat
             assert Path(item.name).name in answer.reason
 
 
+def test_what_fails_for_want_of_something_is_no_lasting_answer(
+    answerer: Answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item,) = files(cases.save_images(tmp_path, 1))
+
+    def fails(error: Exception) -> Callable[..., None]:
+        def raise_it(*arguments: object, **options: object) -> None:
+            raise error
+
+        return raise_it
+
+    for error in (MemoryError(), OSError(errno.EMFILE, "too many open files"), RuntimeError("CUDA")):
+        monkeypatch.setattr(work, "verify", fails(error))
+        assert answerer.answer(item)[0].status == ERROR
+    monkeypatch.setattr(work, "verify", fails(UsageError("k = 1000: the map has 36 pixels")))
+    with pytest.raises(UsageError):
+        answerer.answer(item)
+    monkeypatch.undo()
+    monkeypatch.setattr(np, "load", fails(OSError(errno.EMFILE, "too many open files")))
+    assert answerer.answer(item)[0].status == ERROR
+    monkeypatch.undo()
+    monkeypatch.setattr(work, "pictures_of", fails(MemoryError()))
+    answer, pictures = answerer.answer(item)
+    assert (answer.status, pictures) == ("certified", None)
+
+
 def test_another_file_under_the_same_name_is_refused(
     answerer: Answerer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +114,7 @@ def test_another_file_under_the_same_name_is_refused(
 def test_a_relative_name_begins_in_the_folder_of_the_run(answerer: Answerer, tmp_path: Path) -> None:
     (item,) = files(cases.save_images(tmp_path, 1))
     elsewhere = Answerer(replace(answerer.work, folder=tmp_path))
-    answer, _ = elsewhere.answer(replace(item, name="000.npy"))
+    answer, _ = elsewhere.answer(replace(item, name="000.npy", path=None))
     assert (answer.status, json.loads(answer.document)["image"]) == ("certified", "000.npy")
 
 
@@ -98,7 +128,14 @@ def test_a_name_that_is_no_text_is_a_row(answerer: Answerer, tmp_path: Path) -> 
     path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.npy"))
     (item,) = files([tmp_path])
     assert item.name.endswith("\\udcff.npy")
-    assert answerer.answer(item)[0].status == FAILED
+    answer, _ = answerer.answer(item)
+    assert (answer.status, json.loads(answer.document)["image"]) == ("certified", item.name)
+
+
+def test_a_worker_that_cannot_start_says_so(answerer: Answerer, tmp_path: Path) -> None:
+    (item,) = files(cases.save_images(tmp_path, 1))
+    with pytest.raises(WorkerError, match="cannot start: OSError: no space left"):
+        Answerer(replace(answerer.work, prepare=cases.full_disk)).answer(item)
 
 
 def test_images_of_a_folder_carry_its_classes(tmp_path: Path) -> None:
@@ -115,11 +152,43 @@ def test_images_of_a_folder_carry_its_classes(tmp_path: Path) -> None:
         list(files([tmp_path / "empty"]))
 
 
+def test_the_same_bytes_read_as_array_and_as_picture_are_two_images(tmp_path: Path) -> None:
+    (array,) = cases.save_images(tmp_path, 1)
+    other = Path(shutil.copy(array, tmp_path / "000.dat"))
+    assert digest_of(array) == f"npy:{digest_of(other)}"
+
+
+def test_the_code_of_rows_is_source_and_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {code.code_version()}
+    for part, other in (("_LIBRARIES", ("torch",)), ("_WRITES_DOCUMENTS", frozenset())):
+        monkeypatch.setattr(code, part, other)
+        code.code_version.cache_clear()
+        found.add(code.code_version())
+    monkeypatch.undo()
+    code.code_version.cache_clear()
+    assert len(found) == 3
+
+
 def test_a_file_that_cannot_be_read_is_named_by_its_path(answerer: Answerer, tmp_path: Path) -> None:
     path = tmp_path / "lost.png"
     assert digest_of(path) == unreadable(path)
     answer, _ = answerer.answer(Item(digest_of(path), str(path)))
     assert (answer.status, "no such file" in answer.reason) == (FAILED, True)
+
+
+def test_a_process_that_never_starts_ends_the_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "STARTS", 1)
+    worker = LocalWorker(replace(cases.work(model), prepare=cases.killed))
+    with Store(tmp_path / "runs.sqlite", create=True) as store:
+        setting = store.setting("00", "m.onnx", "{}", "code")
+        run = store.begin_run(setting, "", 1, 1, "{}")
+        with pytest.raises(WorkerError, match="died 1 times in a row"):
+            run_batch(
+                store, setting, run, files(cases.save_images(tmp_path, 1)), [worker], lambda tally: None
+            )
+        assert not list(store.rows())
 
 
 def test_a_process_that_dies_is_replaced(model: Path, tmp_path: Path) -> None:

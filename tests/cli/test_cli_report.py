@@ -105,6 +105,9 @@ def test_radii_of_pixels_come_on_the_card_of_their_map(store: Path, tmp_path: Pa
     assert "two.json: no result is of this image" in result.stderr
     assert "one.json" not in result.stderr
     assert (tmp_path / "index.html").read_text().count('"radii":"data:image/png') == 1
+    other = document_of(make_case(0, make_result()))
+    foreign = radii_file(tmp_path / "two.json", other.model_copy(update={"predicted_class": 3}))
+    assert "no result is of this image" in corgi("report", store, "--radii", foreign).stderr
     assert_error(corgi("report", store, "--radii", store), "runs.sqlite: no document of corgi radii --json")
     assert_error(corgi("report", store, "--radii", tmp_path / "none"), "none: cannot be read")
 

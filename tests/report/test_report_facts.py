@@ -57,6 +57,34 @@ def test_names_of_runs_say_where_they_differ() -> None:
     assert facts.run_names(alone) == ("run 1: sign.onnx",)
 
 
+def test_how_a_model_was_read_is_said_once_a_run() -> None:
+    cases = [make_case(key, make_result(), loaded_as=("float16 taken as float32", "a\x1b")) for key in (0, 1)]
+    run = make_run(make_setup(), [], cases)
+    assert facts.read_so(run) == ("read so: float16 taken as float32", "read so: a\\x1b")
+    assert facts.read_so(make_run(make_setup(), [], [make_failure(0)])) == ()
+
+
+def test_images_without_an_answer_have_their_row_among_the_classes() -> None:
+    cases = [
+        *(make_case(key, make_result()) for key in range(5)),
+        *(make_failure(key) for key in range(5, 10)),
+    ]
+    run = make_run(make_setup(), [], cases)
+    _, rows = facts.class_table(run)
+    assert [row[:4] for row in rows] == [
+        ("class 17 (no entry)", "5", "100.0%", "0.001134"),
+        (
+            "no answer",
+            "5",
+            "0.0%",
+            "0",
+        ),
+    ]
+    assert facts.headline(run.summary)[1].value == "50.0%"
+    assert "5 images without an answer" in facts.unanswered(run)
+    assert facts.unanswered(make_run(make_setup(), [], cases[:5])) == ""
+
+
 def test_contradictions_come_first() -> None:
     assert facts.alarms(small_report()) == ()
     wrong = make_run(make_setup(), [], [make_case(0, make_result(), certified_radius=0.01)])

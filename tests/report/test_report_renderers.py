@@ -130,6 +130,31 @@ def test_names_never_become_markdown() -> None:
     assert all("&lt;script&gt;" in line and "\\|" in line and "\\`" in line for line in table)
 
 
+def test_names_never_become_links_mentions_or_formulas() -> None:
+    names = ["https://evil.example/a", "@root", "$x$", "WWW.evil.example", "#17", "a`@|\\|`<b>.png"]
+    cases = [make_case(key, make_result(), name) for key, name in enumerate(names)]
+    written = report_markdown(make_report("@all", [make_run(make_setup(), [], cases)], ORIGIN))
+    outside = re.sub(r"(`+)[^`].*?[^`]\1(?!`)|`[^`]+`", "", written)
+    assert not re.search(r"evil|root|\$|@|#17|<", outside)
+    rows = [line for line in written.splitlines() if "class 17 (no entry) | certified" in line]
+    assert len(rows) == len(names)
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {8}
+
+
+def test_what_is_no_text_is_written_out() -> None:
+    origin = replace(ORIGIN, stores=("\udcff.sqlite",), command="corgi report '\udcff.sqlite'")
+    report = make_report("\udcff", [make_run(make_setup(), [], [make_failure(0)])], origin)
+    for text in (html(report), report_markdown(report), to_json(report_document(report))):
+        assert "udcff" in text.encode().decode()
+
+
+def test_how_a_model_was_read_is_on_page_card_and_in_markdown() -> None:
+    case = make_case(0, make_result(), loaded_as=("float16 taken as float32",))
+    report = make_report("", [make_run(make_setup(), [], [case])], ORIGIN)
+    assert "read so: float16 taken as float32" in report_markdown(report)
+    assert unpacked(html(report)).count("read so: float16 taken as float32") == 2
+
+
 def test_the_page_needs_nothing_and_allows_nothing_else() -> None:
     elements = Elements(html(small_report()))
     (policy,) = [a["content"] or "" for t, a in elements.found if a.get("http-equiv")]
@@ -166,6 +191,9 @@ def test_the_hash_of_the_bundle_and_the_commands_are_named() -> None:
     for said in ("ab" * 32, "corgi batch models/sign.onnx a --k 15", "corgi report runs.sqlite", "00" * 32):
         assert said in text
         assert said in report_markdown(small_report()) or said == "ab" * 32
+    alone = page(small_report(), example_pictures, None)  # of --pdf: no report.json is written
+    assert "report.json beside" not in alone
+    assert '"bundle":false' in alone
 
 
 def test_every_image_keeps_its_document() -> None:

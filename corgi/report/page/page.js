@@ -175,7 +175,7 @@ function walk(by) {
 
 // --- cards
 
-/** Claim, finding and document of a row, from the compressed chunk that holds it. */
+/** Claim, notes, finding and document of a row, from the compressed chunk that holds it. */
 async function entryOf(place) {
   const text = byId(`chunk-${Math.floor(place / data.chunk)}`).textContent;
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
@@ -185,12 +185,13 @@ async function entryOf(place) {
 
 async function openCard(place) {
   state.open = place;
-  const { claim, finding, sha256, document: answer } = await entryOf(place);
+  const { claim, notes, finding, sha256, document: answer } = await entryOf(place);
   if (state.open !== place) return; // another card was asked for meanwhile
   const row = data.rows[place];
   byId("card-title").textContent = data.folder + row[at.image];
   byId("card-body").replaceChildren(
     make("p", { class: "claim" }, claim),
+    ...notes.map((note) => make("p", { class: "help" }, note)),
     make("p", {}, finding),
     ...(answer === null ? [] : panels(place, answer)),
     factsOf(row, answer, sha256),
@@ -462,7 +463,7 @@ function preparePrint() {
     draw(0, PRINTED);
     const more = state.shown.length - PRINTED;
     byId("cut").textContent = more > 0
-      ? `Printed are the first ${PRINTED}; the other ${more.toLocaleString("en")} results are in report.json.` : "";
+      ? `Printed are the first ${PRINTED}; the other ${more.toLocaleString("en")} results are ${data.bundle ? "in report.json" : "in the store"}.` : "";
   });
   addEventListener("afterprint", () => draw());
 }

@@ -54,6 +54,8 @@ class _RunView:
     classes: facts.Table
     charts: tuple[Markup, ...]
     claim: str
+    read_so: tuple[str, ...]
+    unanswered: str
     setup: tuple[tuple[str, str], ...]
     run: Run
 
@@ -99,7 +101,7 @@ def page(report: Report, pictures: Pictures, bundle_sha256: str | None, budget: 
         moment=facts.moment,
         images=len(cases),
         without_pictures=answered - len(drawn),
-        data=_json(_table(report, names)),
+        data=_json(_table(report, names) | {"bundle": bundle_sha256 is not None}),
         chunks=list(_chunks(cases)),
         pictures=[(place, _json(found)) for place, found in sorted(drawn.items())],
     )
@@ -117,9 +119,11 @@ def _view(name: str, run: Run) -> _RunView:
         name,
         facts.headline(run.summary),
         facts.share_table(run.shares),
-        facts.class_table(run.classes),
+        facts.class_table(run),
         tuple(drawn),
         facts.run_claim(run),
+        facts.read_so(run),
+        facts.unanswered(run),
         facts.setup_facts(run),
         run,
     )
@@ -187,7 +191,13 @@ def _chunks(cases: Sequence[Case]) -> Iterator[str]:
 
 
 def _entry(case: Case) -> str:
-    said = {"sha256": case.image_sha256, "claim": facts.claim(case), "finding": facts.finding(case)}
+    notes = () if case.document is None else case.document.loaded_as
+    said = {
+        "sha256": case.image_sha256,
+        "claim": facts.claim(case),
+        "notes": [printable(f"read so: {note}") for note in notes],
+        "finding": facts.finding(case),
+    }
     document = "null" if case.document is None else case.document.model_dump_json()
     return f'{json.dumps(said)[:-1]}, "document": {document}}}'
 
