@@ -292,7 +292,7 @@ class _CaseDecision:
             self.contradiction()
 
     def slack(self) -> Tensor:
-        """What float32 in onnxruntime may change of the constraints [R]."""
+        """What float32 in onnxruntime may change of the constraints [R], float64."""
         of_inputs, of_outputs = (
             float(v.abs().max()) if v.numel() else 0.0 for v in (self.inputs, self.outputs)
         )
@@ -302,7 +302,7 @@ class _CaseDecision:
             + abs(float(constraint.constant))
             for constraint in self.array.constraints
         ]
-        return TOLERANCE * torch.tensor(sizes)
+        return TOLERANCE * torch.tensor(sizes, dtype=torch.float64)
 
     def contradiction(self) -> NoReturn:
         raise EngineError(

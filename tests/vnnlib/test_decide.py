@@ -244,3 +244,36 @@ def test_rounding_of_rationals() -> None:
     assert rounded(Fraction(10) ** 400, -math.inf) < math.inf
     assert rounded(Fraction(10) ** 400, math.inf) == math.inf
     assert rounded(Fraction(1, 4), math.inf) == 0.25
+
+
+def two_outputs(folder: Path) -> PlainNetwork:
+    """Y_0 = relu(3e38 x_0), Y_1 = relu(-x_0 - 1), which is 0 where x_0 >= 0; x_1 is not used."""
+    net = OnnxModel((2,))
+    weight, bias = np.float32([[3e38, -1], [0, 0]]), np.float32([0, -1])
+    return load_plain(net.save(folder, net.node("Relu", net.node("Gemm", IMAGE, weight, bias))))
+
+
+def test_tiny_coefficients_in_a_thin_box_are_no_proof(tmp_path: Path) -> None:
+    """No float32 point lies in the box, so nothing but the bounds' own rounding guards them."""
+    network = two_outputs(tmp_path)
+    lower, upper = (Fraction(0), Fraction(1, 10)), (Fraction(1), Fraction(1, 10))
+
+    def satisfied_beyond_1e30(scale: int) -> Spec:
+        constraint = Constraint((), ((0, -Fraction(1, 10**scale)),), Fraction(10**30, 10**scale))
+        return Spec((2,), (2,), (Case(lower, upper, ((constraint,),)),))
+
+    with pytest.raises(SpecError, match="outside the range of float64"):
+        decided(network, satisfied_beyond_1e30(330))
+    for scale in (0, 240, 270):
+        assert decided(network, satisfied_beyond_1e30(scale)).answer is Answer.UNKNOWN
+
+
+@pytest.mark.parametrize("scale", [-250, -50, 0, 50, 250])
+def test_constraints_of_any_scale_contradict_nothing(scale: int, tmp_path: Path) -> None:
+    """Y_1 is 0: scale Y_1 <= -scale is proved against what onnxruntime says, Y_1 >= 0 found."""
+    network, factor = two_outputs(tmp_path), Fraction(10) ** scale
+    zeros, ones = np.zeros(2, np.float32), np.float32([0.1, 1])
+    below = Constraint((), ((1, factor),), factor)
+    assert decided(network, one_case(zeros, ones, 2, (below,))).answer is Answer.UNSAT
+    above = Constraint((), ((1, -factor),), Fraction(0))
+    assert decided(network, one_case(zeros, ones, 2, (above,))).answer is Answer.SAT
