@@ -160,7 +160,9 @@ def test_a_box_without_float32_points_has_no_witness(tmp_path: Path) -> None:
     third = (Fraction(1, 3),)
     for level, answer in ((0.4, Answer.UNSAT), (0.3, Answer.UNKNOWN)):
         spec = Spec((1,), (1,), (Case(third, third, ((at_least(0, level),),)),))
-        assert decided(network, spec).answer is answer
+        outcome = decided(network, spec)
+        assert outcome.answer is answer
+        assert ("the box holds no float32 point" in outcome.reason) == (answer is Answer.UNKNOWN)
 
 
 def test_time_and_curves_are_no_proof(tmp_path: Path) -> None:
