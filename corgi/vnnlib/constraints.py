@@ -111,7 +111,7 @@ class ArrayCase:
     def values(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         """The constraints at N points, float64 [N, R]; differentiable, up to rounding.
 
-        Coefficients of any scale `check_range` lets pass keep their digits; in float32 they would be 0 or inf.
+        In float32, coefficients that `check_range` lets pass could be 0 or inf.
         """
         of_inputs, of_outputs, constants = self._matrices
         used = outputs[:, : of_outputs.shape[1]].to(torch.float64)

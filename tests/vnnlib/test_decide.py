@@ -19,8 +19,8 @@ from corgi.vnnlib import decide as module
 from corgi.vnnlib.attack import AttackOptions
 from corgi.vnnlib.constraints import rounded
 from corgi.vnnlib.decide import Answer, DecideOptions, Outcome, decide, decide_files
-from corgi.vnnlib.network import PlainNetwork, load_plain
-from corgi.vnnlib.spec import Case, Constraint, Spec
+from corgi.vnnlib.network import PlainNetwork, check_fits, load_plain
+from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
 from corgi.vnnlib.write import spec_text
 from tests.onnx_models import IMAGE, OnnxModel, float32
 from tests.vnnlib.nets import at_least, conv_network, dense_network, fractions, one_case
@@ -192,6 +192,26 @@ def test_a_specification_of_another_network_is_refused(tmp_path: Path) -> None:
         (tmp_path / "s.vnnlib").write_text(spec_text(spec))
         with pytest.raises(SpecError, match=f"3 {what}, the specification declares 2"):
             decide_files(path, tmp_path / "s.vnnlib", math.inf)
+
+
+def test_declared_shapes_are_the_files(tmp_path: Path) -> None:
+    """[1, 2, 5, 5] -> [1, 3]; as [1, 5, 5, 2], X[0,0,0,1] would be another input."""
+    network = load_plain(conv_network(np.random.default_rng(0), tmp_path))
+    spec = one_case(np.zeros(50, np.float32), np.ones(50, np.float32), 3, (at_least(0, 0),))
+    check_fits(network, spec)
+    spec = replace(spec, syntax=Syntax.V2, input_shape=(1, 2, 5, 5), output_shape=(1, 3))
+    check_fits(network, spec)
+    for change, what in (
+        (
+            {"input_shape": (1, 5, 5, 2)},
+            "shape of X is [1, 2, 5, 5], the specification declares [1, 5, 5, 2]",
+        ),
+        ({"input_shape": (2, 5, 5)}, "the specification declares [2, 5, 5]"),
+        ({"output_shape": (3,)}, "shape of Y is [1, 3], the specification declares [3]"),
+    ):
+        with pytest.raises(SpecError) as error:
+            check_fits(network, replace(spec, **change))
+        assert what in error.value.message
 
 
 def test_nan_and_wrong_bounds_are_never_a_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
