@@ -103,6 +103,28 @@ def test_easy_instances_of_our_benchmark(tmp_path: Path) -> None:
             assert gzip.decompress(witness.read_bytes()).startswith((b"((X_0 ", b"X float32 ["))
 
 
+def test_witnesses_are_of_this_run_and_one_instance_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CONTEXT", "fork")
+    monkeypatch.setattr(module, "solve", lambda *_: ("error", "", ""))
+    table, listed, old = (
+        tmp_path / "results.csv",
+        tmp_path / "i.csv",
+        tmp_path / "c" / "n_s.counterexample.gz",
+    )
+    old.parent.mkdir()
+    old.write_bytes(b"of another run")
+    listed.write_text("a/n.onnx,s.vnnlib,60\nb/n.onnx,s.vnnlib.gz,60\n")
+    command = "vnn", "run", listed, "--results", table, "--category", "c"
+    assert_error(corgi(*command), "instances 1 and 2 of the list have one name, n_s")
+    assert old.exists()
+    listed.write_text("a/n.onnx,s.vnnlib,60\n")
+    assert corgi(*command).exit_code == 0
+    assert ",error," in table.read_text()
+    assert not old.exists()
+
+
 def test_what_goes_wrong_is_an_error_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = SPECS / "vnnlib" / "plain_both_yes.vnnlib"
     for onnx, vnnlib, reason in (
