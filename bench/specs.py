@@ -5,7 +5,8 @@
 Maps: pictures drawn by models/demo/draw_sign.py, on the bundled networks. `corgi.verify` brackets the exact
 radius between a certified radius and a witness confirmed by onnxruntime; instances lie at 0.5, 0.9 and 0.99
 times the certified radius (unsat) and 1.01 and 1.1 times the witness's (sat). Pixels are multiples of 1/64
-and radii of 2^-24, rounded away from the bracket, so that every end of the box is a short decimal.
+and radii of 2^-24, rounded away from the bracket, so that every end of the box is a short decimal; the box,
+whose ends are rounded outwards, is held against the certified ball and the witness as it is.
 
 Planted: networks with a spike, relu(1 - s |x - p|_1), at a point p of the box and nothing elsewhere, so
 gradients lead nowhere. Y_0 = spike >= 0.999 is satisfied at p (sat), Y_0 >= 1.001 nowhere (unsat).
@@ -32,6 +33,7 @@ from PIL import Image
 import corgi
 from corgi.results import ImageArray
 from corgi.vnnlib.export import INSTANCES, export_cam, write_instance
+from corgi.vnnlib.read import read_spec
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
 from corgi.vnnlib.write import spec_bytes, spec_text
 
@@ -76,8 +78,9 @@ def maps(folder: Path) -> list[tuple[str, str, str]]:
         image = picture(seed, network)
         result = corgi.verify(network, image, k=k)
         assert result.attack is not None
-        certified, broken = result.certificate.radius, result.attack.radius
-        assert broken is not None
+        certified, witness = result.certificate.radius, result.attack.witness
+        assert witness is not None
+        broken = witness.radius
         assert 0 < certified < broken
         print(f"{model}, seed {seed}, k {k}: exact radius in [{certified:.6g}, {broken:.6g}]", flush=True)
         radii = [(share, math.floor(share * certified * GRID) / GRID, "unsat") for share in BELOW]
@@ -86,9 +89,30 @@ def maps(folder: Path) -> list[tuple[str, str, str]]:
             syntax = Syntax.V2 if number % 2 else Syntax.V1
             name = f"sign{seed}_{share:g}x"
             export = export_cam(network, image, eps, k=k, name=name, syntax=syntax, packed=True)
-            write_instance(export, folder, TIMEOUT)
+            _, spec_file = write_instance(export, folder, TIMEOUT)
+            (case,) = read_spec(spec_file).cases
+            known_by = in_ball(case, image, certified) if answer == "unsat" else holds(case, witness.image)
+            assert known_by, spec_file
             known.append((export.model_name, export.spec_name, answer))
     return known
+
+
+def in_ball(case: Case, image: ImageArray, radius: float) -> bool:
+    """Whether a box is part of the certified ball, exactly: what makes its answer "unsat"."""
+    middle, limit = _numbers(image), Fraction(radius)
+    return all(
+        max(c - limit, 0) <= low <= high <= min(c + limit, 1)
+        for low, high, c in zip(case.lower, case.upper, middle, strict=True)
+    )
+
+
+def holds(case: Case, image: ImageArray) -> bool:
+    """Whether a witness is in a box, exactly: what makes its answer "sat"."""
+    return all(low <= x <= high for low, x, high in zip(case.lower, _numbers(image), case.upper, strict=True))
+
+
+def _numbers(image: ImageArray) -> list[Fraction]:
+    return [Fraction(value) for value in image.flatten().tolist()]
 
 
 def picture(seed: int, network: corgi.Network) -> ImageArray:

@@ -48,6 +48,13 @@ class MapKind(StrEnum):
     GRADCAM = "gradcam"
     """Grad-CAM with its weights fixed at the image (`gradcam.py`)."""
 
+    @property
+    def in_words(self) -> str:
+        """The map as a claim names it: what kind of map it is decides what the claim says."""
+        if self is MapKind.GRADCAM:
+            return "the gradient-weighted map (Grad-CAM, its weights fixed at this image)"
+        return "the map"
+
 
 @dataclass(frozen=True)
 class TopK:

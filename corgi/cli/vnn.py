@@ -74,6 +74,9 @@ def run(
     name = category or instances.absolute().parent.name
     if not name or "/" in name or "," in name:
         raise UsageError(f"--category {name}: expected a plain name")
+    witnesses = {} if results is None else _witness_files(results.parent / name, listed)
+    for path in witnesses.values():
+        _remove(path)  # of another run
     found: dict[int, Result] = {}
 
     def keep(number: int, result: Result) -> None:
@@ -82,7 +85,7 @@ def run(
             done = [found[i] for i in sorted(found)]
             common.write("--results", results, results_csv(done, name).encode())
             if result.answer is Answer.SAT:
-                _write_witness(results.parent / name, result)
+                _write_witness(witnesses[number], result)
 
     with common.working("starting", quiet=quiet) as listener:
         answers = run_instances(listed, parallel=parallel, listener=listener, done=keep)
@@ -127,11 +130,33 @@ def solve(
     return _EXITS[found.answer]
 
 
-def _write_witness(folder: Path, result: Result) -> None:
-    """The witness of an instance where the competition looks for it."""
+def _witness_files(folder: Path, instances: list[Instance]) -> dict[int, Path]:
+    """Where the competition looks for the witness of each instance, by its number.
+
+    Raises:
+        UsageError: two would be one file.
+    """
+    number: dict[str, int] = {}
+    for at, instance in enumerate(instances):
+        first = number.setdefault(instance.name, at)
+        if first != at:
+            raise UsageError(
+                f"instances {first + 1} and {at + 1} of the list have one name, {instance.name}",
+                hint="Their witnesses would be one file. Split the list, or run it without --results.",
+            )
+    return {at: folder / f"{name}.counterexample.gz" for name, at in number.items()}
+
+
+def _remove(path: Path) -> None:
     try:
-        folder.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
-    path = folder / f"{result.instance.name}.counterexample.gz"
+        raise UsageError(f"{path}: cannot be removed: {error.strerror}") from error
+
+
+def _write_witness(path: Path, result: Result) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path.parent}: cannot be made: {error.strerror}") from error
     common.write("--results", path, gzip.compress(result.witness.encode(), mtime=0))

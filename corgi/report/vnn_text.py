@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from corgi.report import wording
+from corgi.types import Norm
 from corgi.vnnlib.decide import Answer
 from corgi.vnnlib.export import Export
 from corgi.vnnlib.instances import Result
@@ -59,11 +61,15 @@ def wrong_answers(results: Sequence[Result], expected: Mapping[int, Answer]) -> 
 
 def export_text(export: Export, model: str, spec: str) -> RenderableType:
     """What was written, and what its answers mean."""
-    top = export.explanation.top
+    explanation = export.explanation
+    network, k = explanation.network, explanation.top.k
+    pixels, verb = wording.stays(k, k)
     claim = (
-        f"unsat: for every image within {export.eps:g} of this one (largest change of a pixel, scale [0, 1])"
-        f" the {top.k} largest pixels of the map of class {export.explanation.class_id} stay the same."
+        f"unsat: for every image within {wording.round_down(export.eps)} of this one"
+        f" ({wording.size_of_change(Norm.LINF)}, scale [0, 1]), {pixels} of {network.map_kind.in_words}"
+        f" of class {explanation.class_id} {verb}."
     )
     other = "sat: some image of the box takes a pixel outside that set to or above one inside."
+    read_so = [Text(f"read so: {note}") for note in network.graph.notes]
     notes = [Text(note, style="yellow") for note in export.notes]
-    return Group(Text(f"{model}\n{spec}"), Text(claim), Text(other), *notes)
+    return Group(Text(f"{model}\n{spec}"), Text(claim), Text(other), *read_so, *notes)

@@ -78,13 +78,6 @@ def class_label(class_id: int, name: str | None) -> str:
     return f"class {class_id}" if name is None else f"class {class_id} ({name})"
 
 
-def map_name(map_kind: MapKind) -> str:
-    """A map as a claim names it: what kind of map it is decides what the claim says."""
-    if map_kind is MapKind.GRADCAM:
-        return "the gradient-weighted map (Grad-CAM, its weights fixed at this image)"
-    return "the map"
-
-
 def map_title(map_kind: MapKind) -> str:
     """A map as a title names it."""
     return "Grad-CAM, weights fixed here" if map_kind is MapKind.GRADCAM else "Class activation map"
@@ -92,7 +85,7 @@ def map_title(map_kind: MapKind) -> str:
 
 def subject(model: str, image: str, map_kind: MapKind, notes: tuple[str, ...]) -> str:
     """Which model, image and map an answer is about."""
-    which = "" if map_kind is MapKind.CAM else f"\nmap: {map_name(map_kind).removeprefix('the ')}"
+    which = "" if map_kind is MapKind.CAM else f"\nmap: {map_kind.in_words.removeprefix('the ')}"
     return f"model {model}, image {image}" + "".join(f"\nread so: {note}" for note in notes) + which
 
 
@@ -107,7 +100,7 @@ def guarantee(result: VerifyResult) -> str | None:
     choice = " (of equal values, the first)" if result.top.tie else ""
     return (
         f"For every image within {round_down(certificate.radius)} of this one "
-        f"({size_of_change(certificate.norm)}, scale [0, 1]), {property_[0]} of {map_name(result.map_kind)} "
+        f"({size_of_change(certificate.norm)}, scale [0, 1]), {property_[0]} of {result.map_kind.in_words} "
         f"of {label}{choice} {property_[1]}."
     )
 
@@ -118,7 +111,7 @@ def guarantee_of_many(k: int | None, k2: int | None, map_kind: MapKind, norm: No
     varying = "" if k and k2 else ", with the k and k2 of its own document"
     return (
         f"For each image with a certified radius above 0: for every image within that radius of it "
-        f"({size_of_change(norm)}, scale [0, 1]), {subject} of {map_name(map_kind)} of the class explained "
+        f"({size_of_change(norm)}, scale [0, 1]), {subject} of {map_kind.in_words} of the class explained "
         f"{verb}{varying}."
     )
 

@@ -1,4 +1,4 @@
-"""The constraints of one case as arrays: for attacks in float32, and as forms for bounds."""
+"""The constraints of one case as arrays: for attacks, and as forms for bounds."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ArrayCase:
 
     @cached_property
     def _matrices(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Coefficients [R, inputs] and [R, outputs] as sparse matrices, and constants [R], float32."""
+        """Coefficients [R, inputs] and [R, outputs] as sparse matrices, and constants [R], float64."""
         lengths = (
             len(self.case.lower),
             1 + max((j for c in self.constraints for j, _ in c.outputs), default=0),
@@ -102,19 +102,22 @@ class ArrayCase:
         for name, count in zip(("inputs", "outputs"), lengths, strict=True):
             entries = [(r, i, float(v)) for r, c in enumerate(self.constraints) for i, v in getattr(c, name)]
             at = torch.tensor([entry[:2] for entry in entries], dtype=torch.int64).reshape(-1, 2).T
-            values = torch.tensor([entry[2] for entry in entries], dtype=torch.float32)
+            values = torch.tensor([entry[2] for entry in entries], dtype=torch.float64)
             size = (len(self.constraints), count)
             parts.append(torch.sparse_coo_tensor(at, values, size, check_invariants=True).coalesce())
-        constants = torch.tensor([float(c.constant) for c in self.constraints], dtype=torch.float32)
+        constants = torch.tensor([float(c.constant) for c in self.constraints], dtype=torch.float64)
         return parts[0], parts[1], constants
 
     def values(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """The constraints at N points, float32 [N, R]; differentiable, up to rounding."""
+        """The constraints at N points, float64 [N, R]; differentiable, up to rounding.
+
+        In float32, coefficients that `check_range` lets pass could be 0 or inf.
+        """
         of_inputs, of_outputs, constants = self._matrices
-        used = of_outputs.shape[1]
-        found = torch.sparse.mm(of_outputs, outputs[:, :used].T).T + constants
+        used = outputs[:, : of_outputs.shape[1]].to(torch.float64)
+        found = torch.sparse.mm(of_outputs, used.T).T + constants
         if of_inputs._nnz():
-            found = found + torch.sparse.mm(of_inputs, inputs.T).T
+            found = found + torch.sparse.mm(of_inputs, inputs.to(torch.float64).T).T
         result: Tensor = found
         return result
 

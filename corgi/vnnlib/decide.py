@@ -260,17 +260,18 @@ class _CaseDecision:
 
     def witnessed(self, pixels: Tensor, found: Counterexample, alternative: int) -> Witness | str:
         """The counterexample as an input, if onnxruntime confirms it or something near it."""
+        if self.box.empty:
+            return "a counterexample of the reals; the box holds no float32 point that could be a witness"
         given = self.box.centre.flatten().clone()
         given[pixels] += found.deviations
         point = torch.empty_like(given)
         point[self.network.order] = given
-        if not self.box.empty:
-            start = point.to(torch.float32).clamp(self.box.lower, self.box.upper)
-            witness = confirm(self.network, self.array, start, alternative)
-            if witness is None:
-                witness = self.attacked(start[None], torch.tensor([alternative]))
-            if witness is not None:
-                return witness
+        start = point.to(torch.float32).clamp(self.box.lower, self.box.upper)
+        witness = confirm(self.network, self.array, start, alternative)
+        if witness is None:
+            witness = self.attacked(start[None], torch.tensor([alternative]))
+        if witness is not None:
+            return witness
         return f"onnxruntime does not confirm a counterexample of the reals ({found.margin:.3g})"
 
     def check(self, lower: Tensor) -> None:
@@ -292,7 +293,7 @@ class _CaseDecision:
             self.contradiction()
 
     def slack(self) -> Tensor:
-        """What float32 in onnxruntime may change of the constraints [R]."""
+        """What float32 in onnxruntime may change of the constraints [R], float64."""
         of_inputs, of_outputs = (
             float(v.abs().max()) if v.numel() else 0.0 for v in (self.inputs, self.outputs)
         )
@@ -302,7 +303,7 @@ class _CaseDecision:
             + abs(float(constraint.constant))
             for constraint in self.array.constraints
         ]
-        return TOLERANCE * torch.tensor(sizes)
+        return TOLERANCE * torch.tensor(sizes, dtype=torch.float64)
 
     def contradiction(self) -> NoReturn:
         raise EngineError(

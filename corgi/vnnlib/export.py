@@ -13,7 +13,9 @@ the same numbers for every reader, and "unsat" of the files implies the claim.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +50,7 @@ class Export:
         spec, spec_name: the VNN-LIB file and its path inside the folder.
         explanation: the map it is about.
         eps: radius, pixel scale.
-        notes: what a reader of the files should know.
+        notes: in how far the exported network is not the file's.
     """
 
     model: bytes
@@ -79,7 +81,7 @@ def export_cam(
         eps: l_inf radius, pixel scale.
         k: size of the set; None takes the k with the largest relative CAM gap.
         class_id: class to explain; None means the predicted one.
-        name: of the image, for file names.
+        name: of the image, for file names and comments.
         syntax: of the specification.
         packed: whether it is gzipped.
 
@@ -88,6 +90,7 @@ def export_cam(
         ModelError, GateError: the exported network does not compute corgi's map.
     """
     check_radius("--eps", eps, Norm.LINF)
+    eps = float(eps)  # of numpy's numbers, too, the name is the number
     explanation = explain(network, image, k, class_id)
     network = explanation.network
     if explanation.top.tie:
@@ -103,15 +106,20 @@ def export_cam(
         notes.append("the map's weights are no float32 numbers: the exported map is that of rounded weights")
     spec = cam_spec(explanation, image, eps, syntax)
     comments = (
-        f"corgi: the {explanation.top.k} largest pixels of the {network.map_kind.value} map of class"
+        f"corgi: the {explanation.top.k} largest pixels of {network.map_kind.in_words} of class"
         f" {explanation.class_id} stay the same",
-        f"on the l_inf ball of radius {eps!r} around {name!r}, cut to [0, 1].",
+        f"on the l_inf ball of radius {eps!r} around {name!a}, cut to [0, 1].",
+        f"image sha256 {_digest(image)} (float32, [C, H, W])",
         f"model sha256 {network.sha256}",
-        "sat: some pixel outside the set reaches one inside it. unsat: the claim holds.",
+        *(f"read so: {note}" for note in network.graph.notes),
+        *(f"note: {note}" for note in notes),
+        "sat: some pixel outside the set reaches one inside it. unsat: the claim holds, of the exported map.",
     )
-    own = f"{name}_" if network.map_kind is MapKind.GRADCAM else ""  # its weights are this image's
-    stem = f"{network.path.stem}_{own}{network.map_kind.value}{explanation.class_id}"
-    case = f"{name}_{network.map_kind.value}{explanation.class_id}_k{explanation.top.k}_eps{eps:g}"
+    picture = f"{name}_{_digest(image)[:8]}"
+    own = f"{picture}_" if network.map_kind is MapKind.GRADCAM else ""  # its weights are this image's
+    stem = _file_name(f"{network.path.stem}_{own}{network.map_kind.value}{explanation.class_id}")
+    top = explanation.top
+    case = _file_name(f"{picture}_{network.map_kind.value}{explanation.class_id}_k{top.k}_eps{eps!r}")
     return Export(
         model.SerializeToString(),
         f"onnx/{stem}.onnx",
@@ -186,26 +194,36 @@ def write_instance(export: Export, folder: Path, timeout: float) -> tuple[Path, 
     """Write an instance into a folder laid out as the competition's, and a line into its instances.csv.
 
     Raises:
-        UsageError: the file system refuses, or the network's file is there with another content.
+        UsageError: the file system refuses, or one of the files is there and holds something else.
     """
     model, spec, instances = folder / export.model_name, folder / export.spec_name, folder / INSTANCES
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow([export.model_name, export.spec_name, f"{timeout:g}"])
+    contents = {model: export.model, spec: export.spec}
     try:
-        for path in (model, spec):
+        for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-        if model.exists() and model.read_bytes() != export.model:
-            raise UsageError(f"{model} is there and holds another network", hint="Choose another folder.")
-        model.write_bytes(export.model)
-        spec.write_bytes(export.spec)
-        known = instances.read_text() if instances.exists() else ""
-        if not any(
-            row[:2] == [export.model_name, export.spec_name] for row in csv.reader(known.splitlines())
-        ):
-            instances.write_text(known + line.getvalue())
+            if path.exists() and path.read_bytes() != content:
+                raise UsageError(f"{path} is there and holds something else", hint="Choose another folder.")
+        for path, content in contents.items():
+            path.write_bytes(content)
+        known = instances.read_text("utf-8", "replace") if instances.exists() else ""
+        listed = [row[:2] for row in csv.reader(known.splitlines())]
+        if [export.model_name, export.spec_name] not in listed:
+            with instances.open("a", encoding="utf-8", newline="") as file:
+                file.write(("\n" if known and not known.endswith("\n") else "") + line.getvalue())
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written: {error.strerror}") from error
     return model, spec
+
+
+def _digest(image: ImageArray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _file_name(text: str) -> str:
+    """Text as a file name that every system and every list can hold."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
 def _reaches(p: int, i: int) -> Constraint:

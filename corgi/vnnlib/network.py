@@ -23,7 +23,7 @@ from corgi.network.graph import first_line, read_graph
 from corgi.network.layout import channels_first
 from corgi.network.shuffle import channel_shuffles
 from corgi.network.spatial import as_convolutions
-from corgi.vnnlib.spec import Spec
+from corgi.vnnlib.spec import Spec, Syntax
 
 Points = NDArray[np.float32]
 """Inputs or outputs of several runs: [N, inputs] or [N, outputs], row-major as the file has them."""
@@ -76,9 +76,8 @@ class PlainNetwork:
             ModelError: onnxruntime fails.
         """
         entry = self.session.get_inputs()[0]
-        shape = [size if isinstance(size, int) else 1 for size in entry.shape]
         try:
-            (found,) = self.session.run(None, {entry.name: point.reshape(shape)})
+            (found,) = self.session.run(None, {entry.name: point.reshape(_size(entry))})
         except Exception as error:  # onnxruntime raises its own family of pybind exceptions
             raise ModelError(f"{self.path}: onnxruntime failed: {first_line(error)}") from error
         return np.asarray(found, dtype=np.float32).reshape(-1)
@@ -117,8 +116,10 @@ def load_plain(path: Path) -> PlainNetwork:
 def check_fits(network: PlainNetwork, spec: Spec) -> None:
     """Refuse a specification of another network.
 
+    Version 2.0 numbers elements by the shapes it declares; shapes that are not the file's could mean others.
+
     Raises:
-        SpecError: it has another number of inputs or outputs.
+        SpecError: it has another number of inputs or outputs, or in version 2.0 another shape.
     """
     for what, mine, theirs in (
         ("inputs", network.inputs, spec.inputs),
@@ -126,6 +127,24 @@ def check_fits(network: PlainNetwork, spec: Spec) -> None:
     ):
         if mine != theirs:
             raise SpecError(f"{network.path} has {mine} {what}, the specification declares {theirs}")
+    if spec.syntax is Syntax.V1:
+        return
+    (entry,), (exit_,) = network.session.get_inputs(), network.session.get_outputs()
+    for what, size, declared in (
+        ("X", _size(entry), spec.input_shape),
+        ("Y", _size(exit_), spec.output_shape),
+    ):
+        if size != declared:
+            raise SpecError(
+                f"{network.path}: the shape of {what} is {list(size)}, the specification declares"
+                f" {list(declared)}",
+                hint="An open size of the file, as the batch's, is 1.",
+            )
+
+
+def _size(value: ort.NodeArg) -> tuple[int, ...]:
+    """The shape of an input or output of a file; open sizes, as the batch's, are 1."""
+    return tuple(size if isinstance(size, int) else 1 for size in value.shape)
 
 
 def check_equal(network: PlainNetwork, points: Points) -> Points:

@@ -145,7 +145,7 @@ class _Reader:
 
     def version(self, group: Group) -> None:
         """(vnnlib-version <2.0>)."""
-        texts = [item.text for item in group.items if isinstance(item, Atom)]
+        texts = [_plain(item) for item in group.items]
         if texts == ["vnnlib-version", "<2.0>"]:
             self.syntax = Syntax.V2
         elif texts != ["vnnlib-version", "<1.0>"]:
@@ -155,7 +155,7 @@ class _Reader:
         """(declare-const X_0 Real) or (declare-fun X_0 () Real)."""
         name, *rest = group.items[1:] or [group]
         wanted = [["Real"]] if _head(group) == "declare-const" else [["", "Real"]]
-        shown = ["" if isinstance(r, Group) and not r.items else getattr(r, "text", "?") for r in rest]
+        shown = ["" if isinstance(r, Group) and not r.items else _plain(r) for r in rest]
         if self.syntax is not Syntax.V1 or not isinstance(name, Atom) or shown not in wanted:
             self.fail(group.line, "expected (declare-const X_0 Real), in VNN-LIB 1.0 only")
         found = _OLD_NAME.fullmatch(name.text)
@@ -378,6 +378,11 @@ def _intersection(common: _Bounds, own: _Bounds) -> _Bounds:
 def _head(expression: Expression) -> str:
     """The word an expression begins with; empty if it begins with none."""
     if isinstance(expression, Group) and expression.items:
-        first = expression.items[0]
-        return first.text if isinstance(first, Atom) and first.indices is None else ""
+        word = _plain(expression.items[0])
+        return "" if word == "?" else word
     return ""
+
+
+def _plain(expression: Expression) -> str:
+    """A word; of anything else, "?"."""
+    return expression.text if isinstance(expression, Atom) and expression.indices is None else "?"

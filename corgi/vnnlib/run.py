@@ -7,6 +7,7 @@ itself; one that does not is ended `_GRACE` seconds later. An answer that comes 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
@@ -67,18 +68,17 @@ def run_instances(
     try:
         while len(found) < len(instances):
             for worker in pool:
-                if worker.idle and waiting:
-                    worker.begin(*waiting.pop(0))
+                if worker.job is None and waiting:
+                    worker.begin(_Job(*waiting.pop(0)))
             listener(Progress("run", f"{len(found)} of {len(instances)} instances"))
-            ready = wait([w.connection for w in pool], timeout=min(worker.left for worker in pool))
-            for worker in pool:
-                if worker.idle:
-                    continue
-                result = worker.result(worker.connection in ready)
+            busy = [(worker, worker.job) for worker in pool if worker.job is not None]
+            ready = wait([worker.connection for worker, _ in busy], min(worker.left for worker, _ in busy))
+            for worker, job in busy:
+                result = worker.step(job.instance, worker.connection in ready)
                 if result is not None:
-                    found[worker.number] = result
-                    done(worker.number, result)
                     worker.job = None
+                    found[job.number] = result
+                    done(job.number, result)
     finally:
         for worker in pool:
             worker.end()
@@ -89,11 +89,14 @@ def run_instances(
 class _Job:
     number: int
     instance: Instance
-    started: float
 
 
 class _Worker:
-    """A process that decides instances, and what it is at."""
+    """A process that decides instances, and what it is at.
+
+    A process says when it is up. Its job is sent then, and the job's time begins: nothing here waits for one
+    process while another may have an answer.
+    """
 
     def __init__(self, parallel: int) -> None:
         self._threads = max(1, torch.get_num_threads() // parallel)
@@ -107,45 +110,43 @@ class _Worker:
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs, self._threads), daemon=True)
         self._process.start()
         theirs.close()
-        self._ready = False
-
-    @property
-    def idle(self) -> bool:
-        return self.job is None
-
-    @property
-    def number(self) -> int:
-        assert self.job is not None
-        return self.job.number
+        self._up, self._started = False, math.inf
 
     @property
     def left(self) -> float:
         """Seconds until it must be looked at."""
-        if self.job is None:
+        if self.job is None or not self._up:
             return 3600.0
-        return max(0.0, self.job.started + self.job.instance.timeout + _GRACE - time.monotonic())
+        return max(0.0, self._started + self.job.instance.timeout + _GRACE - time.monotonic())
 
-    def begin(self, number: int, instance: Instance) -> None:
-        """Hand over an instance; its time begins once the process is up."""
-        if not self._ready:
-            with contextlib.suppress(EOFError):  # it died; `result` says so
-                self._ready = self.connection.recv()
-        self.job = _Job(number, instance, time.monotonic())
-        with contextlib.suppress(OSError):  # as above
+    def begin(self, job: _Job) -> None:
+        """Hand over an instance, now or once the process is up."""
+        self.job = job
+        if self._up:
+            self._send(job.instance)
+
+    def _send(self, instance: Instance) -> None:
+        self._started = time.monotonic()
+        with contextlib.suppress(OSError):  # it died; `step` will find out
             self.connection.send((instance.onnx, instance.vnnlib, instance.timeout))
 
-    def result(self, ready: bool) -> Result | None:
-        """What became of its instance; None if that is not known yet."""
-        assert self.job is not None
-        instance, seconds = self.job.instance, time.monotonic() - self.job.started
+    def step(self, instance: Instance, ready: bool) -> Result | None:
+        """What became of its instance; None if that is not known yet. `ready`: there is something to read."""
+        seconds = max(0.0, time.monotonic() - self._started)
         if ready:
             try:
-                answer, reason, witness = self.connection.recv()
-            except EOFError:
+                reply = self.connection.recv()
+            except (EOFError, OSError):  # OSError: it died before it read its job
                 self._process.join()
                 code = self._process.exitcode
+                self.connection.close()
                 self._start()
                 return Result(instance, Answer.ERROR, f"the process died (exit code {code})", "", seconds)
+            if not self._up:
+                self._up = True
+                self._send(instance)
+                return None
+            answer, reason, witness = reply
             if seconds > instance.timeout:
                 answer, reason, witness = Answer.TIMEOUT, reason or "the answer came late", ""
             return Result(instance, Answer(answer), reason, witness, seconds)

@@ -34,15 +34,17 @@ Expression = Atom | Group
 
 
 def read_expressions(path: object, text: str) -> list[Expression]:
-    """All expressions of a text.
+    """All expressions of a text; a line feed, a carriage return or both end a line, and its comment.
 
     Args:
         path: the file, for messages.
         text: what it holds.
 
     Raises:
-        SpecError: a parenthesis or bracket without its partner, or too many within each other.
+        SpecError: a parenthesis or bracket without its partner, too many within each other, or indices
+            without a comma between them.
     """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     stack: list[tuple[list[Expression], int]] = [([], 1)]
     brackets: list[str] | None = None
     line = 1
@@ -55,8 +57,10 @@ def read_expressions(path: object, text: str) -> list[Expression]:
                 assert isinstance(before, Atom)
                 items.append(Atom(before.text, before.line, tuple("".join(brackets).split(","))))
                 brackets = None
-            elif atom is not None or mark == ",":
+            elif mark == "," or (atom is not None and brackets[-1:] in ([], [","])):
                 brackets.append(token.group())
+            elif atom is not None:
+                raise SpecError(f"{path}: line {line}: no comma in front of '{atom[:40]}' between brackets")
             elif mark is not None:
                 raise SpecError(f"{path}: line {line}: '{mark}' between brackets")
         elif atom is not None:

@@ -10,17 +10,17 @@ import gzip
 from collections.abc import Iterator
 from fractions import Fraction
 
-from corgi.errors import SpecError
+from corgi.errors import SpecError, printable
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
 
 
 def spec_text(spec: Spec, comments: tuple[str, ...] = ()) -> str:
-    """A specification in its syntax; `comments` come first, a line each.
+    """A specification in its syntax; `comments` come first, a line of printable ASCII each.
 
     Raises:
         SpecError: a number has no finite decimal (it does not come from a float).
     """
-    return "\n".join([*(f"; {comment}" for comment in comments), *_Writer(spec).lines()]) + "\n"
+    return "\n".join([*(f"; {_ascii(comment)}" for comment in comments), *_Writer(spec).lines()]) + "\n"
 
 
 def spec_bytes(text: str, *, packed: bool) -> bytes:
@@ -93,6 +93,11 @@ class _Writer:
             index, place = divmod(index, size)
             places.append(str(place))
         return f"{kind}[{','.join(reversed(places))}]"
+
+
+def _ascii(comment: str) -> str:
+    """A comment may hold names from files: no character of them ends it or is unknown to a reader."""
+    return printable(comment).encode("ascii", "backslashreplace").decode()
 
 
 def decimal(value: Fraction) -> str:

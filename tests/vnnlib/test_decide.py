@@ -19,8 +19,8 @@ from corgi.vnnlib import decide as module
 from corgi.vnnlib.attack import AttackOptions
 from corgi.vnnlib.constraints import rounded
 from corgi.vnnlib.decide import Answer, DecideOptions, Outcome, decide, decide_files
-from corgi.vnnlib.network import PlainNetwork, load_plain
-from corgi.vnnlib.spec import Case, Constraint, Spec
+from corgi.vnnlib.network import PlainNetwork, check_fits, load_plain
+from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
 from corgi.vnnlib.write import spec_text
 from tests.onnx_models import IMAGE, OnnxModel, float32
 from tests.vnnlib.nets import at_least, conv_network, dense_network, fractions, one_case
@@ -160,7 +160,9 @@ def test_a_box_without_float32_points_has_no_witness(tmp_path: Path) -> None:
     third = (Fraction(1, 3),)
     for level, answer in ((0.4, Answer.UNSAT), (0.3, Answer.UNKNOWN)):
         spec = Spec((1,), (1,), (Case(third, third, ((at_least(0, level),),)),))
-        assert decided(network, spec).answer is answer
+        outcome = decided(network, spec)
+        assert outcome.answer is answer
+        assert ("the box holds no float32 point" in outcome.reason) == (answer is Answer.UNKNOWN)
 
 
 def test_time_and_curves_are_no_proof(tmp_path: Path) -> None:
@@ -190,6 +192,26 @@ def test_a_specification_of_another_network_is_refused(tmp_path: Path) -> None:
         (tmp_path / "s.vnnlib").write_text(spec_text(spec))
         with pytest.raises(SpecError, match=f"3 {what}, the specification declares 2"):
             decide_files(path, tmp_path / "s.vnnlib", math.inf)
+
+
+def test_declared_shapes_are_the_files(tmp_path: Path) -> None:
+    """[1, 2, 5, 5] -> [1, 3]; as [1, 5, 5, 2], X[0,0,0,1] would be another input."""
+    network = load_plain(conv_network(np.random.default_rng(0), tmp_path))
+    spec = one_case(np.zeros(50, np.float32), np.ones(50, np.float32), 3, (at_least(0, 0),))
+    check_fits(network, spec)
+    spec = replace(spec, syntax=Syntax.V2, input_shape=(1, 2, 5, 5), output_shape=(1, 3))
+    check_fits(network, spec)
+    for change, what in (
+        (
+            {"input_shape": (1, 5, 5, 2)},
+            "shape of X is [1, 2, 5, 5], the specification declares [1, 5, 5, 2]",
+        ),
+        ({"input_shape": (2, 5, 5)}, "the specification declares [2, 5, 5]"),
+        ({"output_shape": (3,)}, "shape of Y is [1, 3], the specification declares [3]"),
+    ):
+        with pytest.raises(SpecError) as error:
+            check_fits(network, replace(spec, **change))
+        assert what in error.value.message
 
 
 def test_nan_and_wrong_bounds_are_never_a_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,3 +266,36 @@ def test_rounding_of_rationals() -> None:
     assert rounded(Fraction(10) ** 400, -math.inf) < math.inf
     assert rounded(Fraction(10) ** 400, math.inf) == math.inf
     assert rounded(Fraction(1, 4), math.inf) == 0.25
+
+
+def two_outputs(folder: Path) -> PlainNetwork:
+    """Y_0 = relu(3e38 x_0), Y_1 = relu(-x_0 - 1), which is 0 where x_0 >= 0; x_1 is not used."""
+    net = OnnxModel((2,))
+    weight, bias = np.float32([[3e38, -1], [0, 0]]), np.float32([0, -1])
+    return load_plain(net.save(folder, net.node("Relu", net.node("Gemm", IMAGE, weight, bias))))
+
+
+def test_tiny_coefficients_in_a_thin_box_are_no_proof(tmp_path: Path) -> None:
+    """No float32 point lies in the box, so nothing but the bounds' own rounding guards them."""
+    network = two_outputs(tmp_path)
+    lower, upper = (Fraction(0), Fraction(1, 10)), (Fraction(1), Fraction(1, 10))
+
+    def satisfied_beyond_1e30(scale: int) -> Spec:
+        constraint = Constraint((), ((0, -Fraction(1, 10**scale)),), Fraction(10**30, 10**scale))
+        return Spec((2,), (2,), (Case(lower, upper, ((constraint,),)),))
+
+    with pytest.raises(SpecError, match="outside the range of float64"):
+        decided(network, satisfied_beyond_1e30(330))
+    for scale in (0, 240, 270):
+        assert decided(network, satisfied_beyond_1e30(scale)).answer is Answer.UNKNOWN
+
+
+@pytest.mark.parametrize("scale", [-250, -50, 0, 50, 250])
+def test_constraints_of_any_scale_contradict_nothing(scale: int, tmp_path: Path) -> None:
+    """Y_1 is 0: scale Y_1 <= -scale is proved against what onnxruntime says, Y_1 >= 0 found."""
+    network, factor = two_outputs(tmp_path), Fraction(10) ** scale
+    zeros, ones = np.zeros(2, np.float32), np.float32([0.1, 1])
+    below = Constraint((), ((1, factor),), factor)
+    assert decided(network, one_case(zeros, ones, 2, (below,))).answer is Answer.UNSAT
+    above = Constraint((), ((1, -factor),), Fraction(0))
+    assert decided(network, one_case(zeros, ones, 2, (above,))).answer is Answer.SAT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -17,13 +18,16 @@ import torch
 import vnnlib
 import vnnlib.compat
 from numpy.typing import NDArray
+from rich.console import Console
 
 import corgi
 from corgi.errors import UsageError
 from corgi.network.wrap import Normalisation
+from corgi.report.vnn_text import export_text
 from corgi.types import Ball
 from corgi.vnnlib.decide import Answer, decide_files
 from corgi.vnnlib.export import Export, export_cam, write_instance
+from corgi.vnnlib.instances import read_instances
 from corgi.vnnlib.read import parse_spec, read_spec
 from corgi.vnnlib.spec import Syntax
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
@@ -177,8 +181,40 @@ def test_ties_bad_radii_and_other_networks_are_refused(
     for _ in range(2):
         write_instance(export, tmp_path, 60)
     assert len((tmp_path / "instances.csv").read_text().splitlines()) == 1
-    with pytest.raises(UsageError, match="holds another network"):
-        write_instance(replace(export, model=b"other"), tmp_path, 60)
+    for other in (replace(export, model=b"other"), replace(export, spec=b"other")):
+        with pytest.raises(UsageError, match="holds something else"):
+            write_instance(other, tmp_path, 60)
+    assert (tmp_path / export.spec_name).read_bytes() == export.spec
+
+
+def test_instances_are_told_apart(network: corgi.Network, image: Image, tmp_path: Path) -> None:
+    """Radii that agree in six digits, and another image of the same name; a list without a final newline."""
+    exports = [export_cam(network, image, eps, k=4, name="one") for eps in (0.010000012, 0.010000049)]
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    exports.append(export_cam(network, mirrored, 0.010000012, k=4, name="one"))
+    names = [export.spec_name for export in exports]
+    assert len(set(names)) == 3
+    assert all(f"_eps{export.eps!r}." in export.spec_name for export in exports)
+    for export in exports:
+        write_instance(export, tmp_path, 60)
+        path = tmp_path / "instances.csv"
+        path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert [instance.vnnlib for instance in read_instances(tmp_path / "instances.csv")] == [
+        tmp_path / name for name in names
+    ]
+
+
+@pytest.mark.parametrize("name", ["stra\u00dfe", "a,b c", "x\n(assert (>= Y_0 1e9))\r;", "../up"])
+def test_names_of_images_change_nothing(
+    network: corgi.Network, image: Image, name: str, tmp_path: Path
+) -> None:
+    plain, other = (export_cam(network, image, 0.01, k=4, name=n) for n in ("plain", name))
+    assert parse_spec("f", other.spec.decode("ascii")) == parse_spec("f", plain.spec.decode("ascii"))
+    assert ascii(name) in other.spec.decode("ascii")
+    model, spec = write_instance(other, tmp_path, 60)
+    assert [(i.onnx, i.vnnlib) for i in read_instances(tmp_path / "instances.csv")] == [(model, spec)]
+    assert {path.parent.parent for path in (model, spec)} == {tmp_path}
+    assert spec.name.isascii()
 
 
 def test_gradcam_weights_are_the_images_own(network: corgi.Network, image: Image) -> None:
@@ -186,3 +222,25 @@ def test_gradcam_weights_are_the_images_own(network: corgi.Network, image: Image
     export = export_cam(other, image, 0.001, k=4, name="mine")
     assert "mine" in export.model_name
     assert any("rounded weights" in note for note in export.notes)
+    shown = printed(export)
+    for text in (export.spec.decode(), shown):
+        assert "(Grad-CAM, its weights fixed at this image)" in text
+        assert "rounded weights" in text
+
+
+def test_what_is_said_is_true_of_the_files(network: corgi.Network, image: Image) -> None:
+    export = export_cam(network, image, 0.13387199, k=4)
+    comments = export.spec.decode()
+    assert "the l_inf ball of radius 0.13387199 around" in comments
+    shown = printed(export)
+    assert "unsat: for every image within 0.1338 of this one" in shown
+    assert "the 4 largest pixels of the map of class" in shown
+    (note,) = network.graph.notes
+    for text in (comments, shown):
+        assert f"read so: {note}" in text
+
+
+def printed(export: Export) -> str:
+    console = Console(width=10_000, record=True, file=io.StringIO())
+    console.print(export_text(export, "m", "s"))
+    return console.export_text()

@@ -134,6 +134,8 @@ NEW = """(vnnlib-version <2.0>)
         (OLD + "(declare-const X_2 Real)", "line 3: 'X_2' is declared where X_1 was expected"),
         (OLD + "(declare-const Z_0 Real)", "line 3: 'Z_0' is neither an input"),
         (OLD + "(declare-const X_1 Int)", "line 3: expected (declare-const X_0 Real)"),
+        (OLD + "(declare-const X_1 Real[3])", "line 3: expected (declare-const X_0 Real)"),
+        ("(vnnlib-version <1.0> (x))", "line 1: expected (vnnlib-version <1.0>)"),
         ("(assert (>= X_0 0))", "line 1: an assertion before inputs and outputs are declared"),
         (OLD + "(vnnlib-version <2.0>)", "line 3: vnnlib-version must be the first"),
         ("(vnnlib-version <3.0>)", "line 1: expected (vnnlib-version <1.0>)"),
@@ -148,7 +150,13 @@ NEW = """(vnnlib-version <2.0>)
         (NEW.replace("declare-output", "declare-hidden"), "found declare-input, declare-hidden"),
         (NEW.replace("float32 [1,2]", "float32"), "expected (declare-input X float32 [1,10])"),
         (OLD + "(" * 100, "more than 64 parentheses"),
-        (OLD + "(assert (>= X_0[0 0))", "between brackets"),
+        (OLD + "(assert (>= X_0[0 0))", "no comma in front of '0' between brackets"),
+        (OLD + "(assert (>= X_0[0(0))", "'(' between brackets"),
+        (NEW + "(assert (>= X[0,1 2] 0.0))", "line 4: no comma in front of '2'"),
+        (NEW + "(assert (>= X[0,;1\n1 0] 0.0))", "line 5: no comma in front of '0'"),
+        (NEW.replace("[1,2]", "[1 2]"), "line 2: no comma in front of '2'"),
+        (NEW + "(assert (>= X[0,] 0.0))", "line 4: '' is no index"),
+        (OLD + "; one\r; two\r\n(check-sat)", "line 5: unknown command"),
         (OLD + "(assert ([0] 0))", "'[' without a name"),
         (
             OLD + BOX + f"(assert (or {'(>= Y_0 0) ' * 400}))" * 2,
@@ -169,6 +177,7 @@ def test_other_ways_to_say_the_same() -> None:
         OLD + "(assert (and (<= 0 X_0) (>= 1.0 X_0)))(assert (<= 0.5 Y_0))",
         OLD + "(assert (and (<= 0 X_0 ) (and (<= (* 2 X_0) 2.0))))(assert (<= (- Y_0) (- 0.5)))",
         OLD + BOX + "; nothing\n(assert (<= (+ 5e-1 (* -1 Y_0)) 0))",
+        (OLD + BOX + "; nothing\n(assert (>= Y_0 0.5))").replace("\n", "\r"),
         OLD + "(assert (>= X_0 -3))(assert (>= X_0 0)) (assert (<= X_0 1e0))(assert (>= Y_0 (+ 0.25 .25)))",
     ):
         assert parse_spec("f", text) == plain
