@@ -84,6 +84,17 @@ def test_not_a_number_never_passes(network: Network, value: float, ours: bool) -
         compare(network, "value", bad if ours else good, np.float32(good if ours else bad))
 
 
+def test_float32_allows_what_it_explains_and_no_more(network: Network) -> None:
+    """onnxruntime's own rounding in a deep network is not the model's fault; a wrong value stays one."""
+    reference, ours = np.float32([[1.0, 2.0]]), np.array([[1.0, 2.001]])
+    with pytest.raises(GateError, match=r"allowed is 0\.0001"):
+        compare(network, "value", ours, reference)
+    compare(network, "value", ours, reference, rounding=np.array([[0.0, 0.0005]]))
+    for much, own in ((2.001, 0.0001), (2.1, 1.0), (2.1, np.nan)):
+        with pytest.raises(GateError, match="differs"):
+            compare(network, "value", np.array([[1.0, much]]), reference, rounding=np.array([[own, 0.0]]))
+
+
 def test_shapes_and_tolerance(network: Network) -> None:
     with pytest.raises(GateError, match="shape"):
         compare(network, "value", np.ones((1, 3)), np.ones((1, 1), np.float32))
