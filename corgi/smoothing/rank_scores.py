@@ -11,14 +11,14 @@ from torch import Tensor
 
 from corgi.errors import UsageError
 from corgi.results import FloatArray
-from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.derived import DerivedMap, by_rank, known_where
 
 STEEPNESS = 15.0
 """eta * n of the patent: 1e-4 at n = 150528."""
 
 
 @dataclass(frozen=True)
-class RankScores:
+class RankScores(DerivedMap):
     """The value of rank j becomes v_j proportional to 1 / (1 + exp(eta (j - center))), sum 1.
 
     What is averaged is (v_j - v_n) / (v_1 - v_n), which fills [0, 1]; `shares` goes back.
@@ -32,7 +32,6 @@ class RankScores:
         UsageError: the scores of all ranks would be equal.
     """
 
-    base: BaseMap
     center: int
     steepness: float = STEEPNESS
     binary = False
@@ -47,21 +46,6 @@ class RankScores:
     def name(self) -> str:
         """Name, for results and saved counts."""
         return f"{self.base.name}, scored by rank around {self.center}, eta {self.steepness:g}/n"
-
-    @property
-    def model(self) -> str:
-        """Fingerprint of the network."""
-        return self.base.model
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(h, w) of the map."""
-        return self.base.shape
-
-    @property
-    def n(self) -> int:
-        """Pixels of the map."""
-        return self.base.n
 
     @cached_property
     def scores(self) -> FloatArray:
@@ -78,8 +62,8 @@ class RankScores:
     def __call__(self, images: Tensor) -> Tensor:
         """Maps of images [B, C, H, W]: float64 [B, n]; NaN where the base map is not finite."""
         values = self.base(images)
-        order = values.argsort(dim=1, descending=True, stable=True)
+        order = by_rank(values)
         scaled = (self.scores - self.scores[-1]) / (self.scores[0] - self.scores[-1])
         scored = torch.zeros(values.shape, dtype=torch.float64)
         scored.scatter_(1, order, torch.from_numpy(scaled).expand(values.shape))
-        return scored.masked_fill(~values.isfinite().all(1, keepdim=True), torch.nan)
+        return known_where(values, scored)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from corgi.errors import UsageError
-from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.derived import DerivedMap, by_rank, known_where
 
 
 @dataclass(frozen=True)
-class Sparsified:
+class Sparsified(DerivedMap):
     """Exactly `kept` ones a map; among equal values the first pixels are taken.
 
     Attributes:
@@ -23,7 +23,6 @@ class Sparsified:
         UsageError: `kept` is not between 1 and n - 1.
     """
 
-    base: BaseMap
     kept: int
     binary = True
 
@@ -36,24 +35,9 @@ class Sparsified:
         """Name, for results and saved counts."""
         return f"{self.base.name}, its {self.kept} largest"
 
-    @property
-    def model(self) -> str:
-        """Fingerprint of the network."""
-        return self.base.model
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(h, w) of the map."""
-        return self.base.shape
-
-    @property
-    def n(self) -> int:
-        """Pixels of the map."""
-        return self.base.n
-
     def __call__(self, images: Tensor) -> Tensor:
         """Maps of images [B, C, H, W]: float32 [B, n] of 0 and 1; NaN where the base map is not finite."""
         values = self.base(images)
-        order = values.argsort(dim=1, descending=True, stable=True)[:, : self.kept]
+        order = by_rank(values)[:, : self.kept]
         ones = torch.zeros(values.shape).scatter_(1, order, 1.0)
-        return ones.masked_fill(~values.isfinite().all(1, keepdim=True), torch.nan)
+        return known_where(values, ones)

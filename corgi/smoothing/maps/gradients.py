@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 from torch import Tensor
+
+from corgi.network.network import Network
 
 
 class Colours(StrEnum):
@@ -20,6 +23,37 @@ class Colours(StrEnum):
         """(h, w) of the map of an input [C, H, W]."""
         channels, height, width = input_shape
         return (height if self is Colours.LARGEST else channels * height), width
+
+
+@dataclass(frozen=True)
+class GradientMap:
+    """A map made of gradients of a class score.
+
+    Attributes:
+        network: the network, in float32 arithmetic.
+        class_id: c, fixed at the explained image: at a noisy image another class may be predicted.
+        colours: what becomes of a pixel's colours.
+    """
+
+    network: Network
+    class_id: int
+    colours: Colours = Colours.LARGEST
+    binary = False
+
+    @property
+    def model(self) -> str:
+        """Fingerprint of the network."""
+        return self.network.fingerprint
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(h, w) of the map."""
+        return self.colours.shape(self.network.input_shape)
+
+    @property
+    def n(self) -> int:
+        """Values of the map."""
+        return self.shape[0] * self.shape[1]
 
 
 def scaled(gradients: Tensor, colours: Colours) -> Tensor:

@@ -6,39 +6,23 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.derived import DerivedMap
 
 
 @dataclass(frozen=True)
-class Quadratic:
+class Quadratic(DerivedMap):
     """h squared: its largest value stays 1, so it is scaled as h is.
 
     Attributes:
         base: h.
     """
 
-    base: BaseMap
     binary = False
 
     @property
     def name(self) -> str:
         """Name, for results and saved counts."""
         return f"{self.base.name}, squared"
-
-    @property
-    def model(self) -> str:
-        """Fingerprint of the network."""
-        return self.base.model
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(h, w) of the map."""
-        return self.base.shape
-
-    @property
-    def n(self) -> int:
-        """Values of the map."""
-        return self.base.n
 
     def __call__(self, images: Tensor) -> Tensor:
         """Maps of images [B, C, H, W]: [B, n] in [0, 1]."""

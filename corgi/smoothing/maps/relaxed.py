@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from corgi.errors import UsageError
-from corgi.smoothing.interface import BaseMap
+from corgi.smoothing.derived import DerivedMap, by_rank, known_where
 
 
 @dataclass(frozen=True)
-class Relaxed:
+class Relaxed(DerivedMap):
     """1 for the `clipped` largest values, 0 behind rank `kept`, value / value_[clipped] between.
 
     Of equal values the first pixel ranks first. Where value_[clipped] is 0, so are the values between.
@@ -25,7 +25,6 @@ class Relaxed:
         UsageError: not 1 <= clipped <= kept <= n.
     """
 
-    base: BaseMap
     clipped: int
     kept: int
     binary = False
@@ -42,27 +41,12 @@ class Relaxed:
         """Name, for results and saved counts."""
         return f"{self.base.name}, {self.clipped} largest clipped, {self.kept} kept"
 
-    @property
-    def model(self) -> str:
-        """Fingerprint of the network."""
-        return self.base.model
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(h, w) of the map."""
-        return self.base.shape
-
-    @property
-    def n(self) -> int:
-        """Values of the map."""
-        return self.base.n
-
     def __call__(self, images: Tensor) -> Tensor:
         """Maps of images [B, C, H, W]: [B, n] in [0, 1]; NaN where the base map is not finite."""
         values = self.base(images)
-        order = values.argsort(dim=1, descending=True, stable=True)
+        order = by_rank(values)
         edge = values.gather(1, order[:, self.clipped - 1 : self.clipped])
         between = torch.where(edge > 0, values / edge, 0.0).clamp(max=1.0)
         ones = between.scatter(1, order[:, : self.clipped], 1.0)
         relaxed = ones.scatter(1, order[:, self.kept :], 0.0)
-        return relaxed.masked_fill(~values.isfinite().all(1, keepdim=True), torch.nan)
+        return known_where(values, relaxed)
