@@ -133,7 +133,7 @@ def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> 
         return (low * high) ** 0.5 if low > 0 else 0.25 * high
     if low > 0 and bracket.uncertified is None:
         root = min(root, _LEAP * low)
-    if low > 0 and root < _NEAR * low and high > _APART * low:
+    elif low > 0 and root < _NEAR * low and high > _APART * low:
         # The score falls faster and faster: the failed end, far away, pulled the root to the certified one.
         return math.sqrt(low * high)
     below, above = root * (1 - tolerance / 3), root * (1 + tolerance / 3)

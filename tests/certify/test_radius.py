@@ -52,6 +52,21 @@ def test_a_nearly_linear_score_needs_few_evaluations() -> None:
     assert len(bracket.scores) <= 6
 
 
+def test_a_far_ceiling_that_nothing_failed_at_does_not_slow_a_search() -> None:
+    """The second certified radius may lie just below the root: no reason to look far above it.
+
+    The ceiling stands for no attack; scores of the paper's network (00035.ppm, k = 15).
+    """
+
+    def score(radius: float) -> float:
+        return 1.2706616956 - radius / 2.8342390699883827e-05 * 1.0455506419
+
+    limits = SearchLimits()
+    bracket = search_radius(score, 1.2706616956, ceiling=1.0, first=2.8342390699883827e-05, limits=limits)
+    assert bracket.certified > 0.99 * 1.2706616956 / 1.0455506419 * 2.8342390699883827e-05
+    assert len(bracket.scores) <= 4
+
+
 def test_a_score_that_bends_far_below_its_first_failure_is_searched_by_orders_of_magnitude() -> None:
     """A line from the failed radius puts the root nine orders too low, and each next one a little higher."""
 
