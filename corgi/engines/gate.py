@@ -57,7 +57,7 @@ _COARSE_SHARE = 0.01
 def check_engine_on_a_ball(
     network: Network, class_id: int, bounder: Bounder, image: NDArray[np.float32]
 ) -> None:
-    """Hold bounds of some pixels over a small ball against the images that take them there.
+    """Hold bounds over a small ball against its middle, and some pixels against images that take them there.
 
     At radius 0 an engine's rows have nothing to do. Here each of a few pixels is driven up or down by its
     gradient, which at this radius comes close to its bound: a layer that rows read wrongly shows. The images
@@ -84,18 +84,25 @@ def check_engine_on_a_ball(
     ball = Ball(centre, radius)
     box = ball.inner_box(torch.float64 if fine else torch.float32)
     bounds = bounder.pixels(ball, pixels, pixels)
-    for lower in (True, False):
-        ends = torch.where((gradient > 0) == lower, box.lower, box.upper)
-        for pixel, end in zip(pixels.tolist(), ends, strict=True):
-            reference = (
-                network.cam(end, class_id).numpy() if fine else network.oracle_cam(end.numpy(), class_id)[0]
-            )
-            slack = (_FINE_SLACK if fine else _SLACK) * float(np.abs(reference).max())
-            value = float(reference.reshape(-1)[pixel])
-            if value < float(bounds.lower[pixel]) - slack or value > float(bounds.upper[pixel]) + slack:
+    lower, upper = bounds.lower.to(torch.float64).numpy(), bounds.upper.to(torch.float64).numpy()
+
+    def hold(image: torch.Tensor, which: list[int]) -> None:
+        reference = (
+            network.cam(image, class_id).numpy() if fine else network.oracle_cam(image.numpy(), class_id)[0]
+        ).reshape(-1)
+        slack = (_FINE_SLACK if fine else _SLACK) * float(np.abs(reference).max())
+        for pixel in which:
+            if reference[pixel] < lower[pixel] - slack or reference[pixel] > upper[pixel] + slack:
                 raise GateError(
-                    f"{network.path}: map pixel {pixel} of class {class_id} is {value:.12g} on an image"
-                    f" within {radius:g} of another, outside the engine's bounds"
-                    f" [{float(bounds.lower[pixel]):.12g}, {float(bounds.upper[pixel]):.12g}]",
+                    f"{network.path}: map pixel {pixel} of class {class_id} is {reference[pixel]:.12g} on an"
+                    f" image within {radius:g} of another, outside the engine's bounds"
+                    f" [{lower[pixel]:.12g}, {upper[pixel]:.12g}]",
                     hint="The engine bounds another function than onnxruntime runs. No certificate is given.",
                 )
+
+    # All pixels: an engine that bounds only what it is asked for has infinite ends for the others.
+    hold(centre, list(range(network.pixels)))
+    for low in (True, False):
+        ends = torch.where((gradient > 0) == low, box.lower, box.upper)
+        for pixel, end in zip(pixels.tolist(), ends, strict=True):
+            hold(end, [pixel])

@@ -27,6 +27,7 @@ from corgi.engines.auto_lirpa import (
     leaves_relaxed_range,
     release,
 )
+from corgi.engines.lirpa_layout import patches_hold
 from corgi.engines.lowering import explained_class, lower_trunk
 from corgi.engines.patch.unfold import NotUnfolded
 from corgi.engines.rounding import UNIT_RATIO, rounding
@@ -56,11 +57,9 @@ _LIBRARY_NAMES = {
 
 _MAP, _FEATURES = "map", "features"
 
-_LAYOUTS = ("patches", "matrix")
-"""How the library stores convolutions, fast first. Release 0.3 fails on some graphs in patches."""
-
-_NORM_LAYOUT = "matrix"
-"""The layout for l_2 and l_1: in patches release 0.3 returns bounds that do not hold (tests/soundness)."""
+_PATCHES, _MATRIX = "patches", "matrix"
+"""How the library stores convolutions. In patches it is fast; release 0.3 then fails on some graphs, and its
+bounds do not hold on others (lirpa_layout.py) and for l_2 and l_1 balls (tests/soundness)."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class LirpaBounder:
                     f"{network.path}: {step}: engine lirpa does not support {type(step.layer).__name__}",
                     hint="Use engine patch.",
                 )
-        self._layouts = list(_LAYOUTS)
+        self._layouts = [_PATCHES, _MATRIX] if patches_hold(self._trunk, network.input_shape) else [_MATRIX]
         self._built: dict[tuple[str, bool], Any] = {}
         errors = rounding(network, class_id)
         largest = {_MAP: float(errors.pixels.max()), _FEATURES: errors.features}
@@ -249,7 +248,7 @@ class LirpaBounder:
         dummy = torch.zeros(1, *self._network.input_shape, dtype=self._dtype, device=self._engine.device)
         options = {
             "verbosity": 0,
-            "conv_mode": self._layouts[0] if boxed else _NORM_LAYOUT,
+            "conv_mode": self._layouts[0] if boxed else _MATRIX,
             # Release 0.3 asserts on its own sparse alphas with forms of several rows.
             "sparse_features_alpha": False,
             "sparse_spec_alpha": False,
