@@ -27,7 +27,7 @@ from corgi.engines.patch.halfspace import HalfSpace, box_fields, least, least_wi
 from corgi.engines.patch.intervals import Centre, weighted
 from corgi.engines.patch.maximum import Planes
 from corgi.engines.patch.norms import Reach, least_in_cap, least_in_reach
-from corgi.engines.patch.patches import Patches, Places, span
+from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
 from corgi.network import layers
@@ -74,6 +74,14 @@ class Relaxation:
     half_space: HalfSpace | None = None
     reaches: dict[str, Reach] = field(default_factory=dict)
     norms: dict[str, Tensor] | None = None
+    _fields: dict[str, tuple[Interval, Tensor]] = field(default_factory=dict, init=False)
+
+    def fields(self, value: str) -> Tensor:
+        """`box_fields` of a value's interval, made once for as long as that interval stands."""
+        known = self.intervals[value]
+        if value not in self._fields or self._fields[value][0] is not known:
+            self._fields[value] = known, box_fields(known.lower, known.upper)
+        return self._fields[value][1]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -135,7 +143,8 @@ class BackwardPass:
     ) -> Tensor:
         """Lower bounds of the rows, float64 [R].
 
-        With `enough`, a row is dropped as soon as intervals at some layer already show it to be that large.
+        With `enough`, a row is dropped as soon as intervals at some layer already show it to be that large;
+        not behind its first activation, where they know hardly more than those that called for the row.
         With `until`, rows end at that value, all of them pass through it, and its deviations are only known
         by their interval: looser, sound, and for less work.
         """
@@ -145,6 +154,7 @@ class BackwardPass:
             self._allow(patches, 2 * unit(self.relaxation.dtype) * self.relaxation.sizes[name])
         self._best = torch.full_like(self.total, -torch.inf)
         self._alive = torch.arange(len(self.total), device=self.total.device)
+        activations = 0
         for step in reversed(self.relaxation.graph.steps):
             if until is not None and set(pending) == {until}:
                 break
@@ -153,7 +163,9 @@ class BackwardPass:
             patches = self._sum(step.output, pending.pop(step.output))
             for name, part in zip(step.inputs, self._backward(step, patches), strict=True):
                 pending.setdefault(name, []).append(part)
-            if enough is not None and isinstance(step.layer, ACTIVATIONS) and len(pending) == 1:
+            activations += isinstance(step.layer, ACTIVATIONS)
+            known_better = isinstance(step.layer, ACTIVATIONS) and activations > 1 and len(pending) == 1
+            if enough is not None and known_better:
                 pending = self._dropped(pending, enough)
         for name, waiting in pending.items():
             self.ended[name] = self._sum(name, waiting)
@@ -215,8 +227,7 @@ class BackwardPass:
 
     def _least(self, value: str, patches: Patches) -> Tensor:
         """The least value of rows on deviations in their interval, and in their ball: float64 [R]."""
-        known = self.relaxation.intervals[value]
-        fields = box_fields(known.lower, known.upper)
+        fields = self.relaxation.fields(value)
         half_space, reach = self.relaxation.half_space, self.relaxation.reaches.get(value)
         if reach is not None:
             found = least_in_reach(patches, fields, reach)
@@ -226,10 +237,7 @@ class BackwardPass:
             return found
         if value == self.relaxation.graph.input_name and half_space is not None:
             return least_within(patches, fields, half_space)
-        window = patches.window(fields)
-        if len(window) != len(patches.values):
-            window = window.repeat(patches.repeats, 1, 1, 1)
-        by_interval = least(patches.values, *window.chunk(2, 1))
+        by_interval = least(patches.values, *patches.window(fields).chunk(2, 1))
         if self.relaxation.norms is None:
             return by_interval
         # a . d >= -|a| |d|, Cauchy-Schwarz.
@@ -393,30 +401,28 @@ class TwoSidedPass(BackwardPass):
 
 def met(patches: Patches, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Which of some windows [U, 4] are under every patch: row, window, and where in the patch (y, x)."""
-    places, (height, width) = patches.places, patches.size
-    (first_y, last_y), (first_x, last_x) = span(places.top), span(places.left)
+    places, (height, width), device = patches.places, patches.size, windows.device
+    (first_y, last_y), (first_x, last_x) = places.rows, places.columns
     ball, _, y, x = windows.unbind(1)
     near = (y >= first_y) & (y < last_y + height) & (x >= first_x) & (x < last_x + width)
-    units = near.nonzero().reshape(-1)
-    ball, y, x, device = ball[units], y[units], x[units], y.device
-    # Which place, if any, stands `down` above and `right` before each window.
-    high, wide = last_y - first_y + 1, last_x - first_x + 1
-    standing = torch.full((int(ball.max()) + 1 if len(ball) else 1, high, wide), -1, device=device)
-    known = places.ball < len(standing)
-    standing[places.ball[known], places.top[known] - first_y, places.left[known] - first_x] = known.nonzero()[
-        :, 0
-    ]
-    top = y[:, None] - torch.arange(height, device=device) - first_y
-    left = x[:, None] - torch.arange(width, device=device) - first_x
-    inside = ((top >= 0) & (top < high))[:, :, None] & ((left >= 0) & (left < wide))[:, None, :]
-    at = (ball[:, None] * high + top.clamp(0, high - 1))[:, :, None] * wide + left.clamp(0, wide - 1)[
-        :, None, :
-    ]
-    place = standing.view(-1)[at].masked_fill(~inside, -1)
-    window, down, right = (place >= 0).nonzero(as_tuple=True)
-    place, window = place[window, down, right], units[window]
-    if patches.repeats == 1:
-        return place, window, down, right
+    units = (near & (ball <= places.balls[1])).nonzero()[:, 0]
+    # Which place, if any, stands at a point; with a margin, so that all points up to a patch away exist.
+    high, wide = last_y - first_y + 2 * height - 1, last_x - first_x + 2 * width - 1
+
+    def point(ball: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        return (ball * high + y + (height - 1 - first_y)) * wide + x + (width - 1 - first_x)
+
+    standing = torch.full(((places.balls[1] + 1) * high * wide,), -1, device=device)
+    standing[point(places.ball, places.top, places.left)] = torch.arange(len(places), device=device)
+    within = torch.arange(height * width, device=device)
+    back = torch.div(within, width, rounding_mode="floor") * wide + within % width
+    place = standing[point(ball, y, x)[units, None] - back]
+    window, within = (place >= 0).nonzero(as_tuple=True)
+    place, window, down, right = place[window, within], units[window], within // width, within % width
+    if patches.repeats:
+        row = torch.cat([place + len(places) * turn for turn in range(patches.repeats)])
+        window, down, right = (found.repeat(patches.repeats) for found in (window, down, right))
+        return row, window, down, right
     # Every row of a place meets what the place meets.
     order = patches.place.argsort(stable=True)
     counts = torch.bincount(patches.place, minlength=len(places))
@@ -429,8 +435,7 @@ def met(patches: Patches, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 
 def element_places(layer: Maximum, places: Places) -> Places:
     """Where the elements stand that windows at some places read."""
-    top = places.top * layer.stride[0] - layer.pads[0]
-    return Places(places.ball, top, places.left * layer.stride[1] - layer.pads[1])
+    return places.read(layer.stride, (layer.pads[0], layer.pads[1]))
 
 
 def weights_under(layer: Maximum, patches: Patches, weights: Tensor) -> Tensor:
@@ -447,10 +452,13 @@ def over_elements(layer: Maximum, patches: Patches, window: Tensor) -> Tensor:
     """Coefficients on windows, given to their elements by the weights of `weights_under`: [R, C, h, w]."""
     if not layer.tiles:
         return _spread(layer, [patches.times(share).values for share in window.chunk(layer.elements, 1)])
-    values = patches.values
-    for axis, times in enumerate(layer.kernel, start=2):
-        values = values if times == 1 else values.repeat_interleave(times, axis)
-    return Patches(values, patches.places, patches.place).times(window).values
+    if layer.elements == 1:
+        return patches.times(window).values
+    (rows, channels, height, width), (kh, kw) = patches.values.shape, layer.kernel
+    spread = patches.values.new_empty(rows, channels, height * kh, width * kw)
+    for down, right in layer.offsets:
+        spread[:, :, down::kh, right::kw] = patches.times(window[:, :, down::kh, right::kw]).values
+    return spread
 
 
 def _spread(layer: Maximum, parts: list[Tensor]) -> Tensor:

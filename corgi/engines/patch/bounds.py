@@ -732,7 +732,7 @@ class BallBounds:
             + self.relaxation.centres[producer.output].error
         )
         error = weights.abs().sum(1) * size[rows.ball, channel] * 1.01
-        patches = Patches(values, rows.places.through(conv), rows.place, clean=False)
+        patches = Patches(values, rows.places.read(conv.stride, conv.padding), rows.place, clean=False)
         return source, patches.on(self.relaxation.shape(source)), error.to(torch.float64)
 
     def _lines_of(self, value: str) -> MaximumLines | Lines:

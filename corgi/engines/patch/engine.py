@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -20,7 +21,7 @@ from corgi.engines.patch.intervals import Centre, cast_out, centres
 from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
-from corgi.engines.patch.rigour import plainly
+from corgi.engines.patch.rigour import differentiable, plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
 from corgi.network.convert import TorchGraph
 from corgi.network.head import CamHead
@@ -48,6 +49,7 @@ class PatchMethod(StrEnum):
 
     CROWN_IBP = "crown-ibp"
     CROWN = "crown"
+    CROWN_BOTH = "crown-both"
     ALPHA_CROWN = "alpha-crown"
     FOCUS = "focus"
 
@@ -57,7 +59,8 @@ class PatchEngine:
     """corgi's own engine.
 
     Attributes:
-        relaxation: CROWN bounds undecided windows by rows of their own; CROWN-IBP does not. alpha-CROWN also
+        relaxation: CROWN bounds undecided windows by rows of their own; CROWN-IBP does not. CROWN-both adds a
+            CROWN bound with pooled windows as tournaments (both.py). alpha-CROWN also
             gives the pairs that decide a certificate lower planes of their own; focus bounds those again on
             the part of the ball where they can still fail.
         alpha: how lower planes are optimised; rounds: most rounds of focus.
@@ -100,6 +103,10 @@ class PatchEngine:
         Raises:
             EngineError: a layer the engine has no rule for.
         """
+        if self.relaxation is PatchMethod.CROWN_BOTH:
+            from corgi.engines.patch.both import BothBounder  # builds on this file
+
+            return BothBounder(self, network, class_id, dtype)
         return PatchBounder(self, network, class_id, dtype)
 
 
@@ -128,9 +135,11 @@ class _Known:
 class PatchBounder:
     """The patch engine bound to one network, class and precision. Keeps what it found for the last balls."""
 
-    def __init__(self, engine: PatchEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, engine: PatchEngine, network: Network, class_id: int, dtype: torch.dtype, *, split: bool = False
+    ) -> None:
         self._engine, self._network, self._dtype = engine, network, dtype
-        self._exact = prepare(network)
+        self._exact = prepare(network, split=split)
         self._graph = cast(self._exact, dtype, engine.device)
         self._weight = explained_class(network, class_id).weight.reshape(-1)
         self._reach = map_reach(self._graph)
@@ -368,12 +377,22 @@ class PatchBounder:
         at_centre = (value[above] - value[below]) - off
         name, rows = self._graph.output_name, self._pair_rows(above, below)
         large = too_large(bounds, name, rows, self._engine.budget)
-        return large or cone_of(bounds, name, rows, at_centre, 2 * off)
+        return large or differentiable(cone_of(bounds, name, rows, at_centre, 2 * off))
 
     def _bounded(self, ball: Ball, rows: Patches, at_centre: Tensor) -> Tensor:
         """Lower bounds of rows on the feature map over a ball, given those in its middle: float64 [R]."""
         placed = at_centre.to(self._engine.device)
-        return self._bounds(ball).lower_rows(self._graph.output_name, rows, placed).cpu()
+        bounds = self._bounds(ball)
+        with self._mode():
+            found = bounds.lower_rows(self._graph.output_name, rows, placed)
+        return found.cpu().clone()
+
+    def _mode(self) -> AbstractContextManager[object]:
+        """How bounds are computed: without what gradients need, unless a method is going to ask for them.
+
+        A bound consists of thousands of small operations, and each would pay for it.
+        """
+        return nullcontext() if self.sharpens else torch.inference_mode()
 
     def _at_centre(self, bounds: BallBounds) -> tuple[Tensor, Tensor]:
         """The map of the feature map's centre, and what its sum may be off by: float64 [pixels] each."""
@@ -430,18 +449,19 @@ class PatchBounder:
         centre: dict[str, Centre],
         outer: BallBounds | None,
     ) -> BallBounds:
-        return BallBounds(
-            graph,
-            centre,
-            deviations([ball], dtype, self._engine.device),
-            refine=self._engine.refines,
-            budget=self._engine.budget,
-            work=self._engine.work,
-            gains=self._gains,
-            thorough=graph is not self._graph and is_piecewise_linear(graph),
-            outer=outer,
-            reach=reach_of([ball], self._engine.device),
-        )
+        with self._mode():
+            return BallBounds(
+                graph,
+                centre,
+                deviations([ball], dtype, self._engine.device),
+                refine=self._engine.refines,
+                budget=self._engine.budget,
+                work=self._engine.work,
+                gains=self._gains,
+                thorough=graph is not self._graph and is_piecewise_linear(graph),
+                outer=outer,
+                reach=reach_of([ball], self._engine.device),
+            )
 
     def _required(self, ball: Ball, where: Tensor) -> BallBounds:
         """The bounds of a ball, refined for pixels of the map; in float32 first where that is much work."""
@@ -453,9 +473,11 @@ class PatchBounder:
                 inherited = None if outer is None else outer.fast or outer.bounds
                 centre = bounds.relaxation.centres
                 known.fast = self._begun(self._fast, torch.float32, ball, centre, inherited)
-            if known.fast.require(output, where):
-                bounds.learn(known.fast)
-        bounds.require(output, where)
+            with self._mode():
+                if known.fast.require(output, where):
+                    bounds.learn(known.fast)
+        with self._mode():
+            bounds.require(output, where)
         self._note_shortfall(ball, bounds)
         return bounds
 

@@ -67,8 +67,13 @@ def box_fields(lower: Tensor, upper: Tensor) -> Tensor:
 
 
 def least(values: Tensor, middles: Tensor, halves: Tensor) -> Tensor:
-    """The least of rows [R, C, h, w] over a box under them: float64 [R]; rounding is in `box_fields`."""
-    return (values * middles - values.abs() * halves).sum((1, 2, 3), dtype=torch.float64)
+    """The least of rows [R, C, h, w] over a box under them: float64 [R]; rounding is in `box_fields`.
+
+    The box may be [P, C, h, w] for rows that repeat P places in order.
+    """
+    rows = values.reshape(-1, len(middles), values[0].numel()) if len(values) else values.reshape(0, 1, 1)
+    apart = (rows * middles.flatten(1)).sub_(rows.abs().mul_(halves.flatten(1)))
+    return apart.sum(2, dtype=torch.float64).flatten()
 
 
 def least_within(rows: Patches, fields: Tensor, half_space: HalfSpace) -> Tensor:

@@ -187,6 +187,8 @@ def cast_out(known: Interval, dtype: torch.dtype) -> Interval:
 
 def cast_up(values: Tensor, dtype: torch.dtype) -> Tensor:
     """Values in another precision, none below what it was."""
+    if values.dtype == dtype:
+        return values
     rounded = values.to(dtype)
     above = rounded.nextafter(torch.full_like(rounded, torch.inf))
     return torch.where(rounded.to(values.dtype) < values, above, rounded)

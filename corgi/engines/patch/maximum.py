@@ -108,37 +108,42 @@ def planes(
 
 
 def up_shift(weights: Tensor, above: Tensor) -> Tensor:
-    """max_j sum_i w_i above[j, i], [U]; of infinite entries only those with a weight count."""
-    terms = torch.where(weights[:, None, :] > 0, weights[:, None, :] * above, 0)
-    return terms.sum(2).amax(1)
+    """max_j sum_i w_i above[j, i] for weights [..., U, E]: [..., U].
+
+    Of infinite entries only those with a weight count.
+    """
+    terms = torch.where(weights[..., None, :] > 0, weights[..., None, :] * above, 0)
+    return terms.sum(-1).amax(-1)
 
 
 def best_weights(live: Tensor, above: Tensor, lead: Tensor) -> Tensor:
     """Of several candidates the weights whose plane is lowest in the middle of the ball: [U, E]."""
-    order = torch.where(live, lead, -torch.inf).topk(min(4, live.shape[1]), dim=1).indices
+    order = torch.where(live, lead, -torch.inf).topk(min(4, live.shape[1]), dim=1).indices.T
     if live.shape[1] == 2:
-        return chord(above, order[:, 0], order[:, 1])
-    ranks = [(i, j) for j in range(order.shape[1]) for i in range(j)]
-    candidates = [chord(above, order[:, i], order[:, j]) for i, j in ranks]
-    candidates.append(_nested(live, above, lead))
-    heights = torch.stack([(c * lead).sum(1) + up_shift(c, above) for c in candidates])
+        return chord(above, order[0], order[1])
+    first, second = zip(*((i, j) for j in range(len(order)) for i in range(j)), strict=True)
+    pairs = chord(above, order[list(first)], order[list(second)])
+    candidates = torch.cat([pairs, _nested(live, above, lead)[None]])
+    heights = (candidates * lead).sum(-1) + up_shift(candidates, above)
     # A pair with a dead element has no chord, and an infinite height says nothing.
-    usable = torch.stack([(c.masked_fill(live, 0) == 0).all(1) for c in candidates])
+    usable = (candidates.masked_fill(live, 0) == 0).all(-1)
     best = torch.where(usable, heights, torch.inf).nan_to_num(nan=torch.inf).argmin(0)
-    return torch.stack(candidates)[best, torch.arange(len(live), device=live.device)]
+    return candidates[best, torch.arange(len(live), device=live.device)]
 
 
 def chord(above: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Weights of max(x_i, x_j) <= x_i + s (x_j - x_i + above_ij), s = above_ji / (above_ji + above_ij)."""
+    """Weights of max(x_i, x_j) <= x_i + s (x_j - x_i + above_ij), s = above_ji / (above_ji + above_ij).
+
+    `first` and `second` are elements [..., U] of windows [U]: [..., U, E].
+    """
     rows = torch.arange(len(above), device=above.device)
     over, under = above[rows, second, first].clamp(min=0), above[rows, first, second].clamp(min=0)
     # Where a side is unknown, all weight stands on one element.
     share = torch.where(over + under > 0, over / (over + under), 0.5)
     share = torch.where(torch.isfinite(share), share, (over == torch.inf).to(above.dtype))
-    weights = torch.zeros_like(above[:, 0])
-    weights[rows, first] += 1 - share
-    weights[rows, second] += share
-    return weights
+    weights = above.new_zeros(*first.shape, above.shape[1])
+    weights.scatter_add_(-1, first[..., None], 1 - share[..., None])
+    return weights.scatter_add_(-1, second[..., None], share[..., None])
 
 
 def _nested(live: Tensor, above: Tensor, lead: Tensor) -> Tensor:
@@ -147,7 +152,8 @@ def _nested(live: Tensor, above: Tensor, lead: Tensor) -> Tensor:
     order = torch.where(live, lead, -torch.inf).argsort(dim=1, descending=True, stable=True)
     merged = F.one_hot(order[:, 0], live.shape[1]).to(above.dtype)
     members = merged > 0
-    for step in range(1, live.shape[1]):
+    # Dead elements come last, and change nothing.
+    for step in range(1, int(live.sum(1).amax()) if len(live) else 1):
         new = order[:, step]
         counts = live[rows, new]
         over = above[rows, new].masked_fill(~members, torch.inf).amin(1).clamp(min=0)

@@ -9,6 +9,7 @@ of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -27,30 +28,59 @@ class Places:
     left: Tensor
 
     def __len__(self) -> int:
-        return len(self.ball)
+        return self.ball.shape[0]
+
+    @cached_property
+    def rows(self) -> tuple[int, int]:
+        """Least and greatest top."""
+        return span(self.top)
+
+    @cached_property
+    def columns(self) -> tuple[int, int]:
+        """Least and greatest left."""
+        return span(self.left)
+
+    @cached_property
+    def balls(self) -> tuple[int, int]:
+        """Least and greatest ball."""
+        return span(self.ball)
 
     def chosen(self, which: Tensor) -> Places:
         """Some of the places."""
         return Places(self.ball[which], self.top[which], self.left[which])
 
-    def through(self, conv: layers.Conv) -> Places:
-        """Where the patches of a convolution's input stand: output o reads o s - p + k."""
-        top = self.top * conv.stride[0] - conv.padding[0]
-        return Places(self.ball, top, self.left * conv.stride[1] - conv.padding[1])
+    def read(self, stride: tuple[int, int], padding: tuple[int, int]) -> Places:
+        """Where the patches of a layer's input stand whose output o reads from o s - p on."""
+        (sy, sx), (py, px) = stride, padding
+        places = Places(self.ball, self.top * sy - py, self.left * sx - px)
+        # Least and greatest stay so; that spares finding them again.
+        (first_y, last_y), (first_x, last_x) = self.rows, self.columns
+        ends = {
+            "rows": (first_y * sy - py, last_y * sy - py),
+            "columns": (first_x * sx - px, last_x * sx - px),
+        }
+        vars(places).update(ends if len(self) else {}, balls=self.balls)
+        return places
 
     def cut(self, field: Tensor, height: int, width: int) -> Tensor:
         """What a field [B, C, H, W] holds under a patch at every place, 0 outside the field: [P, C, h, w]."""
         rows, columns = field.shape[-2:]
         if len(self) == 0:
             return field.new_zeros(0, field.shape[1], height, width)
-        (first_y, last_y), (first_x, last_x) = span(self.top), span(self.left)
+        (first_y, last_y), (first_x, last_x) = self.rows, self.columns
         if (height, width, first_y, last_y, first_x, last_x) == (rows, columns, 0, 0, 0, 0):
             return field.index_select(0, self.ball)
         before_y, before_x = max(-first_y, 0), max(-first_x, 0)
         after_y, after_x = max(last_y + height - rows, 0), max(last_x + width - columns, 0)
         padded = F.pad(field, (before_x, after_x, before_y, after_y))
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
-        return windows[self.ball, self.top + before_y, self.left + before_x]
+        # All runs of `width` entries that follow each other in memory; those of every patch are copied whole.
+        runs = padded.contiguous().view(-1).unfold(0, width, 1)
+        channels, (high, wide) = field.shape[1], padded.shape[2:]
+        inside = torch.arange(channels, device=field.device)[:, None] * high
+        inside = (inside + torch.arange(height, device=field.device)).flatten() * wide
+        corner = (self.ball * (channels * high) + self.top + before_y) * wide + self.left + before_x
+        starts = (corner[:, None] + inside).flatten()
+        return runs.index_select(0, starts).view(len(self), channels, height, width)
 
 
 @dataclass(frozen=True)
@@ -78,7 +108,7 @@ class Patches:
         """The ball of every row: int64 [R]."""
         return self.places.ball[self.place]
 
-    @property
+    @cached_property
     def repeats(self) -> int:
         """How many times over the rows stand at all places in order; 0 if they are not in such an order."""
         rows, places = len(self.place), len(self.places)
@@ -113,7 +143,7 @@ class Patches:
         convolution.
         """
         spread = transposed_conv(self.values, conv)
-        return Patches(spread, self.places.through(conv), self.place, clean=False).on(shape)
+        return Patches(spread, self.places.read(conv.stride, conv.padding), self.place, clean=False).on(shape)
 
     def on(self, shape: tuple[int, int]) -> Patches:
         """The same rows, dense along every axis on which the patch is no smaller than the value."""
@@ -154,12 +184,13 @@ class Patches:
         """Coefficients over the edge of the value set to 0: padding is not a value of the network."""
         if self.clean or len(self.place) == 0:
             return self
-        (first_y, last_y), (first_x, last_x) = span(self.places.top), span(self.places.left)
+        (first_y, last_y), (first_x, last_x) = self.places.rows, self.places.columns
         over_y = first_y < 0 or last_y + self.size[0] > shape[0]
         if not (over_y or first_x < 0 or last_x + self.size[1] > shape[1]):
             return Patches(self.values, self.places, self.place)
-        balls = int(self.places.ball.max()) + 1
-        ones = torch.ones(balls, 1, *shape, dtype=self.values.dtype, device=self.values.device)
+        ones = torch.ones(
+            self.places.balls[1] + 1, 1, *shape, dtype=self.values.dtype, device=self.values.device
+        )
         return self.times(self.window(ones))
 
     def seen_from(self, top: int, left: int) -> Patches:

@@ -8,10 +8,13 @@ use.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 from corgi.network import layers
 
@@ -50,16 +53,46 @@ def fan_out(conv: layers.Conv, size: tuple[int, int]) -> int:
 
 
 def plainly(function: Callable[P, R]) -> Callable[P, R]:
-    """Run without gradients, and on CUDA without cuDNN and TF32, which gamma_n does not describe."""
+    """Run without gradients, and in the precision gamma_n describes, whatever the process has asked for.
+
+    That is without TF32 and bfloat16 inside of float32 products, which torch allows on a GPU and on a CPU
+    alike, and without cuDNN, whose algorithms need not be sums of products.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = False
-        try:
-            with torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
-                return function(*args, **kwargs)
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=False), _float32_is_float32():
+            return function(*args, **kwargs)
 
     return wrapped
+
+
+@contextmanager
+def _float32_is_float32() -> Iterator[None]:
+    places: list[Any] = [torch.backends.cuda.matmul]
+    places += [getattr(torch.backends.mkldnn, kind, None) for kind in ("matmul", "conv")]
+    kept = [(place, place.fp32_precision) for place in places if hasattr(place, "fp32_precision")]
+    if not kept:  # torch before 2.9: one switch
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+    try:
+        for place, _ in kept:
+            place.fp32_precision = "ieee"
+        yield
+    finally:
+        for place, precision in kept:
+            place.fp32_precision = precision
+        if not kept:
+            torch.set_float32_matmul_precision(before)
+
+
+def differentiable(value: Any) -> Any:
+    """The same tensors, copied where they come from inference mode, in dataclasses and sequences of them."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, list | tuple):
+        return type(value)(differentiable(part) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: differentiable(getattr(value, f.name)) for f in fields(value) if f.init}
+        return replace(value, **parts)
+    return value
