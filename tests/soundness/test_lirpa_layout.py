@@ -32,8 +32,9 @@ def generated(seed: int, folder: Path) -> tuple[Network, torch.Tensor]:
 
 def left(network: Network, ball: Ball, bounds: Interval) -> float:
     """How far sampled and attacked images of the ball leave bounds, as a share of the map's size."""
+    images = inside(network, ball, 0, 60, 1)
     with torch.no_grad():
-        cams = network.head.cam(network.trunk(inside(network, ball, 0, 60, 1)), 0).flatten(1)
+        cams = network.head.cam(network.trunk(images), 0).flatten(1)
     out = torch.maximum(bounds.lower - cams.amin(0), cams.amax(0) - bounds.upper)
     return float(out.max() / cams.abs().max())
 

@@ -185,6 +185,19 @@ def test_dense_kernel_is_the_same_convolution(data) -> None:
     assert torch.equal(dense_conv(value), conv(value))
 
 
+@given(
+    patches(),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+def test_extents_of_what_places_read_need_not_be_found_again(rows, stride, padding) -> None:
+    read = rows.places.read(stride, padding)
+    fresh = Places(read.ball, read.top, read.left)
+    assert (read.rows, read.columns, read.balls) == (fresh.rows, fresh.columns, fresh.balls)
+    assert torch.equal(read.top, rows.places.top * stride[0] - padding[0])
+    assert torch.equal(read.left, rows.places.left * stride[1] - padding[1])
+
+
 def test_no_rows() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     rows = Patches(torch.zeros(0, 4, 2, 2), Places(none, none, none), none)
