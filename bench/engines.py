@@ -22,7 +22,16 @@ import torch
 
 import corgi
 from corgi.data.gtsrb import read_test
+from corgi.engines.lirpa import PATCHES, LirpaBounder
 from corgi.types import Ball
+
+
+class FastLirpa:
+    """auto_LiRPA's CROWN in its fast layout of convolutions, which corgi does not believe, to measure by."""
+
+    def bind(self, network, class_id, dtype):
+        """As engines do."""
+        return LirpaBounder(corgi.LirpaEngine(), network, class_id, dtype, layout=PATCHES)
 
 
 def timed(call):
@@ -46,7 +55,7 @@ def main() -> None:
     engines = {
         "patch": corgi.PatchEngine(),
         "both": corgi.PatchEngine(corgi.PatchMethod.CROWN_BOTH),
-        "lirpa": corgi.LirpaEngine(),
+        "lirpa": FastLirpa(),
     }
     rows, asked = [], []
     for sample in samples:

@@ -194,8 +194,10 @@ def lirpa_run(network: Any, image: np.ndarray) -> Callable[[], dict[str, Any]]:
     import torch
 
     import corgi
+    from corgi.engines.lirpa import PATCHES, LirpaBounder
 
-    bounder = corgi.LirpaEngine().bind(network, network.predict(image), torch.float32)
+    engine, class_id = corgi.LirpaEngine(), network.predict(image)
+    bounder = LirpaBounder(engine, network, class_id, torch.float32, layout=PATCHES)
 
     def run() -> dict[str, Any]:
         # A new ball: the engine keeps the inner bounds of the last one.

@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from corgi.engines import lirpa
 from corgi.engines.gate import check_engine_on_a_ball
-from corgi.engines.lirpa import LirpaBounder, LirpaEngine, LirpaMethod
-from corgi.engines.lirpa_layout import patches_hold
-from corgi.engines.lowering import lower_trunk
+from corgi.engines.lirpa import PATCHES, LirpaBounder, LirpaEngine, LirpaMethod
 from corgi.errors import EngineError, GateError
 from corgi.network.network import Network, load
 from corgi.types import Ball, Interval
-from tests.onnx_models import random_cam_network
+from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
 WRONG = [46, 68, 75, 82, 130, 154, 155, 207, 297, 305]
-"""Seeds: a patch larger than its value, or a convolution read by an activation and by something else."""
+"""Seeds of networks in which patches outgrow the values they read."""
 METHODS = [LirpaMethod.CROWN_IBP, LirpaMethod.CROWN]
 
 
@@ -41,32 +38,56 @@ def left(network: Network, ball: Ball, bounds: Interval) -> float:
 
 @pytest.mark.parametrize("seed", WRONG)
 @pytest.mark.parametrize("method", METHODS)
-def test_the_layout_that_holds_is_asked(seed: int, method: LirpaMethod, tmp_path: Path) -> None:
+def test_bounds_hold_where_the_fast_layout_fails(seed: int, method: LirpaMethod, tmp_path: Path) -> None:
     network, image = generated(seed, tmp_path)
-    assert not patches_hold(lower_trunk(network), network.input_shape)
     bounder = LirpaEngine(method).bind(network, 0, torch.float64)
     for radius in (3e-4, 0.01, 0.05):
         ball = Ball(image, radius)
         assert left(network, ball, bounder.pixels(ball)) <= 1e-9
 
 
-def test_the_layout_is_wrong_and_the_gate_can_see_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the library is believed all the same, bounds exclude the map, and the gate's ball shows it."""
-    monkeypatch.setattr(lirpa, "patches_hold", lambda *_: True)
+def test_branches_of_unequal_kernels(tmp_path: Path) -> None:
+    """Pairs the library proves in its fast layout and images refute, also where both gates pass."""
+    rng = np.random.default_rng(3)
+    model = OnnxModel((3, 12, 12), 13)
+
+    def conv(value: str, inputs: int, kernel: int, stride: int, pad: int) -> str:
+        weight = float32(rng, 3, inputs, kernel, kernel, scale=(inputs * kernel**2) ** -0.5 * 1.4)
+        bias = float32(rng, 3, scale=0.2)
+        options = {"strides": [stride] * 2, "pads": [pad] * 4}
+        return model.node("Relu", model.node("Conv", value, weight, bias, **options))
+
+    value = conv(IMAGE, 3, 3, 1, 1)
+    pooled = model.node("MaxPool", value, kernel_shape=[2, 2], strides=[2, 2])
+    value = conv(model.node("Concat", pooled, conv(value, 3, 1, 2, 0), axis=1), 6, 3, 1, 0)
+    network = load(model.save(tmp_path, model.head(value, float32(rng, 3, 3))))
+    image = torch.from_numpy(np.random.default_rng(0).random(network.input_shape, dtype=np.float32))
+    everything = torch.arange(network.pixels)
+    above, below = (v.flatten() for v in torch.meshgrid(everything, everything, indexing="ij"))
+    different = above != below
+    above, below = above[different], below[different]
+    for radius in (0.01, 0.05):
+        ball = Ball(image, radius)
+        images = inside(network, ball, 0, 120, 1)
+        with torch.no_grad():
+            cams = network.head.cam(network.trunk(images), 0).flatten(1)
+        seen = (cams[:, above] - cams[:, below]).amin(0)
+        for method in METHODS:
+            bounder = LirpaEngine(method).bind(network, 0, torch.float64)
+            assert (bounder.differences(ball, above, below) <= seen + 1e-9).all()
+            assert left(network, ball, bounder.pixels(ball)) <= 1e-9
+
+
+def test_the_layout_is_wrong_and_the_gate_can_see_it(tmp_path: Path) -> None:
+    """Believed, the library would give bounds that exclude the map of the image; the gate's ball shows it."""
     network, image = generated(68, tmp_path)
-    bounder = LirpaEngine().bind(network, 0, torch.float64)
-    assert isinstance(bounder, LirpaBounder)
+    bounder = LirpaBounder(LirpaEngine(), network, 0, torch.float64, layout=PATCHES)
     ball = Ball(image, 3e-4)
     try:
-        shift = left(network, ball, bounder.pixels(ball))
+        found = bounder.pixels(ball)
     except EngineError:
         pytest.skip("this release of auto_LiRPA refuses")
-    if shift <= 1e-9:
+    if left(network, ball, found) <= 1e-9:
         pytest.skip("this release of auto_LiRPA is right")
     with pytest.raises(GateError, match="outside the engine's bounds"):
         check_engine_on_a_ball(network, 0, bounder, image.numpy())
-
-
-def test_the_fast_layout_is_still_asked_of_plain_networks(tmp_path: Path) -> None:
-    network, _ = generated(8, tmp_path)
-    assert patches_hold(lower_trunk(network), network.input_shape)

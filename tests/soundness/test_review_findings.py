@@ -14,7 +14,7 @@ from corgi.cam.topk import decision_margin
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.rounding import rounding
-from corgi.errors import GateError
+from corgi.errors import EngineError, GateError
 from corgi.types import Ball, Interval
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
@@ -169,7 +169,7 @@ def test_an_unknown_relu_input_is_not_dead(method, ends, tmp_path, monkeypatch) 
 
 
 def test_a_rebuilt_module_does_not_reuse_bounds_it_never_had(tmp_path, monkeypatch) -> None:
-    """The library fails on a form in one layout: the module of the next layout must be given the ball."""
+    """The library fails on a form once: the module that is built next must be given the ball."""
     rng = np.random.default_rng(9)
     network = load(random_cam_network(rng, tmp_path))
     ball = Ball(torch.from_numpy(rng.random(network.input_shape, dtype=np.float32)), 0.1)
@@ -189,8 +189,8 @@ def test_a_rebuilt_module_does_not_reuse_bounds_it_never_had(tmp_path, monkeypat
 
         with monkeypatch.context() as patched:
             patched.setattr(module_class, "compute_bounds", fails_once)
-            if fails_on == "features":
-                bounder.features(ball)
+            with pytest.raises(EngineError, match="cannot bound this network"):
+                bounder.features(ball) if fails_on == "features" else bounder.differences(ball, above, below)
             found = bounder.differences(ball, above, below)
         assert failures
         torch.testing.assert_close(found, expected)

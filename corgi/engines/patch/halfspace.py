@@ -71,7 +71,9 @@ def least(values: Tensor, middles: Tensor, halves: Tensor) -> Tensor:
 
     The box may be [P, C, h, w] for rows that repeat P places in order.
     """
-    rows = values.reshape(-1, len(middles), values[0].numel()) if len(values) else values.reshape(0, 1, 1)
+    if len(values) == 0:
+        return values.new_zeros(0, dtype=torch.float64)
+    rows = values.reshape(-1, len(middles), values[0].numel())
     apart = (rows * middles.flatten(1)).sub_(rows.abs().mul_(halves.flatten(1)))
     return apart.sum(2, dtype=torch.float64).flatten()
 

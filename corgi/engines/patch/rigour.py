@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
@@ -55,13 +55,20 @@ def fan_out(conv: layers.Conv, size: tuple[int, int]) -> int:
 def plainly(function: Callable[P, R]) -> Callable[P, R]:
     """Run without gradients, and in the precision gamma_n describes, whatever the process has asked for.
 
-    That is without TF32 and bfloat16 inside of float32 products, which torch allows on a GPU and on a CPU
-    alike, and without cuDNN, whose algorithms need not be sums of products.
+    That is without autocast, without TF32 and bfloat16 inside of float32 products, which torch allows on GPUs
+    and CPUs alike, and without cuDNN, whose algorithms need not be sums of products. The last two are
+    settings of the process: two threads that ask for different ones must not bound at the same time.
     """
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=False), _float32_is_float32():
+        with ExitStack() as settings:
+            settings.enter_context(torch.no_grad())
+            settings.enter_context(torch.backends.cudnn.flags(enabled=False))
+            settings.enter_context(_float32_is_float32())
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    settings.enter_context(torch.autocast(kind, enabled=False))
             return function(*args, **kwargs)
 
     return wrapped
@@ -71,19 +78,24 @@ def plainly(function: Callable[P, R]) -> Callable[P, R]:
 def _float32_is_float32() -> Iterator[None]:
     places: list[Any] = [torch.backends.cuda.matmul]
     places += [getattr(torch.backends.mkldnn, kind, None) for kind in ("matmul", "conv")]
-    kept = [(place, place.fp32_precision) for place in places if hasattr(place, "fp32_precision")]
-    if not kept:  # torch before 2.9: one switch
+    if not hasattr(places[0], "fp32_precision"):  # torch before 2.9: one switch
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return
+    # Only those that are lowered: one that was never set follows more general settings, and is to go on so.
+    lowered = [(place, place.fp32_precision) for place in places if place is not None]
+    lowered = [(place, precision) for place, precision in lowered if precision not in ("ieee", "none")]
     try:
-        for place, _ in kept:
+        for place, _ in lowered:
             place.fp32_precision = "ieee"
         yield
     finally:
-        for place, precision in kept:
+        for place, precision in lowered:
             place.fp32_precision = precision
-        if not kept:
-            torch.set_float32_matmul_precision(before)
 
 
 def differentiable(value: Any) -> Any:

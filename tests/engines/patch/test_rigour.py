@@ -33,6 +33,15 @@ def test_no_lower_precision_inside_of_float32(asked: str) -> None:
     assert float((expected - exact).abs().max()) <= 512 * 2.0**-24 * float((a.abs() @ b.abs()).max())
 
 
+def test_no_autocast() -> None:
+    a, b = torch.rand(64, 64), torch.rand(64, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert product(a, b).dtype is torch.float32
+        assert torch.equal(product(a, b), a.float() @ b.float()) is False  # outside of it, bfloat16
+        inside = product(a, b)
+    assert torch.equal(inside, a @ b)
+
+
 def test_what_the_process_asked_for_is_restored_after_an_error() -> None:
     @plainly
     def fails() -> None:
