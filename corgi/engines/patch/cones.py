@@ -95,6 +95,37 @@ def _read(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:
     return spread[:, padding[0] : padding[0] + shape[0], padding[1] : padding[1] + shape[1]]
 
 
+def readers(graph: TorchGraph, marked: dict[str, Tensor], shape: Shape) -> Tensor:
+    """Which units of the output have a marked place of some value in their cone: bool [B, h, w].
+
+    `marked`: places of values, bool [B, H, W]. The opposite of `cone_masks`; as there, a dilated kernel counts
+    as whole.
+    """
+    masks: dict[str, Tensor] = dict(marked)
+    for step in graph.steps:
+        for name in step.inputs:
+            if name in masks:
+                mask = _reading(step.layer, masks[name], shape(step.output))
+                masks[step.output] = masks[step.output] | mask if step.output in masks else mask
+    balls = len(next(iter(marked.values()))) if marked else 1
+    return masks.get(graph.output_name, torch.zeros(balls, *shape(graph.output_name), dtype=torch.bool))
+
+
+def _reading(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The outputs of a layer, of height and width `shape`, that read a marked place."""
+    geometry = _geometry(layer)
+    if geometry is None:
+        return mask
+    (sy, sx), padding, reach = geometry
+    before = mask.shape[1:]
+    over = [
+        max((shape[axis] - 1) * geometry[0][axis] + reach[axis] - padding[axis] - before[axis], 0)
+        for axis in (0, 1)
+    ]
+    padded = F.pad(mask[:, None].float(), (padding[1], over[1], padding[0], over[0]))
+    return F.max_pool2d(padded, reach, (sy, sx))[:, 0, : shape[0], : shape[1]] > 0
+
+
 def map_reach(graph: TorchGraph) -> tuple[int, int]:
     """From which distance on, in map pixels, the cones of two map pixels share no image pixel."""
     return _reach_along(graph, 0), _reach_along(graph, 1)

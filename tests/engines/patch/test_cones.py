@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from corgi.engines.patch.cones import cone_masks, cone_sizes, map_reach
+from corgi.engines.patch.cones import cone_masks, cone_sizes, map_reach, readers
 from corgi.engines.patch.prepare import Maximum, prepare
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
@@ -131,3 +131,27 @@ def test_nothing_is_far_where_branches_stride_differently(tmp_path: Path) -> Non
     assert min(map_reach(prepare(net))) >= 2**31
     net = network(tmp_path, between(PATCH_CASES["residual, other kernels"]))
     assert max(map_reach(prepare(net))) < 20
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_readers_of_a_place_are_those_whose_cone_holds_it(seed: int, tmp_path) -> None:
+    rng = np.random.default_rng(seed)
+    network = load(random_cam_network(rng, tmp_path))
+    graph = prepare(network)
+    with torch.no_grad():
+        values = graph.values(torch.zeros(1, *network.input_shape, dtype=torch.float64))
+
+    def shape(name: str) -> tuple[int, int]:
+        height, width = values[name].shape[2:]
+        return height, width
+
+    name = rng.choice([step.output for step in graph.steps])
+    marked = torch.zeros(1, *shape(name), dtype=torch.bool)
+    marked[0, rng.integers(shape(name)[0]), rng.integers(shape(name)[1])] = True
+    found, (height, width) = readers(graph, {name: marked}, shape), shape(graph.output_name)
+    for y in range(height):
+        for x in range(width):
+            unit = torch.zeros(1, height, width, dtype=torch.bool)
+            unit[0, y, x] = True
+            cone = cone_masks(graph, {graph.output_name: unit}, shape)
+            assert bool((cone[name] & marked).any() if name in cone else False) == bool(found[0, y, x])

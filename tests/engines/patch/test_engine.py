@@ -479,7 +479,6 @@ def test_the_better_of_two_forms(seed: int, dtype: torch.dtype, tmp_path: Path) 
     ball = Ball(image, 0.05)
     crown, better = bound(net, dtype), bound(net, dtype, relaxation=PatchMethod.CROWN_BOTH)
     for found, plain in (
-        (better.cheap(ball), crown.cheap(ball)),
         (better.pixels(ball), crown.pixels(ball)),
         (better.features(ball), crown.features(ball)),
     ):
@@ -496,8 +495,9 @@ def test_the_better_of_two_forms(seed: int, dtype: torch.dtype, tmp_path: Path) 
     assert (better.pixels(ball).lower <= cams + 1e-9).all()
     assert (cams <= better.pixels(ball).upper + 1e-9).all()
     assert (better.scores(ball, 0) >= crown.scores(ball, 0)).all()
-    assert better.shortfall(ball) == ""
     assert better.rounding > 0
+    # A ball in which no window has three candidates needs the joint form alone.
+    assert better.pixels(Ball(image, 1e-7)).lower.equal(crown.pixels(Ball(image, 1e-7)).lower)
 
 
 @both
