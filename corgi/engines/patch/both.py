@@ -56,7 +56,7 @@ class BothBounder(PatchBounder):
         return joint
 
     def _contested(self, ball: Ball) -> Tensor:
-        """Of the map pixels bounded so far, those with three candidates in a window of their cone: [pixels]."""
+        """Which map pixels bounded so far have a window of three candidates in their cone: [pixels]."""
         bounds = self._bounds(ball)
         pools = [s for s in self._graph.steps if isinstance(s.layer, Maximum) and s.layer.elements > 1]
         marked = {s.output: (bounds.live(s.output).sum(-1) > 2).any(1) for s in pools}

@@ -98,8 +98,8 @@ def _read(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:
 def readers(graph: TorchGraph, marked: dict[str, Tensor], shape: Shape) -> Tensor:
     """Which units of the output have a marked place of some value in their cone: bool [B, h, w].
 
-    `marked`: places of values, bool [B, H, W]. The opposite of `cone_masks`; as there, a dilated kernel counts
-    as whole.
+    `marked`: places of values, bool [B, H, W]. The opposite of `cone_masks`; as there, a dilated kernel
+    counts as whole.
     """
     masks: dict[str, Tensor] = dict(marked)
     for step in graph.steps:
