@@ -33,9 +33,12 @@ def check_engine_at_radius_zero(
         )
         # Bounds that are wider than rounding of a deep network, or vacuous, are not wrong if they hold.
         nearest = np.clip(reference, lower, upper)
-        with torch.no_grad():
-            features = network.trunk32(torch.from_numpy(image)[None]).to(torch.float64)
-        rounding = (network.head.cam(features, class_id)[0] - network.cam(image, class_id)).numpy()
+
+        def rounding(image: NDArray[np.float32] = image) -> NDArray[np.float64]:
+            with torch.no_grad():
+                features = network.trunk32(torch.from_numpy(image)[None]).to(torch.float64)
+            return (network.head.cam(features, class_id)[0] - network.cam(image, class_id)).numpy()
+
         compare(network, "bound of the map at radius 0", nearest, reference, rounding=rounding)
 
 
