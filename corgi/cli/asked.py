@@ -37,7 +37,6 @@ class Method(StrEnum):
     IBP = "ibp"
     CROWN_IBP = "crown-ibp"
     CROWN = "crown"
-    CROWN_BOTH = "crown-both"
     ALPHA_CROWN = "alpha-crown"
     FOCUS = "focus"
     EXACT = "exact"

@@ -28,7 +28,7 @@ from torch import Tensor
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_masks
 from corgi.engines.patch.intervals import magnitude, widened
-from corgi.engines.patch.patches import Patches
+from corgi.engines.patch.patches import Patches, on_device
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma, smallest, unit
 from corgi.lipschitz.jacobian import JacobianPass, OnWindows, Rows, interval_norms
@@ -134,7 +134,7 @@ def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) ->
     if _bytes(bounds, cone, count) > bounds.budget:
         if count == 1:
             return interval_norms(bounds, value, rows, norm)
-        halves = torch.arange(count, device=rows.place.device).chunk(2)
+        halves = torch.arange(count, device=rows.values.device).chunk(2)
         return torch.cat([combined_norms(bounds, value, rows.chosen(half), norm) for half in halves])
     combined = _combined(bounds, value, rows, _image_cone(bounds, cone))
     every = [combined.image, combined.windows]
@@ -149,7 +149,8 @@ def _read(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
     """The places of a value at which some row has a coefficient: bool [1, H, W]."""
     height, width = bounds.relaxation.shape(value)
     row, y, x = (rows.values != 0).any(1).nonzero(as_tuple=True)
-    y, x = y + rows.places.top[rows.place[row]], x + rows.places.left[rows.place[row]]
+    top, left = (on_device(corner[rows.place], row.device) for corner in (rows.places.top, rows.places.left))
+    y, x = y + top[row], x + left[row]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     where = torch.zeros(1, height, width, dtype=torch.bool, device=rows.values.device)
     where[0, y[inside], x[inside]] = True

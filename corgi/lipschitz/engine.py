@@ -210,7 +210,7 @@ class LipschitzBounder(PatchBounder):
         """Dual norms of as many rows at a time as the budget allows: in intervals a row takes three rows."""
         bounds, output = self._bounds(ball), self._graph.output_name
         size = max(1, int(bounds.budget / (3 * bounds.bytes_a_row(output, rows))))
-        parts = torch.split(torch.arange(len(rows.place), device=rows.place.device), size)
+        parts = torch.split(torch.arange(len(rows.place), device=rows.values.device), size)
         return torch.cat([bounded(bounds, output, rows.chosen(part), ball.norm) for part in parts])
 
     @cached_property

@@ -23,7 +23,7 @@ from corgi.engines.patch.backward import element_places, met, over_elements, wei
 from corgi.engines.patch.bounds import BallBounds, as_field
 from corgi.engines.patch.intervals import magnitude, widened
 from corgi.engines.patch.norms import raised
-from corgi.engines.patch.patches import Patches
+from corgi.engines.patch.patches import Patches, on_host
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
 from corgi.lipschitz.slopes import slope_range
@@ -196,7 +196,7 @@ class JacobianPass:
         live = self.bounds.live(step.output)
         several = (live.sum(-1) > 1).to(rows.lower.values.dtype)
         if self.keep:
-            self._keep(step.output, rows)
+            self._keep(step.output, layer, rows)
         several = rows.lower.window(several)
         if len(several) != len(rows.lower.values):
             several = several.repeat(rows.lower.repeats, 1, 1, 1)
@@ -218,11 +218,9 @@ class JacobianPass:
         moved = Patches(found.lower, places, rows.lower.place), Patches(found.upper, places, rows.lower.place)
         return Rows(*moved).both(lambda one: one.on(shape))
 
-    def _keep(self, value: str, rows: Rows) -> None:
-        windows = self.undecided(value)
-        row, window, y, x = met(rows.lower, windows)
-        at = row, windows[window, 1], y, x
-        span = Interval(rows.lower.values[at], rows.upper.values[at])
+    def _keep(self, value: str, layer: Maximum, rows: Rows) -> None:
+        row, window, at, _ = met(layer, rows.lower, on_host(self.undecided(value)).T)
+        span = Interval(*(one.values.reshape(-1).index_select(0, at) for one in (rows.lower, rows.upper)))
         used = (~_zero(span)).nonzero().reshape(-1)
         self.kept[value] = OnWindows(row[used], window[used], Interval(span.lower[used], span.upper[used]))
 

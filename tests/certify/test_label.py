@@ -98,14 +98,18 @@ def test_the_joint_radius_is_the_smaller_one(paper_model, paper_image) -> None:
     assert result.label.label == result.predicted_class == 17
     assert result.label.radius > 0
     assert result.joint_radius == min(result.label.radius, result.certificate.radius)
-    lirpa = verify(
-        paper_model,
-        paper_image,
-        VerifyOptions(label=True, exact=None, attack=None, engine=LirpaEngine(), eps=0.001),
-    )
-    assert lirpa.label is not None
-    assert lirpa.label.status is Status.PROVED
     assert verify(paper_model, paper_image, VerifyOptions(exact=None, attack=None)).joint_radius is None
+
+
+def test_engine_lirpa_keeps_the_label_of_a_small_network(tmp_path) -> None:
+    network = load(random_cam_network(np.random.default_rng(3), tmp_path))
+    image = np.full(network.input_shape, 0.5, np.float32)
+    label = network.predict(image)
+    options = VerifyOptions(label=True, exact=None, attack=None, engine=LirpaEngine(), eps=1e-6)
+    found = verify(network, image, options).label
+    assert found is not None
+    assert found.status is Status.PROVED
+    assert found.label == label
 
 
 def test_one_score_is_no_label(tmp_path) -> None:

@@ -35,7 +35,6 @@ ENGINES: list[tuple[BoundEngine, range]] = [
     (PatchEngine(PatchMethod.CROWN_IBP), range(40)),
     (PatchEngine(PatchMethod.CROWN), range(40)),
     (PatchEngine(PatchMethod.CROWN, budget=20_000), range(40, 50)),
-    (PatchEngine(PatchMethod.CROWN_BOTH), range(46, 56)),
     (PatchEngine(PatchMethod.CROWN_IBP), range(60, 72)),
     (PatchEngine(PatchMethod.CROWN), range(60, 84)),
     (PatchEngine(PatchMethod.CROWN, work=1e5), range(50, 58)),

@@ -46,8 +46,7 @@ class _UnfoldingPass(BackwardPass):
         self, step: Step, layer: Maximum, patches: Patches, spread: Tensor, lines: MaximumLines
     ) -> Tensor:
         here = self.memo[step.output]
-        channel = lines.planes.units[here.window, 1]
-        amount = patches.values[here.row, channel, here.y, here.x]
+        amount = patches.values.reshape(-1).index_select(0, here.at)
         used = (amount != 0).nonzero().reshape(-1)
         self.unknown[step.output] = here.row[used], here.window[used], amount[used]
         return spread

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from corgi.engines.patch.curves import Lines
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least, least_within
 from corgi.engines.patch.intervals import Centre, weighted
-from corgi.engines.patch.maximum import Planes
+from corgi.engines.patch.maximum import Planes, Rivals
 from corgi.engines.patch.norms import Reach, least_in_cap, least_in_reach
-from corgi.engines.patch.patches import Patches, Places
+from corgi.engines.patch.patches import Indices, Patches, Places, on_device, on_host
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
 from corgi.network import layers
@@ -43,13 +45,34 @@ class MaximumLines:
 
     Attributes:
         weights: d_y = sum_e weights_e d_e where the window is decided, `planes.up` where it is not. Element
-        by
-            element, [B, elements * C, H', W']; where windows tile their input, at the elements: [B, C, H, W].
+            by element, [B, elements * C, H', W']; where windows tile their input, at the elements:
+            [B, C, H, W].
         planes: of the undecided windows.
+        rivals: other planes around them.
     """
 
     weights: Tensor
     planes: Planes
+    rivals: Rivals | None = None
+
+    @cached_property
+    def units(self) -> Indices:
+        """`planes.units` on the host, [4, U]."""
+        return np.ascontiguousarray(on_host(self.planes.units).T)
+
+    @cached_property
+    def corrections(self) -> tuple[Tensor, Tensor]:
+        """What a coefficient of 1 adds to `weights` and to the constant: [V, elements], float64 [V].
+
+        Two entries a window, for negative and for positive coefficients; then those of the rivals.
+        """
+        base, changes, shifts = self.planes.up[:, 1:], [], []
+        for lines in (self.planes, self.rivals):
+            if lines is not None:
+                changes.append(torch.stack([lines.up[:, 1:] - base, lines.low[:, 1:] - base], 1))
+                shifts.append(torch.stack([lines.up_shift, lines.low_shift], 1))
+        change, shift = torch.cat(changes).flatten(0, 1), torch.cat(shifts).flatten()
+        return change, shift.to(torch.float64)
 
 
 @dataclass
@@ -75,6 +98,7 @@ class Relaxation:
     reaches: dict[str, Reach] = field(default_factory=dict)
     norms: dict[str, Tensor] | None = None
     _fields: dict[str, tuple[Interval, Tensor]] = field(default_factory=dict, init=False)
+    _weighted: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
 
     def fields(self, value: str) -> Tensor:
         """`box_fields` of a value's interval, made once for as long as that interval stands."""
@@ -83,6 +107,12 @@ class Relaxation:
             self._fields[value] = known, box_fields(known.lower, known.upper)
         return self._fields[value][1]
 
+    def weighted(self, value: str, conv: layers.Conv, size: Tensor) -> Tensor:
+        """`weighted` of the convolution that makes a value, made once for as long as the size stands."""
+        if value not in self._weighted or self._weighted[value][0] is not size:
+            self._weighted[value] = size, weighted(conv, size)
+        return self._weighted[value][1]
+
     @property
     def dtype(self) -> torch.dtype:
         """The precision the coefficients have."""
@@ -90,7 +120,7 @@ class Relaxation:
 
     def shape(self, value: str) -> tuple[int, int]:
         """Height and width of a value."""
-        height, width = self.intervals[value].lower.shape[2:]
+        height, width = self.centres[value].value.shape[2:]
         return height, width
 
 
@@ -100,15 +130,16 @@ class Met:
 
     Attributes:
         weights: the window of `MaximumLines.weights`.
-        row, window, y, x: int64 [pairs], the undecided windows under every patch: row, place in `planes`, and
-            where in the patch.
+        row, window: int64 [pairs], the undecided windows under every patch: row, and place in `planes`.
+        at: int64 [pairs], where the coefficient of each is in the flattened patches.
+        elements: int64 [pairs * elements], where those of its elements are in the flattened spread.
     """
 
     weights: Tensor
     row: Tensor
     window: Tensor
-    y: Tensor
-    x: Tensor
+    at: Tensor
+    elements: Tensor
 
 
 Choices = Mapping[str, Tensor]
@@ -122,6 +153,7 @@ class BackwardPass:
     Attributes:
         total, error: float64 [R]; at the start the rows' value in the middle of the ball.
         choices: lower planes of these rows' own.
+        rival: which rows take the rivals of planes, bool [R]; None for none. Not with `choices`.
         memo: what depends on the places of the rows only; passes with the same rows may share it.
         rigorous: whether rounding is set aside; without it a pass only guides.
         ended: the rows on the image, and constant: their bound without it, rounded down; after `run`.
@@ -133,6 +165,7 @@ class BackwardPass:
     choices: Choices = field(default_factory=dict)
     memo: dict[str, Met] = field(default_factory=dict)
     rigorous: bool = True
+    rival: Tensor | None = None
     ended: dict[str, Patches] = field(default_factory=dict)
     constant: Tensor = field(init=False)
     _best: Tensor = field(init=False)
@@ -149,6 +182,8 @@ class BackwardPass:
         by their interval: looser, sound, and for less work.
         """
         pending = {name: [patches] for name, patches in start.items()}
+        # What products of constants lose by underflow, 2^20 at most in each of fewer than 2^20 sums.
+        self.error = self.error + 2.0**40 * smallest(self.relaxation.dtype)
         for name, patches in start.items():
             # The rows themselves were rounded to working precision.
             self._allow(patches, 2 * unit(self.relaxation.dtype) * self.relaxation.sizes[name])
@@ -186,6 +221,7 @@ class BackwardPass:
         # A NaN stays: it is not known to be large.
         left = (~(here >= enough)).nonzero().reshape(-1)
         self._alive, self.total, self.error = self._alive[left], self.total[left], self.error[left]
+        self.rival = None if self.rival is None else self.rival[left]
         return {name: [patches.chosen(left)]} if len(left) else {}
 
     def _closed(self, total: Tensor) -> Tensor:
@@ -194,16 +230,19 @@ class BackwardPass:
 
     def _add(self, constant: Tensor) -> None:
         self.total = self.total + constant
-        # Sums of float64, and what products lose by underflow.
-        rounded = 2.0**-52 * (self.total.abs().detach() + constant.abs().detach())
-        self.error = self.error + rounded + 2.0**20 * smallest(self.relaxation.dtype)
+        self._rounded(self.total.detach().abs() + constant.detach().abs(), 1)
 
     def _sum_up(self, constants: Tensor, row: Tensor, terms: int) -> None:
         """Add constants to the rows they belong to, at most `terms` to each."""
         nothing = torch.zeros_like(self.total)
-        self._add(nothing.index_add(0, row, constants))
+        self.total = self.total + nothing.index_add(0, row, constants)
         amounts = nothing.index_add(0, row, constants.detach().abs())
-        self.error = self.error + terms * 2.0**-52 * amounts
+        self._rounded(self.total.detach().abs(), 1)
+        self._rounded(amounts, terms + 1)
+
+    def _rounded(self, amounts: Tensor, times: int) -> None:
+        """Set aside what so many sums in float64 lose, `amounts` their absolute terms."""
+        self.error = torch.add(self.error, amounts, alpha=times * 2.0**-52)
 
     def _sum(self, value: str, parts: list[Patches]) -> Patches:
         """The sum of what reaches a value on several ways."""
@@ -223,7 +262,7 @@ class BackwardPass:
         amounts = amounts[:, 0] if len(size) == 1 else amounts.gather(1, patches.ball[:, None])[:, 0]
         # The rounding of this sum itself, of so many terms.
         share = 1.01 + flat.shape[1] * unit(values.dtype)
-        self.error = self.error + share * amounts.to(torch.float64)
+        self.error = torch.add(self.error, amounts, alpha=share)
 
     def _least(self, value: str, patches: Patches) -> Tensor:
         """The least value of rows on deviations in their interval, and in their ball: float64 [R]."""
@@ -277,9 +316,10 @@ class BackwardPass:
         """
         inside = patches.inside(self.relaxation.shape(step.output))
         dtype, size = conv.weight.dtype, self.relaxation.sizes[step.inputs[0]]
+        amounts = self.relaxation.weighted(step.output, conv, size)
         terms = fan_out(conv, inside.size)
         share = gamma(terms + FOLDING, dtype)
-        self._allow(inside, share * weighted(conv, size) + self.relaxation.centres[step.output].error)
+        self._allow(inside, share * amounts + self.relaxation.centres[step.output].error)
         reached = inside.size[0] * inside.size[1] * conv.weight.shape[2] * conv.weight.shape[3]
         lost = terms * smallest(dtype) * reached * size.sum(1).to(torch.float64)
         self.error = self.error + (lost if len(lost) == 1 else lost[inside.ball])
@@ -319,7 +359,7 @@ class BackwardPass:
         assert isinstance(lines, MaximumLines)
         if step.output not in self.memo:
             window = weights_under(layer, patches, lines.weights)
-            self.memo[step.output] = Met(window, *met(patches, lines.planes.units))
+            self.memo[step.output] = Met(window, *met(layer, patches, lines.units))
         spread = over_elements(layer, patches, self.memo[step.output].weights)
         spread = self._correct(step, layer, patches, spread, lines)
         if layer.overlaps:
@@ -334,28 +374,26 @@ class BackwardPass:
         self, step: Step, layer: Maximum, patches: Patches, spread: Tensor, lines: MaximumLines
     ) -> Tensor:
         known, here = lines.planes, self.memo[step.output]
-        row, window, y, x = here.row, here.window, here.y, here.x
-        if len(row) == 0:
+        if len(here.row) == 0:
             return spread
-        channel = known.units[window, 1]
-        amount = patches.values[row, channel, y, x]
-        above = amount > 0
+        amount = patches.values.reshape(-1).index_select(0, here.at)
         choice = self.choices.get(step.output)
-        low, low_shift = known.low[window], known.low_shift[window].to(torch.float64)
-        if choice is not None:
-            low, low_shift = choice, known.shift_below(window, choice)
-        shift = torch.where(above, low_shift, known.up_shift[window].to(torch.float64))
+        if choice is None:
+            changes, shifts = lines.corrections
+            line = 2 * here.window + (amount > 0)
+            if self.rival is not None and lines.rivals is not None:
+                line = line + 2 * len(known) * self.rival[here.row]
+            change, shift = amount[:, None] * changes.index_select(0, line), shifts.index_select(0, line)
+        else:
+            above = amount > 0
+            change = torch.where(above, amount, 0)[:, None] * (choice - known.up[here.window])[:, 1:]
+            low_shift = known.shift_below(here.window, choice)
+            shift = torch.where(above, low_shift, known.up_shift[here.window].to(torch.float64))
         # A coefficient that is 0 reads nothing, whatever is known of the window.
         constants = torch.where(amount == 0, 0, amount.to(torch.float64) * shift)
-        self._sum_up(constants, row, patches.values[0].numel())
-        change = torch.where(above, amount, 0)[:, None] * (low - known.up[window])[:, 1:]
-        _, channels, height, width = spread.shape
-        down, right = torch.tensor(layer.offsets, device=row.device).unbind(1)
-        at_y = (y * layer.stride[0])[:, None] + down
-        at_x = (x * layer.stride[1])[:, None] + right
-        at = ((row * channels + channel)[:, None] * height + at_y) * width + at_x
+        self._sum_up(constants, here.row, patches.values[0].numel())
         spread = spread.contiguous()
-        spread.view(-1).index_add_(0, at.flatten(), change.flatten())
+        spread.view(-1).index_add_(0, here.elements, change.flatten())
         return spread
 
 
@@ -389,7 +427,7 @@ class TwoSidedPass(BackwardPass):
         known, here = lines.planes, self.memo[step.output]
         if len(here.row) == 0:
             return spread
-        amount = patches.values[here.row, known.units[here.window, 1], here.y, here.x].to(torch.float64)
+        amount = patches.values.reshape(-1).index_select(0, here.at).to(torch.float64)
         low = known.shift_below(here.window, known.up[here.window])
         high = known.up_shift[here.window].to(torch.float64)
         constants = torch.where(amount == 0, 0, amount * torch.where(amount > 0, low, high))
@@ -399,38 +437,45 @@ class TwoSidedPass(BackwardPass):
         return spread
 
 
-def met(patches: Patches, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Which of some windows [U, 4] are under every patch: row, window, and where in the patch (y, x)."""
-    places, (height, width), device = patches.places, patches.size, windows.device
+def met(layer: Maximum, patches: Patches, windows: Indices) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which of some windows [4, U] are under every patch: `row`, `window`, `at` and `elements` of `Met`."""
+    places, (height, width) = patches.places, patches.size
     (first_y, last_y), (first_x, last_x) = places.rows, places.columns
-    ball, _, y, x = windows.unbind(1)
+    ball, channel, y, x = windows
     near = (y >= first_y) & (y < last_y + height) & (x >= first_x) & (x < last_x + width)
-    units = (near & (ball <= places.balls[1])).nonzero()[:, 0]
+    units = (near & (ball <= places.balls[1])).nonzero()[0]
     # Which place, if any, stands at a point; with a margin, so that all points up to a patch away exist.
     high, wide = last_y - first_y + 2 * height - 1, last_x - first_x + 2 * width - 1
 
-    def point(ball: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    def point(ball: Indices, y: Indices, x: Indices) -> Indices:
         return (ball * high + y + (height - 1 - first_y)) * wide + x + (width - 1 - first_x)
 
-    standing = torch.full(((places.balls[1] + 1) * high * wide,), -1, device=device)
-    standing[point(places.ball, places.top, places.left)] = torch.arange(len(places), device=device)
-    within = torch.arange(height * width, device=device)
-    back = torch.div(within, width, rounding_mode="floor") * wide + within % width
-    place = standing[point(ball, y, x)[units, None] - back]
-    window, within = (place >= 0).nonzero(as_tuple=True)
-    place, window, down, right = place[window, within], units[window], within // width, within % width
+    standing = np.full((places.balls[1] + 1) * high * wide, -1)
+    standing[point(places.ball, places.top, places.left)] = np.arange(len(places))
+    back = (np.arange(height)[:, None] * wide + np.arange(width)).reshape(-1)
+    place = standing[point(ball[units], y[units], x[units])[:, None] - back]
+    window, within = (place >= 0).nonzero()
+    place, window = place[window, within], units[window]
     if patches.repeats:
-        row = torch.cat([place + len(places) * turn for turn in range(patches.repeats)])
-        window, down, right = (found.repeat(patches.repeats) for found in (window, down, right))
-        return row, window, down, right
-    # Every row of a place meets what the place meets.
-    order = patches.place.argsort(stable=True)
-    counts = torch.bincount(patches.place, minlength=len(places))
-    starts = counts.cumsum(0) - counts
-    each = counts[place]
-    pair = torch.arange(len(place), device=device).repeat_interleave(each)
-    within = torch.arange(len(pair), device=device) - (each.cumsum(0) - each)[pair]
-    return order[starts[place[pair]] + within], window[pair], down[pair], right[pair]
+        row = (np.arange(patches.repeats)[:, None] * len(places) + place).reshape(-1)
+        window, within = (found[None].repeat(patches.repeats, 0).reshape(-1) for found in (window, within))
+    else:
+        # Every row of a place meets what the place meets.
+        order = patches.place.argsort(kind="stable")
+        counts = np.bincount(patches.place, minlength=len(places))
+        each = counts[place]
+        pair = np.arange(len(place)).repeat(each)
+        turn = np.arange(len(pair)) - (each.cumsum() - each)[pair]
+        row = order[(counts.cumsum() - counts)[place[pair]] + turn]
+        window, within = window[pair], within[pair]
+    of_channel = row * patches.values.shape[1] + channel[window]
+    top, left = within // width * layer.stride[0], within % width * layer.stride[1]
+    reach_y = (height - 1) * layer.stride[0] + layer.reach[0]
+    reach_x = (width - 1) * layer.stride[1] + layer.reach[1]
+    corner = (of_channel * reach_y + top) * reach_x + left
+    elements = corner[:, None] + np.array([down * reach_x + right for down, right in layer.offsets])
+    found = row, window, of_channel * (height * width) + within, elements.reshape(-1)
+    return tuple(on_device(indices, patches.values.device) for indices in found)  # type: ignore[return-value]
 
 
 def element_places(layer: Maximum, places: Places) -> Places:

@@ -9,7 +9,7 @@ from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine, deviations, on_device
 from corgi.engines.patch.intervals import centres
 from corgi.engines.patch.norms import reach_of
-from corgi.engines.patch.patches import Patches, distinct_places
+from corgi.engines.patch.patches import Patches, distinct_places, on_host
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.rigour import plainly
 from corgi.network.network import Network
@@ -46,7 +46,7 @@ def bound_maps(
     terms = weights[:, :, None, None] * centre[name].value
     value, off = terms.sum(1).flatten(), (terms.shape[1] + 4) * 2.0**-52 * terms.abs().sum(1).flatten()
     ball, y, x = torch.ones(len(balls), height, width, device=device).nonzero().unbind(1)
-    places, place = distinct_places(ball, y, x)
+    places, place = distinct_places(*map(on_host, (ball, y, x)))
     lower, upper = (
         sign
         * bounds.lower_rows(

@@ -17,6 +17,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ from corgi.engines.patch.backward import (
     Relaxation,
     TwoSidedPass,
 )
-from corgi.engines.patch.cones import cone_masks, cone_sizes, horizons
+from corgi.engines.patch.cones import cone_masks, cone_sizes, horizons, readers
 from corgi.engines.patch.curves import Lines, relax
 from corgi.engines.patch.gains import Gains, conv_reach, euclidean, norm_step
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
@@ -39,13 +40,14 @@ from corgi.engines.patch.intervals import (
     cast_up,
     interval_step,
     magnitude,
-    weighted,
 )
-from corgi.engines.patch.maximum import best_weights, planes
+from corgi.engines.patch.maximum import best_weights, planes, rivals
 from corgi.engines.patch.norms import Reach, held_interval, reach_step
-from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places
+from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places, on_device, on_host
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma, unit
+from corgi.engines.patch.tables import Table
+from corgi.engines.patch.tournament import Outcome, Tournament, first_games, none_played
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
@@ -56,6 +58,64 @@ _APART = 0.001
 _CURVES = (layers.Sigmoid, layers.Tanh, layers.Curve)
 _MANY = 0.05
 """Share of undecided windows from which on a thorough bound is drawn of a whole layer."""
+
+
+@dataclass(frozen=True)
+class _Leads:
+    """What is the same of windows in all balls around an image: see `_Windows`; `real` elements, bool."""
+
+    lead: Tensor
+    low: Tensor
+    high: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class _Undecided(Table):
+    """Windows with several live elements, once rows were spent on the differences of those.
+
+    Attributes:
+        units: [U, 4]; live: bool [U, E].
+        above, by_rows: as in `_Rowed`; by_rivals: by rows that took the rivals of planes, where `disputed`.
+        disputed: bool [U], whether a window with rival planes is in the cone of the elements.
+        lower, upper: elements by intervals, as in `_Windows`, before there were rows: [U, E].
+    """
+
+    units: Tensor
+    live: Tensor
+    above: Tensor
+    by_rows: Tensor
+    by_rivals: Tensor
+    disputed: Tensor
+    lower: Tensor
+    upper: Tensor
+
+
+@dataclass(frozen=True)
+class _Rowed(Table):
+    """What rows said of undecided windows.
+
+    Attributes:
+        above: [U, E, E], see maximum.py; by_rows: the same where rows alone are believed.
+        joint_weights, joint_shift: [U, E], [U], the joint bound of maximum.py.
+        outcome: of tournaments, where they were played.
+    """
+
+    above: Tensor
+    by_rows: Tensor
+    joint_weights: Tensor
+    joint_shift: Tensor
+    outcome: Outcome
+
+    def to(self, dtype: torch.dtype) -> _Rowed:
+        """In another precision, which must not be lower; tournaments always are in float64."""
+        return replace(
+            self,
+            above=self.above.to(dtype),
+            by_rows=self.by_rows.to(dtype),
+            joint_weights=self.joint_weights.to(dtype),
+            joint_shift=self.joint_shift.to(dtype),
+        )
 
 
 @dataclass
@@ -70,8 +130,7 @@ class _Windows:
         done: bool [B, H', W'], where rows were spent already.
         place: int64 [B, C, H', W'], the place of a window in `above`, -1 where rows were not spent or decided
         it.
-        above: [U, E, E], see maximum.py; by_rows: the same where rows alone are believed.
-        joint_weights, joint_shift: [U, E], [U], the joint bound of maximum.py.
+        rowed: what rows said of the others, by that place.
     """
 
     lead: Tensor
@@ -82,13 +141,16 @@ class _Windows:
     live: Tensor
     done: Tensor
     place: Tensor
-    above: Tensor
-    by_rows: Tensor
-    joint_weights: Tensor
-    joint_shift: Tensor
+    rowed: _Rowed
 
     def drop_beaten(self) -> None:
         """Live elements that never exceed the surest live one are not needed to reach the maximum."""
+        if self.live.shape[-1] == 2:  # the same for two, in a few simple operations
+            first, second = self.live.unbind(-1)
+            beaten = (self.upper[..., 0] <= self.lower[..., 1]) & second
+            first &= ~beaten
+            second &= ~((self.upper[..., 1] <= self.lower[..., 0]) & first)
+            return
         surest = self.lower.masked_fill(~self.live, -torch.inf).argmax(-1, keepdim=True)
         beaten = self.upper <= self.lower.gather(-1, surest)
         self.live &= ~beaten.scatter(-1, surest, False)
@@ -120,8 +182,11 @@ class BallBounds:
         work: float = math.inf,
         gains: Gains | None = None,
         thorough: bool = False,
+        tournaments: bool = True,
         outer: BallBounds | None = None,
         reach: Reach | None = None,
+        sibling: BallBounds | None = None,
+        lazy: bool = False,
     ) -> None:
         """Interval bounds of everything.
 
@@ -131,17 +196,23 @@ class BallBounds:
             box: the pixels' deviations from it, [B, C, H, W].
             refine: whether undecided windows get rows (CROWN) or not (CROWN-IBP).
             budget: bytes a backward pass may use for its patches.
-            work: multiply-adds that rows on windows may take.
+            work: multiply-adds that rows on windows may take; those of tournaments are not counted.
             gains: of the graph's layers, if they are to be shared.
             thorough: whether layers that intervals leave undecided in many places are bounded everywhere,
                 from both sides; all activations must be Maximum.
+            tournaments: whether rows that read windows with three or more candidates are bounded with the
+                planes of tournaments, too; not where `thorough` bounds whole layers.
             outer: bounds of balls around the same images that contain these ones, if known.
             reach: the norm of the pixels' deviations, if the balls are not boxes.
+            sibling: bounds of any other balls around the same images, in the same precision.
+            lazy: whether intervals wait for `require` or `complete`: behind windows that rows decide they
+                would be drawn twice.
         """
         self.graph, self.refine, self.budget = graph, refine, budget
         self.rows, self.largest_error = 0, 0.0
         self.shortened: dict[str, str | None] = {}
         self._work, self._gains, self._thorough = work, gains or Gains(graph), thorough
+        self._tournaments = tournaments and not thorough
         sizes = {graph.input_name: by_channel(box)}
         self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
         self._steps = {step.output: step for step in graph.steps}
@@ -151,13 +222,17 @@ class BallBounds:
         self._exact = _exact_values(graph) if reach is None else set()
         self._kernels: dict[str, Tensor] = {}
         self._windows: dict[str, _Windows] = {}
+        self._leads: dict[str, _Leads] = {} if sibling is None else sibling._leads
         self._rowed: dict[str, Tensor] = {}
+        self._marked: dict[str, Tensor] = {}
+        self._disputed: dict[str, Tensor] = {}
         self._ends: dict[str, list[tuple[str, float]]] = {}
         self._until: dict[str, str] = {}
         if outer is not None and outer.relaxation.norms is not None:
             self.relaxation.norms = {graph.input_name: self._image_norm()}
-        for step in graph.steps:
-            self._forward(step, outer)
+        self._outer = None if outer is None else outer.complete()
+        if not lazy:
+            self.complete()
 
     def live(self, value: str) -> Tensor:
         """Which elements of the windows of a Maximum can be the maximum: bool [B, C, H', W', E], zero first.
@@ -166,12 +241,21 @@ class BallBounds:
         """
         return self._windows[value].live
 
+    def complete(self) -> BallBounds:
+        """The same, with intervals of every value."""
+        for step in self.graph.steps:
+            if step.output not in self.relaxation.intervals:
+                self._forward(step)
+        self._outer = None
+        return self
+
     @property
     def bytes(self) -> int:
         """Memory of intervals and windows, about."""
         tensors = [end for known in self.relaxation.intervals.values() for end in (known.lower, known.upper)]
         for windows in self._windows.values():
             tensors += [value for value in vars(windows).values() if isinstance(value, Tensor)]
+            tensors += [windows.rowed.above, windows.rowed.by_rows]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def within(self, half_space: HalfSpace) -> BallBounds:
@@ -189,10 +273,13 @@ class BallBounds:
         part._lines = dict(self._lines)
         part._windows = {name: windows.again() for name, windows in self._windows.items()}
         part._rowed = {}
+        # Rows are to be decided by what holds on the part alone; a second form costs more than it brings.
+        part._tournaments = False
         return part
 
     def learn(self, other: BallBounds) -> None:
         """Take over what is known of the same balls in a lower precision."""
+        self.complete()
         dtype = self.relaxation.dtype
         norms = other.relaxation.norms
         self.relaxation.norms = None if norms is None else dict(norms)
@@ -205,8 +292,7 @@ class BallBounds:
                 mine.lower = torch.fmax(mine.lower, theirs.lower.to(dtype))
                 mine.upper = torch.fmin(mine.upper, theirs.upper.to(dtype))
                 mine.done, mine.place = theirs.done.clone(), theirs.place.clone()
-                for name in ("above", "by_rows", "joint_weights", "joint_shift"):
-                    setattr(mine, name, getattr(theirs, name).to(dtype))
+                mine.rowed = theirs.rowed.to(dtype)
             self._note(step, cast_out(other.relaxation.intervals[step.output], dtype))
         self._rowed = dict(other._rowed)
         self._lines.clear()
@@ -225,29 +311,43 @@ class BallBounds:
         reach = 1.01 * float((row.abs() * magnitude(known)).sum())
         return HalfSpace(row, constant, low - 2.0**-50 * abs(low), reach)
 
-    def lower_rows(
-        self,
-        value: str,
-        rows: Patches,
-        at_centre: Tensor,
-        enough: float | None = None,
-        until: str | None = None,
-    ) -> Tensor:
+    def lower_rows(self, value: str, rows: Patches, at_centre: Tensor, enough: float | None = None) -> Tensor:
         """Lower bounds of rows on a value, float64 [R]. Chunked to the budget.
 
-        Sound whatever was required before; tight where `require` was told of the cone.
+        Sound whatever was required before; tight where `require` was told of the cone. Rows that read windows
+        with rival planes are bounded with either.
 
         Args:
             value: what the rows read.
             rows: their coefficients.
             at_centre: a float64 lower bound of each row at the value's centre.
             enough: a row may be given up once it is known to be at least that large.
-            until: where rows end, see `BackwardPass.run`.
         """
+        found = self._lower(value, rows, at_centre, enough)
+        mask = self._disputed.get(value) if self._tournaments else None
+        if mask is not None and len(found):
+            there = rows.places.cut(mask[:, None].to(rows.values.dtype), *rows.size).amax((1, 2, 3)) > 0
+            some = there[on_device(rows.place, there.device)].nonzero()[:, 0]
+            if len(some):
+                rival = torch.ones_like(some, dtype=torch.bool)
+                again = self._lower(value, rows.chosen(some), at_centre[some], enough, rival=rival)
+                found[some] = torch.fmax(found[some], again)
+        return found
+
+    def _lower(
+        self,
+        value: str,
+        rows: Patches,
+        at_centre: Tensor,
+        enough: float | None = None,
+        until: str | None = None,
+        rival: Tensor | None = None,
+    ) -> Tensor:
+        """The same with planes, or their rivals where `rival`, bool [R]; `until`: see `BackwardPass.run`."""
         parts = [torch.zeros_like(at_centre[:0])]
         for some, chunk in self._chunks(value, rows, until):
-            total = at_centre[some]
-            backward = BackwardPass(self.relaxation, total, torch.zeros_like(total))
+            total, those = at_centre[some], None if rival is None else rival[some]
+            backward = BackwardPass(self.relaxation, total, torch.zeros_like(total), rival=those)
             parts.append(backward.run({value: chunk}, enough, until))
             if value == self.graph.output_name and len(backward.error):
                 self.largest_error = max(self.largest_error, float(backward.error.detach().max()))
@@ -270,13 +370,13 @@ class BallBounds:
         for step in self.graph.steps:
             if not missing:
                 break
-            if changed:
-                self._forward(step, None)
+            if changed or step.output not in self.relaxation.intervals:
+                self._forward(step)
             if step.output in missing:
                 missing.remove(step.output)
                 if not isinstance(step.layer, Maximum):
                     self._bound_input(step, todo[step.output])
-                    self._forward(step, None)
+                    self._forward(step)
                     changed = True
                     continue
                 windows = self._windows[step.output]
@@ -288,13 +388,17 @@ class BallBounds:
                 windows.done |= todo[step.output]
                 self._note(step, _range_of(windows))
                 changed = True
+        self.complete()
         return changed
 
     def _todo(self, value: str, where: Tensor) -> dict[str, Tensor]:
         """Where, in the cone of a value at places [B, H, W], activations had no rows spent on them yet."""
         masks = cone_masks(self.graph, {value: where}, self.relaxation.shape)
-        todo = {name: masks[name] & ~windows.done for name, windows in self._windows.items() if name in masks}
+        todo = {}
         for step in self.graph.steps:
+            if isinstance(step.layer, Maximum) and step.output in masks:
+                windows = self._windows.get(step.output)
+                todo[step.output] = masks[step.output] & (True if windows is None else ~windows.done)
             if self.refine and isinstance(step.layer, _CURVES) and step.output in masks:
                 done = self._rowed.get(step.output)
                 todo[step.output] = masks[step.output] if done is None else masks[step.output] & ~done
@@ -302,6 +406,7 @@ class BallBounds:
 
     def work_of(self, value: str, where: Tensor) -> float:
         """Multiply-adds that rows for all that `require` would ask for may take; most are dropped earlier."""
+        self.complete()
         todo = self._todo(value, where)
         return sum(self._work_of(self._steps[name], todo[name]) for name in self._windows if name in todo)
 
@@ -365,7 +470,7 @@ class BallBounds:
         """All intervals once more, with norms."""
         self.relaxation.norms = {self.graph.input_name: self._image_norm()}
         for step in self.graph.steps:
-            self._forward(step, None)
+            self._forward(step)
 
     def bytes_a_row(self, value: str, patches: Patches, until: str | None = None) -> float:
         """Memory of one row: its largest patch, eight times over (windows, products, convolutions)."""
@@ -378,8 +483,10 @@ class BallBounds:
         units = (intervals[name].lower.shape[1] * h * w for name, (h, w) in sizes.items())
         return 8.0 * max(units) * patches.values.element_size()
 
-    def _forward(self, step: Step, outer: BallBounds | None) -> None:
+    def _forward(self, step: Step) -> None:
         """Intervals of a step's output, intersected with what was known; the windows follow."""
+        # What a larger ball knows is taken over once.
+        outer = self._outer if step.output not in self.relaxation.intervals else None
         known, centres, norms = self.relaxation.intervals, self.relaxation.centres, self.relaxation.norms
         if isinstance(step.layer, Maximum):
             found = _range_of(self._update_windows(step, step.layer, outer))
@@ -438,22 +545,24 @@ class BallBounds:
 
     def _begin_windows(self, step: Step, layer: Maximum) -> _Windows:
         """Nothing known but which elements there are."""
-        before, after = (self.relaxation.centres[name].value for name in (step.inputs[0], step.output))
-        elements = F.pad(layer.windows(before), (1, 0), value=0.0 if layer.zero else -torch.inf)
         dtype = self.relaxation.dtype
-        # The padding, and a zero where there is none, are never the maximum.
-        live = ~(elements == -torch.inf)
-        lead = torch.where(live, elements - after[..., None], -torch.inf)
-        unknown = torch.full_like(lead, torch.inf, dtype=dtype)
-        count = lead.shape[-1]
-        done = torch.zeros_like(live[:, 0, :, :, 0])
-        place = torch.full_like(live[..., 0], -1, dtype=torch.int64)
-        error = 2.0**-52 * lead.abs()
-        low, high = -cast_up(error - lead, dtype), cast_up(lead + error, dtype).masked_fill(~live, -torch.inf)
-        above = unknown.new_zeros(0, count, count)
-        return _Windows(
-            lead, low, high, -unknown, unknown, live, done, place, above, above, above[:, 0], above[:, 0, 0]
-        )
+        if step.output not in self._leads:
+            before, after = (self.relaxation.centres[name].value for name in (step.inputs[0], step.output))
+            elements = F.pad(layer.windows(before), (1, 0), value=0.0 if layer.zero else -torch.inf)
+            # The padding, and a zero where there is none, are never the maximum.
+            real = ~(elements == -torch.inf)
+            lead = torch.where(real, elements - after[..., None], -torch.inf)
+            error = 2.0**-52 * lead.abs()
+            high = cast_up(lead + error, dtype).masked_fill(~real, -torch.inf)
+            self._leads[step.output] = _Leads(lead, -cast_up(error - lead, dtype), high, real)
+        known = self._leads[step.output]
+        unknown = torch.full_like(known.lead, torch.inf, dtype=dtype)
+        count = known.lead.shape[-1]
+        done = torch.zeros_like(known.real[:, 0, :, :, 0])
+        place = torch.full_like(known.real[..., 0], -1, dtype=torch.int64)
+        above, live = unknown.new_zeros(0, count, count), known.real.clone()
+        rowed = _Rowed(above, above, above[:, 0], above[:, 0, 0], none_played(live.new_zeros(0, count)))
+        return _Windows(known.lead, known.low, known.high, -unknown, unknown, live, done, place, rowed)
 
     def _decide(self, step: Step, windows: _Windows, todo: Tensor) -> None:
         """Spend rows on the undecided windows at [B, H', W'], and keep what they say."""
@@ -464,22 +573,23 @@ class BallBounds:
         units = ((windows.live.sum(-1) > 1) & todo[:, None]).nonzero()
         if len(units) == 0 or (self._many(windows, todo) and self._thorough):
             return
-        at = units.unbind(1)
-        live, by_rows = self._rows_decide(step, units, windows.live[at], windows.lead[at])
-        windows.live[at] = live
-        above, place = torch.fmin(self._above(windows, units), by_rows), windows.place[at]
-        before = place >= 0
-        above[before] = torch.fmin(above[before], windows.above[place[before]])
-        self._note_signs(windows, at, live, above)
-        left = live.sum(1) > 1
-        windows.place[tuple(u[left] for u in at)] = torch.arange(int(left.sum()), device=left.device) + len(
-            windows.above
+        at, disputed = units.unbind(1), self._disputed_windows(step, units)
+        by_intervals, lower, upper = self._above(windows, units), windows.lower[at], windows.upper[at]
+        live, by_rows, by_rivals = self._rows_decide(
+            step, units, windows.live[at], windows.lead[at], by_intervals, disputed
         )
-        windows.above = torch.cat([windows.above, above[left]])
-        windows.by_rows = torch.cat([windows.by_rows, by_rows[left]])
-        weights, shift = self._joint(step, units[left], live[left], above[left], windows.lead[at][left])
-        windows.joint_weights = torch.cat([windows.joint_weights, weights])
-        windows.joint_shift = torch.cat([windows.joint_shift, shift])
+        windows.live[at] = live
+        # Joint planes are drawn from rows of their own kind: tighter ones would change which are chosen.
+        above, place = torch.fmin(by_intervals, by_rows), windows.place[at]
+        before = place >= 0
+        above[before] = torch.fmin(above[before], windows.rowed.above[place[before]])
+        self._note_signs(windows, at, live, above)
+        known = _Undecided(units, live, above, by_rows, by_rivals, disputed, lower, upper)
+        left = known.chosen((live.sum(1) > 1).nonzero()[:, 0])
+        start = len(windows.rowed.above)
+        places = torch.arange(start, start + len(left.units), device=place.device)
+        windows.place[left.units.unbind(1)] = places
+        windows.rowed = windows.rowed.joined(self._around(step, left))
 
     def _bound_input(self, step: Step, todo: Tensor) -> None:
         """Spend rows on the input of a curved activation at [B, H', W'], where they can move its lines."""
@@ -570,70 +680,127 @@ class BallBounds:
             entries = producer.layer.weight[0].numel() * layer.elements
         return max(1, self.budget // (2 * entries * source.element_size()))
 
-    def _joint(
-        self, step: Step, units: Tensor, live: Tensor, above: Tensor, lead: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Rows for x_j - sum_i w_i x_i where three or more elements are live: weights, largest row."""
+    def _around(self, step: Step, known: _Undecided) -> _Rowed:
+        """Planes around windows as a whole: joint ones of three or more live elements, and tournaments.
+
+        Tournaments are played where their planes can differ: for those windows, and where the rows of others
+        read such windows. All rows that are known share passes.
+        """
+        layer, units, live, above = step.layer, known.units, known.live, known.above
+        assert isinstance(layer, Maximum)
         weights, shift = torch.zeros_like(above[:, 0]), torch.full_like(above[:, 0, 0], torch.inf)
-        several = (live.sum(1) > 2).nonzero().reshape(-1)
-        if len(several) == 0:
-            return weights, shift
-        assert isinstance(step.layer, Maximum)
-        live, above = (
-            live[several],
-            torch.where(live[several][:, :, None] & live[several][:, None, :], above[several], 0),
+        rowed = _Rowed(above, known.by_rows, weights, shift, none_played(live))
+        joint = (live.sum(1) > 2).nonzero()[:, 0]
+        played = torch.arange(len(units) * self._plays(live, known.disputed), device=units.device)
+        if len(joint) + len(played) == 0:
+            return rowed
+        lead = self._windows[step.output].lead[units.unbind(1)]
+        entrants = lead > -torch.inf
+        lead = torch.where(entrants, lead, 0)
+        weights[joint] = best_weights(
+            live[joint],
+            torch.where(_pairs(live[joint]), above[joint], 0),
+            torch.where(live[joint], lead[joint], 0),
         )
-        lead = torch.where(live, lead[several], 0)
-        weights[several] = best_weights(live, above, lead)
-        unit, element = live.nonzero(as_tuple=True)
-        coefficients = weights[several][unit].to(torch.float64)
-        at_centre = (coefficients * lead[unit]).sum(1) - lead[unit, element]
-        at_centre = (
-            at_centre
-            - 2.0**-48 * (coefficients * lead[unit].abs()).sum(1)
-            - 2.0**-48 * lead[unit, element].abs()
-        )
-        coefficients[torch.arange(len(unit), device=unit.device), element] -= 1
-        least = self.window_rows(step, step.layer, units[several][unit], coefficients[:, 1:], at_centre)
-        most = torch.full_like(lead[:, 0], -torch.inf).scatter_reduce(0, unit, -least, "amax")
-        shift[several] = cast_up(most, shift.dtype)
-        return weights, shift
+        place, element = live[joint].nonzero(as_tuple=True)
+        window, sums = joint[place], weights[joint[place]].to(torch.float64)
+        sums[torch.arange(len(place), device=place.device), element] -= 1
+        ends = known.lower[played], known.upper[played]
+        game = Tournament(layer, entrants[played], known.by_rivals[played], *ends)
+        while len(window) + len(game.windows):
+            asked, wanted = torch.cat([window, played[game.windows]]), torch.cat([sums, game.coefficients])
+            terms = wanted * lead[asked]
+            at_centre = terms.sum(1) - 2.0**-48 * terms.abs().sum(1)
+            rival = torch.arange(len(asked), device=asked.device) >= len(window)
+            least = self.window_rows(step, layer, units[asked], wanted[:, 1:], at_centre, rival=rival)
+            most = torch.full_like(lead[:, 0], -torch.inf)
+            most = most.scatter_reduce(0, window, -least[: len(window)], "amax")
+            shift[window] = cast_up(most, shift.dtype)[window]
+            if len(game.windows):
+                game.play(least[len(window) :])
+            window, sums = window[:0], sums[:0]
+        rowed.outcome.put(played, game.outcome)
+        if self._tournaments and len(joint):
+            self._note_dispute(step.output, units[joint])
+        return rowed
+
+    def _plays(self, live: Tensor, disputed: Tensor) -> bool:
+        """Whether the planes of tournaments, around windows with live elements [U, E], are of use."""
+        undecided = live.sum(1)
+        return self._tournaments and bool(((undecided > 2) | (disputed & (undecided > 1))).any())
+
+    def _note_dispute(self, value: str, units: Tensor) -> None:
+        """Rows that read these windows are to be bounded with rival planes, too."""
+        marked = self._marked.get(value)
+        if marked is None:
+            marked = torch.zeros_like(self._windows[value].done)
+        ball, _, y, x = units.unbind(1)
+        marked[ball, y, x] = True
+        self._marked[value] = marked
+        self._disputed = readers(self.graph, self._marked, self.relaxation.shape)
+
+    def _disputed_windows(self, step: Step, units: Tensor) -> Tensor:
+        """Which windows [U, 4] have a window with rival planes in the cone of their elements: bool [U]."""
+        nothing = torch.zeros_like(units[:, 0], dtype=torch.bool)
+        if not self._tournaments or step.inputs[0] not in self._disputed:
+            return nothing
+        ball, _, y, x = units.unbind(1)
+        return self._disputed[step.output][ball, y, x]
 
     def _above(self, windows: _Windows, units: Tensor) -> Tensor:
-        """Bounds of x_j - x_i by the intervals of both: [U, E, E]; inf where an element is dead."""
+        """Bounds of x_j - x_i by intervals: [U, E, E]; inf for padding, and for a zero that is none."""
         at = units.unbind(1)
-        live, lower, upper = windows.live[at], windows.lower[at], windows.upper[at]
+        known, lower, upper = windows.lead[at] > -torch.inf, windows.lower[at], windows.upper[at]
         above = upper[:, :, None] - lower[:, None, :]
         above = above + 2 * unit(above.dtype) * (upper.abs()[:, :, None] + lower.abs()[:, None, :])
-        same = torch.eye(live.shape[1], dtype=torch.bool, device=live.device)
-        known = live[:, :, None] & live[:, None, :]
-        return torch.where(known, above, torch.inf).masked_fill(same, 0)
+        same = torch.eye(known.shape[1], dtype=torch.bool, device=known.device)
+        return torch.where(_pairs(known), above, torch.inf).masked_fill(same, 0)
 
-    def _rows_decide(self, step: Step, units: Tensor, live: Tensor, lead: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows for the differences of elements of undecided windows: what stays live, and `above`.
+    def _rows_decide(
+        self,
+        step: Step,
+        units: Tensor,
+        live: Tensor,
+        lead: Tensor,
+        by_intervals: Tensor,
+        disputed: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows for the differences of elements of undecided windows: what stays live, `above`, and by rivals.
 
         At the middle of the ball one element is the largest, and only its lead can be proved: those rows come
         first and are dropped once they are >= 0. All other pairs are bounded where several elements stay.
         """
         count = live.shape[1]
-        live, above = live.clone(), torch.full((len(units), count, count), torch.inf, device=units.device)
+        live, entrants = live.clone(), lead > -torch.inf
+        above = torch.full((len(units), count, count), torch.inf, device=units.device)
         above = above.to(self.relaxation.dtype)
         ranks = torch.arange(count, device=live.device)
         above[:, ranks, ranks] = 0
         leader = torch.where(live, lead, -torch.inf).argmax(1)
-        unit, other = (live & (ranks[None] != leader[:, None])).nonzero(as_tuple=True)
+        leads = ranks[None] == leader[:, None]
+        rivalling = live & ~leads
+        unit, other = rivalling.nonzero(as_tuple=True)
         least = self.difference_rows(step, units[unit], leader[unit], other, enough=0.0)
         live[unit, other] &= ~(least >= 0)
         above[unit, other, leader[unit]] = cast_up(-least, above.dtype)
-        both = live[:, :, None] & live[:, None, :] & (live.sum(1) > 1)[:, None, None]
-        # [unit, j, i] bounds x_j - x_i; those against the leader are known, save its own lead.
-        both &= (ranks[None, :, None] != ranks[None, None, :]) & (
-            ranks[None, None, :] != leader[:, None, None]
-        )
-        unit, over, under = both.nonzero(as_tuple=True)
-        least = self.difference_rows(step, units[unit], under, over)
-        above[unit, over, under] = cast_up(-least, above.dtype)
-        return live, above
+        # [unit, j, i] bounds x_j - x_i. Those against the leader are known; a tournament wants some of
+        # elements that have been beaten, but not what the leader has over them.
+        wanted = _pairs(live)
+        if count > 2 and self._plays(live, disputed):
+            wanted |= _pairs(entrants) & first_games(count).to(live.device) & (by_intervals > 0)
+            wanted &= ~(leads[:, :, None] & ~live[:, None, :])
+        wanted &= (live.sum(1) > 1)[:, None, None] & (ranks[:, None] != ranks)
+        pairs = (wanted & ~(rivalling[:, :, None] & leads[:, None, :])).nonzero()
+        rivals, known = (wanted & disputed[:, None, None]).nonzero(), len(pairs)
+        unit, over, under = torch.cat([pairs, rivals]).unbind(1)
+        rival = None if len(rivals) == 0 else torch.arange(len(unit), device=unit.device) >= known
+        found = cast_up(-self.difference_rows(step, units[unit], under, over, rival=rival), above.dtype)
+        above[unit[:known], over[:known], under[:known]] = found[:known]
+        if rival is None:
+            return live, above, above
+        by_rivals = above.clone()
+        by_rivals[unit[known:], over[known:], under[known:]] = found[known:]
+        return live, above, by_rivals
 
     def _note_signs(self, windows: _Windows, at: tuple[Tensor, ...], live: Tensor, above: Tensor) -> None:
         """What differences with the zero say of the elements themselves."""
@@ -649,9 +816,18 @@ class BallBounds:
         windows.upper[at] = torch.where(zero, torch.fmin(upper, high), upper)
 
     def difference_rows(
-        self, step: Step, units: Tensor, first: Tensor, second: Tensor, enough: float | None = None
+        self,
+        step: Step,
+        units: Tensor,
+        first: Tensor,
+        second: Tensor,
+        enough: float | None = None,
+        rival: Tensor | None = None,
     ) -> Tensor:
-        """Lower bounds of x_first - x_second, elements [R] of windows [R, 4], over the ball: float64 [R]."""
+        """Lower bounds of x_first - x_second, elements [R] of windows [R, 4], over the ball: float64 [R].
+
+        `rival`: bool [R], rows that take the rivals of planes.
+        """
         layer = step.layer
         assert isinstance(layer, Maximum)
         if len(units) == 0:
@@ -665,7 +841,7 @@ class BallBounds:
         # Three roundings: both leads and their difference; centres themselves were rounded, too, but not
         # here.
         at_centre = at_centre - 2.0**-51 * (lead[rows, first].abs() + lead[rows, second].abs())
-        return self.window_rows(step, layer, units, signs[:, 1:], at_centre, enough)
+        return self.window_rows(step, layer, units, signs[:, 1:], at_centre, enough, rival)
 
     def window_rows(
         self,
@@ -675,6 +851,7 @@ class BallBounds:
         weights: Tensor,
         at_centre: Tensor,
         enough: float | None = None,
+        rival: Tensor | None = None,
     ) -> Tensor:
         """Lower bounds of sum_e weights_e x_e over windows [R, 4], weights [R, elements]: float64 [R].
 
@@ -685,7 +862,8 @@ class BallBounds:
         for start in range(0, len(units), size):
             some = slice(start, start + size)
             name, rows, error = self.window_patches(step, layer, units[some], weights[some])
-            found.append(self.lower_rows(name, rows, at_centre[some] - error, enough, until))
+            those = None if rival is None else rival[some]
+            found.append(self._lower(name, rows, at_centre[some] - error, enough, until, those))
         return torch.cat(found)
 
     def window_patches(
@@ -695,7 +873,7 @@ class BallBounds:
         source, dtype = step.inputs[0], self.relaxation.dtype
         ball, channel, y, x = units.unbind(1)
         top, left = y * layer.stride[0] - layer.pads[0], x * layer.stride[1] - layer.pads[1]
-        places, place = distinct_places(ball, top, left)
+        places, place = distinct_places(*map(on_host, (ball, top, left)))
         producer = self._steps.get(source)
         weights = weights.to(dtype)
         if producer is not None and isinstance(producer.layer, layers.Conv):
@@ -728,7 +906,7 @@ class BallBounds:
             here += weights[:, e, None, None, None] * kernel
         share = gamma(layer.elements + FOLDING, values.dtype)
         size = (
-            share * weighted(conv, self.relaxation.sizes[source])
+            share * self.relaxation.weighted(producer.output, conv, self.relaxation.sizes[source])
             + self.relaxation.centres[producer.output].error
         )
         error = weights.abs().sum(1) * size[rows.ball, channel] * 1.01
@@ -767,29 +945,36 @@ class BallBounds:
         at = units.unbind(1)
         live, above = windows.live[at], self._above(windows, units)
         place = windows.place[at]
-        rowed = place >= 0
-        by_rows = above.clone()
-        by_rows[rowed] = windows.by_rows[place[rowed]]
-        above[rowed] = torch.fmin(above[rowed], windows.above[place[rowed]])
-        joint = torch.zeros_like(above[:, 0]), torch.full_like(above[:, 0, 0], torch.inf)
-        joint[0][rowed], joint[1][rowed] = (
-            windows.joint_weights[place[rowed]],
-            windows.joint_shift[place[rowed]],
-        )
-        size = torch.maximum(windows.lower[at].abs(), windows.upper[at].abs()).to(torch.float64)
-        size = torch.where(live, size + windows.lead[at].abs(), 0).amax(1)
-        known = planes(units, live, above, by_rows, windows.lead[at], size, joint)
+        rowed = (place >= 0).nonzero()[:, 0]
+        known, by_rows = windows.rowed.chosen(place[rowed]), above.clone()
+        by_rows[rowed], above[rowed] = known.by_rows, torch.fmin(above[rowed], known.above)
+        joint = None
+        if bool(torch.isfinite(known.joint_shift).any()):
+            joint = torch.zeros_like(above[:, 0]), torch.full_like(above[:, 0, 0], torch.inf)
+            joint[0][rowed], joint[1][rowed] = known.joint_weights, known.joint_shift
+        lead = windows.lead[at]
+        sizes = torch.maximum(windows.lower[at].abs(), windows.upper[at].abs()).to(torch.float64) + lead.abs()
+        size = torch.where(live, sizes, 0).amax(1)
+        drawn = planes(units, live, above, by_rows, lead, size, joint)
+        others = None
+        if bool(torch.isfinite(known.outcome.height).any()):
+            outcome = none_played(live)
+            outcome.put(rowed, known.outcome)
+            others = rivals(drawn, outcome, lead, sizes)
         weights = windows.live.to(above.dtype)
-        weights[at] = known.up
-        return MaximumLines(as_field(layer, weights[..., 1:], shape), known)
+        weights[at] = drawn.up
+        return MaximumLines(as_field(layer, weights[..., 1:], shape), drawn, others)
 
 
 def _range_of(windows: _Windows) -> Interval:
     """The maximum over the ball: at least every live element, at most the largest."""
-    return Interval(
-        windows.lower.masked_fill(~windows.live, -torch.inf).amax(-1),
-        windows.upper.masked_fill(~windows.live, -torch.inf).amax(-1),
-    )
+    ends = (torch.where(windows.live, end, -torch.inf) for end in (windows.lower, windows.upper))
+    return Interval(*(reduce(torch.maximum, end.unbind(-1)) for end in ends))
+
+
+def _pairs(live: Tensor) -> Tensor:
+    """Which pairs of elements are both live: [U, E, E] of [U, E]."""
+    return live[:, :, None] & live[:, None, :]
 
 
 def _intersected(a: Interval, b: Interval) -> Interval:

@@ -95,11 +95,11 @@ def _read(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:
     return spread[:, padding[0] : padding[0] + shape[0], padding[1] : padding[1] + shape[1]]
 
 
-def readers(graph: TorchGraph, marked: dict[str, Tensor], shape: Shape) -> Tensor:
-    """Which units of the output have a marked place of some value in their cone: bool [B, h, w].
+def readers(graph: TorchGraph, marked: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]:
+    """Which units of every value have a marked place of some value in their cone: bool [B, h, w].
 
-    `marked`: places of values, bool [B, H, W]. The opposite of `cone_masks`; as there, a dilated kernel
-    counts as whole.
+    `marked`: places of values, bool [B, H, W]; a marked place is in its own cone. Values that read none are
+    left out. The opposite of `cone_masks`; as there, a dilated kernel counts as whole.
     """
     masks: dict[str, Tensor] = dict(marked)
     for step in graph.steps:
@@ -107,8 +107,7 @@ def readers(graph: TorchGraph, marked: dict[str, Tensor], shape: Shape) -> Tenso
             if name in masks:
                 mask = _reading(step.layer, masks[name], shape(step.output))
                 masks[step.output] = masks[step.output] | mask if step.output in masks else mask
-    balls = len(next(iter(marked.values()))) if marked else 1
-    return masks.get(graph.output_name, torch.zeros(balls, *shape(graph.output_name), dtype=torch.bool))
+    return masks
 
 
 def _reading(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
 from corgi.engines.patch.norms import reach_of
-from corgi.engines.patch.patches import Patches, Places, distinct_places
+from corgi.engines.patch.patches import Indices, Patches, Places, distinct_places, on_host
 from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.rigour import differentiable, plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
@@ -49,7 +50,6 @@ class PatchMethod(StrEnum):
 
     CROWN_IBP = "crown-ibp"
     CROWN = "crown"
-    CROWN_BOTH = "crown-both"
     ALPHA_CROWN = "alpha-crown"
     FOCUS = "focus"
 
@@ -59,8 +59,7 @@ class PatchEngine:
     """corgi's own engine.
 
     Attributes:
-        relaxation: CROWN bounds undecided windows by rows of their own; CROWN-IBP does not. CROWN-both adds a
-            CROWN bound with pooled windows as tournaments (both.py). alpha-CROWN also
+        relaxation: CROWN bounds undecided windows by rows of their own; CROWN-IBP does not. alpha-CROWN also
             gives the pairs that decide a certificate lower planes of their own; focus bounds those again on
             the part of the ball where they can still fail.
         alpha: how lower planes are optimised; rounds: most rounds of focus.
@@ -103,10 +102,6 @@ class PatchEngine:
         Raises:
             EngineError: a layer the engine has no rule for.
         """
-        if self.relaxation is PatchMethod.CROWN_BOTH:
-            from corgi.engines.patch.both import BothBounder  # builds on this file
-
-            return BothBounder(self, network, class_id, dtype)
         return PatchBounder(self, network, class_id, dtype)
 
 
@@ -135,11 +130,9 @@ class _Known:
 class PatchBounder:
     """The patch engine bound to one network, class and precision. Keeps what it found for the last balls."""
 
-    def __init__(
-        self, engine: PatchEngine, network: Network, class_id: int, dtype: torch.dtype, *, split: bool = False
-    ) -> None:
+    def __init__(self, engine: PatchEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
         self._engine, self._network, self._dtype = engine, network, dtype
-        self._exact = prepare(network, split=split)
+        self._exact = prepare(network)
         self._graph = cast(self._exact, dtype, engine.device)
         self._weight = explained_class(network, class_id).weight.reshape(-1)
         self._reach = map_reach(self._graph)
@@ -308,8 +301,8 @@ class PatchBounder:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
         bounds, output = self._required(ball, self._where_all()), self._graph.output_name
         filters, pixels = self._network.head.filters, self._network.pixels
-        everything = torch.arange(pixels)
-        place = everything.repeat(2).to(self._engine.device)
+        everything = np.arange(pixels)
+        place = np.tile(everything, 2)
         centre = bounds.relaxation.centres[output].value[0].reshape(filters, pixels)
         lower, upper = [], []
         for channel in range(filters):
@@ -349,11 +342,11 @@ class PatchBounder:
         lower = torch.full_like(at_centre, torch.inf)
         rivals = torch.arange(head.classes)
         height, width = head.map_shape
-        zero = torch.zeros(1, dtype=torch.int64, device=self._engine.device)
+        zero = np.zeros(1, np.int64)
         for chosen in torch.split(rivals[rivals != label], _RIVALS):
             values = (share * weight[chosen])[:, :, None, None].expand(-1, -1, height, width)
             values = values.to(self._dtype).to(self._engine.device).contiguous()
-            rows = Patches(values, Places(zero, zero, zero), zero.expand(len(chosen)))
+            rows = Patches(values, Places(zero, zero, zero), zero.repeat(len(chosen)))
             lower[chosen] = self._bounded(ball, rows, at_centre[chosen] - off[chosen])
         lower = self._interval(lower, torch.full_like(lower, torch.inf)).lower
         lower[label] = torch.inf
@@ -409,7 +402,9 @@ class PatchBounder:
         )
 
     def _bounds(self, ball: Ball) -> BallBounds:
-        return self._known_ball(ball).bounds
+        bounds = self._known_ball(ball).bounds
+        with self._mode():
+            return bounds.complete()
 
     def _known_ball(self, ball: Ball) -> _Known:
         """What is known of a ball, begun from the smallest known ball that holds it."""
@@ -424,7 +419,8 @@ class PatchBounder:
             self._own.clear()
             self._shortfalls.clear()
             centre = on_device(centres(self._exact, ball.center[None].to(torch.float64)), self._engine.device)
-        bounds = self._begun(self._graph, self._dtype, ball, centre, None if outer is None else outer.bounds)
+        larger, sibling = None if outer is None else outer.bounds, same[0].bounds if same else None
+        bounds = self._begun(self._graph, self._dtype, ball, centre, larger, sibling)
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
         unknown = torch.zeros(self._network.pixels, dtype=torch.bool)
         # A copy: the caller may write another image into the same memory.
@@ -448,6 +444,7 @@ class PatchBounder:
         ball: Ball,
         centre: dict[str, Centre],
         outer: BallBounds | None,
+        sibling: BallBounds | None = None,
     ) -> BallBounds:
         with self._mode():
             return BallBounds(
@@ -459,24 +456,26 @@ class PatchBounder:
                 work=self._engine.work,
                 gains=self._gains,
                 thorough=graph is not self._graph and is_piecewise_linear(graph),
+                tournaments=graph is self._graph,
                 outer=outer,
                 reach=reach_of([ball], self._engine.device),
+                sibling=sibling,
+                lazy=True,
             )
 
     def _required(self, ball: Ball, where: Tensor) -> BallBounds:
         """The bounds of a ball, refined for pixels of the map; in float32 first where that is much work."""
         known, output = self._known_ball(ball), self._graph.output_name
         bounds = known.bounds
-        if self._dtype is torch.float64 and (known.fast or bounds.work_of(output, where) > _PRECISE):
-            if known.fast is None:
-                outer = self._outer(ball)
-                inherited = None if outer is None else outer.fast or outer.bounds
-                centre = bounds.relaxation.centres
-                known.fast = self._begun(self._fast, torch.float32, ball, centre, inherited)
-            with self._mode():
+        with self._mode():
+            if self._dtype is torch.float64 and (known.fast or bounds.work_of(output, where) > _PRECISE):
+                if known.fast is None:
+                    outer = self._outer(ball)
+                    inherited = None if outer is None else outer.fast or outer.bounds
+                    centre = bounds.relaxation.centres
+                    known.fast = self._begun(self._fast, torch.float32, ball, centre, inherited)
                 if known.fast.require(output, where):
                     bounds.learn(known.fast)
-        with self._mode():
             bounds.require(output, where)
         self._note_shortfall(ball, bounds)
         return bounds
@@ -486,19 +485,18 @@ class PatchBounder:
         mask[pixels] = True
         return mask.reshape(1, *self._network.head.map_shape).to(self._engine.device)
 
-    def _places(self, pixels: Tensor) -> Places:
+    def _places(self, pixels: Indices) -> Places:
         width = self._network.head.map_shape[1]
-        pixels = pixels.to(self._engine.device)
-        return Places(torch.zeros_like(pixels), pixels // width, pixels % width)
+        return Places(np.zeros_like(pixels), pixels // width, pixels % width)
 
     def _where_all(self) -> Tensor:
         return torch.ones(1, *self._network.head.map_shape, dtype=torch.bool, device=self._engine.device)
 
     def _rows(self, pixels: Tensor, signs: Tensor) -> Patches:
         """Rows sign * sum_k w_k f_k at map pixels, on the feature map."""
-        distinct, place = torch.unique(pixels, return_inverse=True)
+        distinct, place = np.unique(on_host(pixels), return_inverse=True)
         values = (signs[:, None] * self._weight)[:, :, None, None].to(self._dtype)
-        return Patches(values.to(self._engine.device), self._places(distinct), place.to(self._engine.device))
+        return Patches(values.to(self._engine.device), self._places(distinct), place)
 
     def _pair_rows(self, above: Tensor, below: Tensor) -> Patches:
         """Rows of I_above - I_below, on patches that hold both pixels."""
@@ -512,9 +510,8 @@ class PatchBounder:
         weight = self._weight.to(self._dtype)
         values[rows, :, above // width - top, above % width - left] += weight
         values[rows, :, below // width - top, below % width - left] -= weight
-        device = self._engine.device
-        places = distinct_places(*(v.to(device) for v in (torch.zeros_like(top), top, left)))
-        return Patches(values.to(device), *places)
+        places = distinct_places(*map(on_host, (torch.zeros_like(top), top, left)))
+        return Patches(values.to(self._engine.device), *places)
 
 
 def same_image(a: Ball, b: Ball) -> bool:

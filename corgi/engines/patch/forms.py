@@ -20,7 +20,7 @@ from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.intervals import centres, magnitude
-from corgi.engines.patch.patches import Patches, distinct_places
+from corgi.engines.patch.patches import Patches, distinct_places, on_host
 from corgi.engines.patch.rigour import plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
 from corgi.network.convert import TorchGraph
@@ -207,7 +207,8 @@ class FormBounds:
         values.index_put_(at, forms.coefficient, accumulate=True)
         where = torch.zeros(1, height, width, dtype=torch.bool)
         where[0, y, x] = True
-        return Patches(values, *distinct_places(torch.zeros_like(top), top, left), clean=False), where
+        places = distinct_places(*map(on_host, (torch.zeros_like(top), top, left)))
+        return Patches(values, *places, clean=False), where
 
 
 def with_inputs(cone: Cone, coefficients: Tensor, constant: Tensor, error: Tensor, box: Interval) -> Cone:

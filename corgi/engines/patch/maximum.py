@@ -19,7 +19,7 @@ In deviations (intervals.py), with c_y the largest c_e and `lead` = c_e - c_y <=
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,12 @@ from torch import Tensor
 
 from corgi.engines.patch.intervals import cast_up
 from corgi.engines.patch.rigour import smallest, unit
+from corgi.engines.patch.tables import Table
+from corgi.engines.patch.tournament import Outcome
 
 
 @dataclass(frozen=True)
-class Planes:
+class Planes(Table):
     """Planes around windows that can have more than one maximum.
 
     Attributes:
@@ -52,13 +54,26 @@ class Planes:
     slack: Tensor
     above: Tensor
 
-    def chosen(self, windows: Tensor) -> Planes:
-        """The planes of some windows."""
-        return Planes(*(getattr(self, f.name)[windows] for f in fields(self)))
+    def __len__(self) -> int:
+        return len(self.live)
 
     def shift_below(self, windows: Tensor, weights: Tensor) -> Tensor:
         """`low_shift` of other convex weights [N, E]: sum_e w_e lead_e, less the slack; float64."""
         return (weights.to(torch.float64) * self.lead[windows]).sum(1) - self.slack[windows]
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Other planes around the same windows, for rows that are to try them: those of tournaments.
+
+    Attributes:
+        low, low_shift, up, up_shift: as in `Planes`, and equal where no tournament was played.
+    """
+
+    low: Tensor
+    low_shift: Tensor
+    up: Tensor
+    up_shift: Tensor
 
 
 def planes(
@@ -68,7 +83,7 @@ def planes(
     by_rows: Tensor,
     lead: Tensor,
     size: Tensor,
-    joint: tuple[Tensor, Tensor],
+    joint: tuple[Tensor, Tensor] | None,
 ) -> Planes:
     """Choose planes.
 
@@ -80,7 +95,8 @@ def planes(
             add, as auto_LiRPA has it, the choice of a Relu is the one CROWN makes.
         lead: float64 [U, E].
         size: [U], largest deviation of a live element.
-        joint: weights [U, E] and a bound of all x_j - sum_i w_i x_i, [U], inf where there is none.
+        joint: weights [U, E] and a bound of all x_j - sum_i w_i x_i, [U], inf where there is none; None where
+            there is none at all.
     """
     # An element that cannot be the maximum neither needs to be held nor helps.
     both = live[:, :, None] & live[:, None, :]
@@ -93,18 +109,44 @@ def planes(
     lead = torch.where(live, lead, 0)
     up = torch.where(live.sum(1, keepdim=True) > 1, best_weights(live, above, lead), live.to(dtype))
     height = up_shift(up, above).to(torch.float64) + (up * lead).sum(1)
-    # A joint bound was made for the elements live then; that fewer are now does not hurt it.
-    finite = torch.where(joint[0] > 0, torch.where(live, lead, 0), 0)
-    other = joint[1].to(torch.float64) + (joint[0] * finite).sum(1)
-    usable = (joint[0].masked_fill(live, 0) == 0).all(1) & (other < height)
-    up, height = torch.where(usable[:, None], joint[0], up), torch.where(usable, other, height)
-    depth = (low * lead).sum(1)
-    # What the weights, their sum (not quite 1) and the products with them may be off by, in every pass.
-    share = 16 * live.shape[1] * unit(dtype)
-    size = size + lead.abs().amax(1) + height.abs()
-    error = share * size + live.shape[1] * smallest(dtype) * (1 + size)
-    low_shift, shift = -cast_up(error - depth, dtype), cast_up(height + error, dtype)
+    if joint is not None:
+        # A joint bound was made for the elements live then; that fewer are now does not hurt it.
+        finite = torch.where(joint[0] > 0, torch.where(live, lead, 0), 0)
+        other = joint[1].to(torch.float64) + (joint[0] * finite).sum(1)
+        usable = (joint[0].masked_fill(live, 0) == 0).all(1) & (other < height)
+        up, height = torch.where(usable[:, None], joint[0], up), torch.where(usable, other, height)
+    low_shift, shift, error = _shifts((low * lead).sum(1), height, size + lead.abs().amax(1), low)
     return Planes(units, live, low, low_shift, up, shift, lead, error, above)
+
+
+def rivals(known: Planes, outcome: Outcome, lead: Tensor, sizes: Tensor) -> Rivals:
+    """The planes of tournaments, of windows for which they were played; for others, those that are known.
+
+    `lead`: float64 [U, E]; `sizes`: [U, E], largest deviations with leads. Also of elements that are dead by
+    now but were live when they met.
+    """
+    has, dtype = torch.isfinite(outcome.height), known.low.dtype
+    low, up = F.one_hot(outcome.low, known.low.shape[1]).to(dtype), outcome.up.to(dtype)
+    met = known.live | (low > 0) | (up > 0)
+    lead, size = torch.where(met, lead, 0), torch.where(met, sizes, 0).amax(1)
+    height = outcome.height + (up * lead).sum(1)
+    low_shift, shift, _ = _shifts((low * lead).sum(1), height, size + lead.abs().amax(1), low)
+    mine, theirs = (low, low_shift, up, shift), (known.low, known.low_shift, known.up, known.up_shift)
+    return Rivals(
+        *(torch.where(has if a.ndim == 1 else has[:, None], a, b) for a, b in zip(mine, theirs, strict=True))
+    )
+
+
+def _shifts(depth: Tensor, height: Tensor, size: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Both shifts in the precision of the weights [U, E], rounded outwards, and by how much.
+
+    `size`: of elements and leads. What the weights, their sum (not quite 1) and the products with them may be
+    off by, in every pass.
+    """
+    dtype, count = weights.dtype, weights.shape[1]
+    size = size + height.abs()
+    error = 16 * count * unit(dtype) * size + count * smallest(dtype) * (1 + size)
+    return -cast_up(error - depth, dtype), cast_up(height + error, dtype), error
 
 
 def up_shift(weights: Tensor, above: Tensor) -> Tensor:
@@ -118,8 +160,12 @@ def up_shift(weights: Tensor, above: Tensor) -> Tensor:
 
 def best_weights(live: Tensor, above: Tensor, lead: Tensor) -> Tensor:
     """Of several candidates the weights whose plane is lowest in the middle of the ball: [U, E]."""
-    order = torch.where(live, lead, -torch.inf).topk(min(4, live.shape[1]), dim=1).indices.T
     if live.shape[1] == 2:
+        zero = torch.zeros_like(live[:, 0], dtype=torch.int64)
+        return chord(above, zero, zero + 1)
+    most = int(live.sum(1).amax()) if len(live) else 2
+    order = torch.where(live, lead, -torch.inf).topk(min(4, max(most, 2)), dim=1).indices.T
+    if most <= 2:
         return chord(above, order[0], order[1])
     first, second = zip(*((i, j) for j in range(len(order)) for i in range(j)), strict=True)
     pairs = chord(above, order[list(first)], order[list(second)])

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from corgi.engines.patch.halfspace import HalfSpace, least
 from corgi.engines.patch.intervals import Centre, cast_up, widened
-from corgi.engines.patch.patches import Patches
+from corgi.engines.patch.patches import Patches, on_device
 from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
 from corgi.network import layers
 from corgi.types import Ball, Interval, Norm
@@ -165,10 +165,11 @@ def _largest_outside(rows: Patches, row: Tensor) -> tuple[Tensor, Tensor]:
     flat, width = row[0].to(torch.float64).abs().amax(0).flatten(), row.shape[3]
     largest, at = flat.topk(min(_LARGEST, len(flat)))
     (high, wide), places = rows.size, rows.places
-    down, right = at // width - places.top[:, None], at % width - places.left[:, None]
+    tops, lefts, place = (on_device(v, flat.device) for v in (places.top, places.left, rows.place))
+    down, right = at // width - tops[:, None], at % width - lefts[:, None]
     inside = (down >= 0) & (down < high) & (right >= 0) & (right < wide)
     first = inside.to(torch.int64).argmin(1)
-    return torch.where(inside.all(1), largest[-1], largest[first])[rows.place], largest[0]
+    return torch.where(inside.all(1), largest[-1], largest[first])[place], largest[0]
 
 
 def raised(norms: Tensor, count: int) -> Tensor:

@@ -4,13 +4,19 @@ Row r reads value[ball, c, y, x] with coefficient patch[r, c, y - top, x - left]
 coefficient is 0. A patch may reach over the edge of the value: those entries stand on zero padding, and
 `window` gives them 0, so they never count. A patch that would cover the whole value becomes the dense row
 of it.
+
+Coefficients are on the device. Where patches stand is on the host, as numpy arrays: a pass consists of many
+small operations on places, which take numpy a fifth of the time they take torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from weakref import WeakKeyDictionary
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,17 +24,31 @@ from torch import Tensor
 from corgi.network import layers
 from corgi.network.rules import spread_dilation
 
+Indices = npt.NDArray[np.int64]
+
+
+def on_host(indices: Tensor) -> Indices:
+    """Indices as numpy has them."""
+    found: Indices = indices.cpu().numpy()
+    return found
+
+
+def on_device(indices: Indices, device: torch.device) -> Tensor:
+    """Indices as torch has them."""
+    found = torch.from_numpy(indices)
+    return found if device.type == "cpu" else found.to(device)
+
 
 @dataclass(frozen=True)
 class Places:
     """Where patches stand: int64 [P] each; top and left may be negative."""
 
-    ball: Tensor
-    top: Tensor
-    left: Tensor
+    ball: Indices
+    top: Indices
+    left: Indices
 
     def __len__(self) -> int:
-        return self.ball.shape[0]
+        return len(self.ball)
 
     @cached_property
     def rows(self) -> tuple[int, int]:
@@ -45,7 +65,7 @@ class Places:
         """Least and greatest ball."""
         return span(self.ball)
 
-    def chosen(self, which: Tensor) -> Places:
+    def chosen(self, which: Indices) -> Places:
         """Some of the places."""
         return Places(self.ball[which], self.top[which], self.left[which])
 
@@ -69,18 +89,19 @@ class Places:
             return field.new_zeros(0, field.shape[1], height, width)
         (first_y, last_y), (first_x, last_x) = self.rows, self.columns
         if (height, width, first_y, last_y, first_x, last_x) == (rows, columns, 0, 0, 0, 0):
-            return field.index_select(0, self.ball)
+            return field.index_select(0, on_device(self.ball, field.device))
         before_y, before_x = max(-first_y, 0), max(-first_x, 0)
         after_y, after_x = max(last_y + height - rows, 0), max(last_x + width - columns, 0)
-        padded = F.pad(field, (before_x, after_x, before_y, after_y))
+        over = before_x, after_x, before_y, after_y
+        padded = F.pad(field, over) if any(over) else field
         # All runs of `width` entries that follow each other in memory; those of every patch are copied whole.
         runs = padded.contiguous().view(-1).unfold(0, width, 1)
         channels, (high, wide) = field.shape[1], padded.shape[2:]
-        inside = torch.arange(channels, device=field.device)[:, None] * high
-        inside = (inside + torch.arange(height, device=field.device)).flatten() * wide
+        inside = _runs(channels, height, high, wide)
         corner = (self.ball * (channels * high) + self.top + before_y) * wide + self.left + before_x
-        starts = (corner[:, None] + inside).flatten()
-        return runs.index_select(0, starts).view(len(self), channels, height, width)
+        starts = (corner[:, None] + inside).reshape(-1)
+        taken = runs.index_select(0, on_device(starts, field.device))
+        return taken.view(len(self), channels, height, width)
 
 
 @dataclass(frozen=True)
@@ -89,13 +110,13 @@ class Patches:
 
     Attributes:
         values: [R, C, h, w].
-        places: places, all different; place: which of them each row stands at, int64 [R].
+        places: places, all different; place: which of them each row stands at, int64 [R], on the host.
         clean: whether all coefficients over the edge of the value are 0.
     """
 
     values: Tensor
     places: Places
-    place: Tensor
+    place: Indices
     clean: bool = True
 
     @property
@@ -105,8 +126,8 @@ class Patches:
 
     @property
     def ball(self) -> Tensor:
-        """The ball of every row: int64 [R]."""
-        return self.places.ball[self.place]
+        """The ball of every row: int64 [R], on the device."""
+        return on_device(self.places.ball[self.place], self.values.device)
 
     @cached_property
     def repeats(self) -> int:
@@ -114,8 +135,8 @@ class Patches:
         rows, places = len(self.place), len(self.places)
         if places == 0 or rows % places:
             return 0
-        order = torch.arange(places, device=self.place.device).repeat(rows // places)
-        return rows // places if torch.equal(self.place, order) else 0
+        order = np.arange(rows) % places
+        return rows // places if np.array_equal(self.place, order) else 0
 
     def window(self, field: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """What a field [B, C, H, W] holds under every patch: [R, C, h, w]; [P, ...] where the rows repeat.
@@ -123,7 +144,7 @@ class Patches:
         `size`: of another patch at the same places.
         """
         cut = self.places.cut(field, *(size or self.size))
-        return cut if self.repeats else cut.index_select(0, self.place)
+        return cut if self.repeats else cut.index_select(0, on_device(self.place, cut.device))
 
     def times(self, window: Tensor) -> Patches:
         """The coefficients multiplied by what `window` returned, which is 0 over the edge."""
@@ -149,9 +170,9 @@ class Patches:
         """The same rows, dense along every axis on which the patch is no smaller than the value."""
         values, top, left = self.values, self.places.top, self.places.left
         if self.size[0] >= shape[0] and bool((top != 0).any() or self.size[0] > shape[0]):
-            values, top = _placed(values, top[self.place], shape[0], 2), torch.zeros_like(top)
+            values, top = _placed(values, top[self.place], shape[0], 2), np.zeros_like(top)
         if self.size[1] >= shape[1] and bool((left != 0).any() or self.size[1] > shape[1]):
-            values, left = _placed(values, left[self.place], shape[1], 3), torch.zeros_like(left)
+            values, left = _placed(values, left[self.place], shape[1], 3), np.zeros_like(left)
         if values is self.values:
             return self
         places, merged = distinct_places(self.places.ball, top, left)
@@ -160,7 +181,7 @@ class Patches:
     def plus(self, other: Patches, shape: tuple[int, int]) -> Patches:
         """Both coefficients added, on the smallest patch that holds both (of a value of size `shape`)."""
         mine, theirs = self.places, other.places
-        same = len(mine) == len(theirs) and torch.equal(self.place, other.place)
+        same = len(mine) == len(theirs) and np.array_equal(self.place, other.place)
         down = theirs.top - mine.top if same else None
         right = theirs.left - mine.left if same else None
         if down is None or right is None or bool((down != down[0]).any() or (right != right[0]).any()):
@@ -177,7 +198,7 @@ class Patches:
         """The same rows as patches that cover the whole value."""
         rows = self.places.chosen(self.place)
         values = _placed(_placed(self.values, rows.top, shape[0], 2), rows.left, shape[1], 3)
-        zeros = torch.zeros_like(rows.ball)
+        zeros = np.zeros_like(rows.ball)
         return Patches(values, *distinct_places(rows.ball, zeros, zeros))
 
     def inside(self, shape: tuple[int, int]) -> Patches:
@@ -204,7 +225,8 @@ class Patches:
 
     def chosen(self, rows: Tensor | slice) -> Patches:
         """Some of the rows."""
-        used, place = torch.unique(self.place[rows], return_inverse=True)
+        which = rows if isinstance(rows, slice) else on_host(rows)
+        used, place = _distinct(self.place[which], len(self.places))
         return Patches(self.values[rows], self.places.chosen(used), place, self.clean)
 
     def negated(self) -> Patches:
@@ -212,29 +234,41 @@ class Patches:
         return Patches(-self.values, self.places, self.place, self.clean)
 
 
-def distinct_places(ball: Tensor, top: Tensor, left: Tensor) -> tuple[Places, Tensor]:
+def distinct_places(ball: Indices, top: Indices, left: Indices) -> tuple[Places, Indices]:
     """The distinct places of rows, and which one each row stands at."""
     if len(ball) == 0:
         return Places(ball, top, left), ball
     (first_y, last_y), (first_x, last_x) = span(top), span(left)
     high, wide = last_y - first_y + 1, last_x - first_x + 1
-    keys, place = torch.unique(((ball * high + top - first_y) * wide + left - first_x), return_inverse=True)
+    every = (ball * high + top - first_y) * wide + left - first_x
+    keys, place = _distinct(every, (int(ball.max()) + 1) * high * wide)
     rest = keys // wide
     return Places(rest // high, rest % high + first_y, keys % wide + first_x), place
 
 
-def span(starts: Tensor) -> tuple[int, int]:
+def _distinct(numbers: Indices, below: int) -> tuple[Indices, Indices]:
+    """The distinct ones of numbers from 0 on, ascending, and which of them each is: few, so not sorted."""
+    found = np.zeros(below, bool)
+    found[numbers] = True
+    return np.flatnonzero(found), (found.cumsum() - 1)[numbers]
+
+
+@lru_cache(maxsize=256)
+def _runs(channels: int, height: int, high: int, wide: int) -> Indices:
+    """Where the runs of a patch begin in a field of so many rows and columns, from its corner."""
+    found: Indices = (np.arange(channels)[:, None] * high + np.arange(height)).reshape(-1) * wide
+    return found
+
+
+def span(starts: Indices) -> tuple[int, int]:
     """Least and greatest value."""
-    if len(starts) == 0:
-        return 0, 0
-    low, high = torch.aminmax(starts)
-    return int(low), int(high)
+    return (int(starts.min()), int(starts.max())) if len(starts) else (0, 0)
 
 
-def _placed(values: Tensor, start: Tensor, size: int, axis: int) -> Tensor:
+def _placed(values: Tensor, start: Indices, size: int, axis: int) -> Tensor:
     """Patches [R, C, h, w] cut or filled with zeros to `size` entries along one axis, from place 0."""
     have = values.shape[axis]
-    index = torch.arange(size, device=values.device)[None] - start[:, None]
+    index = torch.arange(size, device=values.device)[None] - on_device(start, values.device)[:, None]
     known = (index >= 0) & (index < have)
     view = (len(start), 1, size, 1) if axis == 2 else (len(start), 1, 1, size)
     shape = list(values.shape)
@@ -271,25 +305,82 @@ def dense_kernel(conv: layers.Conv) -> Tensor:
     return dense
 
 
+_DENSE = 2**15
+"""Entries up to which a convolution of patches is a product with one matrix: the cache holds it."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is kept of a convolution: `weight`, dilation written out; `kernel` for ordinary convolutions.
+
+    source: the weight it was made from.
+    matrices: by height and width of a patch, the transposed convolution as a matrix.
+    """
+
+    source: Tensor
+    weight: Tensor
+    kernel: Tensor
+    matrices: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+
+_PREPARED: WeakKeyDictionary[layers.Conv, _Prepared] = WeakKeyDictionary()
+
+
 def transposed_conv(values: Tensor, conv: layers.Conv) -> Tensor:
     """The transposed convolution of values [R, O, h, w]: [R, C, (h - 1) s + k, (w - 1) s + k].
 
-    In float32 as an ordinary convolution, which oneDNN runs several times faster on many small patches: with
-    stride s, output s q + f only meets the kernel entries k = f mod s, so each phase f is a convolution
-    by every s-th entry, and the phases are shuffled together. In float64 oneDNN has neither.
+    Of small patches as one product of matrices. Of others in float32 as an ordinary convolution, which oneDNN
+    runs several times faster on many patches. It prepares itself for every shape anew, which takes longer
+    than a small convolution does: so the number of rows is rounded up to one of few. In float64 oneDNN has
+    neither.
     """
-    weight, stride, groups = spread_dilation(conv.weight, conv.dilation), conv.stride, conv.groups
+    known, (rows, out, *size) = _prepared(conv), values.shape
+    channels = known.weight.shape[1] * conv.groups
+    high, wide = ((size[i] - 1) * conv.stride[i] + known.weight.shape[2 + i] for i in (0, 1))
+    if out * size[0] * size[1] * channels * high * wide <= _DENSE:
+        matrix = known.matrices.get((size[0], size[1]))
+        if matrix is None:
+            units = torch.eye(out * size[0] * size[1], dtype=conv.weight.dtype, device=conv.weight.device)
+            with torch.inference_mode(False):
+                matrix = _transposed(units.view(-1, out, *size), known.weight, conv).flatten(1)
+            known.matrices[size[0], size[1]] = matrix
+        return (values.flatten(1) @ matrix).view(rows, channels, high, wide)
     if values.dtype != torch.float32 or values.is_cuda:
-        return F.conv_transpose2d(values, weight, stride=stride, groups=groups)
+        return _transposed(values, known.weight, conv)
+    kernel, (sy, sx) = known.kernel, conv.stride
+    more = -rows % max(64, 2 ** (rows.bit_length() - 4))
+    padded = F.pad(values, (0, 0, 0, 0, 0, 0, 0, more)) if more else values
+    before = kernel.shape[2] - 1, kernel.shape[3] - 1
+    spread = F.conv2d(padded, kernel, padding=before, groups=conv.groups)[:rows]
+    height, width = spread.shape[2:]
+    if (sy, sx) != (1, 1):
+        spread = spread.reshape(rows, channels, sy, sx, height, width).permute(0, 1, 4, 2, 5, 3)
+        spread = spread.reshape(rows, channels, height * sy, width * sx)
+    return spread[:, :, :high, :wide]
+
+
+def _prepared(conv: layers.Conv) -> _Prepared:
+    known = _PREPARED.get(conv)
+    if known is None or known.source is not conv.weight:
+        with torch.inference_mode(False):  # gradients may go through it later
+            weight = spread_dilation(conv.weight, conv.dilation)
+            known = _Prepared(conv.weight, weight, _by_phases(weight, conv.stride, conv.groups))
+        _PREPARED[conv] = known
+    return known
+
+
+def _transposed(values: Tensor, weight: Tensor, conv: layers.Conv) -> Tensor:
+    return F.conv_transpose2d(values, weight, stride=conv.stride, groups=conv.groups)
+
+
+def _by_phases(weight: Tensor, stride: tuple[int, int], groups: int) -> Tensor:
+    """The kernel of the convolution that gives the transposed one.
+
+    With stride s, output s q + f only meets the kernel entries k = f mod s, so each phase f is a convolution
+    by every s-th entry, and the phases are shuffled together afterwards.
+    """
     out, channels, kh, kw = weight.shape
     (sy, sx), high, wide = stride, -(-kh // stride[0]), -(-kw // stride[1])
     padded = F.pad(weight, (0, wide * sx - kw, 0, high * sy - kh))
     phases = padded.reshape(groups, out // groups, channels, high, sy, wide, sx).flip(3, 5)
-    kernel = phases.permute(0, 2, 4, 6, 1, 3, 5).reshape(-1, out // groups, high, wide)
-    spread = F.conv2d(values, kernel, padding=(high - 1, wide - 1), groups=groups)
-    rows, _, height, width = spread.shape
-    if stride != (1, 1):
-        spread = spread.reshape(rows, groups * channels, sy, sx, height, width).permute(0, 1, 4, 2, 5, 3)
-        spread = spread.reshape(rows, groups * channels, height * sy, width * sx)
-    full = ((values.shape[2] - 1) * sy + kh, (values.shape[3] - 1) * sx + kw)
-    return spread[:, :, : full[0], : full[1]]
+    return phases.permute(0, 2, 4, 6, 1, 3, 5).reshape(-1, out // groups, high, wide)

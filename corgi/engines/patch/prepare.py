@@ -96,18 +96,13 @@ LAYERS = (
 """What a prepared trunk consists of; the engine has a rule for each and no other."""
 
 
-def prepare(network: Lowerable, *, split: bool = False) -> TorchGraph:
+def prepare(network: Lowerable) -> TorchGraph:
     """The trunk of a network in the layers of the patch engine, float64.
-
-    Args:
-        network: whose trunk.
-        split: whether a MaxPool becomes a tournament of maxima of two (case 4 of `lowering.py`), as engine
-            lirpa has it, instead of one Maximum.
 
     Raises:
         EngineError: a layer it has no rule for, named with its node.
     """
-    return _Preparation(network, split).run()
+    return _Preparation(network).run()
 
 
 def cast(graph: TorchGraph, dtype: torch.dtype, device: str) -> TorchGraph:
@@ -138,10 +133,6 @@ def cast(graph: TorchGraph, dtype: torch.dtype, device: str) -> TorchGraph:
 class _Preparation(Lowering):
     """The cases in which the patch engine keeps more than the plain layers."""
 
-    def __init__(self, network: Lowerable, split: bool) -> None:
-        super().__init__(network)
-        self.split = split
-
     def lower(self, step: Step) -> str:
         inputs = tuple(self.renamed[name] for name in step.inputs)
         if isinstance(step.layer, layers.Relu) and self.steps and self.steps[-1].output == inputs[0]:
@@ -171,8 +162,6 @@ class _Preparation(Lowering):
         return self.emit(step, layers.Affine(*constants), (source,))
 
     def max_pool(self, step: Step, layer: layers.MaxPool, source: str) -> str:
-        if self.split:
-            return super().max_pool(step, layer, source)
         producer = next((s for s in self.trunk.steps if s.output == step.inputs[0]), None)
         before = producer is not None and isinstance(producer.layer, layers.Relu)
         after = self.uses.get(step.output, [])

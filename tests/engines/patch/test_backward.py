@@ -47,10 +47,10 @@ def every_unit(
     ball, channel, y, x = torch.ones_like(value).nonzero().unbind(1)
     dtype = bounds.relaxation.dtype
     rows = torch.nn.functional.one_hot(channel, value.shape[1]).to(dtype)[:, :, None, None]
-    places, place = distinct_places(ball, y, x)
+    places, place = distinct_places(*(index.numpy() for index in (ball, y, x)))
     signed = torch.cat([sign * rows for sign in signs])
     at_centre = torch.cat([sign * value.flatten() for sign in signs])
-    return Patches(signed, places, place.repeat(len(signs))), at_centre
+    return Patches(signed, places, np.tile(place, len(signs))), at_centre
 
 
 def unit_bounds(graph: TorchGraph, bounds: BallBounds, enough: float | None = None) -> tuple[Tensor, Tensor]:
@@ -172,14 +172,24 @@ def test_met_finds_every_undecided_window_under_every_patch(rows, count, seed) -
     mask = torch.zeros(shape, dtype=torch.bool)
     mask.view(-1)[torch.randperm(mask.numel(), generator=generator)[:count]] = True
     units = mask.nonzero()
-    found = torch.stack(met(rows, units), 1)
+    pool = Maximum((2, 3), (2, 1))
+    row, window, at, elements = met(pool, rows, units.numpy().T)
+    high, wide = rows.size
+    spread = 2 * high, wide + 2
     expected = []
     for r, p in enumerate(rows.place.tolist()):
         for u, (ball, _, y, x) in enumerate(units.tolist()):
             down, right = y - int(rows.places.top[p]), x - int(rows.places.left[p])
             inside = 0 <= down < rows.size[0] and 0 <= right < rows.size[1]
             if inside and ball == int(rows.places.ball[p]):
-                expected.append([r, u, down, right])
+                channel = int(units[u, 1])
+                inside_spread = [
+                    ((r * 3 + channel) * spread[0] + 2 * down + i) * spread[1] + right + j
+                    for i in range(2)
+                    for j in range(3)
+                ]
+                expected.append([r, u, ((r * 3 + channel) * high + down) * wide + right, *inside_spread])
+    found = torch.cat([row[:, None], window[:, None], at[:, None], elements.view(-1, pool.elements)], 1)
     assert sorted(found.tolist()) == sorted(expected)
 
 
@@ -217,7 +227,7 @@ def test_coefficients_that_overlapping_windows_lose() -> None:
     bounds = bounds_of(graph, image, radius, torch.float32)
     coefficients = torch.full((1, 1, 7, 7), 2.0**-25)
     coefficients[0, 0, 6, 6] = 1
-    none = torch.zeros(1, dtype=torch.int64)
+    none = np.zeros(1, np.int64)
     rows = Patches(coefficients, Places(none, none, none), none)
     at_centre = coefficients.double().sum()[None]
     found = float(bounds.lower_rows("y", rows, at_centre))
@@ -279,7 +289,7 @@ def test_a_row_on_an_unknown_value_is_vacuous() -> None:
             refine=True,
             budget=1,
         )
-        none = torch.zeros(1, dtype=torch.int64)
+        none = np.zeros(1, np.int64)
         row = Patches(torch.ones(1, 1, 1, 1).double(), Places(none, none, none), none)
         found = bounds.lower_rows("y", row, torch.zeros(1, dtype=torch.float64))
         assert not torch.isfinite(found).any()

@@ -148,7 +148,8 @@ def test_readers_of_a_place_are_those_whose_cone_holds_it(seed: int, tmp_path) -
     name = rng.choice([step.output for step in graph.steps])
     marked = torch.zeros(1, *shape(name), dtype=torch.bool)
     marked[0, rng.integers(shape(name)[0]), rng.integers(shape(name)[1])] = True
-    found, (height, width) = readers(graph, {name: marked}, shape), shape(graph.output_name)
+    found = readers(graph, {name: marked}, shape)[graph.output_name]
+    height, width = shape(graph.output_name)
     for y in range(height):
         for x in range(width):
             unit = torch.zeros(1, height, width, dtype=torch.bool)

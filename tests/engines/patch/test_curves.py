@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -116,7 +117,7 @@ def test_an_unknown_input_makes_rows_vacuous(layer, dtype, ends) -> None:
     lines = relax(layer, Interval(lower, upper), zero, after)
     sizes = {name: torch.ones(1, 1, dtype=dtype) for name in "xy"}
     relaxation = Relaxation(graph, {"x": zero, "y": after}, {"x": box, "y": box}, sizes, lambda _: lines)
-    none = torch.zeros(1, dtype=torch.int64)
+    none = np.zeros(1, np.int64)
     for sign in (1.0, -1.0):
         row = Patches(torch.full((1, 1, 1, 1), sign, dtype=dtype), Places(none, none, none), none)
         start = torch.zeros(1, dtype=torch.float64)

@@ -37,8 +37,8 @@ both = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fl
 
 def rows_of(values: Tensor) -> Patches:
     """Rows [R, C, h, w] at the corner of one ball."""
-    none = torch.zeros(1, dtype=torch.int64)
-    return Patches(values, Places(none, none, none), torch.zeros(len(values), dtype=torch.int64))
+    none = np.zeros(1, np.int64)
+    return Patches(values, Places(none, none, none), np.zeros(len(values), np.int64))
 
 
 def found_least(values: Tensor, lower: Tensor, upper: Tensor, radius: float, norm: Norm) -> Tensor:
@@ -145,8 +145,7 @@ def test_entries_over_the_edge_do_not_count(norm: Norm) -> None:
     """A patch half outside the value is the row it is inside."""
     values = torch.full((1, 1, 3, 3), 1e6, dtype=torch.float64)
     values[0, 0, 1:, 1:] = torch.tensor([[1.0, -2.0], [3.0, 0.5]])
-    corner = torch.full((1,), -1)
-    none = torch.zeros(1, dtype=torch.int64)
+    corner, none = np.full(1, -1), np.zeros(1, np.int64)
     ends = torch.full((1, 1, 5, 5), 0.25, dtype=torch.float64)
     reach = Reach(norm, torch.tensor([0.25], dtype=torch.float64))
     over = Patches(values, Places(none, corner, corner), none, clean=False)
@@ -346,7 +345,7 @@ def test_exact_decisions_are_for_boxes(tmp_path: Path) -> None:
 def test_the_largest_entry_outside_a_patch(top: int) -> None:
     generator = torch.Generator().manual_seed(top)
     row = torch.randn(1, 2, 6, 5, generator=generator)
-    none = torch.zeros(1, dtype=torch.int64)
+    none = np.zeros(1, np.int64)
     rows = Patches(torch.ones(1, 2, 4, 3), Places(none, none + top, none + 1), none)
     left = row.clone()
     left[:, :, max(top, 0) : top + 4, 1:4] = 0

@@ -197,9 +197,9 @@ def test_errors_of_cancelled_biases_are_set_aside() -> None:
         bounds = BallBounds(graph, known, Interval(-ends, ends), refine=trial % 2 == 0, budget=2**28)
         bounds.require("d", torch.ones(1, 3, 3, dtype=torch.bool))
         # One channel minus the other, at each place.
-        place = torch.arange(9)
+        place = np.arange(9)
         values = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(9, 1)[:, :, None, None]
-        rows = Patches(values, Places(torch.zeros_like(place), place // 3, place % 3), place)
+        rows = Patches(values, Places(np.zeros_like(place), place // 3, place % 3), place)
         value = known["d"].value[0].flatten(1)
         at_centre = value[0] - value[1]
         cone = cone_of(bounds, "d", rows, at_centre - 2.0**-52 * at_centre.abs())
