@@ -41,7 +41,7 @@ from corgi.engines.patch.intervals import (
     interval_step,
     magnitude,
 )
-from corgi.engines.patch.maximum import best_weights, planes, rivals
+from corgi.engines.patch.maximum import best_weights, pairs_of, planes, rivals
 from corgi.engines.patch.norms import Reach, held_interval, reach_step
 from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places, on_device, on_host
 from corgi.engines.patch.prepare import Maximum
@@ -699,7 +699,7 @@ class BallBounds:
         lead = torch.where(entrants, lead, 0)
         weights[joint] = best_weights(
             live[joint],
-            torch.where(_pairs(live[joint]), above[joint], 0),
+            torch.where(pairs_of(live[joint]), above[joint], 0),
             torch.where(live[joint], lead[joint], 0),
         )
         place, element = live[joint].nonzero(as_tuple=True)
@@ -754,7 +754,7 @@ class BallBounds:
         above = upper[:, :, None] - lower[:, None, :]
         above = above + 2 * unit(above.dtype) * (upper.abs()[:, :, None] + lower.abs()[:, None, :])
         same = torch.eye(known.shape[1], dtype=torch.bool, device=known.device)
-        return torch.where(_pairs(known), above, torch.inf).masked_fill(same, 0)
+        return torch.where(pairs_of(known), above, torch.inf).masked_fill(same, 0)
 
     def _rows_decide(
         self,
@@ -785,9 +785,9 @@ class BallBounds:
         above[unit, other, leader[unit]] = cast_up(-least, above.dtype)
         # [unit, j, i] bounds x_j - x_i. Those against the leader are known; a tournament wants some of
         # elements that have been beaten, but not what the leader has over them.
-        wanted = _pairs(live)
+        wanted = pairs_of(live)
         if count > 2 and self._plays(live, disputed):
-            wanted |= _pairs(entrants) & first_games(count).to(live.device) & (by_intervals > 0)
+            wanted |= pairs_of(entrants) & first_games(count).to(live.device) & (by_intervals > 0)
             wanted &= ~(leads[:, :, None] & ~live[:, None, :])
         wanted &= (live.sum(1) > 1)[:, None, None] & (ranks[:, None] != ranks)
         pairs = (wanted & ~(rivalling[:, :, None] & leads[:, None, :])).nonzero()
@@ -970,11 +970,6 @@ def _range_of(windows: _Windows) -> Interval:
     """The maximum over the ball: at least every live element, at most the largest."""
     ends = (torch.where(windows.live, end, -torch.inf) for end in (windows.lower, windows.upper))
     return Interval(*(reduce(torch.maximum, end.unbind(-1)) for end in ends))
-
-
-def _pairs(live: Tensor) -> Tensor:
-    """Which pairs of elements are both live: [U, E, E] of [U, E]."""
-    return live[:, :, None] & live[:, None, :]
 
 
 def _intersected(a: Interval, b: Interval) -> Interval:

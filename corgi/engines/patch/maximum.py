@@ -99,7 +99,7 @@ def planes(
             there is none at all.
     """
     # An element that cannot be the maximum neither needs to be held nor helps.
-    both = live[:, :, None] & live[:, None, :]
+    both = pairs_of(live)
     above = torch.where(both, above.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf), 0)
     # The element that falls least below the maximum. Never a dead one: it may stand in the padding.
     dtype = above.dtype
@@ -147,6 +147,11 @@ def _shifts(depth: Tensor, height: Tensor, size: Tensor, weights: Tensor) -> tup
     size = size + height.abs()
     error = 16 * count * unit(dtype) * size + count * smallest(dtype) * (1 + size)
     return -cast_up(error - depth, dtype), cast_up(height + error, dtype), error
+
+
+def pairs_of(live: Tensor) -> Tensor:
+    """Which pairs of elements are both live: [U, E, E] of [U, E]."""
+    return live[:, :, None] & live[:, None, :]
 
 
 def up_shift(weights: Tensor, above: Tensor) -> Tensor:
