@@ -40,10 +40,19 @@ class TorchGraph(nn.Module):
         super().__init__()
         self.steps, self.input_name, self.output_name = steps, input_name, output_name
         self.layers = nn.ModuleList(step.layer for step in steps)
+        self._read_last = _read_last(steps, output_name)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> the output value [N, ...]; samples are independent."""
-        return self.values(x)[self.output_name]
+        """[N, C, H, W] -> the output value [N, ...]; samples are independent.
+
+        A value is let go behind the last step that reads it, unless a gradient needs it.
+        """
+        values = {self.input_name: x}
+        for step, done in zip(self.steps, self._read_last, strict=True):
+            values[step.output] = step.layer(*(values[name] for name in step.inputs))
+            for name in done:
+                del values[name]
+        return values[self.output_name]
 
     def values(self, x: Tensor) -> dict[str, Tensor]:
         """All values of the network by name, for images [N, C, H, W]."""
@@ -74,6 +83,16 @@ class TorchGraph(nn.Module):
                 needed.update(step.inputs)
                 kept.append(step)
         return TorchGraph(tuple(reversed(kept)), self.input_name, output_name)
+
+
+def _read_last(steps: tuple[Step, ...], output_name: str) -> tuple[frozenset[str], ...]:
+    """Of each step, the values that no later one reads: what it reads and what it writes, but the output."""
+    later, found = {output_name}, []
+    for step in reversed(steps):
+        done = frozenset((*step.inputs, step.output)) - later
+        found.append(done)
+        later |= done
+    return tuple(reversed(found))
 
 
 @dataclass(frozen=True)
