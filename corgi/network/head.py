@@ -5,10 +5,11 @@ The network is read backwards from its output:
   2. the tail: any of Gemm, MatMul, 1x1 convolution, batch normalisation and other constants, with Flatten,
      Reshape, Squeeze, Dropout, Identity between them; composed, it is  scores = W pooled + b;
   3. pooling: GlobalAveragePool, ReduceMean or ReduceSum over height and width, AveragePool of full size;
-  4. if the tail mixes no filters, the classifier must stand before pooling: a 1x1 convolution (SqueezeNet,
-     NIN, all-convolutional networks), whose W and b then belong to the head; with an activation behind it
-     each class is one channel of the feature map.
-The value that enters pooling (case 4: the classifier) is the feature map (theory, notation).
+  4. if the tail mixes no filters, the classifier stands before pooling. A 1x1 convolution that pooling reads
+     (all-convolutional networks) gives its W and b to the head; behind anything else (an activation as in
+     SqueezeNet and NIN, a convolution of another kernel, stride or grouping, a batch normalisation) the
+     classes are the channels of the pooled map, each class's map is its channel, and W is diagonal.
+The value that enters pooling (case 4: the 1x1 convolution) is the feature map (theory, notation).
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
     filters = found.shapes[reader.at][1]
     weight, bias, mixes = _composed(tail, filters)
     weight_terms, bias_terms, _ = _composed(tail, filters, absolute=True)
-    dense = [step for step in tail if isinstance(step.layer, layers.Linear | layers.Conv)]
+    dense = ", ".join(str(step) for step in tail if isinstance(step.layer, layers.Linear | layers.Conv))
     if not mixes:
         classifier = reader.take_classifier()
         if classifier is not None:
@@ -142,9 +143,9 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
             bias_terms = weight_terms @ conv.bias.abs() * share + bias_terms
             weight = weight @ conv.weight[:, :, 0, 0]
             weight_terms = weight_terms @ conv.weight[:, :, 0, 0].abs()
-            dense = [classifier]
+            dense = str(classifier)
         else:
-            dense = [reader.require_classifier()]
+            dense = f"none behind pooling: the classes are the channels of {reader.step or 'the image'}"
     if reader.at == found.module.input_name:
         reader.fail("a feature map computed from the image")
     _, filters, height, width = found.shapes[reader.at]
@@ -155,7 +156,7 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
         filters=filters,
         pooling=str(pooling),
         sums=isinstance(pooling.layer, layers.Sum),
-        dense=", ".join(map(str, dense)),
+        dense=dense,
         weight=weight.contiguous(),
         bias=bias.clone(),
         activation=activation,
@@ -280,33 +281,31 @@ class _Backwards:
         return False
 
     def take_pooling(self) -> Step:
-        """Step over pooling of the whole map."""
-        step = self.step
-        if step is None:
+        """Step over pooling of the whole map, whatever moves its numbers on the way; the step that pools."""
+        if self.step is None:
             self.fail("pooling of a feature map computed from the image")
-        before = self.shapes[step.inputs[0]]
-        flat = self.producers.get(step.inputs[0])
-        both = flat is not None and len(self.shapes[flat.inputs[0]]) == 4
-        if both and flat is not None and _reduces_both(flat, step):
-            self.at = flat.inputs[0]
-            return step
-        rows = len(before) == 3 and flat is not None and isinstance(flat.layer, layers.Reshape)
-        if rows and isinstance(step.layer, layers.Mean | layers.Sum) and step.layer.axes == (2,):
-            # [N, F, h, w] is flattened to [N, F, h w] first.
-            assert flat is not None
-            source = self.shapes[flat.inputs[0]]
-            if len(source) == 4 and source[1] == before[1]:
-                self.at = flat.inputs[0]
-                return step
-        if len(before) != 4:
+        chain, at, found = list[Step](), self.at, self.at
+        while (step := self.producers.get(at)) is not None and self.pools_or_moves(step):
+            chain.insert(0, step)
+            at = step.inputs[0]
+            if len(self.shapes[at]) == 4 and _pools_channels(chain, self.shapes[at]):
+                found = at  # and further: a mean over width may stand in front of one over height
+        if found == self.at:
             self.fail("global average pooling over height and width")
-        layer, size = step.layer, before[2:]
-        whole = isinstance(layer, layers.Mean | layers.Sum) and sorted(layer.axes) == [2, 3]
-        whole |= isinstance(layer, layers.AveragePool) and (layer.kernel, layer.pads) == (size, (0, 0, 0, 0))
-        if not whole:
-            self.fail("global average pooling over height and width")
-        self.at = step.inputs[0]
-        return step
+        self.at = found
+        return next(step for step in reversed(chain) if _computes(step))
+
+    def pools_or_moves(self, step: Step) -> bool:
+        """Whether a step takes means or sums over whole axes, or computes nothing."""
+        if not isinstance(step.layer, layers.AveragePool):
+            return isinstance(step.layer, layers.Mean | layers.Sum) or not _computes(step)
+        pool, (height, width) = step.layer, self.shapes[step.inputs[0]][2:]
+        top, left, *_ = pool.pads
+        # Its one window holds the map; what is padded does not count, or there is none.
+        one = self.shapes[step.output][2:] == (1, 1)
+        holds = pool.kernel[0] >= top + height and pool.kernel[1] >= left + width
+        exact = pool.kernel == (height, width) and not any(pool.pads)
+        return one and holds and (exact or not pool.count_include_pad)
 
     def take_classifier(self) -> Step | None:
         """Step over a 1x1 convolution before pooling."""
@@ -315,19 +314,6 @@ class _Backwards:
             return None
         self.at = step.inputs[0]
         return step
-
-    def require_classifier(self) -> Step:
-        """The 1x1 convolution behind an activation before pooling: its channels are the classes."""
-        step = self.step
-        before = None if step is None or len(step.inputs) != 1 else self.producers.get(step.inputs[0])
-        if (
-            step is None
-            or before is None
-            or not isinstance(step.layer, _BEHIND)
-            or not _is_classifier(before)
-        ):
-            self.fail("a fully connected layer behind pooling, or a 1x1 convolution as classifier before it")
-        return before
 
     def fail(self, expected: str) -> NoReturn:
         """Raise the error that says what was found instead."""
@@ -372,17 +358,41 @@ _BEHIND = (
 )
 
 
-def _reduces_both(first: Step, second: Step) -> bool:
-    """Whether two steps take a mean (or sum) over height and one over width, in either order."""
-    a, b = first.layer, second.layer
-    if type(a) is not type(b) or not isinstance(a, layers.Mean | layers.Sum):
+def _pools_channels(chain: list[Step], shape: tuple[int, ...]) -> bool:
+    """Whether steps make of a map [1, F, h, w] the means, or the sums, over each channel's pixels, in order.
+
+    Numbers of the elements are sent through instead of values: what is reduced is kept, along a last axis. A
+    mean of means of equally many elements is the mean of all.
+    """
+    reductions = {
+        layers.Sum if isinstance(step.layer, layers.Sum) else layers.Mean for step in chain if _computes(step)
+    }
+    if len(reductions) != 1:
         return False
-    assert isinstance(b, layers.Mean | layers.Sum)
-    left = [axis for axis in range(4) if a.keepdims or axis not in a.axes]
-    return len(a.axes) == 1 and sorted((*a.axes, *(left[axis] for axis in b.axes if axis < len(left)))) == [
-        2,
-        3,
+    numbers = torch.arange(math.prod(shape)).reshape(*shape, 1)
+    for step in chain:
+        match step.layer:
+            case layers.Reshape(shape=new):
+                numbers = numbers.reshape(1, *new, numbers.shape[-1])
+            case layers.Transpose(order=order):
+                numbers = numbers.permute(*order, len(order))
+            case layers.Reduction(axes=axes, keepdims=keepdims):
+                numbers = _reduced(numbers, axes, keepdims)
+            case layers.AveragePool():
+                numbers = _reduced(numbers, (2, 3), True)
+    return torch.equal(
+        numbers.reshape(-1, numbers.shape[-1]).sort(1).values,
+        torch.arange(math.prod(shape)).reshape(shape[1], -1),
+    )
+
+
+def _reduced(numbers: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
+    kept = [axis for axis in range(numbers.dim() - 1) if axis not in axes]
+    sizes = [
+        1 if axis in axes else numbers.shape[axis]
+        for axis in (range(numbers.dim() - 1) if keepdims else kept)
     ]
+    return numbers.permute(*kept, *axes, numbers.dim() - 1).reshape(*sizes, -1)
 
 
 def _computes(step: Step) -> bool:

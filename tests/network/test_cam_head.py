@@ -31,6 +31,11 @@ POOLINGS: dict[str, Part] = {
     "reduce-mean-order": lambda m, v: m.reduce_mean(v, [3, 2]),
     "reduce-mean-negative": lambda m, v: m.reduce_mean(v, [-1, -2]),
     "average-pool": lambda m, v: m.node("AveragePool", v, kernel_shape=[6, 5]),
+    "average-pool-wider": lambda m, v: m.node("AveragePool", v, kernel_shape=[9, 6], pads=[1, 1, 2, 0]),
+    "average-pool-strides": lambda m, v: m.node("AveragePool", v, kernel_shape=[6, 5], strides=[7, 7]),
+    "reduce-mean-of-rows": lambda m, v: m.reduce_mean(
+        m.node("Transpose", m.node("Reshape", v, np.array([0, 4, -1])), perm=[0, 2, 1]), [1]
+    ),
     "average-pool-ceil": lambda m, v: m.node(
         "AveragePool", v, kernel_shape=[6, 5], strides=[6, 5], ceil_mode=1, count_include_pad=1
     ),
@@ -224,6 +229,51 @@ OTHER_HEADS: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
         "none",
     ),
     "mean of flattened maps": (lambda m: gemm(m, flat_mean(m, trunk(m)), 4, 3), "relu1_out", "none"),
+    "3x3 convolution before pooling": (
+        lambda m: gap(m, m.node("Conv", trunk(m), float32(RNG, 3, 4, 3, 3), BIAS, pads=[1, 1, 1, 1])),
+        "conv2_out",
+        "none",
+    ),
+    "3x3 convolution and softmax": (
+        lambda m: m.node("Softmax", gap(m, m.node("Conv", trunk(m), float32(RNG, 3, 4, 3, 2), BIAS))),
+        "conv2_out",
+        "softmax",
+    ),
+    "1x1 convolution with strides before pooling": (
+        lambda m: gap(m, m.node("Conv", trunk(m), WEIGHT.T[:, :, None, None], BIAS, strides=[2, 1])),
+        "conv2_out",
+        "none",
+    ),
+    "grouped convolution before a sum": (
+        lambda m: m.node(
+            "ReduceSum",
+            m.node(
+                "Conv",
+                m.node("Concat", trunk(m), trunk(m), trunk(m), axis=1),
+                float32(RNG, 3, 4, 1, 1),
+                group=3,
+            ),
+            np.array([2, 3]),
+            keepdims=0,
+        ),
+        "conv7_out",
+        "none",
+    ),
+    "batch norm behind the classifier": (
+        lambda m: gap(m, batch_norm(m, conv1(m, trunk(m), WEIGHT.T, BIAS), 3)),
+        "batchnormalization3_out",
+        "none",
+    ),
+    "batch norm of pooled class maps": (
+        lambda m: batch_norm(m, gap(m, m.node("Relu", conv1(m, trunk(m), WEIGHT.T, BIAS))), 3),
+        "relu3_out",
+        "none",
+    ),
+    "channels of an average pool": (
+        lambda m: gap(m, m.node("AveragePool", conv1(m, trunk(m), WEIGHT.T), kernel_shape=[2, 2])),
+        "averagepool3_out",
+        "none",
+    ),
     "no activation of the feature map": (
         lambda m: gemm(m, gap(m, m.node("Conv", trunk(m), float32(RNG, 4, 4, 3, 3))), 4, 3),
         "conv2_out",
@@ -259,10 +309,23 @@ def test_one_of_two_outputs(tmp_path: Path) -> None:
 
 
 NO_HEAD: dict[str, tuple[Callable[[OnnxModel], str], str, str]] = {
-    "no fully connected layer": (
-        lambda m: gap(m, trunk(m)),
-        "a fully connected layer behind pooling, or a 1x1 convolution",
-        "(Relu)",
+    "padding that counts": (
+        lambda m: gemm(
+            m,
+            m.node(
+                "Flatten",
+                m.node("AveragePool", trunk(m), kernel_shape=[8, 7], pads=[1, 1, 1, 1], count_include_pad=1),
+            ),
+            4,
+            3,
+        ),
+        "global average pooling",
+        "(AveragePool)",
+    ),
+    "means of rows": (
+        lambda m: gemm(m, m.reduce_mean(m.node("Reshape", trunk(m), np.array([0, 30, 4])), [1], 0), 4, 3),
+        "global average pooling",
+        "(ReduceMean)",
     ),
     "activation at the end": (
         lambda m: m.node("Relu", gemm(m, gap(m, trunk(m)), 4, 3)),
