@@ -154,7 +154,7 @@ def _convert_node(graph: Graph, node: Node, shapes: dict[str, tuple[int, ...]]) 
             f"{graph.path}: {node}: operator {node.op} is not supported",
             hint=f"Supported operators: {', '.join(sorted({*RULES, *SPLITTING_RULES}))}.",
         )
-    reader = NodeReader(str(graph.path), node, graph.constants, shapes)
+    reader = NodeReader(str(graph.path), node, graph.constants, shapes, graph.opset)
     missing = [n for n in node.inputs if n and n not in shapes and n not in graph.constants]
     if missing or not reader.variables:
         reader.refuse(f"operand '{missing[0]}'" if missing else "a node without an operand from the image")

@@ -181,7 +181,7 @@ class Gelu(Curve):
 class HardSwish(Curve):
     """factor * x * min(max(alpha * x + beta, 0), 1), alpha > 0, factor not 0."""
 
-    def __init__(self, alpha: float = 1 / 6, beta: float = 0.5, factor: float = 1.0) -> None:
+    def __init__(self, alpha: float, beta: float, factor: float = 1.0) -> None:
         super().__init__()
         self.alpha, self.beta, self.factor = alpha, beta, factor
         # Between the kinks the slope is 2 alpha x + beta, from -beta to 2 - beta.
@@ -218,7 +218,7 @@ class Softplus(Curve):
 class HardSigmoid(nn.Module):
     """min(max(alpha * x + beta, 0), 1)."""
 
-    def __init__(self, alpha: float = 0.2, beta: float = 0.5) -> None:
+    def __init__(self, alpha: float, beta: float) -> None:
         super().__init__()
         self.alpha, self.beta = alpha, beta
 

@@ -1,7 +1,9 @@
 """What a conversion rule sees of a node, and the proof that it left nothing unread.
 
 A rule reads attributes and constant operands through `NodeReader`; whatever it did not read is, by
-construction, something corgi does not honour, and `finish` refuses the node for it.
+construction, something corgi does not honour, and `finish` refuses the node for it. An attribute the file
+leaves away has the standard's default (`standard.py`), never one of a rule's own: a rule says what absence
+means only where the standard has no default.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor
 
 from corgi.errors import UnsupportedOperator
-from corgi.network.node import Node
+from corgi.network.node import Attribute, Node
+from corgi.network.standard import attribute_default
 
 
 class NodeReader:
@@ -32,8 +35,10 @@ class NodeReader:
         node: Node,
         constants: Mapping[str, np.ndarray],
         shapes: Mapping[str, tuple[int, ...]],
+        opset: int,
     ) -> None:
         self.node = node
+        self._opset = opset
         self._where = where
         self._constants = constants
         self.shapes = shapes
@@ -80,34 +85,37 @@ class NodeReader:
         """The constant operand `index` as integers."""
         return tuple(int(v) for v in self.array(index).reshape(-1))
 
-    def int_attribute(self, name: str, default: int) -> int:
-        """An integer attribute, read."""
+    def _attribute(self, name: str, otherwise: Attribute | None) -> Attribute | None:
+        """What the file says, else the standard, else `otherwise`."""
         self._unread.discard(name)
-        value = self.node.attributes.get(name, default)
+        default = attribute_default(self.node.op, name, self._opset)
+        assert default is None or otherwise is None, f"{self.node.op}: the standard has a default of {name}"
+        return self.node.attributes.get(name, otherwise if default is None else default)
+
+    def int_attribute(self, name: str, otherwise: int | None = None) -> int:
+        """An integer attribute, read."""
+        value = self._attribute(name, otherwise)
         return value if isinstance(value, int) else self.refuse(f"attribute {name}={value!r} is no integer")
 
-    def float_attribute(self, name: str, default: float) -> float:
-        """A number attribute, read."""
-        self._unread.discard(name)
-        value = self.node.attributes.get(name, default)
+    def float_attribute(self, name: str, otherwise: float | None = None) -> float:
+        """A number attribute, read: a float32 number, exactly."""
+        value = self._attribute(name, otherwise)
         if not isinstance(value, int | float):
             self.refuse(f"attribute {name}={value!r} is no number")
         if not math.isfinite(value) and name not in ("min", "max"):  # Clip may have no limit
             self.refuse(f"attribute {name}={value}", supported="a finite number")
         return float(value)
 
-    def str_attribute(self, name: str, default: str) -> str:
+    def str_attribute(self, name: str, otherwise: str | None = None) -> str:
         """A string attribute, read."""
-        self._unread.discard(name)
-        value = self.node.attributes.get(name, default)
+        value = self._attribute(name, otherwise)
         return value if isinstance(value, str) else self.refuse(f"attribute {name}={value!r} is no string")
 
-    def ints_attribute(self, name: str, default: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """A list of integers, read."""
-        self._unread.discard(name)
-        value = self.node.attributes.get(name)
+    def ints_attribute(self, name: str, otherwise: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """A list of integers, read; the standard's defaults of lists depend on operands: the rule knows."""
+        value = self._attribute(name, None)
         if value is None:
-            return default
+            return otherwise
         if not isinstance(value, list):
             self.refuse(f"attribute {name}={value!r} is no list of integers")
         return tuple(int(v) for v in value)

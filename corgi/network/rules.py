@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from corgi.network import layers
 from corgi.network.graph import LARGEST_VALUE
 from corgi.network.node_reader import NodeReader
+from corgi.network.standard import HARD_SWISH_ALPHA, HARD_SWISH_BETA
 
 Rule = Callable[[NodeReader], nn.Module]
 
@@ -59,7 +60,7 @@ def _pads(
 def _chosen_pads(
     node: NodeReader, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    mode = node.str_attribute("auto_pad", "NOTSET")
+    mode = node.str_attribute("auto_pad")
     pads = node.ints_attribute("pads", (0, 0, 0, 0)) or (0, 0, 0, 0)
     if len(pads) != 4 or min(pads) < 0:
         node.refuse(f"attribute pads={list(pads)}", supported="four values >= 0")
@@ -126,7 +127,7 @@ def conv(node: NodeReader) -> nn.Module:
     bias = node.tensor(2) if node.has(2) else torch.zeros(weight.shape[0], dtype=weight.dtype)
     stride, dilation = _pair(node, "strides", 1), _pair(node, "dilations", 1)
     pads = _pads(node, kernel, stride, dilation)
-    groups = node.int_attribute("group", 1)
+    groups = node.int_attribute("group")
     # Engines write out the zeros of a dilated kernel.
     grown = [(kernel[i] - 1) * dilation[i] + 1 + abs(pads[i] - pads[i + 2]) for i in (0, 1)]
     _fits(node, "a kernel", *weight.shape[:2], *grown)
@@ -136,9 +137,9 @@ def conv(node: NodeReader) -> nn.Module:
 
 def batch_normalization(node: NodeReader) -> nn.Module:
     """BatchNormalization at inference: (x - mean) / sqrt(var + eps) * scale + bias, as one affine map."""
-    node.require("training_mode", node.int_attribute("training_mode", 0), 0)
-    node.float_attribute("momentum", 0.9)  # has no meaning at inference
-    epsilon = _not_negative(node, "epsilon", 1e-5)
+    node.require("training_mode", node.int_attribute("training_mode"), 0)
+    node.float_attribute("momentum")  # has no meaning at inference
+    epsilon = _not_negative(node, "epsilon")
     gamma, beta, mean, variance = (node.tensor(i) for i in (1, 2, 3, 4))
     if bool((variance < 0).any()):
         node.refuse(f"a negative variance ({float(variance.min()):.3g})")
@@ -155,7 +156,7 @@ def relu(node: NodeReader) -> nn.Module:
 
 def leaky_relu(node: NodeReader) -> nn.Module:
     """LeakyRelu with a slope in [0, 1]."""
-    slope = node.float_attribute("alpha", 0.01)
+    slope = node.float_attribute("alpha")
     if not 0 <= slope <= 1:
         node.refuse(f"attribute alpha={slope}", supported="0 <= alpha <= 1")
     return layers.LeakyRelu(slope)
@@ -174,25 +175,25 @@ def prelu(node: NodeReader) -> nn.Module:
 
 def elu(node: NodeReader) -> nn.Module:
     """Elu with alpha >= 0."""
-    return layers.Elu(_not_negative(node, "alpha", 1.0))
+    return layers.Elu(_not_negative(node, "alpha"))
 
 
 def celu(node: NodeReader) -> nn.Module:
     """Celu with alpha > 0: max(x, 0) + min(alpha (exp(x / alpha) - 1), 0)."""
-    alpha = _not_negative(node, "alpha", 1.0)
+    alpha = _not_negative(node, "alpha")
     if alpha == 0:
         node.refuse("attribute alpha=0", supported="alpha > 0")
     return layers.Elu(alpha, 1 / alpha)
 
 
 def selu(node: NodeReader) -> nn.Module:
-    """Selu with alpha, gamma >= 0; the defaults are the specification's, which are floats."""
-    alpha = _not_negative(node, "alpha", 1.67326319217681884765625)
-    return layers.Elu(alpha, scale=_not_negative(node, "gamma", 1.05070102214813232421875))
+    """Selu with alpha, gamma >= 0."""
+    alpha = _not_negative(node, "alpha")
+    return layers.Elu(alpha, scale=_not_negative(node, "gamma"))
 
 
-def _not_negative(node: NodeReader, name: str, default: float) -> float:
-    value = node.float_attribute(name, default)
+def _not_negative(node: NodeReader, name: str) -> float:
+    value = node.float_attribute(name)
     if not 0 <= value < math.inf:
         node.refuse(f"attribute {name}={value}", supported=f"{name} >= 0")
     return value
@@ -200,17 +201,17 @@ def _not_negative(node: NodeReader, name: str, default: float) -> float:
 
 def hard_sigmoid(node: NodeReader) -> nn.Module:
     """HardSigmoid."""
-    return layers.HardSigmoid(node.float_attribute("alpha", 0.2), node.float_attribute("beta", 0.5))
+    return layers.HardSigmoid(node.float_attribute("alpha"), node.float_attribute("beta"))
 
 
 def hard_swish(node: NodeReader) -> nn.Module:
-    """HardSwish: x * HardSigmoid(x) with alpha = 1/6, beta = 1/2."""
-    return layers.HardSwish()
+    """HardSwish: x * HardSigmoid(x) with alpha = 1/6 as float32 has it, beta = 1/2."""
+    return layers.HardSwish(HARD_SWISH_ALPHA, HARD_SWISH_BETA)
 
 
 def gelu(node: NodeReader) -> nn.Module:
     """Gelu, the exact one: x (1 + erf(x / sqrt(2))) / 2."""
-    mode = node.str_attribute("approximate", "none")
+    mode = node.str_attribute("approximate")
     if mode != "none":
         node.refuse(f"attribute approximate={mode}", supported="approximate=none")
     return layers.Gelu()
@@ -250,8 +251,8 @@ def clip(node: NodeReader) -> nn.Module:
     The ends of the float32 range are the specification's way to say "no limit"; taken as numbers, they would
     swallow the value in x - low (`engines/lowering.py`, case 3).
     """
-    low = float(node.tensor(1)) if node.has(1) else node.float_attribute("min", -math.inf)
-    high = float(node.tensor(2)) if node.has(2) else node.float_attribute("max", math.inf)
+    low = float(node.tensor(1)) if node.has(1) else node.float_attribute("min")
+    high = float(node.tensor(2)) if node.has(2) else node.float_attribute("max")
     low = -math.inf if low <= -_FLOAT32_MAX else low
     high = math.inf if high >= _FLOAT32_MAX else high
     if low > high:
@@ -262,11 +263,11 @@ def clip(node: NodeReader) -> nn.Module:
 def max_pool(node: NodeReader) -> nn.Module:
     """MaxPool, two-dimensional."""
     _image_shaped(node)
-    node.require("storage_order", node.int_attribute("storage_order", 0), 0)
+    node.require("storage_order", node.int_attribute("storage_order"), 0)
     kernel, stride = _pair(node, "kernel_shape", 1), _pair(node, "strides", 1)
     dilation = _pair(node, "dilations", 1)
     pads = _pads(node, kernel, stride, dilation)
-    return layers.MaxPool(kernel, stride, pads, dilation, bool(node.int_attribute("ceil_mode", 0)))
+    return layers.MaxPool(kernel, stride, pads, dilation, bool(node.int_attribute("ceil_mode")))
 
 
 def average_pool(node: NodeReader) -> nn.Module:
@@ -280,8 +281,8 @@ def average_pool(node: NodeReader) -> nn.Module:
         kernel,
         stride,
         _pads(node, kernel, stride, dilation),
-        bool(node.int_attribute("ceil_mode", 0)),
-        bool(node.int_attribute("count_include_pad", 0)),
+        bool(node.int_attribute("ceil_mode")),
+        bool(node.int_attribute("count_include_pad")),
     )
 
 
@@ -294,14 +295,14 @@ def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
     """Axes other than the batch, and whether they are kept."""
     rank = len(node.shape())
     axes = _axes(node, None)
-    empty_is_noop = node.int_attribute("noop_with_empty_axes", 0)  # says nothing where axes are given
+    empty_is_noop = node.int_attribute("noop_with_empty_axes")  # says nothing where axes are given
     if not axes:
         noop = "attribute noop_with_empty_axes=1 without axes"
         node.refuse(
             noop if empty_is_noop else "reduction of all axes, the batch included",
             supported="axes other than 0",
         )
-    keepdims = bool(node.int_attribute("keepdims", 1))
+    keepdims = bool(node.int_attribute("keepdims"))
     return tuple(_axis(node, a, rank) for a in axes), keepdims
 
 
@@ -379,17 +380,17 @@ def concat(node: NodeReader) -> nn.Module:
     """Concat of values of the network."""
     if len(node.variables) != len(node.node.inputs):
         node.refuse("a constant operand", supported="values of the network")
-    return layers.Concat(_axis(node, node.int_attribute("axis", 1), len(node.shape())))
+    return layers.Concat(_axis(node, node.int_attribute("axis"), len(node.shape())))
 
 
 def pad(node: NodeReader) -> nn.Module:
     """Pad with a constant behind the batch axis; amounts are an attribute before opset 11."""
     rank = len(node.shape())
-    mode = node.str_attribute("mode", "constant")
+    mode = node.str_attribute("mode")
     if mode != "constant":
         node.refuse(f"attribute mode={mode}", supported="mode=constant")
     amounts = node.integers(1) if node.has(1) else node.ints_attribute("pads", ()) or ()
-    value = float(node.tensor(2)) if node.has(2) else node.float_attribute("value", 0.0)
+    value = float(node.tensor(2)) if node.has(2) else node.float_attribute("value")
     axes = node.integers(3) if node.has(3) else tuple(range(rank))
     if len(amounts) != 2 * len(axes) or min(amounts, default=0) < 0:
         node.refuse(f"padding {list(amounts)}", supported="amounts >= 0, two an axis")
@@ -403,14 +404,14 @@ def pad(node: NodeReader) -> nn.Module:
 
 def flatten(node: NodeReader) -> nn.Module:
     """Flatten from axis 1."""
-    node.require("axis", _axis(node, node.int_attribute("axis", 1), max(len(node.shape()), 2)), 1)
+    node.require("axis", _axis(node, node.int_attribute("axis"), max(len(node.shape()), 2)), 1)
     return layers.Reshape((math.prod(node.shape()[1:]),))
 
 
 def reshape(node: NodeReader) -> nn.Module:
     """Reshape to a constant shape that keeps the batch axis."""
     before, target = node.shape(), list(node.integers(1))
-    zero_is_size = node.int_attribute("allowzero", 0)
+    zero_is_size = node.int_attribute("allowzero")
     for i, size in enumerate(target):
         if size == 0 and not zero_is_size and i < len(before):
             target[i] = before[i]
@@ -469,7 +470,7 @@ def slice_(node: NodeReader) -> nn.Module:
 def split(node: NodeReader) -> tuple[nn.Module, ...]:
     """Split along an axis other than the batch: one slice an output."""
     shape = node.shape()
-    axis = _axis(node, node.int_attribute("axis", 0), len(shape))
+    axis = _axis(node, node.int_attribute("axis"), len(shape))
     parts = node.int_attribute("num_outputs", len(node.node.outputs))
     even = -(-shape[axis] // parts)
     sizes = node.integers(1) if node.has(1) else node.ints_attribute("split", None)
@@ -491,10 +492,10 @@ def transpose(node: NodeReader) -> nn.Module:
 
 def gemm(node: NodeReader) -> nn.Module:
     """Gemm of a value with a constant matrix: alpha * A @ B + beta * C."""
-    node.require("transA", node.int_attribute("transA", 0), 0)
-    alpha, beta = node.float_attribute("alpha", 1.0), node.float_attribute("beta", 1.0)
+    node.require("transA", node.int_attribute("transA"), 0)
+    alpha, beta = node.float_attribute("alpha"), node.float_attribute("beta")
     weight = node.tensor(1) * alpha
-    weight = weight.T if node.int_attribute("transB", 0) else weight
+    weight = weight.T if node.int_attribute("transB") else weight
     bias = node.tensor(2) * beta if node.has(2) else torch.zeros((), dtype=weight.dtype)
     if bias.dim() == 2:
         if bias.shape[0] != 1:
@@ -513,7 +514,7 @@ def matmul(node: NodeReader) -> nn.Module:
 
 def dropout(node: NodeReader) -> nn.Module:
     """Dropout at inference: the identity."""
-    node.float_attribute("ratio", 0.5)
+    node.float_attribute("ratio")
     node.int_attribute("seed", 0)
     if node.has(1):
         node.array(1)
@@ -530,13 +531,10 @@ def identity(node: NodeReader) -> nn.Module:
 def _softmax_axis(node: NodeReader) -> int:
     """The axis of a softmax, where all opsets mean the same by it.
 
-    Before opset 13 the axes behind it belonged to it too, and the default was 1 instead of the last.
+    Before opset 13 the axes behind it belonged to it too.
     """
     shape = node.shape()
-    rank = len(shape)
-    if rank != 2 and "axis" not in node.node.attributes:
-        node.refuse("a default axis at a rank other than 2", supported="the attribute axis, set to the last")
-    axis = _axis(node, node.int_attribute("axis", 1), rank)
+    axis = _axis(node, node.int_attribute("axis"), len(shape))
     if math.prod(shape[axis + 1 :]) != 1:
         node.refuse(f"attribute axis={axis}", supported="the last axis, or one with axes of size 1 behind it")
     return axis
@@ -554,9 +552,9 @@ def log_softmax(node: NodeReader) -> nn.Module:
 
 def cast(node: NodeReader) -> nn.Module:
     """Cast to float32, of a value that is float32."""
-    to = node.int_attribute("to", 1)
-    node.int_attribute("saturate", 1)  # speaks of float8
-    node.str_attribute("round_mode", "up")
+    to = node.int_attribute("to")
+    node.int_attribute("saturate")  # speaks of float8
+    node.str_attribute("round_mode")
     if to != onnx.TensorProto.FLOAT:
         node.refuse(f"attribute to={onnx.TensorProto.DataType.Name(to)}", supported="to=FLOAT")
     return layers.Identity()

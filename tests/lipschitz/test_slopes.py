@@ -20,7 +20,7 @@ CURVES = {
     "silu below": layers.Silu(beta=1.7, factor=-1.0),
     "gelu": layers.Gelu(),
     "gelu, other constants": layers.Gelu(scale=-1.3, factor=-0.8),
-    "hard swish": layers.HardSwish(),
+    "hard swish": layers.HardSwish(1 / 6, 0.5),
     "hard swish, other constants": layers.HardSwish(alpha=0.7, beta=0.9, factor=-2.0),
     "elu": layers.Elu(alpha=0.6),
     "selu": layers.Elu(alpha=1.6732632, scale=1.0507010),

@@ -163,6 +163,9 @@ CASES: dict[str, Build] = {
     ),
     "identity": node("Identity"),
     "softmax-map": node("Softmax", axis=3),
+    "softmax-last": lambda model, value: model.node(
+        "Softmax", value, **({} if model.opset >= 13 else {"axis": 3})
+    ),
     "cast": node("Cast", to=TensorProto.FLOAT),
     "reduce-mean-map": lambda model, value: model.reduce_mean(value, [-1]),
 }

@@ -126,7 +126,6 @@ NODES: dict[str, tuple[Callable[[OnnxModel, str], str], tuple[str, ...]]] = {
         ("transA=1", "transA=0"),
     ),
     "softmax over channels": (node("Softmax", axis=1), ("axis=1", "the last axis")),
-    "softmax by default": (node("Softmax"), ("default axis", "the last")),
     "ranks differ": (
         lambda m, v: m.node("Add", v, m.node("ReduceMean", v, axes=[1], keepdims=0), name="culprit"),
         ("[1, 4, 8, 8] and [1, 8, 8]", "equal ranks"),
@@ -182,7 +181,7 @@ def test_an_attribute_no_rule_reads(tmp_path: Path) -> None:
     from corgi.network.node_reader import NodeReader
 
     reader = NodeReader(
-        "model.onnx", Node("Relu", "r", ("x", "c"), ("y",), {"odd": 3}), {"c": np.ones(1)}, {"x": (1,)}
+        "model.onnx", Node("Relu", "r", ("x", "c"), ("y",), {"odd": 3}), {"c": np.ones(1)}, {"x": (1,)}, 17
     )
     with pytest.raises(UnsupportedOperator) as caught:
         reader.finish()

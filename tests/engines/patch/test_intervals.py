@@ -33,7 +33,7 @@ CURVES = {
     "silu": layers.Silu(),
     "silu that falls": layers.Silu(-1.5, 0.7),
     "gelu": layers.Gelu(),
-    "hard swish": layers.HardSwish(),
+    "hard swish": layers.HardSwish(1 / 6, 0.5),
     "hard swish, other constants": layers.HardSwish(0.7, 1.2, -2.0),
     "elu": layers.Elu(1.3, 0.8, 1.1),
     "softplus": layers.Softplus(),

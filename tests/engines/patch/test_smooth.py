@@ -23,7 +23,7 @@ CURVES: dict[str, layers.Curve] = {
     "steep silu": layers.Silu(50.0, -0.2),
     "gelu": layers.Gelu(),
     "gelu, other constants": layers.Gelu(-2.5, 3.0),
-    "hard swish": layers.HardSwish(),
+    "hard swish": layers.HardSwish(1 / 6, 0.5),
     "hard swish, high gate": layers.HardSwish(0.7, 1.4, -2.0),
     "hard swish, low gate": layers.HardSwish(3.0, -0.8),
     "elu": layers.Elu(),
