@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -69,6 +70,10 @@ class Outcome:
     reason: str = ""
     witness: Witness | None = None
     spec: Spec | None = None
+
+
+Finding = Proved | Witness | Undecided
+"""Of something to be refuted: it is, an input satisfies it, or neither is known."""
 
 
 @dataclass(frozen=True)
@@ -129,17 +134,34 @@ def decide(
         if witness is not None:
             return Outcome(Answer.SAT, "", witness, spec)
     graph = prepare(network)
-    reasons = []
-    for case in cases:
-        found = case.run(graph)
-        if isinstance(found, Witness):
-            return Outcome(Answer.SAT, "", found, spec)
-        if found:
-            reasons.append(found)
-    if not reasons:
-        return Outcome(Answer.UNSAT, spec=spec)
-    late = time.monotonic() >= deadline
-    return Outcome(Answer.TIMEOUT if late else Answer.UNKNOWN, reasons[0], spec=spec)
+    match first_open(case.run(graph) for case in cases):
+        case Witness() as witness:
+            return Outcome(Answer.SAT, "", witness, spec)
+        case Proved():
+            return Outcome(Answer.UNSAT, spec=spec)
+        case Undecided(reason=reason):
+            late = time.monotonic() >= deadline
+            return Outcome(Answer.TIMEOUT if late else Answer.UNKNOWN, reason, spec=spec)
+
+
+def first_open(findings: Iterable[Finding]) -> Finding:
+    """What is known of several things of which each must be refuted: they are only if each is `Proved`.
+
+    The first witness ends it; without one the first that is open stands for all, whatever its reason says.
+    """
+    proved: list[Proved] = []
+    undecided: list[Undecided] = []
+    for found in findings:
+        match found:
+            case Witness():
+                return found
+            case Proved():
+                proved.append(found)
+            case _:
+                undecided.append(found)
+    if undecided or not proved:
+        return undecided[0] if undecided else Undecided("nothing was decided", 0)
+    return Proved(min(one.least for one in proved), sum(one.nodes for one in proved))
 
 
 class _CaseDecision:
@@ -175,10 +197,10 @@ class _CaseDecision:
         self.listener(Progress("attack", f"{self.array.count} alternatives"))
         return search(self.network, self.array, self.box, self.options.attack, self.deadline, starts, only)
 
-    def run(self, graph: TorchGraph) -> Witness | str:
-        """A witness; or why the case is not refuted, empty if it is."""
+    def run(self, graph: TorchGraph) -> Finding:
+        """Whether the case is refuted: `Proved` if each alternative has, everywhere, a constraint > 0."""
         if self.late():
-            return "time was up before anything was bounded"
+            return Undecided("time was up before anything was bounded", 0)
         self.listener(Progress("bound", f"{len(self.array.constraints)} constraints by intervals"))
         forms, of_inputs = forms_of(self.array, self.network, self.box)
         bounds = FormBounds(self.options.engine, graph, self.box.centre, self.box.deviations)
@@ -186,9 +208,9 @@ class _CaseDecision:
         self.check(lower)
         open_ones = self.open(lower)
         if len(open_ones) == 0:
-            return ""
+            return Proved(min(self.array.worst(lower[None])[0].tolist(), default=math.inf), 0)
         if self.late():
-            return f"time was up with {len(open_ones)} alternatives left by bounds"
+            return Undecided(f"time was up with {len(open_ones)} alternatives left by bounds", 0)
         witness = self.attacked(only=open_ones)
         return self.exactly(bounds, forms, open_ones) if witness is None else witness
 
@@ -224,26 +246,27 @@ class _CaseDecision:
             tried[chosen] = True
         return lower
 
-    def exactly(self, bounds: FormBounds, forms: Forms, open_ones: Tensor) -> Witness | str:
+    def exactly(self, bounds: FormBounds, forms: Forms, open_ones: Tensor) -> Finding:
         """Decide open alternatives one by one."""
-        reason = ""
-        for done, alternative in enumerate(open_ones.tolist()):
-            if self.late():
-                return f"time was up with {len(open_ones) - done} alternatives open"
-            found = self.one(bounds, forms, alternative, f"{done + 1} of {len(open_ones)}")
-            if isinstance(found, Witness):
-                return found
-            reason = reason or found
-        return reason
+        count = len(open_ones)
 
-    def one(self, bounds: FormBounds, forms: Forms, alternative: int, detail: str) -> Witness | str:
-        """Decide one alternative: a witness, or why it is open, empty if it is refuted."""
+        def each() -> Iterator[Finding]:
+            for done, alternative in enumerate(open_ones.tolist()):
+                if self.late():
+                    yield Undecided(f"time was up with {count - done} alternatives open", 0)
+                    return
+                yield self.one(bounds, forms, alternative, f"{done + 1} of {count}")
+
+        return first_open(each())
+
+    def one(self, bounds: FormBounds, forms: Forms, alternative: int, detail: str) -> Finding:
+        """Decide one alternative."""
         members = torch.unique(self.array.members(alternative))
         if len(members) == 0:
-            return "nothing is asked of the outputs, and the box holds no float32 point"
+            return Undecided("nothing is asked of the outputs, and the box holds no float32 point", 0)
         cone = bounds.unfolded(forms.chosen(members))
         if isinstance(cone, NotUnfolded):
-            return cone.reason
+            return Undecided(cone.reason, 0)
         if any(self.array.constraints[i].inputs for i in members.tolist()):
             cone = with_inputs(cone, *inputs_of(self.array, members, self.network, self.box))
         self.listener(Progress("decide", f"alternative {detail}, {cone.undecided} undecided windows"))
@@ -251,17 +274,18 @@ class _CaseDecision:
         match verdict:
             case Proved(least=least) if 0 < least < math.inf:
                 self.check_alternative(alternative, least)
-                return ""
+                return verdict
             case Counterexample():
                 return self.witnessed(cone.pixels, verdict, alternative)
-            case Undecided(reason=reason) if reason:
-                return reason
-        return "a decider gave no usable answer"
+            case Undecided():
+                return verdict
+        return Undecided("a decider gave no usable answer", verdict.nodes)
 
-    def witnessed(self, pixels: Tensor, found: Counterexample, alternative: int) -> Witness | str:
+    def witnessed(self, pixels: Tensor, found: Counterexample, alternative: int) -> Witness | Undecided:
         """The counterexample as an input, if onnxruntime confirms it or something near it."""
         if self.box.empty:
-            return "a counterexample of the reals; the box holds no float32 point that could be a witness"
+            reason = "a counterexample of the reals; the box holds no float32 point that could be a witness"
+            return Undecided(reason, found.nodes)
         given = self.box.centre.flatten().clone()
         given[pixels] += found.deviations
         point = torch.empty_like(given)
@@ -272,7 +296,8 @@ class _CaseDecision:
             witness = self.attacked(start[None], torch.tensor([alternative]))
         if witness is not None:
             return witness
-        return f"onnxruntime does not confirm a counterexample of the reals ({found.margin:.3g})"
+        reason = f"onnxruntime does not confirm a counterexample of the reals ({found.margin:.3g})"
+        return Undecided(reason, found.nodes)
 
     def check(self, lower: Tensor) -> None:
         """Hold proved bounds [R] against what onnxruntime computed.

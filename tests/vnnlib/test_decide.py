@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from corgi.complete.decider import Budget, Proved, Undecided, Verdict
 from corgi.engines.patch.forms import FormBounds
+from corgi.engines.patch.unfold import Cone, NotUnfolded
 from corgi.errors import CorgiError, EngineError, GateError, SpecError
 from corgi.vnnlib import decide as module
 from corgi.vnnlib.attack import AttackOptions
@@ -299,3 +301,51 @@ def test_constraints_of_any_scale_contradict_nothing(scale: int, tmp_path: Path)
     assert decided(network, one_case(zeros, ones, 2, (below,))).answer is Answer.UNSAT
     above = Constraint((), ((1, -factor),), Fraction(0))
     assert decided(network, one_case(zeros, ones, 2, (above,))).answer is Answer.SAT
+
+
+def open_question(tmp_path: Path) -> tuple[PlainNetwork, Spec]:
+    """max(x, 0) - x / 2 <= -0.01 on [-1, 0.9], true nowhere; one plane does not tell."""
+    net = OnnxModel((1,))
+    both = net.node("Gemm", IMAGE, np.ones((1, 2), np.float32), np.array([0, 10], np.float32))
+    weight = np.array([[1], [-0.5]], np.float32)
+    last = net.node("Gemm", net.node("Relu", both), weight, np.array([5], np.float32))
+    network = load_plain(net.save(tmp_path, last))
+    box = (np.array([end], np.float32) for end in (-1, 0.9))
+    return network, one_case(*box, 1, (Constraint((), ((0, Fraction(1)),), Fraction(1, 100)),))
+
+
+class Silent:
+    """A decider that gives up and does not say why, or proves what is no number."""
+
+    name = "silent"
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+
+    def decide(self, cone: Cone, budget: Budget) -> Verdict:
+        return self.verdict
+
+
+@pytest.mark.parametrize(
+    "verdict", [Undecided("", 0), Proved(math.nan, 0), Proved(math.inf, 0), Proved(0.0, 0), Proved(-1.0, 0)]
+)
+def test_a_decider_without_a_reason_or_a_bound_proves_nothing(verdict: Verdict, tmp_path: Path) -> None:
+    network, spec = open_question(tmp_path)
+    options = DecideOptions(decider=Silent(verdict), attack=NO_ATTACK.attack)
+    assert decided(network, spec, NO_ATTACK).answer is Answer.UNSAT
+    assert decided(network, spec, options).answer is Answer.UNKNOWN
+
+
+def test_a_cone_that_is_not_unfolded_without_a_reason_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, spec = open_question(tmp_path)
+    monkeypatch.setattr(FormBounds, "unfolded", lambda *_: NotUnfolded(""))
+    assert decided(network, spec, NO_ATTACK).answer is Answer.UNKNOWN
+
+
+def test_what_is_open_stands_for_all_and_nothing_proves_nothing() -> None:
+    proved, silent = Proved(1.0, 2), Undecided("", 3)
+    assert module.first_open([proved, silent, proved]) == silent
+    assert module.first_open([Proved(3.0, 1), proved]) == Proved(1.0, 3)
+    assert isinstance(module.first_open([]), Undecided)
