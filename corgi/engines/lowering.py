@@ -5,7 +5,8 @@ ensures: the same function of one image, using only Conv (dense, undilated, symm
 Sigmoid, Tanh, Curve, Add, Sub and Concat along channels. The cases, numbered as in the code:
   1. Conv: groups and dilation written out as zeros of a dense kernel;
   2. Affine by channel: folded into the convolution before it, else a 1x1 convolution;
-  3. Clip: low + relu(x - low), then high - relu(high - x);
+  3. Clip: low + relu(x - low), then high - relu(high - x); with a limit so large that x is lost in the
+     difference, x + relu(low - x) and x - relu(x - high), whose relu is exactly 0 where x is within;
   4. MaxPool: max(a, b) = b + relu(a - b) as a tournament over strided selections of the window, any Relu
      around it moved behind it (relu and max commute);
   5. AveragePool and Pad: convolutions, and a shift around them where the padding is not 0;
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
+from corgi.network.limits import LARGE_LIMIT
 from corgi.network.network import Network
 from corgi.network.rules import spread_dilation, symmetric_kernel
 
@@ -239,16 +241,19 @@ class Lowering:
         return self.emit(step, conv, (source,))
 
     def clip(self, step: Step, layer: layers.Clip, source: str) -> str:
-        """First y = low + relu(x - low) = max(x, low), then high - relu(high - y) = min(y, high)."""
+        """First y = max(x, low), then min(y, high)."""
         value = source
-        if math.isfinite(layer.low):
-            value = self.channelwise(step, value, 1.0, -layer.low)
-            value = self.emit(step, layers.Relu(), (value,))
-            value = self.channelwise(step, value, 1.0, layer.low)
-        if math.isfinite(layer.high):
-            value = self.channelwise(step, value, -1.0, layer.high)
-            value = self.emit(step, layers.Relu(), (value,))
-            value = self.channelwise(step, value, -1.0, layer.high)
+        for limit, sign in ((layer.low, 1.0), (layer.high, -1.0)):
+            if math.isinf(limit):
+                continue
+            if abs(limit) <= LARGE_LIMIT:
+                value = self.channelwise(step, value, sign, -sign * limit)
+                value = self.emit(step, layers.Relu(), (value,))
+                value = self.channelwise(step, value, sign, limit)
+            else:
+                beyond = self.channelwise(step, value, -sign, sign * limit)
+                beyond = self.emit(step, layers.Relu(), (beyond,))
+                value = self.emit(step, layers.Add() if sign > 0 else layers.Sub(), (value, beyond))
         return value
 
     def prelu(self, step: Step, layer: layers.PRelu, source: str) -> str:

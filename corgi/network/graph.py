@@ -145,11 +145,6 @@ def read_graph(
     if len(set(written)) < len(written):
         twice = next(name for name in written if written.count(name) > 1)
         raise ModelError(f"{path}: value '{twice}' is named as one that corgi writes out", hint="Rename it.")
-    for name, value in constants.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise ModelError(
-                f"{path}: weight '{name}' holds NaN or infinite values", hint="Export the model again."
-            )
     return Graph(
         path=path,
         sha256=digest,

@@ -24,6 +24,7 @@ from corgi.network.gradcam import GradCamHead, gradcam_head
 from corgi.network.graph import Graph, read_graph
 from corgi.network.head import CamHead, recognise_head, refuse_transformer
 from corgi.network.layout import channels_first
+from corgi.network.limits import without_unreached_limits
 from corgi.network.oracle import OnnxOracle
 from corgi.network.shuffle import channel_shuffles
 from corgi.network.wrap import Normalisation
@@ -167,7 +168,7 @@ def load(
         )
     graph = read_graph(Path(path), output=output, size=size, normalisation=normalisation)
     refuse_transformer(graph)
-    found = channels_first(channel_shuffles(convert(graph)))
+    found = channels_first(channel_shuffles(without_unreached_limits(convert(graph))))
     found = replace(found, module=recognise_activations(found.module, found.shapes))
     head: CamHead | GradCamHead
     if map_kind is MapKind.GRADCAM:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corgi.errors import UnsupportedOperator
+from corgi.errors import ModelError, UnsupportedOperator
 from corgi.network.node import Attribute, Node
 from corgi.network.standard import attribute_default
 
@@ -79,7 +79,19 @@ class NodeReader:
         array = self.array(index)
         if array.dtype.kind not in "fiu":
             self.refuse(f"operand {index} has type {array.dtype}, expected numbers")
+        if not np.isfinite(array).all():
+            raise ModelError(
+                f"{self._where}: weight '{self.node.inputs[index]}' holds NaN or infinite values",
+                hint="Export the model again.",
+            )
         return torch.from_numpy(array.astype(np.float64))
+
+    def limit(self, index: int) -> float:
+        """The constant operand `index` as one number, which may be infinite."""
+        array = self.array(index)
+        if array.size != 1 or array.dtype.kind not in "fiu" or np.isnan(array).any():
+            self.refuse(f"operand {index} of shape {list(array.shape)}", supported="one number")
+        return float(array.reshape(()))
 
     def integers(self, index: int) -> tuple[int, ...]:
         """The constant operand `index` as integers."""

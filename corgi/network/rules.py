@@ -242,20 +242,15 @@ def tanh(node: NodeReader) -> nn.Module:
     return layers.Tanh()
 
 
-_FLOAT32_MAX = float(torch.finfo(torch.float32).max)
-
-
 def clip(node: NodeReader) -> nn.Module:
     """Clip; the limits are attributes up to opset 10 and operands after.
 
-    The ends of the float32 range are the specification's way to say "no limit"; taken as numbers, they would
-    swallow the value in x - low (`engines/lowering.py`, case 3).
+    They are what the file says, infinite only where it says so. A limit left away is the end of the float32
+    range, as the standard has it: a real value may lie beyond (`limits.py` drops limits no image reaches).
     """
-    low = float(node.tensor(1)) if node.has(1) else node.float_attribute("min")
-    high = float(node.tensor(2)) if node.has(2) else node.float_attribute("max")
-    low = -math.inf if low <= -_FLOAT32_MAX else low
-    high = math.inf if high >= _FLOAT32_MAX else high
-    if low > high:
+    low = node.limit(1) if node.has(1) else node.float_attribute("min")
+    high = node.limit(2) if node.has(2) else node.float_attribute("max")
+    if not low <= high:
         node.refuse(f"limits [{low}, {high}]", supported="min <= max")
     return layers.Clip(low, high)
 
