@@ -37,7 +37,7 @@ from corgi.data.image import read_image
 from corgi.data.preprocess import GTSRB
 from corgi.data.samples import Sample
 from corgi.smoothing.cam_map import CamMap
-from corgi.smoothing.confidence import Confidence, bounds
+from corgi.smoothing.confidence import bounds
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.gradients import Colours
@@ -48,6 +48,7 @@ from corgi.smoothing.rank_scores import STEEPNESS, RankScores
 from corgi.smoothing.renyi import renyi_radii
 from corgi.smoothing.sparsified import Sparsified
 from corgi.smoothing.tally import empty, sample
+from corgi.terms import Confidence
 
 SIGMA, LINF, FAILURE = 0.1, 8 / 256, 0.05
 ORIGINAL_SHARE = 2500 / (3 * 224 * 224)

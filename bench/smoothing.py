@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 import corgi
 from corgi.data.gtsrb import read_test
 from corgi.smoothing.cam_map import CamMap
-from corgi.smoothing.confidence import Bounds, Confidence, bounds
+from corgi.smoothing.confidence import Bounds, bounds
 from corgi.smoothing.gaussian import floor
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.lecuyer import lecuyer_floor
@@ -42,6 +42,7 @@ from corgi.smoothing.noise import Noise
 from corgi.smoothing.overlap import Index, overlap_radii
 from corgi.smoothing.sparsified import Sparsified
 from corgi.smoothing.tally import Tally, empty, sample
+from corgi.terms import Confidence
 
 TAUS = (0.02, 0.05, 0.1, 0.2, 0.5)
 GAMMA = 0.01

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 
 import corgi
-from corgi.certify.decide import Form
 from corgi.certify.verify import VerifyOptions
 from corgi.data.gtsrb import read_test
 from corgi.engines.auto_lirpa import BoundedModule, BoundedTensor, PerturbationLpNorm, release
 from corgi.engines.interface import BoundEngine
 from corgi.network import layers
 from corgi.network.network import Network
+from corgi.terms import Form
 from corgi.types import Ball, Interval
 
 

@@ -17,24 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from corgi.api import read_image, verify, verify_batch, verify_ranks
-    from corgi.attack.search import AttackKind, AttackOptions
-    from corgi.certify.decide import Form
+    from corgi.attack.search import AttackOptions
     from corgi.certify.exact import ExactOptions
     from corgi.certify.explain import Explanation, explain
     from corgi.certify.verify import VerifyOptions
-    from corgi.engines.lirpa import LirpaEngine, LirpaMethod
-    from corgi.engines.patch.engine import PatchEngine, PatchMethod
+    from corgi.engines.lirpa import LirpaEngine
+    from corgi.engines.patch.engine import PatchEngine
     from corgi.errors import CorgiError
-    from corgi.lipschitz.engine import LipschitzEngine, LipschitzMethod
+    from corgi.lipschitz.engine import LipschitzEngine
     from corgi.network.network import Network, load
     from corgi.network.wrap import Normalisation
     from corgi.progress import Progress
     from corgi.results import (
         DeterministicCertificate,
         EmpiricalBound,
-        MapKind,
         StatisticalCertificate,
-        Status,
         TopK,
         VerifyResult,
         Witness,
@@ -42,7 +39,17 @@ if TYPE_CHECKING:
     from corgi.smoothing.cam_map import CamMap
     from corgi.smoothing.smooth import SmoothOptions, smooth
     from corgi.smoothing.sparsified import Sparsified
-    from corgi.types import Ball, Interval, Norm
+    from corgi.terms import (
+        AttackKind,
+        Form,
+        LipschitzMethod,
+        LirpaMethod,
+        MapKind,
+        Norm,
+        PatchMethod,
+        Status,
+    )
+    from corgi.types import Ball, Interval
 
 try:
     __version__ = version("corgi")
@@ -51,24 +58,21 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 _HOMES = {
     "corgi.api": ("read_image", "verify", "verify_batch", "verify_ranks"),
-    "corgi.attack.search": ("AttackKind", "AttackOptions"),
-    "corgi.certify.decide": ("Form",),
+    "corgi.attack.search": ("AttackOptions",),
     "corgi.certify.exact": ("ExactOptions",),
     "corgi.certify.explain": ("Explanation", "explain"),
     "corgi.certify.verify": ("VerifyOptions",),
-    "corgi.engines.lirpa": ("LirpaEngine", "LirpaMethod"),
-    "corgi.engines.patch.engine": ("PatchEngine", "PatchMethod"),
+    "corgi.engines.lirpa": ("LirpaEngine",),
+    "corgi.engines.patch.engine": ("PatchEngine",),
     "corgi.errors": ("CorgiError",),
-    "corgi.lipschitz.engine": ("LipschitzEngine", "LipschitzMethod"),
+    "corgi.lipschitz.engine": ("LipschitzEngine",),
     "corgi.network.network": ("Network", "load"),
     "corgi.network.wrap": ("Normalisation",),
     "corgi.progress": ("Progress",),
     "corgi.results": (
         "DeterministicCertificate",
         "EmpiricalBound",
-        "MapKind",
         "StatisticalCertificate",
-        "Status",
         "TopK",
         "VerifyResult",
         "Witness",
@@ -76,7 +80,17 @@ _HOMES = {
     "corgi.smoothing.cam_map": ("CamMap",),
     "corgi.smoothing.smooth": ("SmoothOptions", "smooth"),
     "corgi.smoothing.sparsified": ("Sparsified",),
-    "corgi.types": ("Ball", "Interval", "Norm"),
+    "corgi.terms": (
+        "AttackKind",
+        "Form",
+        "LipschitzMethod",
+        "LirpaMethod",
+        "MapKind",
+        "Norm",
+        "PatchMethod",
+        "Status",
+    ),
+    "corgi.types": ("Ball", "Interval"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

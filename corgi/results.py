@@ -9,51 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from corgi.types import Norm  # corgi.types loads torch, which results do not need
+from corgi.terms import Claim as Claim
+from corgi.terms import MapKind as MapKind
+from corgi.terms import Norm
+from corgi.terms import Status as Status
 
 FloatArray = NDArray[np.float64]
 ImageArray = NDArray[np.float32]
-
-
-class Status(StrEnum):
-    """How a question ended."""
-
-    CERTIFIED = "certified"
-    """A search found a positive certified radius."""
-    PROVED = "proved"
-    """The property holds on the whole ball of the radius asked for."""
-    REFUTED = "refuted"
-    """A witness within the radius asked for breaks the property."""
-    UNKNOWN = "unknown"
-    """Neither a proof nor a witness; or a certified radius of 0. The reason says why."""
-    TIME_LIMIT = "time_limit"
-    """Time ran out; the certified radius is the best one until then."""
-    INTERRUPTED = "interrupted"
-    """The user stopped the search; the certified radius is the best one until then."""
-
-
-class MapKind(StrEnum):
-    """Which map of a network is explained."""
-
-    CAM = "cam"
-    """The class activation map: the head's own weights."""
-    GRADCAM = "gradcam"
-    """Grad-CAM with its weights fixed at the image (`gradcam.py`)."""
-
-    @property
-    def in_words(self) -> str:
-        """The map as a claim names it: what kind of map it is decides what the claim says."""
-        if self is MapKind.GRADCAM:
-            return "the gradient-weighted map (Grad-CAM, its weights fixed at this image)"
-        return "the map"
 
 
 @dataclass(frozen=True)
@@ -147,19 +114,6 @@ class DeterministicCertificate:
     seconds: float
     exact: ExactSearch | None = None
     note: str = ""
-
-
-class Claim(StrEnum):
-    """What a statistical certificate claims of the k largest pixels of the empirical smoothed map."""
-
-    OVERLAP = "overlap"
-    """At least so many of them stay among the k largest."""
-    RANK = "rank"
-    """Each of them keeps at least a certain rank."""
-    PIXELS = "pixels"
-    """Of single pixels: in the top set of the base map for more than half of all noise, or for less."""
-    RENYI = "renyi"
-    """The same as `OVERLAP`, of the map averaged by ranks, by Renyi divergence."""
 
 
 @dataclass(frozen=True)

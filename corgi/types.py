@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from corgi.errors import EngineError, UsageError
+from corgi.terms import Norm as Norm
 
 _UP = torch.tensor(math.inf, dtype=torch.float64)
 _DOWN = -_UP
-
-
-class Norm(StrEnum):
-    """The norms a ball can have."""
-
-    LINF = "linf"
-    L2 = "l2"
-    L1 = "l1"
-
-    @property
-    def order(self) -> float:
-        """The p of l_p."""
-        return {Norm.LINF: math.inf, Norm.L2: 2.0, Norm.L1: 1.0}[self]
-
-    @property
-    def label(self) -> str:
-        """As people write it."""
-        return {Norm.LINF: "l_inf", Norm.L2: "l_2", Norm.L1: "l_1"}[self]
-
-    @property
-    def dual(self) -> Norm:
-        """The l_q with 1/p + 1/q = 1: |a . d| <= ||a||_q ||d||_p (Hoelder)."""
-        return {Norm.LINF: Norm.L1, Norm.L2: Norm.L2, Norm.L1: Norm.LINF}[self]
-
-    def sizes(self, values: Tensor) -> Tensor:
-        """The norm of each of some images or rows [N, C, H, W], up to rounding: float64 [N]."""
-        found: Tensor = torch.linalg.vector_norm(values, self.order, dim=(1, 2, 3), dtype=torch.float64)
-        return found
 
 
 @dataclass(frozen=True)

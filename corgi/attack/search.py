@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -17,18 +16,11 @@ from corgi.attack.target import Target
 from corgi.attack.witness import confirm, nearer
 from corgi.progress import Listener, Progress, silent
 from corgi.results import EmpiricalBound, Witness
+from corgi.terms import AttackKind
 from corgi.types import Ball, Norm
 
 _DETOURS = (1.1, 1.25, 1.5)
 """Larger balls attacked when the one asked for withstands: their witness, projected, is a good start."""
-
-
-class AttackKind(StrEnum):
-    """The attacks a user can choose."""
-
-    MARGIN = "margin"
-    TOPK = "topk"
-    TOPK_SOFTPLUS = "topk-softplus"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ most k2 - k outside pixels p have M_ip <= 0: then the rank of i is at most 1 + (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -19,18 +18,8 @@ from corgi.cam.topk import outside
 from corgi.engines.interface import Bounder
 from corgi.network.network import Network
 from corgi.results import TopK
+from corgi.terms import Form
 from corgi.types import Ball, Interval
-
-
-class Form(StrEnum):
-    """Which linear forms are bounded."""
-
-    FEATURE = "feature"
-    """Feature-wise intervals, combined with the class weights (theory 1.1): the paper's own bound."""
-    FOLDED = "folded"
-    """Intervals of the folded map (theory 1.2)."""
-    PAIRWISE = "pairwise"
-    """Folded intervals, then the pairs they leave open as one form each (theory 1.3)."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from corgi.attack.pairs import linear_radius
 from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
 from corgi.cam.topk import check_ranks, decision_margin
-from corgi.certify.decide import Form, Question, score
+from corgi.certify.decide import Question, score
 from corgi.certify.exact import ExactOptions, ExactRadius, refuse_contradiction
 from corgi.certify.explain import check_image, explain
 from corgi.certify.label import certify_label
@@ -37,6 +37,7 @@ from corgi.results import (
     Status,
     VerifyResult,
 )
+from corgi.terms import Form
 from corgi.types import Ball, Norm
 
 ATTACK_SHARE = 0.4

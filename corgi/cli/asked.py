@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from corgi.attack.search import AttackKind, AttackOptions
-from corgi.certify.decide import Form
+from corgi.attack.search import AttackOptions
 from corgi.certify.exact import ExactOptions
 from corgi.certify.verify import VerifyOptions
 from corgi.cli import common
 from corgi.cli.groups import with_group
 from corgi.data.preprocess import Recipe
 from corgi.engines.interface import BoundEngine
-from corgi.engines.lirpa import LirpaEngine, LirpaMethod
-from corgi.engines.patch.engine import PatchEngine, PatchMethod
+from corgi.engines.lirpa import LirpaEngine
+from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import UsageError
-from corgi.lipschitz.engine import LipschitzEngine, LipschitzMethod
+from corgi.lipschitz.engine import LipschitzEngine
+from corgi.terms import AttackKind, Form, LipschitzMethod, LirpaMethod, PatchMethod
 from corgi.types import Norm
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import typer
 
-from corgi.attack.search import AttackInterrupted, AttackKind, AttackOptions, attack_radius
+from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
 from corgi.cam.topk import check_ranks
 from corgi.certify.explain import Explanation, explain
@@ -24,6 +24,7 @@ from corgi.report.document import attack_document, to_json
 from corgi.report.text import attack_text
 from corgi.report.versions import installed_versions
 from corgi.results import EmpiricalBound, ImageArray
+from corgi.terms import AttackKind
 from corgi.types import Norm
 
 

@@ -22,13 +22,12 @@ from corgi.report.smooth_picture import smooth_picture
 from corgi.report.smoothing import smooth_document, smooth_text
 from corgi.report.versions import installed_versions
 from corgi.results import Claim, MapKind, SmoothResult, Status
-from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.interface import BaseMap
-from corgi.smoothing.maps.named import MapForm, MapName, formed_map, kept_of, named_map
-from corgi.smoothing.pixelwise import Correction
+from corgi.smoothing.maps.named import formed_map, kept_of, named_map
 from corgi.smoothing.smooth import SmoothOptions, begin, smooth
 from corgi.smoothing.state import read_state, state_bytes
 from corgi.smoothing.tally import BATCH, Tally, check_continues
+from corgi.terms import Confidence, Correction, MapForm, MapName
 
 
 def parse_norm(text: str) -> float:

@@ -14,7 +14,7 @@ from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
 from corgi.errors import UsageError
 from corgi.report.vnn_text import results_text, wrong_answers
-from corgi.vnnlib.decide import Answer
+from corgi.terms import Answer
 from corgi.vnnlib.instances import (
     Instance,
     Result,

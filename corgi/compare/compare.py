@@ -28,12 +28,13 @@ from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.confidence import bounds, usual
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.interface import BaseMap
-from corgi.smoothing.maps.named import MapName, named_map
+from corgi.smoothing.maps.named import named_map
 from corgi.smoothing.overlap import overlap_radii
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import renyi_radii
 from corgi.smoothing.sparsified import Sparsified
 from corgi.smoothing.tally import empty, sample
+from corgi.terms import MapName
 from corgi.types import Ball, Norm
 
 _FORWARDS = 20

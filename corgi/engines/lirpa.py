@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -39,17 +38,8 @@ from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import Network
+from corgi.terms import LirpaMethod
 from corgi.types import Ball, Interval, Norm
-
-
-class LirpaMethod(StrEnum):
-    """Methods of auto_LiRPA, from fast and loose to slow and tight."""
-
-    IBP = "ibp"
-    CROWN_IBP = "crown-ibp"
-    CROWN = "crown"
-    ALPHA_CROWN = "alpha-crown"
-
 
 _LIBRARY_NAMES = {
     LirpaMethod.IBP: "IBP",

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cached_property
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_sizes
-from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod, same_image
+from corgi.engines.patch.engine import PatchBounder, PatchEngine, same_image
 from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.rigour import plainly
@@ -31,6 +30,7 @@ from corgi.lipschitz.combine import combined_norms
 from corgi.lipschitz.jacobian import interval_norms
 from corgi.lipschitz.product import network_gains, row_constants
 from corgi.network.network import Network
+from corgi.terms import LipschitzMethod, PatchMethod
 from corgi.types import Ball, Interval, Norm
 
 _RowNorms = Callable[[BallBounds, str, Patches, Norm], Tensor]
@@ -38,17 +38,6 @@ _RowNorms = Callable[[BallBounds, str, Patches, Norm], Tensor]
 
 _SIMILAR = 2.0
 """Intervals of Jacobians over a ball up to that many times as large serve as well."""
-
-
-class LipschitzMethod(StrEnum):
-    """How gradients are bounded, from fast and loose to slow and tight."""
-
-    NORMS = "lipschitz-norms"
-    """The product of operator norms; the same for every ball."""
-    INTERVALS = "lipschitz-intervals"
-    """Intervals of the Jacobian over the ball, values bounded by intervals."""
-    ROWS = "lipschitz-rows"
-    """Jacobian rows linear in the derivatives of windows that linear bounds leave undecided."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from corgi.report import wording
+from corgi.terms import Answer
 from corgi.types import Norm
-from corgi.vnnlib.decide import Answer
 from corgi.vnnlib.export import Export
 from corgi.vnnlib.instances import Result
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +12,10 @@ from scipy.special import betaincinv
 from corgi.errors import UsageError
 from corgi.results import FloatArray
 from corgi.smoothing.tally import Tally
+from corgi.terms import Confidence
 
 _SLACK = 1e-9
 """Relative; many times the error of any function used here."""
-
-
-class Confidence(StrEnum):
-    """How intervals are found."""
-
-    HOEFFDING = "hoeffding"
-    """Any values in [0, 1] (L Corollary 1)."""
-    CLOPPER_PEARSON = "clopper-pearson"
-    """Values 0 and 1: exact binomial intervals."""
-    BERNSTEIN = "bernstein"
-    """Any values in [0, 1]; narrow where their variance is small (Maurer and Pontil 2009, Theorem 4)."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ import numpy as np
 from corgi.cam.topk import check_ranks
 from corgi.errors import UsageError
 from corgi.results import Claim, FloatArray, StatisticalCertificate, Status
-from corgi.smoothing.confidence import Bounds, Confidence, bounds
+from corgi.smoothing.confidence import Bounds, bounds
 from corgi.smoothing.gaussian import check_gaussian, order_radius
 from corgi.smoothing.tally import Tally
+from corgi.terms import Confidence
 
 
 class Index(StrEnum):

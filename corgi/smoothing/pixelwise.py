@@ -13,7 +13,6 @@ single wrong claim below the failure probability. (Anani et al. 2025, after Fisc
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 
 import numpy as np
 from scipy.special import betainc, ndtr
@@ -23,16 +22,10 @@ from corgi.errors import UsageError
 from corgi.results import Claim, FloatArray, StatisticalCertificate, Status
 from corgi.smoothing.gaussian import check_gaussian
 from corgi.smoothing.tally import Tally
+from corgi.terms import Correction
 
 _SLACK = 1e-9
 """Relative; many times the error of the functions used here."""
-
-
-class Correction(StrEnum):
-    """How tests of all pixels hold at once; neither assumes that pixels are independent."""
-
-    BONFERRONI = "bonferroni"
-    HOLM = "holm"
 
 
 def certify_pixels(

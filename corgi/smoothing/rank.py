@@ -9,9 +9,10 @@ import numpy as np
 from corgi.cam.topk import check_ranks
 from corgi.errors import UsageError
 from corgi.results import Claim, StatisticalCertificate, Status
-from corgi.smoothing.confidence import Confidence, bounds, hoeffding_width
+from corgi.smoothing.confidence import bounds, hoeffding_width
 from corgi.smoothing.gaussian import check_gaussian, floor
 from corgi.smoothing.tally import Tally
+from corgi.terms import Confidence
 
 
 def certify_ranks(

@@ -31,11 +31,12 @@ from scipy.special import logsumexp
 
 from corgi.errors import UsageError
 from corgi.results import Claim, FloatArray, StatisticalCertificate, Status
-from corgi.smoothing.confidence import Bounds, Confidence, bounds
+from corgi.smoothing.confidence import Bounds, bounds
 from corgi.smoothing.divergence import orders_for, radius_as_published, radius_for
 from corgi.smoothing.overlap import check_overlap, chosen, why_not
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.tally import Tally
+from corgi.terms import Confidence
 
 _SLACK = 1e-12
 """Relative; more than rounding can change in a sum of shares, and in a mean of their logarithms."""

@@ -10,16 +10,17 @@ from corgi.errors import UsageError
 from corgi.progress import Listener, silent
 from corgi.results import Claim, ImageArray, StatisticalCertificate
 from corgi.smoothing import ladder
-from corgi.smoothing.confidence import Confidence, usual
+from corgi.smoothing.confidence import usual
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.noise import Noise
 from corgi.smoothing.overlap import Index, certify_overlap
-from corgi.smoothing.pixelwise import Correction, certify_pixels
+from corgi.smoothing.pixelwise import certify_pixels
 from corgi.smoothing.rank import certify_ranks
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import certify_renyi
 from corgi.smoothing.tally import BATCH, ONCE, Tally, check_continues, empty, sample
+from corgi.terms import Confidence, Correction
 
 _TAU = 0.75
 """Share of samples that a pixel-wise certificate asks for where no radius is named (Anani et al. 2025)."""

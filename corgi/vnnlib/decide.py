@@ -16,7 +16,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +32,7 @@ from corgi.errors import EngineError
 from corgi.network.convert import TorchGraph
 from corgi.network.gate import TOLERANCE
 from corgi.progress import Listener, Progress, silent
+from corgi.terms import Answer
 from corgi.vnnlib.attack import AttackOptions, Witness, confirm, search
 from corgi.vnnlib.constraints import ArrayCase, Box, forms_of, inputs_of
 from corgi.vnnlib.network import PlainNetwork, check_equal, check_fits, load_plain
@@ -41,18 +41,6 @@ from corgi.vnnlib.spec import Spec
 
 _SEEN = 8
 """Points of a box at which the network is held against onnxruntime."""
-
-
-class Answer(StrEnum):
-    """The competition's results."""
-
-    SAT = "sat"
-    """A confirmed witness: the property is violated."""
-    UNSAT = "unsat"
-    """Proved: no input satisfies the specification."""
-    TIMEOUT = "timeout"
-    UNKNOWN = "unknown"
-    ERROR = "error"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from corgi.data.file import is_regular_file
 from corgi.errors import SpecError
+from corgi.terms import Answer
 from corgi.vnnlib.attack import Witness
-from corgi.vnnlib.decide import Answer
 from corgi.vnnlib.spec import Spec, Syntax
 
 LARGEST_LIST = 2**24

@@ -21,7 +21,8 @@ import torch
 
 from corgi.errors import CorgiError, printable
 from corgi.progress import Listener, Progress, silent
-from corgi.vnnlib.decide import Answer, Outcome, decide_files
+from corgi.terms import Answer
+from corgi.vnnlib.decide import Outcome, decide_files
 from corgi.vnnlib.instances import Instance, Result, witness_text
 
 _CONTEXT = "forkserver"

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.cam.topk import outside
-from corgi.certify.decide import Form, Question, score
+from corgi.certify.decide import Question, score
 from corgi.results import TopK
+from corgi.terms import Form
 from corgi.types import Ball, Interval
 
 BALL = Ball(torch.full((1, 2, 2), 0.5), 0.1)

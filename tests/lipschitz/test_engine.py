@@ -13,8 +13,8 @@ from corgi.attack.pairs import linear_radius
 from corgi.attack.target import Target
 from corgi.certify.verify import Bounders
 from corgi.certify.verify import verify as verify_with
-from corgi.engines.patch.engine import PatchMethod
 from corgi.errors import EngineError
+from corgi.terms import PatchMethod
 from corgi.types import Ball, Interval, Norm
 from tests.engines.trunks import REFUSED, network
 from tests.lipschitz.sampled import gradients, images_of

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from corgi.lipschitz.combine import combined_norms
-from corgi.lipschitz.engine import LipschitzBounder, LipschitzEngine, LipschitzMethod
+from corgi.lipschitz.engine import LipschitzBounder, LipschitzEngine
 from corgi.lipschitz.jacobian import JacobianPass, Rows, interval_norms
 from corgi.network.network import Network, load
+from corgi.terms import LipschitzMethod
 from corgi.types import Ball, Norm
 from tests.engines.trunks import CASES, PATCH_CASES, between, network
 from tests.lipschitz.sampled import gradients, images_of

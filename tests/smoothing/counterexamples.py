@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from corgi.results import FloatArray, ImageArray, StatisticalCertificate
-from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import certify_renyi
 from corgi.smoothing.tally import Tally, empty, sample
+from corgi.terms import Confidence
 
 SHAPE, SIGMA, OFFSET, SAMPLES, FAILURE = (3, 32, 32), 0.1, 0.006, 1000, 0.001
 BRIGHT: ImageArray = np.full(SHAPE, 0.5 + OFFSET, dtype=np.float32)

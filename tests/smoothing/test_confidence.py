@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corgi.errors import UsageError
-from corgi.smoothing.confidence import Confidence, bounds, hoeffding_width, usual
+from corgi.smoothing.confidence import bounds, hoeffding_width, usual
 from corgi.smoothing.ladder import samples_of
+from corgi.terms import Confidence
 from tests.smoothing.synthetic import allowed_failures, tally_of
 
 TRIALS, PIXELS, SAMPLES, FAILURE = 200, 20, 60, 0.2

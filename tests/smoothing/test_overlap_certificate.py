@@ -8,9 +8,10 @@ from scipy.special import ndtr, ndtri
 
 from corgi.errors import UsageError
 from corgi.results import Claim, FloatArray, Status
-from corgi.smoothing.confidence import Bounds, Confidence, bounds
+from corgi.smoothing.confidence import Bounds, bounds
 from corgi.smoothing.gaussian import floor, order_radius
 from corgi.smoothing.overlap import Index, certify_overlap, overlap_radii
+from corgi.terms import Confidence
 from tests.smoothing.synthetic import tally_of
 
 SIGMA, K, SAMPLES = 0.5, 5, 2000

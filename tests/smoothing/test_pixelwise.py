@@ -6,7 +6,8 @@ from scipy.special import ndtr, ndtri
 
 from corgi.errors import UsageError
 from corgi.results import Status
-from corgi.smoothing.pixelwise import Correction, certify_pixels
+from corgi.smoothing.pixelwise import certify_pixels
+from corgi.terms import Correction
 from tests.smoothing.synthetic import allowed_failures, tally_of
 
 SIGMA, SAMPLES = 0.5, 200

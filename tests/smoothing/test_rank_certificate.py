@@ -8,8 +8,8 @@ from scipy.special import ndtr, ndtri
 
 from corgi.errors import UsageError
 from corgi.results import Status
-from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.rank import certify_ranks, rank_bound
+from corgi.terms import Confidence
 from tests.smoothing.synthetic import tally_of
 
 SIGMA, SAMPLES, K = 0.5, 2000, 6

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from corgi.errors import UsageError
 from corgi.results import Claim, FloatArray, Status
-from corgi.smoothing.confidence import Bounds, Confidence, bounds
+from corgi.smoothing.confidence import Bounds, bounds
 from corgi.smoothing.noise import Noise
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import certify_renyi, divergence_as_published, least_divergence, renyi_radii
 from corgi.smoothing.tally import Tally, empty, sample
+from corgi.terms import Confidence
 from tests.smoothing import counterexamples
 from tests.smoothing.synthetic import Spread, tally_of
 

@@ -11,11 +11,10 @@ from torch import Tensor
 from corgi.errors import UsageError
 from corgi.progress import Progress
 from corgi.results import Claim, ImageArray, StatisticalCertificate, Status
-from corgi.smoothing.confidence import Confidence
 from corgi.smoothing.interface import BaseMap
-from corgi.smoothing.pixelwise import Correction
 from corgi.smoothing.smooth import SmoothOptions, begin, smooth
 from corgi.smoothing.tally import Tally, sample
+from corgi.terms import Confidence, Correction
 from tests.smoothing.synthetic import Halfspaces, Spread
 
 IMAGE = np.full((1, 1, 4), 0.5, dtype=np.float32)

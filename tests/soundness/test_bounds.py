@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from corgi.cam.topk import top_k
-from corgi.certify.decide import Form, Question, feature_wise
+from corgi.certify.decide import Question, feature_wise
 from corgi.engines.interface import BoundEngine
-from corgi.engines.lirpa import LirpaEngine, LirpaMethod
-from corgi.engines.patch.engine import PatchEngine, PatchMethod
+from corgi.engines.lirpa import LirpaEngine
+from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.network import Network, load
+from corgi.terms import Form, LirpaMethod, PatchMethod
 from corgi.types import Ball, Interval, Norm
 from tests.onnx_models import random_cam_network
 from tests.soundness.samples import inside

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from corgi.engines.gate import check_engine_on_a_ball
-from corgi.engines.lirpa import PATCHES, LirpaBounder, LirpaEngine, LirpaMethod
+from corgi.engines.lirpa import PATCHES, LirpaBounder, LirpaEngine
 from corgi.errors import EngineError, GateError
 from corgi.network.network import Network, load
+from corgi.terms import LirpaMethod
 from corgi.types import Ball, Interval
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside

@@ -17,10 +17,11 @@ from corgi.complete.decider import Budget, Proved, Undecided, Verdict
 from corgi.engines.patch.forms import FormBounds
 from corgi.engines.patch.unfold import Cone, NotUnfolded
 from corgi.errors import CorgiError, EngineError, GateError, SpecError
+from corgi.terms import Answer
 from corgi.vnnlib import decide as module
 from corgi.vnnlib.attack import AttackOptions
 from corgi.vnnlib.constraints import rounded
-from corgi.vnnlib.decide import Answer, DecideOptions, Outcome, decide, decide_files
+from corgi.vnnlib.decide import DecideOptions, Outcome, decide, decide_files
 from corgi.vnnlib.network import PlainNetwork, check_fits, load_plain
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
 from corgi.vnnlib.write import spec_text

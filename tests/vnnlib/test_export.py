@@ -24,8 +24,9 @@ import corgi
 from corgi.errors import UsageError
 from corgi.network.wrap import Normalisation
 from corgi.report.vnn_text import export_text
+from corgi.terms import Answer
 from corgi.types import Ball
-from corgi.vnnlib.decide import Answer, decide_files
+from corgi.vnnlib.decide import decide_files
 from corgi.vnnlib.export import Export, export_cam, write_instance
 from corgi.vnnlib.instances import read_instances
 from corgi.vnnlib.read import parse_spec, read_spec

@@ -18,9 +18,9 @@ import pytest
 
 from corgi.errors import SpecError
 from corgi.progress import Progress
+from corgi.terms import Answer
 from corgi.vnnlib import run as module
 from corgi.vnnlib.attack import Witness
-from corgi.vnnlib.decide import Answer
 from corgi.vnnlib.instances import (
     Instance,
     Result,

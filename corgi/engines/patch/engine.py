@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +26,7 @@ from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_
 from corgi.network.convert import TorchGraph
 from corgi.network.head import CamHead
 from corgi.network.network import Network
+from corgi.terms import PatchMethod
 from corgi.types import Ball, Interval, Norm
 
 _BALLS = 12
@@ -43,15 +43,6 @@ _RIVALS = 64
 
 _EXTENTS = (2, 5, 10, 2**31)
 """Distances of two map pixels up to which their rows share one size of patch."""
-
-
-class PatchMethod(StrEnum):
-    """Relaxations of the patch engine, from fast and loose to slow and tight."""
-
-    CROWN_IBP = "crown-ibp"
-    CROWN = "crown"
-    ALPHA_CROWN = "alpha-crown"
-    FOCUS = "focus"
 
 
 @dataclass(frozen=True)

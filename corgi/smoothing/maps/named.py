@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 
 from corgi.errors import UsageError
 from corgi.network.network import Network
@@ -12,24 +11,7 @@ from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.quadratic import Quadratic
 from corgi.smoothing.maps.relaxed import Relaxed
 from corgi.smoothing.sparsified import Sparsified
-
-
-class MapName(StrEnum):
-    """Which map."""
-
-    CAM = "cam"
-    GRADCAM = "gradcam"
-    SALIENCY = "saliency"
-    INTEGRATED_GRADIENTS = "integrated-gradients"
-
-
-class MapForm(StrEnum):
-    """What becomes of its values."""
-
-    SCALED = "scaled"
-    QUADRATIC = "quadratic"
-    SPARSIFIED = "sparsified"
-    RELAXED = "relaxed"
+from corgi.terms import MapForm, MapName
 
 
 def named_map(network: Network, class_id: int, name: MapName) -> BaseMap:

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.certify.verify import VerifyOptions, verify
-from corgi.engines.lirpa import LirpaEngine, LirpaMethod
+from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
-from corgi.engines.patch.engine import PatchBounder, PatchEngine, PatchMethod, deviations
+from corgi.engines.patch.engine import PatchBounder, PatchEngine, deviations
 from corgi.engines.patch.prepare import prepare
 from corgi.engines.patch.unfold import NotUnfolded
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 from corgi.network.network import Network, load
+from corgi.terms import LirpaMethod, PatchMethod
 from corgi.types import Ball, Interval
 from tests.engines.patch import exact as ex
 from tests.engines.trunks import ALIASES, CASES, CURVES, PATCH_CASES, Build, between, chain, network
