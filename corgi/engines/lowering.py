@@ -332,9 +332,16 @@ class Lowering:
             if step.layer.axis != 1:
                 self.refuse(step, f"attribute axis={step.layer.axis}", "axis=1 (channels)")
             return self.emit(step, step.layer, inputs)
+        first, *others = self.fitted(step, inputs)
+        for other in others:  # a sum of several, two by two
+            first = self.emit(step, step.layer, (first, other))
+        return first
+
+    def fitted(self, step: Step, inputs: tuple[str, ...]) -> tuple[str, ...]:
+        """Operands in the shape of the output."""
         if len({self.network.shapes[name] for name in step.inputs}) != 1:
             self.refuse(step, "operands of different shapes", "operands of one shape")
-        return self.emit(step, step.layer, inputs)
+        return inputs
 
 
 def _dense(weight: Tensor, groups: int) -> Tensor:

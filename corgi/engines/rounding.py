@@ -128,8 +128,10 @@ def _through(step: Step, inputs: list[_Magnitude]) -> _Magnitude:
             # Rounding of the input is passed on by at most `steepest`; |f(z)| <= 1 + steepest |z|.
             steepest = max(1.0, step.layer.steepest)
             return _Magnitude(steepest * inputs[0].value + 1, terms + _CURVE_OPS, activations + 1)
-    # Sigmoid and tanh: slopes at most 1, values at most 1, so input magnitude plus one bounds both.
-    return _Magnitude(inputs[0].value + 1, terms + _ACTIVATION_OPS, activations + 1)
+        case layers.Sigmoid() | layers.Tanh():
+            # Slopes at most 1, values at most 1, so input magnitude plus one bounds both.
+            return _Magnitude(inputs[0].value + 1, terms + _ACTIVATION_OPS, activations + 1)
+    raise TypeError(f"no rule for {type(step.layer).__name__}")
 
 
 def _through_conv(conv: layers.Conv, value: _Magnitude) -> _Magnitude:

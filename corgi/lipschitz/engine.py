@@ -26,8 +26,9 @@ from corgi.engines.patch.engine import PatchBounder, PatchEngine, same_image
 from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.rigour import plainly
+from corgi.errors import EngineError
 from corgi.lipschitz.combine import combined_norms
-from corgi.lipschitz.jacobian import interval_norms
+from corgi.lipschitz.jacobian import LAYERS, interval_norms
 from corgi.lipschitz.product import network_gains, row_constants
 from corgi.network.network import Network
 from corgi.terms import LipschitzMethod, PatchMethod
@@ -75,7 +76,7 @@ class LipschitzEngine:
         """Prepare to bound the map of a class.
 
         Raises:
-            EngineError: a layer the patch engine has no rule for.
+            EngineError: a layer the patch engine or this one has no rule for.
         """
         return LipschitzBounder(self, network, class_id, dtype)
 
@@ -102,6 +103,12 @@ class LipschitzBounder(PatchBounder):
         relaxation = PatchMethod.CROWN if rows else PatchMethod.CROWN_IBP
         values = PatchEngine(relaxation, budget=engine.budget, work=engine.work, device=engine.device)
         super().__init__(values, network, class_id, dtype)
+        for step in self._graph.steps:
+            if not isinstance(step.layer, LAYERS):
+                raise EngineError(
+                    f"{network.path}: {step}: engine lipschitz does not support {type(step.layer).__name__}",
+                    hint="Use engine patch.",
+                )
         self._bound = engine.bound
         self._around: Ball | None = None
         self._of_pixels: dict[float, _PixelConstants] = {}

@@ -96,6 +96,20 @@ class OnWindows:
     span: Interval
 
 
+LAYERS = (
+    layers.Conv,
+    layers.Affine,
+    Maximum,
+    layers.Sigmoid,
+    layers.Tanh,
+    layers.Curve,
+    layers.Add,
+    layers.Sub,
+    layers.Concat,
+)
+"""The layers whose Jacobians are bounded, here and in `product.py`."""
+
+
 @dataclass
 class JacobianPass:
     """What a backward pass of Jacobian rows needs, and what it leaves.

@@ -89,7 +89,7 @@ class _Recogniser:
                     self.unscaled.add(step.output)
             case layers.Affine():
                 found = self.scaled(step, step.layer)
-            case layers.Add() | layers.Sub():
+            case layers.Add() | layers.Sub() if len(step.inputs) == 2:
                 found = self.bent(step)
         if found is not None and self.shapes[found[1]] == self.shapes[step.output]:
             step = replace(step, layer=found[0], inputs=(found[1],))

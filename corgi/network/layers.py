@@ -7,6 +7,7 @@ padding is explicit, and the batch axis is always the first and never touched.
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -331,12 +332,34 @@ class Sum(Reduction):
         return x.sum(self.axes, keepdim=self.keepdims)
 
 
-class Add(nn.Module):
-    """Sum of two values of the network."""
+class Resample(nn.Module):
+    """The same linear map of the rows of every channel, and one of the columns: a separable linear map.
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+    Means over height and width, copies along them, and interpolation are such maps.
+
+    Attributes:
+        rows: [H', H]; columns: [W', W].
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, rows: Tensor, columns: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H', W']."""
+        return self.rows @ x @ self.columns.T
+
+
+class Add(nn.Module):
+    """Sum of values of the network, two or more."""
+
+    def forward(self, *values: Tensor) -> Tensor:
         """Broadcasts as ONNX does."""
-        return a + b
+        return reduce(torch.add, values)
 
 
 class Sub(nn.Module):
@@ -348,7 +371,7 @@ class Sub(nn.Module):
 
 
 class Mul(nn.Module):
-    """Product of two values of the network (no engine bounds it yet)."""
+    """Product of two values of the network."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Broadcasts as ONNX does."""
@@ -356,7 +379,7 @@ class Mul(nn.Module):
 
 
 class Div(nn.Module):
-    """Quotient of two values of the network (no engine bounds it yet)."""
+    """Quotient of two values of the network."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Broadcasts as ONNX does."""

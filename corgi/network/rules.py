@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from corgi.network import layers
 from corgi.network.graph import LARGEST_VALUE
 from corgi.network.node_reader import NodeReader
+from corgi.network.resize import resize
 from corgi.network.standard import HARD_SWISH_ALPHA, HARD_SWISH_BETA
 
 Rule = Callable[[NodeReader], nn.Module]
@@ -342,6 +343,16 @@ def add(node: NodeReader) -> nn.Module:
     return layers.Affine(torch.ones_like(constant[1]), constant[1])
 
 
+def sum_(node: NodeReader) -> nn.Module:
+    """Sum of one value, of several, or of a value and a constant."""
+    count = len(node.node.inputs)
+    if count == 2:
+        return add(node)
+    if len(node.variables) != count or len({len(node.shape(i)) for i in range(count)}) != 1:
+        node.refuse("operands of several ranks, or constants", supported="values of one rank")
+    return layers.Add() if count > 1 else layers.Identity()
+
+
 def sub(node: NodeReader) -> nn.Module:
     """Sub of two values, or of a value and a constant on either side."""
     constant = _constant_operand(node)
@@ -588,6 +599,7 @@ RULES: Mapping[str, Rule] = {
     "ReduceSum": reduce_sum,
     "Relu": relu,
     "Reshape": reshape,
+    "Resize": resize,
     "Selu": selu,
     "Sigmoid": sigmoid,
     "Slice": slice_,
@@ -595,9 +607,11 @@ RULES: Mapping[str, Rule] = {
     "Softplus": softplus,
     "Squeeze": squeeze,
     "Sub": sub,
+    "Sum": sum_,
     "Tanh": tanh,
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
+    "Upsample": resize,
 }
 """The supported set; `convert.py` reports it where a node is outside it."""
 

@@ -289,6 +289,43 @@ PATCH_CASES: dict[str, Build] = {
 }
 
 
+def resized(*scales: float, **attributes: Any) -> Build:
+    """Resize of height and width by scales."""
+    return node("Resize", None, np.float32([1, 1, *scales]), **attributes)
+
+
+def pooled_sum(model: OnnxModel, value: str) -> str:
+    """The value and its mean over the map through a fully connected layer: values of rank 2 in between."""
+    pooled = model.node("Flatten", model.node("GlobalAveragePool", value))
+    dense = model.node("Relu", model.node("Gemm", pooled, float32(RNG, 4, 4), BN[0], transB=1))
+    return model.node("Add", value, model.node("Reshape", dense, np.array([0, 4, 1, 1])))
+
+
+RESAMPLED: dict[str, Build] = {
+    "resize, copies": resized(2, 2, coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    "resize, linear": resized(2, 1.5, mode="linear"),
+    "resize, corners": node(
+        "Resize", None, None, np.array([1, 4, 5, 13]),
+        mode="linear", coordinate_transformation_mode="align_corners",
+    ),
+    "resize, smaller": resized(0.5, 0.7, mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
+    "resize, picks": resized(0.5, 1.3, nearest_mode="round_prefer_ceil"),
+    "resize, added": lambda m, v: m.node(
+        "Add", v, resized(3, 2, mode="linear")(m, m.node("MaxPool", v, kernel_shape=[3, 2], strides=[3, 2]))
+    ),
+    "mean of the map": lambda m, v: m.node("Add", v, m.node("GlobalAveragePool", v)),
+    "mean of channels": lambda m, v: m.node("Sub", v, m.reduce_mean(v, [1])),
+    "mean of everything": lambda m, v: m.node("Sub", v, m.reduce_mean(m.node("Relu", v), [1, 2, 3])),
+    "mean of rows": lambda m, v: m.node("Sub", m.node("Relu", v), m.reduce_mean(v, [3])),
+    "sum of columns": lambda m, v: m.node(
+        "Sub", v, m.node("ReduceSum", v, np.array([2]), keepdims=1)
+    ),
+    "sum of three": lambda m, v: m.node("Sum", v, m.node("Relu", v), m.node("Tanh", v)),
+    "mean through a dense layer": pooled_sum,
+}  # fmt: skip
+"""Means, copies and resizes: linear, but not windows."""
+
+
 def gated(gate: str, argument: float | None = None, **attributes: Any) -> Build:
     """The value times a function of a multiple of it."""
 

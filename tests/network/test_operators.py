@@ -137,6 +137,9 @@ CASES: dict[str, Build] = {
     "average-pool-valid": node("AveragePool", kernel_shape=[3, 3], auto_pad="VALID"),
     "average-pool-same": node("AveragePool", kernel_shape=[3, 3], auto_pad="SAME_UPPER"),
     "add": two("Add"),
+    "sum": lambda model, value: model.node("Sum", value, model.node("Tanh", value), value),
+    "sum-of-one": node("Sum"),
+    "sum-constant": node("Sum", CHANNELS),
     "add-itself": lambda model, value: model.node("Add", value, value),
     "sub": two("Sub"),
     "mul": two("Mul"),
@@ -215,6 +218,53 @@ FORMS: dict[str, Build] = {
     ),
     "dropout": lambda model, value: model.dropout(value),
 }
+
+
+def resize(**attributes: Any) -> Build:
+    return node("Resize", None, np.float32([1, 1, 2, 0.75]), **attributes)
+
+
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_half_pixel_for_nn")
+
+RESIZES: dict[str, tuple[int, Build]] = {
+    **{
+        f"resize-{mode}-{coordinates}": (13, resize(mode=mode, coordinate_transformation_mode=coordinates))
+        for mode in ("nearest", "linear")
+        for coordinates in COORDINATES
+    },
+    **{
+        f"resize-nearest-{rounding}": (13, resize(nearest_mode=rounding))
+        for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+    },
+    "resize-default": (13, resize()),
+    "resize-region": (11, node("Resize", np.float32([]), np.float32([1, 1, 2, 3]), mode="linear")),
+    "resize-sizes": (13, node("Resize", None, None, np.array([1, 4, 3, 13]), mode="linear")),
+    "resize-empty-scales": (11, node("Resize", np.float32([]), np.float32([]), np.array([1, 4, 12, 8]))),
+    "resize-axes": (18, node("Resize", None, None, np.array([11, 5]), axes=[3, -2], mode="linear")),
+    "resize-symmetric": (
+        19,
+        resize(mode="linear", coordinate_transformation_mode="half_pixel_symmetric"),
+    ),
+    "resize-one": (
+        13,
+        lambda model, value: node("Resize", None, np.float32([1, 1, 4, 4]), mode="linear")(
+            model, model.node("GlobalAveragePool", value)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RESIZES)
+def test_resize_equals_onnxruntime(case: str, tmp_path: Path) -> None:
+    since, build = RESIZES[case]
+    agrees(save(OnnxModel((2, 8, 8), since), tmp_path, build))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_the_older_resizes(mode: str, tmp_path: Path) -> None:
+    scales = np.float32([1, 1, 2.5, 1.3])
+    agrees(save(OnnxModel((2, 8, 8), 10), tmp_path, node("Resize", scales, mode=mode)))
+    agrees(save(OnnxModel((2, 8, 8), 9), tmp_path, node("Upsample", scales, mode=mode)))
 
 
 NEWER: dict[str, tuple[int, Build]] = {

@@ -31,6 +31,7 @@ from corgi.engines.patch.maximum import Planes, Rivals
 from corgi.engines.patch.norms import Reach, least_in_cap, least_in_reach
 from corgi.engines.patch.patches import Indices, Patches, Places, on_device, on_host
 from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.resample import amplification, through_resample
 from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -290,6 +291,8 @@ class BackwardPass:
                 return [self._conv(step, step.layer, patches)]
             case layers.Affine():
                 return [self._affine(step, step.layer, patches)]
+            case layers.Resample():
+                return [self._resample(step, step.layer, patches)]
             case layers.Add() | layers.Sub():
                 self._allow(patches, self.relaxation.centres[step.output].error)
                 second = patches.negated() if isinstance(step.layer, layers.Sub) else patches
@@ -324,6 +327,18 @@ class BackwardPass:
         lost = terms * smallest(dtype) * reached * size.sum(1).to(torch.float64)
         self.error = self.error + (lost if len(lost) == 1 else lost[inside.ball])
         return inside.through_conv(conv, self.relaxation.shape(step.inputs[0]))
+
+    def _resample(self, step: Step, layer: layers.Resample, patches: Patches) -> Patches:
+        """The product a . A d B^T is (A^T a B) . d; its rounding as in `_conv`, by sums along both axes."""
+        inside = patches.inside(self.relaxation.shape(step.output))
+        dtype, size = layer.rows.dtype, self.relaxation.sizes[step.inputs[0]]
+        terms, most = sum(inside.size) + 2 * FOLDING + 2, amplification(layer)
+        self._allow(inside, gamma(terms, dtype) * most * size + self.relaxation.centres[step.output].error)
+        found = through_resample(inside, layer)
+        reached = found.size[0] * found.size[1]
+        lost = 2 * terms * most * smallest(dtype) * reached * size.sum(1).to(torch.float64)
+        self.error = self.error + (lost if len(lost) == 1 else lost[inside.ball])
+        return found
 
     def _affine(self, step: Step, affine: layers.Affine, patches: Patches) -> Patches:
         """The product a . s d is (a s) . d."""

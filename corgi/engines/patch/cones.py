@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.prepare import POINTWISE, Maximum
+from corgi.engines.patch.resample import most_read, read_by, readers_of
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 
@@ -25,7 +26,9 @@ def _geometry(layer: nn.Module) -> tuple[tuple[int, int], tuple[int, int], tuple
             return layer.stride, layer.padding, reach
         case Maximum():
             return layer.stride, layer.pads[:2], layer.reach
-    return None
+        case layer if isinstance(layer, POINTWISE):
+            return None
+    raise TypeError(f"no rule for {type(layer).__name__}")
 
 
 def cone_sizes(
@@ -36,11 +39,7 @@ def cone_sizes(
     for step in reversed(graph.steps):
         if step.output not in sizes:
             continue
-        height, width = sizes[step.output]
-        geometry = _geometry(step.layer)
-        if geometry is not None:
-            stride, _, reach = geometry
-            height, width = (height - 1) * stride[0] + reach[0], (width - 1) * stride[1] + reach[1]
+        height, width = _patch_read(step.layer, sizes[step.output])
         for name in step.inputs:
             before, whole = sizes.get(name, (1, 1)), shape(name)
             sizes[name] = (
@@ -48,6 +47,18 @@ def cone_sizes(
                 max(before[1], min(width, whole[1])),
             )
     return sizes
+
+
+def _patch_read(layer: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of what a patch of outputs reads."""
+    height, width = size
+    if isinstance(layer, layers.Resample):
+        return most_read(layer.rows, height), most_read(layer.columns, width)
+    geometry = _geometry(layer)
+    if geometry is None:
+        return size
+    stride, _, reach = geometry
+    return (height - 1) * stride[0] + reach[0], (width - 1) * stride[1] + reach[1]
 
 
 def horizons(graph: TorchGraph, value: str, size: tuple[int, int], shape: Shape) -> list[tuple[str, float]]:
@@ -84,6 +95,8 @@ def cone_masks(graph: TorchGraph, start: dict[str, Tensor], shape: Shape) -> dic
 
 def _read(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:
     """The places a layer reads for outputs at marked places."""
+    if isinstance(layer, layers.Resample):
+        return read_by(layer, mask)
     geometry = _geometry(layer)
     if geometry is None:
         return mask
@@ -112,6 +125,8 @@ def readers(graph: TorchGraph, marked: dict[str, Tensor], shape: Shape) -> dict[
 
 def _reading(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:
     """The outputs of a layer, of height and width `shape`, that read a marked place."""
+    if isinstance(layer, layers.Resample):
+        return readers_of(layer, mask)
     geometry = _geometry(layer)
     if geometry is None:
         return mask
@@ -134,13 +149,15 @@ def _reach_along(graph: TorchGraph, axis: int) -> int:
     """Unit o of the map reads image pixels o s + low .. o s + high, which are disjoint far enough apart.
 
     Through a window (stride t, padding p, reach k), o s + [low, high] becomes o s t + [low t - p,
-    high t - p + k - 1]; branches that meet are joined. Branches of different strides have no such form:
-    then no distance counts as far.
+    high t - p + k - 1]; branches that meet are joined. Branches of different strides, and means or copies
+    of whole values, have no such form: then no distance counts as far.
     """
     reads = {graph.output_name: (1, 0, 0)}
     for step in reversed(graph.steps):
         if step.output not in reads:
             continue
+        if isinstance(step.layer, layers.Resample):
+            return 2**31
         stride, low, high = reads[step.output]
         geometry = _geometry(step.layer)
         if geometry is not None:

@@ -28,6 +28,7 @@ from torch import Tensor
 from corgi.engines.patch.intervals import magnitude
 from corgi.engines.patch.patches import dense_kernel
 from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.resample import resample_norm
 from corgi.engines.patch.rigour import FOLDING, gamma
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -74,6 +75,8 @@ def gain(layer: torch.nn.Module) -> float:
             # |d_y| <= max |d_e| over its elements, and an element stands in at most that many windows.
             counts = [-(-reach // stride) for reach, stride in zip(layer.reach, layer.stride, strict=True)]
             return math.sqrt(counts[0] * counts[1]) * _OWN_ERROR
+        case layers.Resample():
+            return resample_norm(layer)
         case layers.Curve():
             return layer.steepest * _OWN_ERROR
     return LIPSCHITZ.get(type(layer), math.inf)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.resample import absolute, amplification, middle_and_reach, terms_of
 from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
 from corgi.engines.patch.smooth import function_error, value_range
 from corgi.network import layers
@@ -98,6 +99,9 @@ def _centre_error(step: Step, value: Tensor, inputs: list[Centre]) -> Tensor:
                 v.abs().broadcast_to(shape).amax((1, 2)) for v in (layer.scale, layer.shift_magnitude)
             )
             return gamma(FOLDING + 2, torch.float64) * (scale * first.size + shift)
+        case layers.Resample():
+            most: Tensor = absolute(layer)(first.value.abs()).amax((2, 3))
+            return 1.01 * gamma(terms_of(layer), torch.float64) * most
         case layers.Add() | layers.Sub():
             return u * (first.size + inputs[1].size)
         case layers.Concat():
@@ -133,6 +137,11 @@ def interval_step(layer: nn.Module, inputs: list[Interval], before: list[Centre]
             a, b = layer.scale * first.lower, layer.scale * first.upper
             rounding = gamma(FOLDING + 2, dtype) * layer.scale.abs() * magnitude(first)
             return widened(torch.minimum(a, b), torch.maximum(a, b), rounding + error)
+        case layers.Resample():
+            share = gamma(2 * terms_of(layer), dtype)
+            lost = 2 * terms_of(layer) * amplification(layer) * smallest(dtype)
+            found = middle_and_reach(layer, first, share, lost)
+            return widened(found.lower, found.upper, error + lost)
         case layers.Add():
             return widened(first.lower + inputs[1].lower, first.upper + inputs[1].upper, error)
         case layers.Sub():

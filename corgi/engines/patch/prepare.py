@@ -1,23 +1,32 @@
 """A trunk in the layers the patch engine bounds itself.
 
 requires: a converted trunk (typed layers, samples independent).
-ensures: the same function of one image, using only Conv (any stride, dilation, groups), Affine, Maximum,
-Sigmoid, Tanh, Curve, Add, Sub and Concat along channels. Beyond the cases of `lowering.py`:
+ensures: the same function of one image, using only Conv (any stride, dilation, groups), Affine, Resample,
+Maximum, Sigmoid, Tanh, Curve, Add, Sub and Concat along channels. Values of another rank than [N, C, H, W],
+of fully connected layers, become such first (`network/spatial.py`). Beyond the cases of `lowering.py`:
   1. Conv keeps its groups and dilation;
   2. Affine that no convolution before it can take stays one, also with constants that vary over the map;
   4. Relu and MaxPool become Maximum; a Relu around a pool is merged with it (relu and max commute);
-  5. AveragePool: the sums of its windows, each divided by the number of elements it counts.
+  5. AveragePool: the sums of its windows, each divided by the number of elements it counts;
+ 10. Mean and Sum: over channels a 1 x 1 convolution, over height and width a Resample, axes of size 1 kept;
+ 11. operands that are copied along an axis (broadcasting): a convolution of ones, a Resample of ones.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corgi.engines.lowering import Lowerable, Lowering, padded_conv
+from corgi.errors import EngineError, UnsupportedOperator
 from corgi.network import layers
-from corgi.network.convert import Step, TorchGraph
+from corgi.network.convert import Converted, Step, TorchGraph
+from corgi.network.spatial import as_convolutions
 
 
 class Maximum(nn.Module):
@@ -82,10 +91,8 @@ class Maximum(nn.Module):
         return largest.clamp(min=0) if self.zero else largest
 
 
-LAYERS = (
-    layers.Conv,
+POINTWISE = (
     layers.Affine,
-    Maximum,
     layers.Sigmoid,
     layers.Tanh,
     layers.Curve,
@@ -93,7 +100,20 @@ LAYERS = (
     layers.Sub,
     layers.Concat,
 )
+"""Layers an output of which reads its own place of each input."""
+
+LAYERS = (layers.Conv, layers.Resample, Maximum, *POINTWISE)
 """What a prepared trunk consists of; the engine has a rule for each and no other."""
+
+
+@dataclass(frozen=True)
+class _Spatial:
+    """A network all values of which are [N, C, H, W]; fields as in `Lowerable`."""
+
+    path: Path
+    input_shape: tuple[int, int, int]
+    shapes: Mapping[str, tuple[int, ...]]
+    trunk: TorchGraph
 
 
 def prepare(network: Lowerable) -> TorchGraph:
@@ -102,7 +122,29 @@ def prepare(network: Lowerable) -> TorchGraph:
     Raises:
         EngineError: a layer it has no rule for, named with its node.
     """
-    return _Preparation(network).run()
+    graph = _Preparation(_spatial(network)).run()
+    for step in graph.steps:
+        if not isinstance(step.layer, LAYERS):
+            raise TypeError(f"{step}: no rule for {type(step.layer).__name__}")
+    return graph
+
+
+def _spatial(network: Lowerable) -> Lowerable:
+    """The same network in values [N, C, H, W]; itself if it is that already."""
+    if all(len(network.shapes[step.output]) == 4 for step in network.trunk.steps):
+        return network
+    try:
+        found = as_convolutions(network.path, Converted(network.trunk, network.shapes, {}))
+    except UnsupportedOperator as error:
+        raise EngineError(error.message, hint=error.hint) from error
+    shape = network.shapes[network.trunk.output_name]
+    same = torch.equal(found.outputs, torch.arange(len(found.outputs)))
+    if not same or found.shapes[found.trunk.output_name] != shape:
+        raise EngineError(
+            f"{network.path}: the bounding engine does not support a feature map rearranged from a vector",
+            hint="Supported: feature maps [N, C, H, W].",
+        )
+    return _Spatial(network.path, network.input_shape, found.shapes, found.trunk)
 
 
 def cast(graph: TorchGraph, dtype: torch.dtype, device: str) -> TorchGraph:
@@ -125,6 +167,8 @@ def cast(graph: TorchGraph, dtype: torch.dtype, device: str) -> TorchGraph:
                 )
             case layers.Affine():
                 return layers.Affine(*map(moved, (layer.scale, layer.shift, layer.shift_magnitude)))
+            case layers.Resample():
+                return layers.Resample(moved(layer.rows), moved(layer.columns))
         return layer
 
     return graph.with_layers(replaced).eval()
@@ -139,7 +183,54 @@ class _Preparation(Lowering):
             last = self.steps[-1].layer
             if isinstance(last, Maximum) and last.zero:
                 return inputs[0]
+        match step.layer:
+            case layers.Resample():
+                return self.emit(step, step.layer, inputs)
+            case layers.Mean() | layers.Sum():  # case 10
+                return self.reduced(step, step.layer, inputs[0])
         return super().lower(step)
+
+    def reduced(self, step: Step, layer: layers.Reduction, source: str) -> str:
+        """Case 10."""
+        shape = self.network.shapes[step.inputs[0]]
+        if not layer.keepdims:
+            self.refuse(step, "axes that are dropped", "keepdims=1")
+        sizes = [shape[axis] if axis in layer.axes else 1 for axis in range(4)]
+        shares = [1 / size if isinstance(layer, layers.Mean) else 1.0 for size in sizes]
+        if 1 in layer.axes:
+            weight = torch.full((1, shape[1], 1, 1), shares[1], dtype=torch.float64)
+            source = self.emit(step, layers.Conv(weight, weight.new_zeros(1)), (source,))
+        if 2 in layer.axes or 3 in layer.axes:
+            rows, columns = (
+                torch.full((1, shape[axis]), shares[axis], dtype=torch.float64)
+                if axis in layer.axes
+                else torch.eye(shape[axis], dtype=torch.float64)
+                for axis in (2, 3)
+            )
+            source = self.emit(step, layers.Resample(rows, columns), (source,))
+        return source
+
+    def fitted(self, step: Step, inputs: tuple[str, ...]) -> tuple[str, ...]:
+        shape = self.network.shapes[step.output]
+        return tuple(
+            self.copied(step, source, self.network.shapes[name], shape)
+            for name, source in zip(step.inputs, inputs, strict=True)
+        )
+
+    def copied(self, step: Step, source: str, before: tuple[int, ...], after: tuple[int, ...]) -> str:
+        """Case 11: a value of one shape copied along its axes of size 1."""
+        if before[1] != after[1]:
+            ones = torch.ones(after[1], 1, 1, 1, dtype=torch.float64)
+            source = self.emit(step, layers.Conv(ones, ones.new_zeros(after[1])), (source,))
+        if before[2:] != after[2:]:
+            rows, columns = (
+                torch.eye(size, dtype=torch.float64)
+                if size == have
+                else torch.ones(size, 1, dtype=torch.float64)
+                for have, size in zip(before[2:], after[2:], strict=True)
+            )
+            source = self.emit(step, layers.Resample(rows, columns), (source,))
+        return source
 
     def emit(self, step: Step, layer: nn.Module, inputs: tuple[str, ...]) -> str:
         return super().emit(step, Maximum() if isinstance(layer, layers.Relu) else layer, inputs)

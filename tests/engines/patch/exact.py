@@ -106,6 +106,8 @@ def step_value(layer: nn.Module, inputs: list[Exact]) -> Exact:
             return conv(first, layer)
         case layers.Affine():
             return first * exact(layer.scale) + exact(layer.shift)
+        case layers.Resample():
+            return _resampled(first, layer)
         case layers.Add():
             return first + inputs[1]
         case layers.Sub():
@@ -139,6 +141,12 @@ def conv(value: Exact, layer: layers.Conv) -> Exact:
         taken = padded[channel, first_y : first_y + (high - 1) * sy + 1 : sy]
         total[o] += weight.numbers[o, c, y, x] * taken[:, first_x : first_x + (wide - 1) * sx + 1 : sx]
     return Exact(total, value.scale + weight.scale) + bias[:, None, None]
+
+
+def _resampled(value: Exact, layer: layers.Resample) -> Exact:
+    rows, columns = exact(layer.rows), exact(layer.columns)
+    numbers = [rows.numbers.dot(channel).dot(columns.numbers.T) for channel in value.numbers]
+    return Exact(np.stack(numbers), value.scale + rows.scale + columns.scale)
 
 
 def _padded(numbers: NDArray[Any], pads: tuple[int, int, int, int], fill: int | None) -> NDArray[Any]:

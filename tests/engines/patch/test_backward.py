@@ -24,7 +24,7 @@ from corgi.network.network import load
 from corgi.types import Interval
 from tests.engines.patch import exact as ex
 from tests.engines.patch.test_patches import patches
-from tests.engines.trunks import CASES, PATCH_CASES, network
+from tests.engines.trunks import CASES, PATCH_CASES, RESAMPLED, network
 from tests.onnx_models import random_cam_network
 
 both = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -67,6 +67,8 @@ LINEAR = [
     "2 affine chain", "5 average", "5 pad then average", "constant map", "strided", "depthwise strided",
     "grouped dilated", "strided beyond the kernel", "kernel larger than the value",
     "padding beyond the kernel", "average, padding not counted", "average, ceil_mode", "twice itself",
+    "resize, copies", "resize, linear", "resize, corners", "resize, smaller", "resize, picks",
+    "mean of the map", "mean of channels", "sum of columns",
 ]  # fmt: skip
 
 
@@ -74,7 +76,7 @@ LINEAR = [
 @pytest.mark.parametrize("case", LINEAR)
 def test_linear_networks_are_bounded_exactly(case: str, dtype: torch.dtype, tmp_path: Path) -> None:
     """Of a linear network the least value over the ball is value - radius |gradient|."""
-    net = network(tmp_path, {**CASES, **PATCH_CASES}[case])
+    net = network(tmp_path, {**CASES, **PATCH_CASES, **RESAMPLED}[case])
     graph = prepare(net)
     steps = [s for s in graph.steps if type(s.layer).__name__ != "Maximum"]
     if len(steps) != len(graph.steps):  # a Relu at the end: what feeds it

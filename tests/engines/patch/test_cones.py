@@ -14,7 +14,7 @@ from corgi.engines.patch.prepare import Maximum, prepare
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 from corgi.network.network import load
-from tests.engines.trunks import PATCH_CASES, between, network
+from tests.engines.trunks import PATCH_CASES, RESAMPLED, between, network
 from tests.onnx_models import random_cam_network
 
 
@@ -42,6 +42,8 @@ def dependent(graph: TorchGraph) -> TorchGraph:
                 )
             case layers.Affine():
                 return layers.Affine(torch.ones_like(layer.scale), layer.shift)
+            case layers.Resample():
+                return layers.Resample(*((m != 0).double() for m in (layer.rows, layer.columns)))
             case Maximum():
                 return Windows(layer)
             case layers.Sub():
@@ -67,16 +69,22 @@ def shapes(graph: TorchGraph, shape: tuple[int, ...]):
     return lambda name: tuple(values[name].shape[2:])
 
 
-def generated(seed: int, folder: Path):
+KINDS = [*range(20), *RESAMPLED]
+
+
+def generated(seed: int | str, folder: Path):
+    if isinstance(seed, str):
+        net = network(folder, between(RESAMPLED[seed]))
+        return net, prepare(net)
     net = load(random_cam_network(np.random.default_rng(seed), folder))
     return net, prepare(net)
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_masks_hold_all_that_is_read(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", KINDS)
+def test_masks_hold_all_that_is_read(seed: int | str, tmp_path: Path) -> None:
     net, graph = generated(seed, tmp_path)
     height, width = net.head.map_shape
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(len(str(seed)))
     for _ in range(2):
         pixels = [(int(rng.integers(height)), int(rng.integers(width))) for _ in range(2)]
         where = torch.zeros(1, height, width, dtype=torch.bool)
@@ -93,8 +101,8 @@ def test_masks_hold_all_that_is_read(seed: int, tmp_path: Path) -> None:
             assert all(torch.equal(masks[n][0], exact[n]) for n in masks)
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_patches_fit_the_sizes_they_are_given_room_for(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", KINDS)
+def test_patches_fit_the_sizes_they_are_given_room_for(seed: int | str, tmp_path: Path) -> None:
     net, graph = generated(seed, tmp_path)
     height, width = net.head.map_shape
     sizes = cone_sizes(graph, graph.output_name, (1, 1), shapes(graph, net.input_shape))
@@ -105,8 +113,8 @@ def test_patches_fit_the_sizes_they_are_given_room_for(seed: int, tmp_path: Path
                 assert int(where.max() - where.min()) + 1 <= sizes[name][axis]
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_far_pixels_share_no_image_pixel(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", KINDS)
+def test_far_pixels_share_no_image_pixel(seed: int | str, tmp_path: Path) -> None:
     net, graph = generated(seed, tmp_path)
     reach = map_reach(graph)
     height, width = net.head.map_shape
@@ -134,8 +142,8 @@ def test_nothing_is_far_where_branches_stride_differently(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_readers_of_a_place_are_those_whose_cone_holds_it(seed: int, tmp_path) -> None:
-    rng = np.random.default_rng(seed)
+def test_readers_of_a_place_are_those_whose_cone_holds_it(seed: int | str, tmp_path) -> None:
+    rng = np.random.default_rng(len(str(seed)))
     network = load(random_cam_network(rng, tmp_path))
     graph = prepare(network)
     with torch.no_grad():

@@ -28,7 +28,17 @@ from corgi.network.network import Network, load
 from corgi.terms import LirpaMethod, PatchMethod
 from corgi.types import Ball, Interval
 from tests.engines.patch import exact as ex
-from tests.engines.trunks import ALIASES, CASES, CURVES, PATCH_CASES, Build, between, chain, network
+from tests.engines.trunks import (
+    ALIASES,
+    CASES,
+    CURVES,
+    PATCH_CASES,
+    RESAMPLED,
+    Build,
+    between,
+    chain,
+    network,
+)
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
@@ -56,12 +66,13 @@ def close(found: Interval, expected: Interval, share: float) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=share * scale + 1e-12)
 
 
-EVERY_CASE = {**CASES, **ALIASES, **PATCH_CASES}
+ONLY_HERE = {**PATCH_CASES, **RESAMPLED}
+EVERY_CASE = {**CASES, **ALIASES, **ONLY_HERE}
 
 
 @pytest.mark.parametrize(
     ("case", "dtype"),
-    [(case, torch.float32) for case in EVERY_CASE] + [(case, torch.float64) for case in PATCH_CASES],
+    [(case, torch.float32) for case in EVERY_CASE] + [(case, torch.float64) for case in ONLY_HERE],
     ids=str,
 )
 def test_bounds_hold_every_layer(case: str, dtype: torch.dtype, tmp_path: Path) -> None:

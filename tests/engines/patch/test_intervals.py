@@ -105,6 +105,10 @@ def graphs(generator: torch.Generator, scale: str) -> dict[str, TorchGraph]:
         "add": branches(layers.Add()),
         "sub": branches(layers.Sub()),
         "concat": branches(layers.Concat(1)),
+        "resample": chain(
+            first(),
+            layers.Resample(weights(generator, scale, 3, 6), weights(generator, scale, 7, 5)),
+        ),
         "sigmoid": chain(first(), layers.Sigmoid()),
         "tanh": chain(first(), layers.Tanh()),
         **{name: chain(first(), layer) for name, layer in CURVES.items()},

@@ -24,6 +24,7 @@ from tests.engines.trunks import (
     POOL3,
     REFUSED,
     RELU,
+    RESAMPLED,
     Build,
     between,
     chain,
@@ -32,7 +33,7 @@ from tests.engines.trunks import (
 )
 from tests.onnx_models import OnnxModel, float32, random_cam_network
 
-EVERY_CASE = {**CASES, **ALIASES, **PATCH_CASES}
+EVERY_CASE = {**CASES, **ALIASES, **PATCH_CASES, **RESAMPLED}
 
 
 def prepared(network: Network) -> TorchGraph:
@@ -122,10 +123,11 @@ def tensors(graph: TorchGraph) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    "case", ["constant map", "average, padding not counted", "1 dilated grouped asymmetric"]
+    "case",
+    ["constant map", "average, padding not counted", "1 dilated grouped asymmetric", "resize, linear"],
 )
 def test_cast_is_the_same_function(case: str, tmp_path: Path) -> None:
-    graph = prepared(network(tmp_path, PATCH_CASES.get(case) or CASES[case]))
+    graph = prepared(network(tmp_path, EVERY_CASE[case]))
     narrow = cast(graph, torch.float32, "cpu")
     assert all(v.dtype is torch.float64 for v in tensors(graph))
     assert all(v.dtype is torch.float32 for v in tensors(narrow))
@@ -140,7 +142,7 @@ def refused(net: Network, *parts: str) -> None:
         assert part in str(caught.value)
 
 
-NOW_BOUNDED = ("padded pool", "constant")
+NOW_BOUNDED = ("padded pool", "constant", "mean", "broadcast")
 
 
 @pytest.mark.parametrize("case", [c for c in REFUSED if not c.startswith(NOW_BOUNDED)])
