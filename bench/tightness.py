@@ -55,6 +55,7 @@ class OwnMaxPoolBounder:
     Its rounding is not bounded, so its radius is a figure to compare with and no certificate.
     """
 
+    whole = True
     rounding = 0.0
     outward = False
     sharpens = False

@@ -69,9 +69,9 @@ def verify_radii(
             pairs = zip(found.lower, found.upper, strict=True)
             bounds = {key: Interval(*pair) for key, pair in zip(balls, pairs, strict=True)}
         for n in some:
-            bounder = bounders.bind(options.engine, networks[n], class_ids[n])
             decided = {}
             for radius in distinct:
+                bounder = bounders.bind(options.engine, networks[n], class_ids[n])
                 if isinstance(bounder, PatchBounder) and bounds:
                     bounder.remember(balls[n, radius], bounds[n, radius])
                 decided[radius] = verify(

@@ -152,8 +152,8 @@ class ExactRadius:
 
     def take_over(self, radius: float) -> None:
         """A radius that was certified otherwise."""
+        self.check(radius, self.witness)
         self.certified = max(self.certified, radius)
-        self.check()
 
     def details(self, reason: str) -> ExactSearch:
         """What it took."""
@@ -201,8 +201,10 @@ class ExactRadius:
         """Decide one radius and keep what it says."""
         found = self.decide(radius)
         if found.least is not None:
-            self.certified, self.least = radius, found.least
-            self.check()
+            self.check(radius, self.witness)
+            # In this order: Ctrl-C in between leaves the margin of a larger ball, which holds in a smaller.
+            self.least = found.least
+            self.certified = radius
         elif found.witness is not None:
             self.learn(found.witness)
         else:
@@ -213,14 +215,14 @@ class ExactRadius:
     def learn(self, witness: Witness) -> None:
         """Keep a witness, moved as near as the attack can."""
         found = nearer(self.target, self.ball, witness, self.rounding)
+        self.check(self.certified, found)
         if self.witness is None or found.radius < self.witness.radius:
             self.witness = found
-        self.check()
 
-    def check(self) -> None:
-        """Refuse to go on where the certificate reaches the witness."""
-        attacked = None if self.witness is None else self.witness.radius
-        refuse_contradiction(self.options.decider.name, self.certified, attacked)
+    def check(self, certified: float, witness: Witness | None) -> None:
+        """Refuse to keep a certificate that reaches a witness, before either is kept."""
+        attacked = None if witness is None else witness.radius
+        refuse_contradiction(self.options.decider.name, certified, attacked)
 
     def report(self, detail: str) -> None:
         """Tell the listener."""

@@ -12,7 +12,10 @@ from corgi.types import Ball
 
 
 class Rechecker:
-    """Decides radii in float64 for one question. The engine is bound on first use and then kept."""
+    """Decides radii in float64 for one question. The engine is bound on first use and then kept.
+
+    An interrupted decision may be asked for again: the engine is then bound anew.
+    """
 
     def __init__(self, question: Question, engine: BoundEngine) -> None:
         self._question, self._engine = question, engine
@@ -20,7 +23,7 @@ class Rechecker:
 
     def decide(self, ball: Ball, order: Tensor | None = None) -> Recheck:
         """The float64 score of a ball beside its rounding bound: a certificate where it is the larger one."""
-        if self._bounder is None:
+        if self._bounder is None or not self._bounder.whole:
             network, class_id = self._question.network, self._question.class_id
             self._bounder = self._engine.bind(network, class_id, torch.float64)
         margin = score(self._question, self._bounder, ball, order).value

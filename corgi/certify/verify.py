@@ -139,11 +139,16 @@ class Bounders:
     def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
         """The engine bound in the precision it searches in, and held against onnxruntime.
 
+        One that was interrupted is not used again: the engine is bound anew.
+
         Raises:
             GateError: its bounds of a random image, or of a small ball around it, do not hold there.
         """
         key = (engine, id(network), class_id)
-        if key not in self._bound:
+        known = self._bound.get(key)
+        if known is not None and not known[1].whole:
+            self._bound[key] = network, engine.bind(network, class_id, engine.search_dtype)
+        elif known is None:
             # The network is kept, too: its id may not be given to another one.
             bounder = engine.bind(network, class_id, engine.search_dtype)
             noise = np.random.default_rng(0).random((1, *network.input_shape), dtype=np.float32)

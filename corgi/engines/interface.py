@@ -21,6 +21,10 @@ class Bounder(Protocol):
     """An engine bound to one network, class and precision."""
 
     @property
+    def whole(self) -> bool:
+        """Whether every computation so far came to its end; if not, no further one is begun (whole.py)."""
+
+    @property
     def rounding(self) -> float:
         """Bound on the rounding error of the margins returned so far."""
 

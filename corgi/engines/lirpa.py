@@ -34,6 +34,7 @@ from corgi.engines.auto_lirpa import (
 from corgi.engines.lowering import explained_class, lower_trunk
 from corgi.engines.patch.unfold import NotUnfolded
 from corgi.engines.rounding import UNIT_RATIO, rounding
+from corgi.engines.whole import Whole, to_the_end
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -95,7 +96,7 @@ class LirpaEngine:
         return LirpaBounder(self, network, class_id, dtype)
 
 
-class LirpaBounder:
+class LirpaBounder(Whole):
     """auto_LiRPA bound to one network, class and precision. Reuses the inner bounds of the last ball.
 
     `layout`: another one is for measuring how fast it is, and proves nothing.
@@ -141,10 +142,12 @@ class LirpaBounder:
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=self._dtype)
         return Interval(-infinite, infinite)
 
+    @to_the_end
     def pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
         """Folded intervals (theory 1.2), each [pixels]; all of them, whichever were asked for."""
         return self._interval(_MAP, *self._bound(_MAP, ball, None))
 
+    @to_the_end
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
         chunks = [torch.zeros(0, dtype=self._dtype)]
@@ -180,6 +183,7 @@ class LirpaBounder:
         """Nothing is ever cut short."""
         return ""
 
+    @to_the_end
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
         lower, upper = self._bound(_FEATURES, ball, None)

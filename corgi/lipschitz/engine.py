@@ -26,6 +26,7 @@ from corgi.engines.patch.engine import PatchBounder, PatchEngine, same_image
 from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.rigour import plainly
+from corgi.engines.whole import to_the_end
 from corgi.errors import EngineError
 from corgi.lipschitz.combine import combined_norms
 from corgi.lipschitz.jacobian import LAYERS, interval_norms
@@ -123,6 +124,7 @@ class LipschitzBounder(PatchBounder):
         """Margins are not decided exactly here."""
         return False
 
+    @to_the_end
     @plainly
     def cheap(self, ball: Ball) -> Interval:
         """By what is known of this ball and larger ones, each [pixels].
@@ -137,18 +139,17 @@ class LipschitzBounder(PatchBounder):
             known.values, known.drawn = torch.fmin(known.values, by_intervals), ball.radius
         return self._within(ball, known.values)
 
-    @plainly
-    def pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
+    def _pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
         """The middle +- L r, each [pixels]; infinite ends for pixels that were not asked for."""
         if ball.radius == 0:
-            return super().pixels(ball, low, high)
+            return super()._pixels(ball, low, high)
         everything, known = torch.arange(self._network.pixels), self._known_constants(ball)
         low, high = everything if low is None else low, everything if high is None else high
         wanted = torch.unique(torch.cat([low, high]))
         missing = wanted[~known.final[wanted]]
         if len(missing):
             self._required(ball, self._where(missing))
-            found = self.constants(ball, self._pixel_rows(missing))
+            found = self._constants(ball, self._pixel_rows(missing))
             known.values[missing] = torch.fmin(known.values[missing], found)
             known.final[missing] = True
         bounds = self._within(ball, known.values)
@@ -156,8 +157,13 @@ class LipschitzBounder(PatchBounder):
         lower[low], upper[high] = bounds.lower[low], bounds.upper[high]
         return self._interval(lower, upper)
 
+    @to_the_end
+    @plainly
     def constants(self, ball: Ball, rows: Patches) -> Tensor:
         """Lipschitz constants of rows on the feature map over a ball, in its norm: float64 [R]."""
+        return self._constants(ball, rows)
+
+    def _constants(self, ball: Ball, rows: Patches) -> Tensor:
         match self._bound:
             case LipschitzMethod.NORMS:
                 return self._by_product(ball, rows)
@@ -170,11 +176,11 @@ class LipschitzBounder(PatchBounder):
         middle = super()._bounded(ball.with_radius(0.0), rows, at_centre)
         if ball.radius == 0:
             return middle
-        return _less(middle, _times_radius(self.constants(ball, rows), ball.radius))
+        return _less(middle, _times_radius(self._constants(ball, rows), ball.radius))
 
     def _within(self, ball: Ball, constants: Tensor) -> Interval:
         """Bounds of all pixels by their constants, each [pixels]."""
-        middle = super().pixels(ball.with_radius(0.0))
+        middle = super()._pixels(ball.with_radius(0.0))
         reach = _times_radius(constants, ball.radius)
         return self._interval(_less(middle.lower, reach), -_less(-middle.upper, reach))
 

@@ -288,11 +288,15 @@ class BallBounds:
         for step in self.graph.steps:
             if step.output in self._windows:
                 mine, theirs = self._windows[step.output], other._windows[step.output]
-                mine.live &= theirs.live
-                mine.lower = torch.fmax(mine.lower, theirs.lower.to(dtype))
-                mine.upper = torch.fmin(mine.upper, theirs.upper.to(dtype))
-                mine.done, mine.place = theirs.done.clone(), theirs.place.clone()
-                mine.rowed = theirs.rowed.to(dtype)
+                self._windows[step.output] = replace(
+                    mine,
+                    lower=torch.fmax(mine.lower, theirs.lower.to(dtype)),
+                    upper=torch.fmin(mine.upper, theirs.upper.to(dtype)),
+                    live=mine.live & theirs.live,
+                    done=theirs.done.clone(),
+                    place=theirs.place.clone(),
+                    rowed=theirs.rowed.to(dtype),
+                )
             self._note(step, cast_out(other.relaxation.intervals[step.output], dtype))
         self._rowed = dict(other._rowed)
         self._lines.clear()
@@ -588,8 +592,9 @@ class BallBounds:
         left = known.chosen((live.sum(1) > 1).nonzero()[:, 0])
         start = len(windows.rowed.above)
         places = torch.arange(start, start + len(left.units), device=place.device)
-        windows.place[left.units.unbind(1)] = places
+        # First the rows, then what points at them: no place is ever one that other windows could fill.
         windows.rowed = windows.rowed.joined(self._around(step, left))
+        windows.place[left.units.unbind(1)] = places
 
     def _bound_input(self, step: Step, todo: Tensor) -> None:
         """Spend rows on the input of a curved activation at [B, H', W'], where they can move its lines."""

@@ -23,6 +23,7 @@ from corgi.engines.patch.patches import Indices, Patches, Places, distinct_place
 from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.rigour import differentiable, plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
+from corgi.engines.whole import Whole, to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.network.head import CamHead
 from corgi.network.network import Network
@@ -118,7 +119,7 @@ class _Known:
         return self.bounds.bytes + (0 if self.fast is None else self.fast.bytes)
 
 
-class PatchBounder:
+class PatchBounder(Whole):
     """The patch engine bound to one network, class and precision. Keeps what it found for the last balls."""
 
     def __init__(self, engine: PatchEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
@@ -148,6 +149,7 @@ class PatchBounder:
         """Every row sets its own rounding error aside."""
         return True
 
+    @to_the_end
     @plainly
     def cheap(self, ball: Ball) -> Interval:
         """Interval arithmetic, each [pixels]."""
@@ -164,12 +166,16 @@ class PatchBounder:
         self._summed = max(self._summed, float((off + error).max()))
         return self._interval(value - off + least, value + off + most)
 
+    @to_the_end
     @plainly
     def pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
         """Folded intervals (theory 1.2), each [pixels]; infinite ends for pixels that were not asked for.
 
         `low` and `high` are the pixels whose lower and upper ends are wanted; None for all.
         """
+        return self._pixels(ball, low, high)
+
+    def _pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
         everything = torch.arange(self._network.pixels)
         low, high = everything if low is None else low, everything if high is None else high
         known = self._known_ball(ball)
@@ -185,6 +191,7 @@ class PatchBounder:
             known.low_known[low], known.high_known[high] = True, True
         return self._interval(known.lower, known.upper)
 
+    @to_the_end
     @plainly
     def remember(self, ball: Ball, pixels: Interval) -> None:
         """Take over folded intervals that were computed elsewhere (batch.py) for this network and class."""
@@ -193,6 +200,7 @@ class PatchBounder:
         known.upper = torch.minimum(known.upper, pixels.upper)
         known.low_known[:], known.high_known[:] = True, True
 
+    @to_the_end
     @plainly
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
@@ -205,7 +213,7 @@ class PatchBounder:
             far[:] = False  # two cones share the radius
         if bool(far.any()):
             # Their cones share nothing, so both reach their least and greatest values independently.
-            alone = self.pixels(ball, torch.unique(above[far]), torch.unique(below[far]))
+            alone = self._pixels(ball, torch.unique(above[far]), torch.unique(below[far]))
             lower[far] = alone.lower[above[far]] - alone.upper[below[far]]
         value, off = self._at_centre(bounds)
         at_centre = (value[above] - value[below]) - (off[above] + off[below])
@@ -223,6 +231,7 @@ class PatchBounder:
         """Whether `sharpened` can be better than `differences`."""
         return self._engine.relaxation in (PatchMethod.ALPHA_CROWN, PatchMethod.FOCUS)
 
+    @to_the_end
     @plainly
     def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """The same as `differences` with more effort, for a few pairs: alpha-CROWN, and focus pair by pair.
@@ -287,6 +296,7 @@ class PatchBounder:
             f" ended at an earlier layer: in full they would take over {self._engine.work:.3g} multiply-adds"
         )
 
+    @to_the_end
     @plainly
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
@@ -310,6 +320,7 @@ class PatchBounder:
         """The relaxation, as the user names it."""
         return self._engine.method
 
+    @to_the_end
     @plainly
     def scores(self, ball: Ball, label: int) -> Tensor:
         """Lower bounds of score_label - score_j for every class j (theory 1.9): [classes], inf for j = label.
@@ -348,6 +359,7 @@ class PatchBounder:
         """Whether all activations are maxima, and the engine runs where the deciders do."""
         return self._engine.device == "cpu" and is_piecewise_linear(self._graph)
 
+    @to_the_end
     @plainly
     def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> Cone | NotUnfolded:
         """Margins I_above - I_below as piecewise linear functions of their cone, if that fits the budget."""

@@ -23,6 +23,7 @@ from corgi.engines.patch.intervals import centres, magnitude
 from corgi.engines.patch.patches import Patches, distinct_places, on_host
 from corgi.engines.patch.rigour import plainly
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
+from corgi.engines.whole import Whole, to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.types import Interval
 
@@ -64,7 +65,7 @@ class Forms:
         return Forms(number[row], element, coefficient, self.constant[which])
 
 
-class FormBounds:
+class FormBounds(Whole):
     """What is known of a prepared network over one box.
 
     Args:
@@ -104,9 +105,13 @@ class FormBounds:
         known = self._bounds.relaxation.intervals[self._graph.output_name]
         return Interval(known.lower[0], known.upper[0])
 
+    @to_the_end
     @plainly
     def by_intervals(self, forms: Forms) -> Tensor:
         """Lower bounds by the intervals of the output that are known so far, float64 [R]."""
+        return self._by_intervals(forms)
+
+    def _by_intervals(self, forms: Forms) -> Tensor:
         ends = []
         for end, learned, best in (
             (self._known.lower, self._lower, torch.fmax),
@@ -119,6 +124,7 @@ class FormBounds:
         """How many rows `learn` would take."""
         return len(torch.unique(2 * forms.element + (forms.coefficient > 0)))
 
+    @to_the_end
     @plainly
     def learn(self, forms: Forms) -> None:
         """Bound each output that forms read by a row of its own, from the side they need."""
@@ -126,14 +132,18 @@ class FormBounds:
         down = torch.unique(forms.element[forms.coefficient < 0])
         signs = torch.cat([torch.ones(len(up)), -torch.ones(len(down))]).to(torch.float64)
         both = torch.cat([up, down])
-        found = self.by_rows(Forms(torch.arange(len(both)), both, signs, torch.zeros_like(signs)))
+        found = self._by_rows(Forms(torch.arange(len(both)), both, signs, torch.zeros_like(signs)))
         self._lower[up] = torch.fmax(self._lower[up], found[: len(up)])
         self._upper[down] = torch.fmin(self._upper[down], -found[len(up) :])
 
+    @to_the_end
     @plainly
     def by_rows(self, forms: Forms) -> Tensor:
         """Lower bounds by one row a form, float64 [R]."""
-        lower, at_centre = self.by_intervals(forms), self._at_centre(forms)
+        return self._by_rows(forms)
+
+    def _by_rows(self, forms: Forms) -> Tensor:
+        lower, at_centre = self._by_intervals(forms), self._at_centre(forms)
         extent, name = self._extent(forms), self._graph.output_name
         for small, large in itertools.pairwise((0, *_EXTENTS)):
             of_size = ((extent > small) & (extent <= large)).nonzero().reshape(-1)
@@ -149,6 +159,7 @@ class FormBounds:
         """Whether all activations are maxima."""
         return is_piecewise_linear(self._graph)
 
+    @to_the_end
     @plainly
     def unfolded(self, forms: Forms) -> Cone | NotUnfolded:
         """Forms as piecewise linear functions of their cone, if that fits the budget."""
