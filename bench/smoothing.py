@@ -56,7 +56,7 @@ class Once:
 
     def __init__(self, base: BaseMap) -> None:
         self.base, self.name, self.shape, self.n, self.binary = base, base.name, base.shape, base.n, False
-        self.model = base.model
+        self.model, self.live = base.model, base.live
         self.images, self.values = torch.zeros(0), torch.zeros(0)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -72,6 +72,7 @@ class Several:
     def __init__(self, maps: list[BaseMap]) -> None:
         self.maps, self.binary = maps, False
         self.name, self.model = "; ".join(one.name for one in maps), maps[0].model
+        self.live = max(one.live for one in maps)
         self.shape = (sum(one.shape[0] for one in maps), maps[0].shape[1])
         self.n = self.shape[0] * self.shape[1]
 

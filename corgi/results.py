@@ -158,6 +158,8 @@ class StatisticalCertificate:
         radius: of the ball, pixel scale; 0 if nothing is claimed. order: the d of its l_d norm.
         k: size of the top set; pixels: the k largest of the empirical map, flat indices, largest first.
         overlap: how many of `pixels` stay among the k largest; None if that is not the claim.
+        curve: where overlaps are claimed: every (overlap, radius) that the samples show, largest overlap
+            first, radii increasing. All of them hold at once, with the probability of the claim.
         ranks: for each of `pixels`, the largest rank it can fall to; None if that is not the claim.
         inside, outside: pixels each of which by itself is in the top set of the base map for more than half
             of all noise, and outside it for more than half; the halves may differ from pixel to pixel. None
@@ -177,6 +179,7 @@ class StatisticalCertificate:
     pixels: tuple[int, ...]
     sampling: Sampling
     overlap: int | None = None
+    curve: tuple[tuple[int, float], ...] = ()
     ranks: tuple[int, ...] | None = None
     inside: tuple[int, ...] | None = None
     outside: tuple[int, ...] | None = None

@@ -26,7 +26,7 @@ from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.named import formed_map, kept_of, named_map
 from corgi.smoothing.smooth import SmoothOptions, begin, smooth
 from corgi.smoothing.state import read_state, state_bytes
-from corgi.smoothing.tally import BATCH, Tally, check_continues
+from corgi.smoothing.tally import Tally, check_continues
 from corgi.terms import Confidence, Correction, MapForm, MapName
 
 
@@ -70,7 +70,10 @@ def command(
     k: common.KOption = "15",
     overlap: Annotated[
         int | None,
-        typer.Option(help="Find the radius at which so many of the K pixels stay.", show_default="K"),
+        typer.Option(
+            help="Find the radius at which so many of the K pixels stay.",
+            show_default="the largest",
+        ),
     ] = None,
     radius: Annotated[
         float | None,
@@ -101,7 +104,14 @@ def command(
     ] = False,
     class_id: common.ClassOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Noisy images evaluated at once.")] = BATCH,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Noisy images evaluated at once.", show_default="what 64 MiB hold, at most 16"),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Seconds; then certify with the samples drawn until then.", show_default="none"),
+    ] = None,
     preprocess: common.PreprocessOption = None,
     *,
     loading: Loading,
@@ -119,9 +129,10 @@ def command(
 ) -> int:
     """Certify the map of IMAGE averaged over noise: which of its largest pixels stay, with high probability.
 
-    Ctrl-C certifies with the samples drawn until then.
+    By default the largest overlap that the samples show, its radius, and the radius of every smaller overlap;
+    all of it holds at once. Ctrl-C and --time-limit certify with the samples drawn until then.
 
-    Exit code: 0 certified, 2 nothing certified, 3 Ctrl-C, 4 error.
+    Exit code: 0 certified, 2 nothing certified, 3 Ctrl-C or time limit, 4 error.
     """
     common.check_ending("--picture", picture_file, picture.FORMATS)
     common.check_ending("--state", state, ("npz",))
@@ -143,17 +154,21 @@ def command(
         as_published=as_published,
         seed=seed,
         batch=batch,
+        time_limit=time_limit,
     )
     of_gradients = map_kind in (MapName.SALIENCY, MapName.INTEGRATED_GRADIENTS)
     if map_kind is MapName.GRADCAM:
         loading = replace(loading, map_kind=MapKind.GRADCAM)
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
+        begun = time.monotonic()
         ranks = common.parse_k(k)
         if of_gradients and ranks is None:
             raise UsageError(f"--k auto: not with --map {map_kind}", hint="It looks at gaps of the CAM.")
         explanation = explain(network, pixels, 1 if of_gradients else ranks, class_id)
         options = replace(asked, k=explanation.top.k if ranks is None else ranks)
+        if time_limit is not None:
+            options = replace(options, time_limit=max(0.0, time_limit - (time.monotonic() - begun)))
         base = _base(explanation, map_kind, form, tau, gamma, options)
         started = time.monotonic()
         start = None

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from corgi.certify.explain import Explanation, check_image, explain
@@ -23,13 +22,13 @@ from corgi.errors import EngineError, UsageError
 from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
-from corgi.results import FloatArray, ImageArray, Status, VerifyResult
+from corgi.results import ImageArray, Status, VerifyResult
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.confidence import bounds, usual
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.named import named_map
-from corgi.smoothing.overlap import overlap_radii
+from corgi.smoothing.overlap import curve_of, overlap_radii
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import renyi_radii
 from corgi.smoothing.sparsified import Sparsified
@@ -240,7 +239,7 @@ class _Comparison:
             pixels=tally.order[:k],
             guarantee=Guarantee.STATISTICAL,
             norm=norm,
-            steps=steps_of(radii),
+            steps=curve_of(radii),
             work=f"{tally.samples} images, {noise.name} noise, sigma = {options.sigma:g}",
             seconds=time.monotonic() - started,
             failure_probability=options.failure,
@@ -257,14 +256,3 @@ class _Comparison:
                 self.network.trunk32(images)
                 times.append(time.monotonic() - started)
         return statistics.median(times)
-
-
-def steps_of(radii: FloatArray) -> tuple[tuple[int, float], ...]:
-    """(kept, radius) out of the radii of overlaps 1 .. k, non-increasing; 0 and equal ones left out."""
-    steps: list[tuple[int, float]] = []
-    for kept in range(len(radii), 0, -1):
-        radius = float(radii[kept - 1])
-        # Infinite: two sets share so many pixels whatever they are.
-        if np.isfinite(radius) and radius > (steps[-1][1] if steps else 0.0):
-            steps.append((kept, radius))
-    return tuple(steps)

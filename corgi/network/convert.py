@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -60,6 +61,15 @@ class TorchGraph(nn.Module):
         for step in self.steps:
             values[step.output] = step.layer(*(values[name] for name in step.inputs))
         return values
+
+    def live(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """The most numbers that a forward pass holds at once, for values of these shapes."""
+        held, most = {self.input_name}, 0
+        for step, done in zip(self.steps, self._read_last, strict=True):
+            held.add(step.output)
+            most = max(most, sum(math.prod(shapes[name]) for name in held))
+            held -= done
+        return most
 
     def with_layers(self, replaced: Callable[[nn.Module], nn.Module]) -> TorchGraph:
         """The same network with every layer exchanged for `replaced(layer)`."""

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from corgi.report.picture import GAINED, KEPT, LOST, MAP_COLOURS, display, extent_of, new_figure
 from corgi.report.smoothing import guarantee, no_guarantee
@@ -19,13 +20,13 @@ _Groups = list[tuple[str, str, tuple[int, ...]]]
 
 
 def smooth_picture(result: SmoothResult) -> Figure:
-    """Image, base map at the image, smoothed map, certified pixels; below, the claim in words."""
+    """Image, base map, smoothed map, certified pixels; below, the claim in words, and the curve."""
     certificate = result.certificate
-    figure = new_figure(4.6)
+    figure = new_figure(5.4 if certificate.curve else 4.6)
     label = class_label(result.class_id, result.class_name)
     title = f"{label}, {certificate.claim} certificate, k = {certificate.k}: {certificate.status}"
     figure.suptitle(title, fontsize=12, fontweight="bold")
-    grid = figure.add_gridspec(2, 4, height_ratios=[1.0, 0.28])
+    grid = figure.add_gridspec(2, 4, height_ratios=[1.0, 0.55 if certificate.curve else 0.28])
     axes = [figure.add_subplot(grid[0, column]) for column in range(4)]
     axes[0].imshow(display(result.image), extent=extent_of(result.mean), interpolation="nearest")
     _frame(axes[0], "image")
@@ -34,14 +35,33 @@ def smooth_picture(result: SmoothResult) -> Figure:
     _map(axes[2], result.mean, f"smoothed: {noise.samples} samples, sigma {noise.sigma:g}")
     _certified(axes[3], result)
     claim = guarantee(certificate)
-    words = figure.add_subplot(grid[1, :])
+    words = figure.add_subplot(grid[1, :2] if certificate.curve else grid[1, :])
     words.set_axis_off()
-    text = textwrap.fill(claim or no_guarantee(certificate), 128)
+    text = textwrap.fill(claim or no_guarantee(certificate), 64 if certificate.curve else 128)
     colour = KEPT if claim else "black"
     words.text(
         0.0, 1.0, text, transform=words.transAxes, va="top", fontsize=10.5, fontweight="bold", color=colour
     )
+    if certificate.curve:
+        _curve(figure.add_subplot(grid[1, 2:]), certificate)
     return figure
+
+
+def _curve(axes: Axes, certificate: StatisticalCertificate) -> None:
+    """How many pixels stay at least, against the radius; the claim as a point."""
+    overlaps, radii = zip(*certificate.curve, strict=True)
+    # At radii up to radii[i] overlaps[i] stay; beyond the last nothing is known.
+    x, y = [0.0, *radii], [overlaps[0], *overlaps]
+    axes.step(x, y, where="pre", color=KEPT, linewidth=2)
+    axes.fill_between(x, y, step="pre", color=KEPT, alpha=0.15, linewidth=0)
+    if certificate.overlap is not None:
+        axes.plot([certificate.radius], [certificate.overlap], "o", color="black", markersize=5)
+    axes.set(xlim=(0, radii[-1] * 1.05), ylim=(0, certificate.k * 1.08))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.set_xlabel(f"{certificate.norm_label} radius, scale [0, 1]", fontsize=9)
+    axes.set_ylabel(f"of {certificate.k} stay", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
 
 
 def _groups(certificate: StatisticalCertificate) -> tuple[str, _Groups]:

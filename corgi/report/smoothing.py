@@ -30,12 +30,33 @@ CAVEAT = (
 """What a statistical certificate does not say."""
 
 
+AT_ONCE = "All of this curve holds at once, with that probability: it follows from the same intervals"
+"""Why one may choose from the curve after seeing it."""
+
+_LINES = 12
+"""Points of a curve that a text shows."""
+
+
+class OverlapRadius(BaseModel):
+    """Within this radius so many of the k largest pixels stay among the k largest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    overlap: PositiveInt
+    certified_radius: FiniteFloat
+    certified_radius_255: FiniteFloat
+
+
 class SmoothDocument(BaseModel):
     """The answer of `corgi smooth`: a statistical certificate, wrong with `failure_probability` at most.
 
     Of `overlap`, `ranks`, and `inside` with `outside`, those are given that `claim` is about. Each pixel of
     `inside` by itself is in the top set for more than half of all noise, each of `outside` by itself outside:
     no noise need have all of them so at once.
+    `curve`, of overlap and renyi: every overlap that the samples show and its radius, the largest overlap
+    first. All of them hold at once, with the probability of the claim, which is one of them or at a smaller
+    radius. Overlaps up to 2k - n of n map pixels are left out: any two sets of k share so many.
+    `interrupted`: Ctrl-C or the time limit ended the sampling early.
     `claimed_radius` and `claimed_overlap` are what a published form claims that is no guarantee; nothing is
     certified then.
     """
@@ -65,6 +86,7 @@ class SmoothDocument(BaseModel):
     k: PositiveInt
     top_k: tuple[Pixel, ...]
     overlap: PositiveInt | None
+    curve: tuple[OverlapRadius, ...]
     ranks: tuple[PositiveInt, ...] | None
     inside: tuple[Pixel, ...] | None
     outside: tuple[Pixel, ...] | None
@@ -116,6 +138,10 @@ def smooth_document(result: SmoothResult, versions: Versions) -> SmoothDocument:
         k=certificate.k,
         top_k=pixels(certificate.pixels, mean),
         overlap=certificate.overlap,
+        curve=tuple(
+            OverlapRadius(overlap=overlap, certified_radius=radius, certified_radius_255=radius * 255)
+            for overlap, radius in certificate.curve
+        ),
         ranks=certificate.ranks,
         inside=listed(certificate.inside),
         outside=listed(certificate.outside),
@@ -218,13 +244,31 @@ def smooth_text(result: SmoothResult) -> RenderableType:
         Text(),
     ]
     parts += [Padding(_numbers(result), (0, 0, 0, 2)), Text()]
+    if certificate.curve:
+        parts += [Padding(_curve(certificate), (0, 0, 0, 2)), Text()]
     if certificate.claimed_radius is not None:
         parts.append(Text(f"Why not: {certificate.reason}.", style="dim"))
     if certificate.note:
         parts.append(Text(f"Note: {certificate.note}.", style="dim"))
-    if claim:
+    if certificate.curve:
+        parts.append(Text(f"{AT_ONCE}.", style="dim"))
+    if claim or certificate.curve:
         parts.append(Text(f"Compared: {COMPARED}. {CAVEAT}", style="dim"))
     return Group(*parts)
+
+
+def _curve(certificate: StatisticalCertificate) -> Table:
+    """Overlaps and their radii: all, or of a long curve some evenly, with both ends."""
+    k, curve = certificate.k, certificate.curve
+    last = len(curve) - 1
+    shown = sorted({i * last // (_LINES - 1) for i in range(_LINES)}) if last >= _LINES else range(last + 1)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for overlap, radius in (curve[i] for i in shown):
+        stay = f"all {k} stay" if overlap == k else f"at least {overlap} of {k} stay"
+        table.add_row(Text(stay), Text(f"within {round_down(radius)} ({round_down(radius * 255)}/255)"))
+    return table
 
 
 def _numbers(result: SmoothResult) -> Table:

@@ -46,6 +46,11 @@ class CamMap:
         """Pixels of the map."""
         return self.network.pixels
 
+    @property
+    def live(self) -> int:
+        """Numbers held for one image."""
+        return self.network.trunk.live(self.network.shapes)
+
     def __call__(self, images: Tensor) -> Tensor:
         """Maps of images [B, C, H, W]: float32 [B, n] in [0, 1]."""
         with torch.no_grad():

@@ -31,6 +31,11 @@ class DerivedMap:
         """Values of the map."""
         return self.base.n
 
+    @property
+    def live(self) -> int:
+        """Numbers held for one image: those of the base map, and a few maps in float64."""
+        return self.base.live + 8 * self.n
+
 
 def by_rank(values: Tensor) -> Tensor:
     """Indices of values [B, n], largest first; of equal values the first pixel ranks first: int64 [B, n]."""

@@ -39,6 +39,10 @@ class BaseMap(Protocol):
     def binary(self) -> bool:
         """Whether every value is 0 or 1."""
 
+    @property
+    def live(self) -> int:
+        """Numbers held at once while the map of one image is computed, about: batches are sized by it."""
+
     def __call__(self, images: Tensor) -> Tensor:
         """The maps of images [B, C, H, W], float32, pixel scale, which noise may take out of [0, 1].
 

@@ -7,6 +7,10 @@ latter at most the (k-i+1)-th largest U outside, and the latter is at or above t
 impossible within
 
     sigma / 2 (Phi^-1(L_(i)) - Phi^-1(U_(k-i+1))).
+
+T, every radius, and which overlap is the largest with a radius > 0 are functions of the same L and U (and of
+the means they surround). So the whole curve, and whatever is chosen from it after seeing it, holds on the one
+event that all population values are within their bounds: with the stated probability, at no further cost.
 """
 
 from __future__ import annotations
@@ -43,14 +47,17 @@ def certify_overlap(
     radius: float | None = None,
     index: Index = Index.PROVED,
 ) -> StatisticalCertificate:
-    """The largest l_2 radius for a wanted overlap, or the largest overlap for a wanted radius.
+    """The radius of each overlap, and of those the one that is asked for.
+
+    That is the largest l_2 radius for a wanted overlap, the largest overlap for a wanted radius, or without
+    either the largest overlap that has a radius.
 
     Args:
         tally: sums under Gaussian noise.
         k: size of the top set.
         confidence: how intervals are found.
-        failure: probability that the claim may be wrong, in (0, 1).
-        overlap: how many of the k shall stay, default k. Not with a radius.
+        failure: probability that any of it may be wrong, in (0, 1).
+        overlap: how many of the k shall stay. Not with a radius.
         radius: pixel scale.
         index: form of the theorem.
 
@@ -71,6 +78,7 @@ def certify_overlap(
         k=k,
         pixels=tally.order[:k],
         overlap=wanted if holds else None,
+        curve=curve_of(radii),
         sampling=tally.sampling(confidence.value, "bonferroni", failure),
         note="" if index is Index.PROVED else "index of the theorem as published, which certifies less",
     )
@@ -112,21 +120,35 @@ def check_overlap(n: int, k: int, overlap: int | None, radius: float | None) -> 
         )
 
 
+def curve_of(radii: FloatArray) -> tuple[tuple[int, float], ...]:
+    """(overlap, radius) out of the radii of overlaps 1 .. k, largest overlap first, radii increasing.
+
+    Overlaps without a radius are left out, those of infinite radius (two sets share so many pixels whatever
+    they are), and those that a larger overlap at the same radius says already.
+    """
+    curve: list[tuple[int, float]] = []
+    for overlap in range(len(radii), 0, -1):
+        radius = float(radii[overlap - 1])
+        if np.isfinite(radius) and radius > (curve[-1][1] if curve else 0.0):
+            curve.append((overlap, radius))
+    return tuple(curve)
+
+
 def chosen(radii: FloatArray, overlap: int | None, radius: float | None) -> tuple[int, float]:
     """(overlap, radius) of the certificate asked for, from the radii of overlaps 1 .. k; radius 0 if none."""
-    if radius is None:
-        wanted = len(radii) if overlap is None else overlap
-        return wanted, float(radii[wanted - 1])
-    certified = int((radii >= radius).sum())  # they do not increase
-    trivial = int(np.isinf(radii).sum())
-    return certified, radius if certified > trivial else 0.0
+    if overlap is not None:
+        return overlap, float(radii[overlap - 1])
+    certified = int((radii >= radius).sum() if radius is not None else (radii > 0).sum())  # non-increasing
+    if certified <= int(np.isinf(radii).sum()):
+        return certified, 0.0
+    return certified, float(radii[certified - 1]) if radius is None else radius
 
 
 def why_not(radii: FloatArray, k: int, overlap: int | None, radius: float | None) -> str:
     """Why there is no such certificate, and which there is."""
     best = int((radii > 0).sum())  # those of infinite radius hold without any samples
-    wanted = k if overlap is None else overlap
-    asked = f"an overlap of {wanted} of {k} at any radius" if radius is None else f"any overlap at {radius:g}"
+    wanted = "any overlap" if overlap is None else f"an overlap of {overlap} of {k}"
+    asked = f"{wanted} at {'any radius' if radius is None else f'{radius:g}'}"
     if best == int(np.isinf(radii).sum()):
         return f"the samples do not show {asked}; more of them, or more noise, may"
     return f"the samples do not show {asked}; they do show {best} of {k}, up to {radii[best - 1]:.4g}"

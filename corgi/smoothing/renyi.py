@@ -33,7 +33,7 @@ from corgi.errors import UsageError
 from corgi.results import Claim, FloatArray, StatisticalCertificate, Status
 from corgi.smoothing.confidence import Bounds, bounds
 from corgi.smoothing.divergence import orders_for, radius_as_published, radius_for
-from corgi.smoothing.overlap import check_overlap, chosen, why_not
+from corgi.smoothing.overlap import check_overlap, chosen, curve_of, why_not
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.tally import Tally
 from corgi.terms import Confidence
@@ -65,7 +65,9 @@ def certify_renyi(
     radius: float | None = None,
     as_published: bool = False,
 ) -> StatisticalCertificate:
-    """The largest l_d radius for a wanted overlap, or the largest overlap for a wanted radius.
+    """The radius of each overlap, and of those the one that is asked for (`certify_overlap`).
+
+    All follow from bounds of the same means, so all hold at once: also one that is chosen by what came out.
 
     Args:
         tally: sums of the scored map.
@@ -73,8 +75,8 @@ def certify_renyi(
         k: size of the top set.
         norm: the d of l_d, >= 1 or infinity.
         confidence: how intervals are found.
-        failure: probability that the claim may be wrong, in (0, 1).
-        overlap: how many of the k shall stay, default k. Not with a radius.
+        failure: probability that any of it may be wrong, in (0, 1).
+        overlap: how many of the k shall stay. Not with a radius.
         radius: pixel scale.
         as_published: what the patent prints. Never a guarantee.
 
@@ -100,6 +102,7 @@ def certify_renyi(
         k=k,
         pixels=tally.order[:k],
         overlap=wanted if holds else None,
+        curve=() if as_published else curve_of(radii),
         sampling=tally.sampling(confidence.value, "bonferroni", failure),
         claimed_radius=found if as_published else None,
         claimed_overlap=wanted if as_published else None,

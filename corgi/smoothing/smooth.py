@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, replace
 
 from scipy.special import ndtri
@@ -19,7 +21,7 @@ from corgi.smoothing.pixelwise import certify_pixels
 from corgi.smoothing.rank import certify_ranks
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import certify_renyi
-from corgi.smoothing.tally import BATCH, ONCE, Tally, check_continues, empty, sample
+from corgi.smoothing.tally import ONCE, Tally, check_continues, empty, sample
 from corgi.terms import Confidence, Correction
 
 _TAU = 0.75
@@ -34,7 +36,7 @@ class SmoothOptions:
 
     Attributes:
         claim: kind of certificate; k: size of the top set.
-        overlap: wanted overlap of overlap and Renyi certificates; None for k.
+        overlap: wanted overlap of overlap and Renyi certificates; None for the largest that is certified.
         radius: wanted radius, pixel scale; None for the largest (pixel-wise: sigma Phi^-1(0.75)).
         norm: the d of l_d; 2 for all but Renyi certificates.
         sigma: standard deviation of the noise, pixel scale.
@@ -43,7 +45,8 @@ class SmoothOptions:
         confidence: how intervals are found; None for the narrower ones.
         correction: of pixel-wise tests.
         as_published: overlap: the index as published, which certifies less. Renyi: no guarantee.
-        seed: of the noise; batch: noisy images evaluated at once.
+        seed: of the noise; batch: noisy images evaluated at once, None for what memory allows (`batch_of`).
+        time_limit: seconds of sampling; then what there is certifies. None for no limit.
     """
 
     claim: Claim = Claim.OVERLAP
@@ -58,11 +61,15 @@ class SmoothOptions:
     correction: Correction = Correction.HOLM
     as_published: bool = False
     seed: int = 0
-    batch: int = BATCH
+    batch: int | None = None
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.batch < 1:
-            raise UsageError(f"--samples {self.samples}, --batch {self.batch}: expected at least 1")
+        for option, number in (("--samples", self.samples), ("--batch", self.batch)):
+            if number is not None and number < 1:
+                raise UsageError(f"{option} {number}: expected at least 1")
+        if self.time_limit is not None and not self.time_limit >= 0:
+            raise UsageError(f"--time-limit {self.time_limit:g}: expected seconds, 0 or more")
         if not 0 < self.failure < 1:
             raise UsageError(f"failure probability {self.failure:g}: expected more than 0 and less than 1")
         if self.claim is not Claim.RENYI and self.norm != 2:
@@ -85,7 +92,7 @@ class SmoothOptions:
 
 def begin(base: BaseMap, image: ImageArray, options: SmoothOptions) -> Tally:
     """No samples yet of what the certificate averages at an image [C, H, W]: scores by rank for Renyi's."""
-    return empty(_averaged(base, options), image, options.noise(image.size))
+    return empty(_averaged(base, options), image, options.noise(image.size), options.batch)
 
 
 def smooth(
@@ -96,7 +103,7 @@ def smooth(
     *,
     listener: Listener = silent,
 ) -> tuple[Tally, StatisticalCertificate]:
-    """Sample, and certify with what was sampled, also if the user interrupts (Ctrl-C).
+    """Sample, and certify with what was sampled, also if the user interrupts (Ctrl-C) or time is up.
 
     Args:
         base: the map to average.
@@ -113,6 +120,7 @@ def smooth(
             noise, with more samples than asked for, or certified before in another way.
         EngineError: the base map is not finite somewhere.
     """
+    until = math.inf if options.time_limit is None else time.monotonic() + options.time_limit
     averaged = _averaged(base, options)
     tally = begin(base, image, options)
     # Asked of no samples first, so that options that do not fit are refused before the work.
@@ -122,7 +130,7 @@ def smooth(
         check_continues(start, tally, "start")
         _check_start(start, method, options.samples)
         tally = start
-    tally = sample(tally, averaged, image, options.samples, batch=options.batch, listener=listener)
+    tally = sample(tally, averaged, image, options.samples, until=until, listener=listener)
     if start is None:
         return replace(tally, spent=ONCE), _certify(tally, averaged, options)
     rung = tally.at_rung()

@@ -13,7 +13,7 @@ from corgi.errors import UsageError
 from corgi.smoothing.noise import Noise
 from corgi.smoothing.tally import Tally
 
-VERSION = 2
+VERSION = 3
 """Of the file, and of what noise and base maps compute: sums of two functions must never be added.
 
 Raise it when any of them changes.
@@ -35,6 +35,7 @@ class _Described(BaseModel):
     shape: FiniteFloat
     seed: NonNegativeInt
     inputs: PositiveInt
+    batch: PositiveInt = 1  # not in files of versions that are refused
     samples: NonNegativeInt
     spent: str
 
@@ -51,6 +52,7 @@ def state_bytes(tally: Tally) -> bytes:
         shape=tally.noise.shape,
         seed=tally.noise.seed,
         inputs=tally.inputs,
+        batch=tally.batch,
         samples=tally.samples,
         spent=tally.spent,
     )
@@ -86,6 +88,7 @@ def read_state(path: Path) -> Tally:
         subject=described.subject,
         noise=Noise(described.sigma, described.shape, described.seed),
         inputs=described.inputs,
+        batch=described.batch,
         samples=described.samples,
         sums=arrays["sums"],
         squares=arrays["squares"],

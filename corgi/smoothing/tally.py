@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +20,11 @@ from corgi.smoothing.noise import Noise
 ONCE = "all of it at once"
 """How the failure probability of a tally was spent that no other certificate may follow."""
 
-BATCH = 64
-"""Noisy images evaluated at once."""
+MEMORY = 2**26
+"""Bytes that the noisy images evaluated at once may hold: what no cache holds only makes them slower."""
+
+LARGEST_BATCH = 16
+"""More images at once save next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Tally:
         map_name, map_shape, binary: of the base map.
         subject: digest of the base map's model and of the image: sums of another are never continued.
         noise: what was added; inputs: values C * H * W of the image.
+        batch: how many noisy images are evaluated at once: a map's last digit in float32 may depend on it.
         samples: how many.
         sums, squares: sum of the values and of their squares, float64 [n].
         rung_sums, rung_squares: both as they were at the highest complete rung (`ladder.py`), 0 below the
@@ -45,6 +51,7 @@ class Tally:
     subject: str
     noise: Noise
     inputs: int
+    batch: int
     samples: int
     sums: FloatArray
     squares: FloatArray
@@ -105,14 +112,35 @@ class Tally:
         )
 
 
-def empty(base: BaseMap, image: ImageArray, noise: Noise) -> Tally:
-    """No samples yet of a base map at an image [C, H, W]."""
+def batch_of(base: BaseMap, inputs: int) -> int:
+    """How many noisy images of so many values fit into `MEMORY` at once, at least 1.
+
+    A function of map and image size alone: who goes on with samples evaluates them as who began.
+    """
+    # Noise and sum are drawn in float64 and rounded to float32; the map is computed in float32.
+    each = (8 + 4) * inputs + 4 * base.live
+    return max(1, min(MEMORY // each, LARGEST_BATCH))
+
+
+def empty(base: BaseMap, image: ImageArray, noise: Noise, batch: int | None = None) -> Tally:
+    """No samples yet of a base map at an image [C, H, W]; `batch` at once, or what memory allows."""
     image = np.ascontiguousarray(image)
     about = f"{base.model} {image.dtype} {image.shape} "
     subject = hashlib.sha256(about.encode() + image.tobytes()).hexdigest()
     zeros = np.zeros(base.n)
     return Tally(
-        base.name, base.shape, base.binary, subject, noise, image.size, 0, zeros, zeros, zeros, zeros
+        map_name=base.name,
+        map_shape=base.shape,
+        binary=base.binary,
+        subject=subject,
+        noise=noise,
+        inputs=image.size,
+        batch=batch_of(base, image.size) if batch is None else batch,
+        samples=0,
+        sums=zeros,
+        squares=zeros,
+        rung_sums=zeros,
+        rung_squares=zeros,
     )
 
 
@@ -137,6 +165,7 @@ def check_continues(saved: Tally, asked: Tally, where: str) -> None:
         "noise shape": (saved.noise.shape, asked.noise.shape),
         "sigma": (saved.noise.sigma, asked.noise.sigma),
         "seed": (saved.noise.seed, asked.noise.seed),
+        "batch": (saved.batch, asked.batch),
     }
     for what, (there, here) in pairs.items():
         if there != here:
@@ -153,36 +182,47 @@ def sample(
     image: ImageArray,
     samples: int,
     *,
-    batch: int = BATCH,
+    until: float = math.inf,
     listener: Listener = silent,
 ) -> Tally:
-    """The tally continued to `samples` samples; shorter if the user interrupts (Ctrl-C).
+    """The tally continued to `samples` samples; shorter if the user interrupts (Ctrl-C) or time is up.
 
-    Values are added one sample after the other, so the sums do not depend on where batches or runs end.
+    Sample i is always evaluated in batch i // batch, at place i % batch of it, and values are added one
+    sample after the other. So each is a function of seed and i, and sums do not depend on where runs end.
 
     Args:
         tally: where to go on.
         base: the map the tally is of.
         image: [C, H, W], float32, pixel scale.
         samples: how many there shall be in all; fewer than the tally has changes nothing.
-        batch: noisy images evaluated at once.
-        listener: hears after each batch how many samples there are.
+        until: no batch begins later, in seconds of `time.monotonic`. How many samples there are then follows
+            from the clock and not from their values, so it is as good as chosen beforehand.
+        listener: hears after each batch how many samples there are, and about how long the others take.
 
     Raises:
         EngineError: the base map breaks its contract (`interface.py`): NaN, values outside [0, 1].
     """
+    started, before = time.monotonic(), tally.samples
     try:
-        while tally.samples < samples:
-            count = min(batch, samples - tally.samples)
-            drawn = tally.noise.draw(tally.samples, count, image.shape)
-            # Added in float64 and rounded once: the smoothed map is that of z -> h(float32(z)).
-            noisy = torch.from_numpy((image + drawn).astype(np.float32))
-            tally = _added(tally, _checked(base, noisy))
-            # Counts only: who could see values could stop at lucky ones.
-            listener(Progress("sampling", f"{tally.samples} of {samples} noisy images"))
+        while tally.samples < samples and time.monotonic() < until:
+            begun = tally.samples % tally.batch
+            noisy = _noisy(tally, image, tally.samples - begun)
+            tally = _added(tally, _checked(base, noisy)[begun:][: samples - tally.samples])
+            left = (time.monotonic() - started) / (tally.samples - before) * (samples - tally.samples)
+            # Counts and times only: who could see values could stop at lucky ones.
+            told = f"{tally.samples} of {samples} noisy images, about {left:.0f} s to go"
+            listener(Progress("sampling", told))
     except KeyboardInterrupt:
         pass  # a batch counts whole or not at all
     return tally
+
+
+def _noisy(tally: Tally, image: ImageArray, first: int) -> torch.Tensor:
+    """The noisy images of one batch: float32 [batch, C, H, W]."""
+    drawn = tally.noise.draw(first, tally.batch, image.shape)
+    # Added in float64 and rounded once: the smoothed map is that of z -> h(float32(z)).
+    drawn += image
+    return torch.from_numpy(drawn.astype(np.float32))
 
 
 def _checked(base: BaseMap, images: torch.Tensor) -> FloatArray:

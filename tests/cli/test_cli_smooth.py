@@ -32,6 +32,7 @@ def document(path: Path) -> Any:
 @pytest.mark.parametrize(
     ("options", "status"),
     [
+        ([], Exit.OK),
         (["--overlap", 2], Exit.OK),
         (["--radius", 0.01, "--interval", "hoeffding"], Exit.OK),
         (["--overlap", 15, "--as-published"], Exit.UNKNOWN),
@@ -70,6 +71,23 @@ def test_every_certificate_as_text_json_and_picture(
     height, width = found["map_shape"]
     assert np.array(found["smoothed_map"]).shape == (height, width)
     assert len(found["top_k"]) == found["k"]
+    curve = [(point["overlap"], point["certified_radius"]) for point in found["curve"]]
+    if found["claim"] in ("rank", "pixels") or found["claimed_radius"] is not None:
+        assert curve == []
+    elif certified and "--radius" not in options:
+        assert (found["overlap"], found["certified_radius"]) in curve
+        assert options or curve[0] == (found["overlap"], found["certified_radius"])
+
+
+def test_a_time_limit_certifies_with_what_was_sampled(tmp_path: Path) -> None:
+    file = tmp_path / "s.json"
+    result = smooth("--samples", 10**9, "--time-limit", 1.5, "--json", file)
+    assert result.exit_code == Exit.TIME_LIMIT
+    assert "stopped early" in result.stdout
+    found = document(file)
+    assert found["interrupted"]
+    assert found["status"] == "certified"
+    assert found["samples"] == found["samples_drawn"] > 0
 
 
 def test_saved_samples_are_gone_on_from(tmp_path: Path) -> None:

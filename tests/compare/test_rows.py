@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corgi.compare.compare import CompareOptions, steps_of
+from corgi.compare.compare import CompareOptions
 from corgi.compare.rows import Guarantee, Row, converted
 from corgi.errors import UsageError
 from corgi.types import Norm
@@ -44,12 +44,6 @@ def test_a_radius_for_fewer_pixels_is_not_smaller() -> None:
 @pytest.mark.parametrize(("share", "kept"), [(1.0, 5), (0.8, 4), (0.81, 5), (0.2, 1), (0.01, 1)])
 def test_a_share_is_rounded_up(share, kept) -> None:
     assert row(Norm.L2).wanted(share) == kept
-
-
-def test_steps_leave_out_what_says_nothing() -> None:
-    radii = np.array([np.inf, 0.5, 0.5, 0.2, 0.0])
-    assert steps_of(radii) == ((4, 0.2), (3, 0.5))
-    assert steps_of(np.zeros(3)) == ()
 
 
 @pytest.mark.parametrize("change", [{"share": 0.0}, {"share": 1.1}, {"samples": 0}, {"failure": 1.0}])

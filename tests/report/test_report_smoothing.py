@@ -18,6 +18,7 @@ SAMPLING = Sampling(
 OVERLAP = StatisticalCertificate(
     Claim.OVERLAP, Status.CERTIFIED, "", 0.123456, 2.0, 2, (4, 1), SAMPLING, overlap=1
 )  # fmt: skip
+CURVE = replace(OVERLAP, overlap=2, radius=0.0123456, curve=((2, 0.0123456), (1, 0.123456)))
 NOTHING = replace(OVERLAP, status=Status.UNKNOWN, reason="too few samples", radius=0.0, overlap=None)
 CLAIMS = {
     "at least 1 of the 2 largest pixels": OVERLAP,
@@ -66,6 +67,24 @@ def test_nothing_certified_is_said_as_such() -> None:
     assert "Nothing is certified: too few samples." in text
     assert "With probability" not in text
     assert smooth_document(result_of(NOTHING), installed_versions()).certified_radius == 0
+
+
+def test_the_curve_is_told_and_drawn() -> None:
+    said = text_of(result_of(CURVE))
+    assert "all 2 stay within 0.01234 (3.148/255) at least 1 of 2 stay within 0.1234 (31.48/255)" in said
+    assert "All of this curve holds at once" in said
+    document = smooth_document(result_of(CURVE), installed_versions())
+    assert [(p.overlap, p.certified_radius) for p in document.curve] == list(CURVE.curve)
+    assert "l_2 radius" in smooth_picture(result_of(CURVE)).axes[-1].get_xlabel()
+    asked = replace(CURVE, status=Status.UNKNOWN, reason="not all", radius=0.0, overlap=None)
+    said = text_of(result_of(asked))
+    assert said.startswith("UNKNOWN")
+    assert "at least 1 of 2 stay within 0.1234" in said
+    assert "Compared:" in said
+    long = replace(CURVE, k=99, curve=tuple((99 - i, 0.01 * (i + 1)) for i in range(99)))
+    assert text_of(result_of(long)).count(" stay within") == 12
+    assert "all 99 stay within 0.01 " in text_of(result_of(long))
+    assert "at least 1 of 99 stay within 0.99 " in text_of(result_of(long))
 
 
 def test_a_published_claim_is_never_a_guarantee() -> None:

@@ -34,6 +34,7 @@ class Brightness:
     model: str = ""
     shape: tuple[int, int] = (1, 2)
     n: int = 2
+    live: int = 4096
     binary: bool = True
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class Halfspaces:
     binary: bool = True
     name: str = "half-spaces"
     model: str = ""
+    live: int = 20
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,6 +52,7 @@ class Spread:
     binary: bool = False
     name: str = "spread"
     model: str = ""
+    live: int = 20
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,6 +83,7 @@ def tally_of(
         subject="",
         noise=Noise(sigma, shape),
         inputs=inputs,
+        batch=1,
         samples=samples,
         sums=np.asarray(sums, dtype=np.float64),
         squares=np.asarray(sums if squares is None else squares, dtype=np.float64),

@@ -10,9 +10,9 @@ from corgi.errors import UsageError
 from corgi.results import Claim, FloatArray, Status
 from corgi.smoothing.confidence import Bounds, bounds
 from corgi.smoothing.gaussian import floor, order_radius
-from corgi.smoothing.overlap import Index, certify_overlap, overlap_radii
+from corgi.smoothing.overlap import Index, certify_overlap, curve_of, overlap_radii
 from corgi.terms import Confidence
-from tests.smoothing.synthetic import tally_of
+from tests.smoothing.synthetic import allowed_failures, tally_of
 
 SIGMA, K, SAMPLES = 0.5, 5, 2000
 
@@ -91,8 +91,47 @@ def test_radius_and_overlap_are_two_ends_of_one_certificate() -> None:
     far = certify_overlap(tally, 3, Confidence.CLOPPER_PEARSON, 1e-3, radius=50.0)
     assert (far.status, far.radius, far.overlap) == (Status.UNKNOWN, 0, None)
     assert "they do show 3 of 3" in far.reason
+    assert found.curve == again.curve == far.curve
+    assert found.curve[0] == (3, found.radius)
     two = certify_overlap(tally, 3, Confidence.CLOPPER_PEARSON, 1e-3, overlap=2)
     assert two.radius > found.radius
+    assert (2, two.radius) in found.curve
+
+
+def test_by_default_the_largest_overlap_that_the_samples_show() -> None:
+    """k = 3 of 5: pixel 2 cannot be told from pixel 3, and any two sets of 3 share 1."""
+    tally = tally_of(np.array([1990, 1800, 1001, 1000, 10]), SAMPLES)
+    found = certify_overlap(tally, 3, Confidence.CLOPPER_PEARSON, 1e-3)
+    assert (found.status, found.overlap) == (Status.CERTIFIED, 2)
+    assert found.curve == ((2, found.radius),)
+    asked = certify_overlap(tally, 3, Confidence.CLOPPER_PEARSON, 1e-3, overlap=3)
+    assert (asked.status, asked.radius, asked.curve) == (Status.UNKNOWN, 0, found.curve)
+    assert "do not show an overlap of 3 of 3 at any radius; they do show 2 of 3" in asked.reason
+    none = certify_overlap(tally_of(np.full(5, 1000), SAMPLES), 3, Confidence.CLOPPER_PEARSON, 1e-3)
+    assert (none.status, none.overlap, none.curve) == (Status.UNKNOWN, None, ())
+    assert "do not show any overlap at any radius; more of them" in none.reason
+
+
+def test_a_curve_leaves_out_what_says_nothing() -> None:
+    assert curve_of(np.array([np.inf, 0.5, 0.5, 0.2, 0.0])) == ((4, 0.2), (3, 0.5))
+    assert curve_of(np.zeros(3)) == ()
+
+
+def test_the_whole_curve_fails_at_once_no_more_often_than_stated() -> None:
+    """Runs in which any point of the curve is wrong: so whatever is chosen after seeing it holds as stated.
+
+    Which overlap is the largest depends on the noise here.
+    """
+    population = np.array([0.9, 0.62, 0.6, 0.58, 0.56, 0.44, 0.42, 0.4, 0.38, 0.1])
+    rng, runs, failure, wrong, largest = np.random.default_rng(5), 400, 0.1, 0, set()
+    for _ in range(runs):
+        tally = tally_of(rng.binomial(300, population), 300, sigma=SIGMA)
+        found = certify_overlap(tally, K, Confidence.CLOPPER_PEARSON, failure)
+        top = list(found.pixels)
+        largest.add(found.overlap)
+        wrong += any(kept(attacked(population, top, radius), top) < m for m, radius in found.curve)
+    assert len(largest) > 2
+    assert wrong <= allowed_failures(runs, failure)
 
 
 @pytest.mark.parametrize("sums", [[0, 0, 0, 0], [9, 9, 9, 9], [10, 10, 10, 10], [10, 9, 0, 0]])

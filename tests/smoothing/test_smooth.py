@@ -68,7 +68,7 @@ def test_radii_keep_their_claims() -> None:
 
 def test_the_certificate_says_what_it_rests_on() -> None:
     heard: list[Progress] = []
-    tally, found = smooth(BASE, IMAGE, replace(OPTIONS, samples=130, seed=9), listener=heard.append)
+    tally, found = smooth(BASE, IMAGE, replace(OPTIONS, samples=130, seed=9, batch=64), listener=heard.append)
     sampling = found.sampling
     assert (sampling.samples, sampling.seed, sampling.sigma, sampling.rung) == (130, 9, SIGMA, None)
     assert (sampling.noise, sampling.confidence, sampling.correction) == (
@@ -76,7 +76,7 @@ def test_the_certificate_says_what_it_rests_on() -> None:
     )  # fmt: skip
     assert (sampling.inputs, sampling.map_shape) == (4, (1, 6))
     assert sampling.failure_probability == sampling.failure_share == 0.001
-    assert [p.detail for p in heard] == [f"{n} of 130 noisy images" for n in (64, 128, 130)]
+    assert [p.detail.partition(",")[0] for p in heard] == [f"{n} of 130 noisy images" for n in (64, 128, 130)]
     assert tally.samples == 130
     assert found.norm_label == "l_2"
 
@@ -177,8 +177,8 @@ def test_an_interrupt_below_the_first_rung_certifies_nothing_yet() -> None:
 
     calls: list[int] = []
     tally, found = smooth(Stopped(BASE.directions, BASE.offsets), IMAGE, OPTIONS, begun())
-    assert (tally.samples, tally.spent, found.status, found.radius) == (64, "", Status.UNKNOWN, 0)
-    assert "64 samples" in found.reason
+    assert (tally.samples, tally.spent, found.status, found.radius) == (16, "", Status.UNKNOWN, 0)
+    assert "16 samples" in found.reason
     assert smooth(BASE, IMAGE, OPTIONS, tally)[1].status is Status.CERTIFIED
 
 
@@ -199,6 +199,9 @@ def test_a_claim_without_samples_is_none() -> None:
     ("changes", "message"),
     [
         ({"samples": 0}, "--samples 0"),
+        ({"batch": 0}, "--batch 0"),
+        ({"time_limit": -1.0}, "--time-limit -1"),
+        ({"time_limit": math.nan}, "--time-limit nan"),
         ({"failure": 0.0}, "failure probability"),
         ({"norm": 1.0}, "--norm"),
         ({"claim": Claim.RANK}, "--radius"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,15 @@ from corgi.smoothing.noise import Noise
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.sparsified import Sparsified
 from corgi.smoothing.state import read_state, state_bytes
-from corgi.smoothing.tally import Tally, check_continues, empty, sample
+from corgi.smoothing.tally import (
+    LARGEST_BATCH,
+    MEMORY,
+    Tally,
+    batch_of,
+    check_continues,
+    empty,
+    sample,
+)
 from tests.smoothing.synthetic import Halfspaces, Spread, tally_of
 
 IMAGE = np.full((1, 1, 4), 0.5, dtype=np.float32)
@@ -35,13 +44,60 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("base", [HALVES, Spread(), RankScores(Spread(), 2)])
 def test_more_samples_give_what_one_run_gives(base: BaseMap) -> None:
-    whole = sample(empty(base, IMAGE, NOISE), base, IMAGE, 257)
-    parts = empty(base, IMAGE, NOISE)
-    for samples, batch in ((10, 3), (10, 7), (200, 64), (257, 1)):
-        parts = sample(parts, base, IMAGE, samples, batch=batch)
-    assert whole.samples == parts.samples == 257
+    for batch in (None, 1, 7, 64):  # the last digit depends on the batch, even in these maps
+        whole = sample(empty(base, IMAGE, NOISE, batch), base, IMAGE, 257)
+        parts = empty(base, IMAGE, NOISE, batch)
+        for samples in (10, 10, 200, 257):
+            parts = sample(parts, base, IMAGE, samples)
+        assert whole.samples == parts.samples == 257
+        assert np.array_equal(whole.sums, parts.sums)
+        assert np.array_equal(whole.squares, parts.squares)
+
+
+def test_a_sample_has_its_place_in_its_batch_wherever_runs_end() -> None:
+    """A map may depend on the batch: here very much so, and the sums do not show where runs ended."""
+
+    class Placed(Spread):
+        def __call__(self, images: Tensor) -> Tensor:
+            assert len(images) == 7
+            return (super().__call__(images) + torch.arange(7.0)[:, None] + images.mean()) / 20
+
+    base = Placed()
+    whole = sample(empty(base, IMAGE, NOISE, 7), base, IMAGE, 41)
+    parts = empty(base, IMAGE, NOISE, 7)
+    for samples in (1, 6, 7, 8, 22, 41):
+        parts = sample(parts, base, IMAGE, samples)
     assert np.array_equal(whole.sums, parts.sums)
-    assert np.array_equal(whole.squares, parts.squares)
+
+
+def test_batches_fit_into_memory() -> None:
+    assert batch_of(Spread(), 4) == LARGEST_BATCH
+    assert batch_of(Spread(live=2**22), 4) == MEMORY // 2**24 - 1
+    assert batch_of(Spread(), MEMORY) == batch_of(Spread(live=MEMORY), 4) == 1
+    network = load(ROOT / "models" / "gtsrb.onnx")
+    cam = CamMap(network, 17)
+    sizes = [math.prod(shape) for shape in network.shapes.values()]
+    assert max(sizes) <= cam.live < SaliencyMap(network, 17).live
+    assert cam.live < Sparsified(cam, 3).live
+
+
+def test_when_time_is_up_what_there_is_counts() -> None:
+    class Slow(Halfspaces):
+        def __call__(self, images: Tensor) -> Tensor:
+            clock.append(clock[-1] + 1.0)
+            return super().__call__(images)
+
+    clock, heard = [0.0], []
+    base = Slow(HALVES.directions, HALVES.offsets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("corgi.smoothing.tally.time.monotonic", lambda: clock[-1])
+        tally = sample(empty(base, IMAGE, NOISE, 8), base, IMAGE, 100, until=3.0, listener=heard.append)
+        none = sample(empty(base, IMAGE, NOISE, 8), base, IMAGE, 100, until=3.0)
+    assert (tally.samples, none.samples) == (24, 0)
+    assert [p.detail for p in heard][:2] == [
+        "8 of 100 noisy images, about 12 s to go", "16 of 100 noisy images, about 10 s to go"
+    ]  # fmt: skip
+    assert np.array_equal(tally.sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 24).sums)
 
 
 def test_means_are_those_of_the_population() -> None:
@@ -59,7 +115,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (read.samples, read.spent, read.noise, read.map_shape) == (130, "a way", NOISE, (1, 3))
     assert (read.at_rung().samples, read.at_rung().rung) == (100, 0)
     whole = sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 257)
-    resumed = sample(read, HALVES, IMAGE, 257, batch=70)
+    resumed = sample(read, HALVES, IMAGE, 257)
     for name in ("sums", "squares", "rung_sums", "rung_squares"):
         assert np.array_equal(getattr(resumed, name), getattr(whole, name))
     assert np.array_equal(whole.rung_sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 200).sums)
@@ -70,6 +126,7 @@ def test_sums_of_something_else_are_not_continued() -> None:
     other: dict[str, Tally] = {
         "model or image": empty(replace(HALVES, model="another"), IMAGE, NOISE),
         "another model or image": empty(HALVES, IMAGE + np.float32(0.1), NOISE),
+        "batch": empty(HALVES, IMAGE, NOISE, 3),
         "seed": empty(HALVES, IMAGE, replace(NOISE, seed=6)),
         "sigma": empty(HALVES, IMAGE, replace(NOISE, sigma=0.2)),
         "noise": empty(HALVES, IMAGE, replace(NOISE, shape=1.0)),
@@ -111,9 +168,9 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
     with np.load(_written(path)) as file:
         changed = {name: file[name] for name in file.files}
-    changed["described"] = np.array(str(changed["described"]).replace('"version":2', '"version":1'))
+    changed["described"] = np.array(str(changed["described"]).replace('"version":3', '"version":1'))
     np.savez(path, **changed)
-    with pytest.raises(UsageError, match="version 1, expected 2"):
+    with pytest.raises(UsageError, match="version 1, expected 3"):
         read_state(path)
 
 
@@ -132,7 +189,7 @@ def test_an_interrupt_keeps_whole_batches() -> None:
 
     calls: list[int] = []
     base = Stopped(HALVES.directions, HALVES.offsets)
-    tally = sample(empty(base, IMAGE, NOISE), base, IMAGE, 100, batch=8)
+    tally = sample(empty(base, IMAGE, NOISE, 8), base, IMAGE, 100)
     assert tally.samples == 16
     assert np.array_equal(tally.sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 16).sums)
 
@@ -211,7 +268,7 @@ def test_the_class_activation_map() -> None:
     top = Sparsified(cam, 15)
     ones = np.flatnonzero(top(torch.from_numpy(image)[None])[0].numpy())
     assert set(ones) == set(np.argsort(-exact, kind="stable")[:15])
-    tally = sample(empty(top, image, Noise(0.1)), top, image, 20, batch=8)
+    tally = sample(empty(top, image, Noise(0.1)), top, image, 20)
     assert tally.sums.sum() == 20 * 15
     parts = sample(sample(empty(top, image, Noise(0.1)), top, image, 13), top, image, 20)
     assert np.array_equal(tally.sums, parts.sums)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,6 +55,12 @@ class GradientMap:
     def n(self) -> int:
         """Values of the map."""
         return self.shape[0] * self.shape[1]
+
+    @property
+    def live(self) -> int:
+        """Numbers held for one image: all values, and at most as many gradients."""
+        network = self.network
+        return 2 * sum(math.prod(network.shapes[step.output]) for step in network.trunk.steps)
 
 
 def scaled(gradients: Tensor, colours: Colours) -> Tensor:

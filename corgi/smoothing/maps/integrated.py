@@ -9,9 +9,6 @@ from torch import Tensor
 
 from corgi.smoothing.maps.gradients import GradientMap, scaled
 
-_ROWS = 256
-"""Gradients computed in one batch."""
-
 
 @dataclass(frozen=True)
 class IntegratedGradientsMap(GradientMap):
@@ -34,6 +31,6 @@ class IntegratedGradientsMap(GradientMap):
             images.detach(),
             target=self.class_id,
             n_steps=self.steps,
-            internal_batch_size=max(_ROWS, len(images)),
+            internal_batch_size=len(images),  # one point of the line at a time: memory as for one gradient
         )
         return scaled(attributions.to(images.dtype), self.colours)

@@ -18,6 +18,7 @@ class Given:
     n: int = 8
     name = "given"
     model = ""
+    live = 8
     binary = False
 
     @property
