@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.attack.ghorbani import GhorbaniAttack
 from corgi.attack.interface import Attack
 from corgi.attack.margin import MarginAttack
@@ -56,6 +57,7 @@ class AttackOptions:
         return GhorbaniAttack(steps=self.steps or 300, softplus_beta=beta)
 
 
+@settled()
 def attack_radius(
     target: Target,
     image: Tensor,

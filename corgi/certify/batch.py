@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from corgi.ambient import settled
 from corgi.certify.explain import check_image
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.engines.patch.batch import bound_maps
@@ -20,6 +21,7 @@ BALLS_AT_ONCE = 16
 """Balls bounded in one pass of `verify_radii`."""
 
 
+@settled()
 def verify_batch(
     network: Network,
     images: Sequence[ImageArray],
@@ -36,6 +38,7 @@ def verify_batch(
     return tuple(results)
 
 
+@settled()
 def verify_radii(
     network: Network,
     images: Sequence[ImageArray],
@@ -90,6 +93,7 @@ def _class_of(network: Network, image: ImageArray, options: VerifyOptions) -> in
     return network.predict(check_image(network, image)) if options.class_id is None else options.class_id
 
 
+@settled()
 def verify_ranks(
     network: Network,
     image: ImageArray,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from corgi.ambient import settled
 from corgi.cam.topk import check_ranks, relative_gaps
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
@@ -75,6 +76,7 @@ class Curve:
         return best if best is not None and best.certified > 0 else None
 
 
+@settled()
 def radius_curve(
     network: Network,
     image: ImageArray,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.cam.topk import choose_k, top_k
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.rounding import rounding
@@ -42,6 +43,7 @@ class Explanation:
     network: Network
 
 
+@settled()
 def explain(
     network: Network, image: ImageArray, k: int | None = 15, class_id: int | None = None
 ) -> Explanation:

@@ -13,6 +13,7 @@ import time
 
 import torch
 
+from corgi.ambient import settled
 from corgi.attack.pairs import vanishing_radius
 from corgi.certify.radius import SearchLimits, search_radius
 from corgi.engines.patch.engine import PatchBounder
@@ -28,6 +29,7 @@ _NOTHING_YET = {
 }
 
 
+@settled()
 def certify_label(
     bounder: PatchBounder,
     network: Network,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.attack.pairs import linear_radius
 from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
@@ -104,6 +105,7 @@ class PixelRadii:
     norm: Norm
 
 
+@settled()
 def pixel_radii(
     network: Network, image: ImageArray, options: RadiiOptions | None = None, listener: Listener = silent
 ) -> PixelRadii:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from corgi.ambient import settled
 from corgi.attack.pairs import linear_radius
 from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
@@ -105,6 +106,7 @@ def check_radius(option: str, radius: float | None, norm: Norm) -> None:
     raise UsageError(f"{option} {radius}: expected {expected}, pixel scale [0, 1]")
 
 
+@settled()
 def verify(
     network: Network,
     image: ImageArray,

@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 
+from corgi.ambient import settled
 from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.compare.rows import Comparison, Guarantee, Row
@@ -76,6 +77,7 @@ class CompareOptions:
             raise UsageError(f"--failure {self.failure}: expected a probability in (0, 1)")
 
 
+@settled()
 def compare(
     network: Network,
     image: ImageArray,

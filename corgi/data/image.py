@@ -33,6 +33,7 @@ _BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.e
 _BROKEN_ARRAY = (*_BROKEN_FILE, ArithmeticError, TypeError, MemoryError, tokenize.TokenError, RuntimeWarning)
 
 
+@np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 def load_input(
     path: Path, input_shape: tuple[int, int, int], recipe: Recipe | None, model_recipe: Recipe | None
 ) -> InputArray:

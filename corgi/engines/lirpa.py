@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from corgi.ambient import settled
 from corgi.engines.auto_lirpa import (
     BoundedModule,
     BoundedTensor,
@@ -87,6 +88,7 @@ class LirpaEngine:
         """The relaxation, as the user names it."""
         return self.relaxation.value
 
+    @settled()
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> LirpaBounder:
         """Prepare to bound the map of a class.
 
@@ -137,17 +139,20 @@ class LirpaBounder(Whole):
         """The library does not round outwards."""
         return False
 
+    @settled()
     def cheap(self, ball: Ball) -> Interval:
         """Nothing: the library bounds all pixels at once."""
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=self._dtype)
         return Interval(-infinite, infinite)
 
     @to_the_end
+    @settled()
     def pixels(self, ball: Ball, low: Tensor | None = None, high: Tensor | None = None) -> Interval:
         """Folded intervals (theory 1.2), each [pixels]; all of them, whichever were asked for."""
         return self._interval(_MAP, *self._bound(_MAP, ball, None))
 
     @to_the_end
+    @settled()
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
         chunks = [torch.zeros(0, dtype=self._dtype)]
@@ -184,6 +189,7 @@ class LirpaBounder(Whole):
         return ""
 
     @to_the_end
+    @settled()
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1), each [F, pixels]."""
         lower, upper = self._bound(_FEATURES, ball, None)

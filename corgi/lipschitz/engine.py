@@ -20,6 +20,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_sizes
 from corgi.engines.patch.engine import PatchBounder, PatchEngine, same_image
@@ -73,6 +74,7 @@ class LipschitzEngine:
         """How gradients are bounded, as the user names it."""
         return self.bound.value
 
+    @settled()
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> LipschitzBounder:
         """Prepare to bound the map of a class.
 

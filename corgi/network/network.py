@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.data.preprocess import METADATA_KEY, Recipe
 from corgi.errors import ModelError, UsageError, printable
 from corgi.network.activations import recognise_activations
@@ -94,6 +95,7 @@ class Network:
         """Which map is explained."""
         return MapKind.CAM if isinstance(self.head, CamHead) else MapKind.GRADCAM
 
+    @settled()
     def explaining(self, image: NDArray[np.float32], class_id: int) -> Network:
         """The network whose map of a class is that of one image [C, H, W]: Grad-CAM takes its weights there.
 
@@ -119,16 +121,19 @@ class Network:
         """Name of a class, if the model carries names."""
         return None if self.class_names is None else self.class_names[class_id]
 
+    @settled()
     def cam(self, image: NDArray[np.float32] | Tensor, class_id: int) -> Tensor:
         """The map of one image [C, H, W] for a class, exact weights in float64: [h, w]."""
         x = torch.as_tensor(image, dtype=torch.float64)[None]
         with torch.no_grad():
             return self.head.cam(self.trunk(x), class_id)[0]
 
+    @settled()
     def predict(self, image: NDArray[np.float32]) -> int:
         """The class onnxruntime predicts for one image [C, H, W]."""
         return int(self.oracle.run(image[None])[0][0].argmax())
 
+    @settled()
     def oracle_cam(self, image: NDArray[np.float32], class_id: int) -> tuple[NDArray[np.float64], int]:
         """(map [h, w], predicted class) of one image [C, H, W], its features by onnxruntime."""
         scores, features = self.oracle.run(image[None])
@@ -136,6 +141,7 @@ class Network:
         return cam.numpy(), int(scores[0].argmax())
 
 
+@settled()
 def load(
     path: str | Path,
     *,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from scipy.special import ndtri
 
+from corgi.ambient import settled
 from corgi.errors import UsageError
 from corgi.progress import Listener, silent
 from corgi.results import Claim, ImageArray, StatisticalCertificate
@@ -95,6 +96,7 @@ def begin(base: BaseMap, image: ImageArray, options: SmoothOptions) -> Tally:
     return empty(_averaged(base, options), image, options.noise(image.size), options.batch)
 
 
+@settled()
 def smooth(
     base: BaseMap,
     image: ImageArray,

@@ -22,6 +22,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided
 from corgi.complete.tree import TreeDecider
 from corgi.engines.patch.engine import PatchEngine
@@ -79,6 +80,7 @@ class DecideOptions:
     attack: AttackOptions = field(default_factory=AttackOptions)
 
 
+@settled()
 def decide_files(
     onnx: Path,
     vnnlib: Path,
@@ -107,6 +109,7 @@ def decide_files(
     return decide(network, spec, deadline, options, listener)
 
 
+@settled()
 def decide(
     network: PlainNetwork,
     spec: Spec,

@@ -26,6 +26,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from corgi.ambient import settled
 from corgi.cam.topk import outside
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.verify import check_radius
@@ -62,6 +63,7 @@ class Export:
     notes: tuple[str, ...]
 
 
+@settled()
 def export_cam(
     network: Network,
     image: ImageArray,

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.errors import GateError, ModelError, SpecError
 from corgi.network.activations import recognise_activations
 from corgi.network.convert import TorchGraph, convert
@@ -83,6 +84,7 @@ class PlainNetwork:
         return np.asarray(found, dtype=np.float32).reshape(-1)
 
 
+@settled()
 def load_plain(path: Path) -> PlainNetwork:
     """Load any network of layers the patch engine bounds.
 

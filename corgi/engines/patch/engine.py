@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.engines.lowering import explained_class
 from corgi.engines.patch.alpha import Alpha, Optimised, OwnPlanes, optimised
 from corgi.engines.patch.bounds import BallBounds
@@ -88,6 +89,7 @@ class PatchEngine:
         """Whether undecided windows get rows of their own."""
         return self.relaxation is not PatchMethod.CROWN_IBP
 
+    @settled()
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> PatchBounder:
         """Prepare to bound the map of a class.
 

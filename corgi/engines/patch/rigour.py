@@ -8,14 +8,14 @@ use.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.network import layers
 
 P = ParamSpec("P")
@@ -55,47 +55,15 @@ def fan_out(conv: layers.Conv, size: tuple[int, int]) -> int:
 def plainly(function: Callable[P, R]) -> Callable[P, R]:
     """Run without gradients, and in the precision gamma_n describes, whatever the process has asked for.
 
-    That is without autocast, without TF32 and bfloat16 inside of float32 products, which torch allows on GPUs
-    and CPUs alike, and without cuDNN, whose algorithms need not be sums of products. The last two are
-    settings of the process: two threads that ask for different ones must not bound at the same time.
+    That is as `settled` says, and without cuDNN, whose algorithms need not be sums of products.
     """
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with ExitStack() as settings:
-            settings.enter_context(torch.no_grad())
-            settings.enter_context(torch.backends.cudnn.flags(enabled=False))
-            settings.enter_context(_float32_is_float32())
-            for kind in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(kind):
-                    settings.enter_context(torch.autocast(kind, enabled=False))
+        with settled(), torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
             return function(*args, **kwargs)
 
     return wrapped
-
-
-@contextmanager
-def _float32_is_float32() -> Iterator[None]:
-    places: list[Any] = [torch.backends.cuda.matmul]
-    places += [getattr(torch.backends.mkldnn, kind, None) for kind in ("matmul", "conv")]
-    if not hasattr(places[0], "fp32_precision"):  # torch before 2.9: one switch
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
-        return
-    # Only those that are lowered: one that was never set follows more general settings, and is to go on so.
-    lowered = [(place, place.fp32_precision) for place in places if place is not None]
-    lowered = [(place, precision) for place, precision in lowered if precision not in ("ieee", "none")]
-    try:
-        for place, _ in lowered:
-            place.fp32_precision = "ieee"
-        yield
-    finally:
-        for place, precision in lowered:
-            place.fp32_precision = precision
 
 
 def differentiable(value: Any) -> Any:
