@@ -188,3 +188,6 @@ class Correction(StrEnum):
 
 PICTURE_FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "webp")
 """Endings of files a picture can be written to."""
+
+GAP = 0.005
+"""How close witness and certificate come, relative, before an exact search ends, unless asked otherwise."""

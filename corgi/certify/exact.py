@@ -32,6 +32,7 @@ from corgi.engines.patch.unfold import NotUnfolded
 from corgi.errors import EngineError, UsageError
 from corgi.progress import Listener, Progress
 from corgi.results import ExactSearch, Witness
+from corgi.terms import GAP
 from corgi.types import Ball
 
 
@@ -48,7 +49,7 @@ class ExactOptions:
         decider: who decides.
     """
 
-    gap: float = 0.005
+    gap: float = GAP
     seconds: float = 60.0
     nodes: int = 20_000
     subsets: int = 32

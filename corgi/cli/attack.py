@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
-from corgi.attack.target import Target
-from corgi.cam.topk import check_ranks
-from corgi.certify.explain import Explanation, explain
-from corgi.certify.verify import check_radius
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
-from corgi.network.network import Network
-from corgi.report import picture
-from corgi.report.document import attack_document, to_json
-from corgi.report.text import attack_text
-from corgi.report.versions import installed_versions
-from corgi.results import EmpiricalBound, ImageArray
-from corgi.terms import AttackKind
-from corgi.types import Norm
+from corgi.terms import PICTURE_FORMATS, AttackKind, Norm
+
+if TYPE_CHECKING:
+    from corgi.attack.target import Target
+    from corgi.certify.explain import Explanation
+    from corgi.network.network import Network
+    from corgi.results import EmpiricalBound
 
 
 @with_loading
@@ -62,13 +54,22 @@ def command(
 
     Exit code: 0 a witness was found (1 with --eps: refuted), 2 none was found, 3 Ctrl-C, 4 error.
     """
-    check_radius("--eps", eps, norm)
     if time_limit is not None and not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit}: expected seconds > 0")
-    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_ending("--witness", witness, ("npy",))
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--witness": witness})
     ranks = common.parse_k(k)
+    import torch
+
+    from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
+    from corgi.certify.explain import explain
+    from corgi.certify.verify import check_radius
+    from corgi.report.document import attack_document, to_json
+    from corgi.report.text import attack_text
+    from corgi.report.versions import installed_versions
+
+    check_radius("--eps", eps, norm)
     options = AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed)
     interrupted = False
     with common.working("loading", quiet=quiet) as listener:
@@ -89,8 +90,6 @@ def command(
             )
         except AttackInterrupted as stop:
             found, interrupted = stop.found, True
-    _save(pixels, network, explanation, k2, found, picture_file)
-    common.save_witness(found, witness, quiet=quiet)
     document = attack_document(
         network,
         str(image),
@@ -102,11 +101,20 @@ def command(
         seed=seed,
         versions=installed_versions(),
     )
-    common.emit(attack_text(document), to_json(document), json, quiet=quiet)
+    common.emit(attack_text(document), lambda: to_json(document), json, quiet=quiet)
+    common.save_witness(found, witness, quiet=quiet)
+    if picture_file is not None:
+        from corgi.report.picture import attack_picture
+
+        name = network.class_name(explanation.class_id)
+        common.save_picture(attack_picture(pixels, explanation, k2, name, found), picture_file)
     return Exit.TIME_LIMIT if interrupted else _exit(found, eps)
 
 
 def _target(network: Network, explanation: Explanation, k2: int, keep_label: bool) -> Target:
+    from corgi.attack.target import Target
+    from corgi.cam.topk import check_ranks
+
     check_ranks(explanation.top.k, k2, network.pixels)
     return Target(
         network.trunk32,
@@ -117,19 +125,6 @@ def _target(network: Network, explanation: Explanation, k2: int, keep_label: boo
         keep_label,
         explanation.predicted_class,
     )
-
-
-def _save(
-    pixels: ImageArray,
-    network: Network,
-    explanation: Explanation,
-    k2: int,
-    found: EmpiricalBound,
-    picture_file: Path | None,
-) -> None:
-    if picture_file is not None:
-        name = network.class_name(explanation.class_id)
-        common.save_picture(picture.attack_picture(pixels, explanation, k2, name, found), picture_file)
 
 
 def _exit(found: EmpiricalBound, eps: float | None) -> Exit:

@@ -11,28 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from corgi.batch import items
-from corgi.batch.cluster import Cluster
-from corgi.batch.code import code_version
-from corgi.batch.local import LocalWorker
-from corgi.batch.run import Tally, forget_failures, run_batch
-from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Setting, Store
-from corgi.batch.work import Work
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.memory import keep_freed_memory
 from corgi.errors import UsageError, encodable, printable
-from corgi.report.document import verify_document
-from corgi.report.versions import installed_versions
-from corgi.results import VerifyResult
+
+if TYPE_CHECKING:
+    from corgi.batch.run import Tally
+    from corgi.batch.store import Item, Setting, Store
+    from corgi.results import VerifyResult
 
 
 @with_asked
@@ -75,6 +68,14 @@ def command(
     Exit code: 0 done, 2 done but some images failed, 4 error, 130 Ctrl-C. Rows written before stay.
     """
     common.check_outputs((model,), {"--store": store})
+    from corgi.batch.cluster import Cluster
+    from corgi.batch.code import code_version
+    from corgi.batch.local import LocalWorker
+    from corgi.batch.run import forget_failures, run_batch
+    from corgi.batch.store import Store
+    from corgi.batch.work import Work
+    from corgi.report.versions import installed_versions
+
     with common.working("reading the images", quiet=quiet):
         chosen = _items(images, gtsrb, classes, per_class)
         network = loading.load(model)
@@ -94,7 +95,7 @@ def command(
             model_sha256=network.sha256,
             code=code_version(),
             folder=Path.cwd(),
-            options=asked.options,
+            options=asked.options(),
             preprocess=asked.preprocess,
             describe=_describe,
             threads=max(1, cores // count),
@@ -118,6 +119,8 @@ def command(
 def _items(
     images: list[Path] | None, gtsrb: Path | None, classes: str | None, per_class: int | None
 ) -> tuple[Item, ...]:
+    from corgi.batch import items
+
     if bool(images) == (gtsrb is not None):
         raise UsageError("expected either IMAGES or --gtsrb DIR")
     if gtsrb is None:
@@ -135,10 +138,15 @@ def _classes(text: str) -> list[int]:
 
 
 def _describe(result: VerifyResult) -> str:
+    from corgi.report.document import verify_document
+    from corgi.report.versions import installed_versions
+
     return verify_document(result, installed_versions()).model_dump_json()
 
 
 def _conclude(store: Store, setting: Setting, chosen: tuple[Item, ...], tally: Tally, *, quiet: bool) -> Exit:
+    from corgi.batch.store import CRASHED, ERROR, FAILED
+
     wanted = {item.sha256 for item in chosen}
     found = Counter(row.answer.status for row in store.rows(setting) if row.item.sha256 in wanted)
     if not quiet:
@@ -155,6 +163,9 @@ def _conclude(store: Store, setting: Setting, chosen: tuple[Item, ...], tally: T
 @contextmanager
 def _counting(*, quiet: bool) -> Iterator[Callable[[Tally], None]]:
     """Progress with rate and time that remains, on stderr if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:

@@ -7,14 +7,10 @@ from typing import Annotated
 
 import typer
 
-from corgi.certify.explain import explain
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
-from corgi.report import picture
-from corgi.report.document import cam_document, to_json
-from corgi.report.text import cam_text
-from corgi.report.versions import installed_versions
+from corgi.terms import PICTURE_FORMATS
 
 
 @with_loading
@@ -33,18 +29,25 @@ def command(
     debug: common.DebugOption = False,
 ) -> int:
     """Show the class activation map of IMAGE and its largest pixels."""
-    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_ending("--save", save, ("npy",))
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--save": save})
     ranks = common.parse_k(k)
+    from corgi.certify.explain import explain
+    from corgi.report.document import cam_document, to_json
+    from corgi.report.text import cam_text
+    from corgi.report.versions import installed_versions
+
     with common.working("loading", quiet=quiet):
         network, pixels = common.read_input(loading, model, image, preprocess)
         explanation = explain(network, pixels, ranks, class_id)
-    if picture_file is not None:
-        figure = picture.cam_picture(pixels, explanation, network.class_name(explanation.class_id))
-        common.save_picture(figure, picture_file)
+    document = cam_document(network, str(image), explanation, installed_versions())
+    common.emit(cam_text(document), lambda: to_json(document), json, quiet=quiet)
     if save is not None:
         common.write("--save", save, common.npy_bytes(explanation.cam))
-    document = cam_document(network, str(image), explanation, installed_versions())
-    common.emit(cam_text(document), to_json(document), json, quiet=quiet)
+    if picture_file is not None:
+        from corgi.report.picture import cam_picture
+
+        figure = cam_picture(pixels, explanation, network.class_name(explanation.class_id))
+        common.save_picture(figure, picture_file)
     return Exit.OK

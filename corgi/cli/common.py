@@ -8,29 +8,45 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import torch
 import typer
-from matplotlib.figure import Figure
-from rich.console import Console, RenderableType
 
-from corgi.cli.loading import Loading
 from corgi.data.file import is_regular_file, resolved
-from corgi.data.image import load_input
-from corgi.data.preprocess import Recipe
 from corgi.errors import UsageError
-from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
-from corgi.report import picture
-from corgi.results import EmpiricalBound, ImageArray
-from corgi.types import Norm
+from corgi.terms import PICTURE_FORMATS, Norm
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from rich.console import RenderableType
+
+    from corgi.cli.loading import Loading
+    from corgi.network.network import Network
+    from corgi.results import EmpiricalBound, ImageArray
 
 STDOUT = Path("-")
 
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX classifier with a CAM head.")]
-ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG, PPM or NPY file.")]
+
+def _there(what: str) -> Callable[[Path], Path]:
+    """Refuse a missing file while the command line is read: before anything heavy loads."""
+
+    def check(path: Path) -> Path:
+        if not is_regular_file(path):
+            raise UsageError(f"{path}: no such {what} file")
+        return path
+
+    return check
+
+
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="ONNX classifier with a CAM head.", callback=_there("model")),
+]
+ImageArgument = Annotated[
+    Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG, PPM or NPY file.", callback=_there("image"))
+]
 KOption = Annotated[
     str, typer.Option("--k", metavar="N|auto", help="Size of the top set; auto: largest CAM gap.")
 ]
@@ -50,7 +66,7 @@ JsonOption = Annotated[
 ]
 PictureOption = Annotated[
     Path | None,
-    typer.Option("--picture", help=f"Draw a picture: {', '.join(picture.FORMATS)}.", metavar="FILE"),
+    typer.Option("--picture", help=f"Draw a picture: {', '.join(PICTURE_FORMATS)}.", metavar="FILE"),
 ]
 WitnessOption = Annotated[Path | None, typer.Option(help="Save the witness [C, H, W].", metavar="FILE.npy")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -77,6 +93,8 @@ def check_device(device: str) -> str:
     Raises:
         UsageError: torch does not know it, or it cannot be used.
     """
+    import torch
+
     try:
         torch.zeros(1, device=torch.device(device))
     except (RuntimeError, AssertionError) as error:
@@ -94,9 +112,10 @@ def read_input(
         UsageError: the recipe is not one.
         ModelError, ImageError: a file cannot be served.
     """
+    from corgi.data.image import load_input
+    from corgi.data.preprocess import Recipe
+
     recipe = None if preprocess is None else Recipe.parse(preprocess)
-    if not is_regular_file(image):
-        raise UsageError(f"{image}: no such image file")
     network = loading.load(model)
     own = None if network.preprocess is None else Recipe.parse(network.preprocess)
     return network, load_input(image, network.input_shape, recipe, own)
@@ -163,6 +182,8 @@ def write(option: str, path: Path, content: bytes) -> None:
 
 def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
     """An array as an NPY file."""
+    import numpy as np
+
     target = io.BytesIO()
     np.save(target, array, allow_pickle=False)
     return target.getvalue()
@@ -170,6 +191,8 @@ def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
 
 def save_picture(figure: Figure, path: Path) -> None:
     """Write what `--picture` asked for."""
+    from corgi.report import picture
+
     write("--picture", path, picture.picture_bytes(figure, path.suffix[1:].lower()))
 
 
@@ -183,15 +206,25 @@ def save_witness(attack: EmpiricalBound | None, path: Path | None, *, quiet: boo
         write("--witness", path, npy_bytes(attack.witness.image))
 
 
-def emit(text: RenderableType, json: str, target: Path | None, *, quiet: bool = False) -> None:
-    """Print text for people, and JSON where `--json` wants it: `-` leaves stdout to JSON alone."""
+def emit(text: RenderableType, json: Callable[[], str], target: Path | None, *, quiet: bool = False) -> None:
+    """Print text for people, and JSON where `--json` wants it: `-` leaves stdout to JSON alone.
+
+    Commands call it before they draw: a picture that fails must not take the answer with it.
+    """
     if target == STDOUT:
-        typer.echo(json, nl=False)
+        typer.echo(json(), nl=False)
         return
     if target is not None:
-        write("--json", target, json.encode())
+        write("--json", target, json().encode())
     if not quiet:
-        Console(highlight=False, soft_wrap=False).print(text)
+        show(text)
+
+
+def show(text: RenderableType) -> None:
+    """Print text for people."""
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=False).print(text)
 
 
 def note(message: str, *, quiet: bool = False) -> None:
@@ -206,6 +239,8 @@ def working(what: str, *, quiet: bool = False) -> Iterator[Listener]:
 
     What libraries print meanwhile goes to stderr, so that stdout carries corgi's answer alone.
     """
+    from rich.console import Console
+
     console = Console(stderr=True)
     with redirect_stdout(sys.stderr):
         if quiet or not console.is_terminal:

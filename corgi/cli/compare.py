@@ -9,12 +9,8 @@ import typer
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
-from corgi.compare.compare import CompareOptions, compare
-from corgi.report import picture
-from corgi.report.compare_picture import compare_picture
-from corgi.report.comparison import compare_document, compare_text
-from corgi.report.document import to_json
-from corgi.report.versions import installed_versions
+from corgi.compare.options import CompareOptions
+from corgi.terms import PICTURE_FORMATS
 
 
 @with_loading
@@ -49,7 +45,7 @@ def command(
 
     Exit code: 0 done, 3 Ctrl-C (finished rows are kept), 4 error.
     """
-    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
     options = CompareOptions(
         k=common.parse_k(k),
@@ -61,12 +57,19 @@ def command(
         time_limit=time_limit,
         seed=seed,
     )
+    from corgi.compare.compare import compare
+    from corgi.report.comparison import compare_document, compare_text
+    from corgi.report.document import to_json
+    from corgi.report.versions import installed_versions
+
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         found = compare(network, pixels, options, listener=listener)
+    document = compare_document(network, str(image), found, installed_versions())
+    common.emit(compare_text(document), lambda: to_json(document), json, quiet=quiet)
     if picture_file is not None:
+        from corgi.report.compare_picture import compare_picture
+
         name = network.class_name(found.explanation.class_id)
         common.save_picture(compare_picture(found, name), picture_file)
-    document = compare_document(network, str(image), found, installed_versions())
-    common.emit(compare_text(document), to_json(document), json, quiet=quiet)
     return Exit.TIME_LIMIT if found.interrupted else Exit.OK

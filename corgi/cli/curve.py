@@ -6,18 +6,11 @@ from typing import Annotated
 
 import typer
 
-from corgi.certify.curve import radius_curve
-from corgi.certify.exact import ExactOptions
-from corgi.certify.verify import VerifyOptions
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
-from corgi.report import picture, series_picture, wording
-from corgi.report.document import curve_document, to_json
-from corgi.report.text import curve_text
-from corgi.report.versions import installed_versions
-from corgi.types import Norm
+from corgi.terms import PICTURE_FORMATS, Norm
 
 
 def ranks_of(option: str, text: str) -> list[int]:
@@ -66,20 +59,31 @@ def command(
 
     Exit code: 0 done, 3 Ctrl-C (the answer printed is what was done until then), 4 error.
     """
-    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
     by_k = ranks_of("--k", ks)
     by_k2 = [] if k2s is None else ranks_of("--k2", k2s)
+    ranks = common.parse_k(base)
+    from corgi.certify.curve import radius_curve
+    from corgi.certify.exact import ExactOptions
+    from corgi.certify.verify import VerifyOptions
+    from corgi.report import wording
+    from corgi.report.document import curve_document, to_json
+    from corgi.report.text import curve_text
+    from corgi.report.versions import installed_versions
+
     options = VerifyOptions(
-        k=common.parse_k(base), class_id=class_id, norm=norm, exact=ExactOptions(gap=gap, seconds=seconds)
+        k=ranks, class_id=class_id, norm=norm, exact=ExactOptions(gap=gap, seconds=seconds)
     )
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         curve = radius_curve(network, pixels, by_k, by_k2, options, image_name=str(image), listener=listener)
-    name = network.class_name(curve.explanation.class_id)
-    if picture_file is not None:
-        common.save_picture(series_picture.curve_picture(curve, name), picture_file)
     document = curve_document(network, str(image), curve, installed_versions())
     text = curve_text(document, wording.recommendation(curve))
-    common.emit(text, to_json(document), json, quiet=quiet)
+    common.emit(text, lambda: to_json(document), json, quiet=quiet)
+    if picture_file is not None:
+        from corgi.report.series_picture import curve_picture
+
+        name = network.class_name(curve.explanation.class_id)
+        common.save_picture(curve_picture(curve, name), picture_file)
     return Exit.TIME_LIMIT if curve.interrupted else Exit.OK

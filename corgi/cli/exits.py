@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from corgi.results import Status
+from corgi.terms import Status
 
 
 class Exit(IntEnum):

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
 from corgi.progress import Progress
-from corgi.report.vnn_text import export_text
-from corgi.vnnlib.export import export_cam, write_instance
 from corgi.vnnlib.spec import Syntax
 
 
@@ -42,6 +39,9 @@ def command(
     """
     if not timeout > 0:
         raise UsageError(f"--timeout {timeout:g}: expected seconds > 0")
+    from corgi.report.vnn_text import export_text
+    from corgi.vnnlib.export import export_cam, write_instance
+
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         listener(Progress("export", folder.name))
@@ -57,5 +57,5 @@ def command(
         )
     written = write_instance(export, folder, timeout)
     if not quiet:
-        Console(highlight=False).print(export_text(export, *map(str, written)))
+        common.show(export_text(export, *map(str, written)))
     return Exit.OK

@@ -7,13 +7,9 @@ from typing import Annotated
 
 import typer
 
-from corgi.batch import export
-from corgi.batch.store import Store
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.errors import UsageError
-
-_WRITERS = {"--csv": export.write_csv, "--jsonl": export.write_jsonl, "--parquet": export.write_parquet}
 
 
 def command(
@@ -30,9 +26,13 @@ def command(
     if not any(files.values()):
         raise UsageError(f"nothing to write: name a file by {', '.join(files)}")
     common.check_outputs((store,), files)
+    from corgi.batch import export
+    from corgi.batch.store import Store
+
+    writers = {"--csv": export.write_csv, "--jsonl": export.write_jsonl, "--parquet": export.write_parquet}
     with Store(store) as opened:
         for option, path in files.items():
             if path is not None:
                 with common.whole(option, path) as temporary:
-                    _WRITERS[option](opened, temporary)
+                    writers[option](opened, temporary)
     return Exit.OK

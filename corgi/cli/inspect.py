@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
-from corgi.engines.patch.prepare import prepare
 from corgi.errors import EngineError
-from corgi.network.network import Network
-from corgi.report.document import inspect_document, to_json
-from corgi.report.text import inspect_text
-from corgi.report.versions import installed_versions
+
+if TYPE_CHECKING:
+    from corgi.network.network import Network
 
 
 @with_loading
@@ -24,14 +24,20 @@ def command(
 ) -> int:
     """Show the input, the CAM head and the classes of MODEL, and whether it can be bounded."""
     common.check_outputs((model,), {"--json": json})
+    from corgi.report.document import inspect_document, to_json
+    from corgi.report.text import inspect_text
+    from corgi.report.versions import installed_versions
+
     with common.working("loading", quiet=quiet):
         network = loading.load(model)
         document = inspect_document(network, _refusal(network), installed_versions())
-    common.emit(inspect_text(document), to_json(document), json, quiet=quiet)
+    common.emit(inspect_text(document), lambda: to_json(document), json, quiet=quiet)
     return Exit.OK
 
 
 def _refusal(network: Network) -> str | None:
+    from corgi.engines.patch.prepare import prepare
+
     try:
         prepare(network)
     except EngineError as error:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from corgi.cli.groups import with_group
 from corgi.errors import UsageError
-from corgi.network.network import Network, load
-from corgi.network.wrap import Normalisation
-from corgi.results import MapKind
+from corgi.terms import MapKind
+
+if TYPE_CHECKING:
+    from corgi.network.network import Network
+    from corgi.network.wrap import Normalisation
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Loading:
 
     def load(self, model: Path) -> Network:
         """The network of a file. See `corgi.load` for errors."""
+        from corgi.network.network import load
+
         return load(
             model,
             output=self.output,
@@ -79,6 +83,8 @@ def _loading(
     std: Annotated[str, typer.Option(metavar="S[,S,S]", help="See --mean.")] = "1",
     scale: Annotated[float, typer.Option(help="See --mean; 255 for a network that takes [0, 255].")] = 1.0,
 ) -> Loading:
+    from corgi.network.wrap import Normalisation
+
     normalisation = Normalisation(_numbers("--mean", mean), _numbers("--std", std), scale)
     return Loading(output, None if size is None else _size(size), normalisation, map_kind, layer)
 

@@ -6,15 +6,10 @@ from typing import Annotated
 
 import typer
 
-from corgi.certify.radii import RadiiOptions, pixel_radii
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
-from corgi.report import picture, series_picture, wording
-from corgi.report.document import radii_document, to_json
-from corgi.report.text import radii_text
-from corgi.report.versions import installed_versions
-from corgi.types import Norm
+from corgi.terms import PICTURE_FORMATS, Norm
 
 
 @with_loading
@@ -42,18 +37,25 @@ def command(
 
     Exit code: 0 done, 3 time limit or Ctrl-C (the answer printed is what was done until then), 4 error.
     """
-    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
-    options = RadiiOptions(
-        k=common.parse_k(k), class_id=class_id, norm=norm, outside=outside, time_limit=time_limit
-    )
+    ranks = common.parse_k(k)
+    from corgi.certify.radii import RadiiOptions, pixel_radii
+    from corgi.report import wording
+    from corgi.report.document import radii_document, to_json
+    from corgi.report.text import radii_text
+    from corgi.report.versions import installed_versions
+
+    options = RadiiOptions(k=ranks, class_id=class_id, norm=norm, outside=outside, time_limit=time_limit)
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         radii = pixel_radii(network, pixels, options, listener)
-    name = network.class_name(radii.explanation.class_id)
-    if picture_file is not None:
-        common.save_picture(series_picture.radii_picture(pixels, radii, name), picture_file)
     document = radii_document(network, str(image), radii, installed_versions())
     text = radii_text(document, wording.rank_of_pixel(radii))
-    common.emit(text, to_json(document), json, quiet=quiet)
+    common.emit(text, lambda: to_json(document), json, quiet=quiet)
+    if picture_file is not None:
+        from corgi.report.series_picture import radii_picture
+
+        name = network.class_name(radii.explanation.class_id)
+        common.save_picture(radii_picture(pixels, radii, name), picture_file)
     return Exit.TIME_LIMIT if radii.interrupted else Exit.OK

@@ -9,7 +9,6 @@ import typer
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
-from corgi.report.schemas import json_schema
 
 
 class Kind(StrEnum):
@@ -31,5 +30,7 @@ def command(
     debug: common.DebugOption = False,
 ) -> int:
     """Print the JSON Schema of a command's --json document."""
+    from corgi.report.schemas import json_schema
+
     typer.echo(json_schema(kind.value), nl=False)
     return Exit.OK

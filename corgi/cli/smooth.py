@@ -193,10 +193,10 @@ def command(
             seconds=time.monotonic() - started,
             notes=network.graph.notes,
         )
+    document = smooth_document(result, installed_versions())
+    common.emit(smooth_text(result), lambda: to_json(document), json, quiet=quiet)
     if picture_file is not None:
         common.save_picture(smooth_picture(result), picture_file)
-    document = smooth_document(result, installed_versions())
-    common.emit(smooth_text(result), to_json(document), json, quiet=quiet)
     if result.interrupted:
         return Exit.TIME_LIMIT
     return Exit.OK if found.status is Status.CERTIFIED else Exit.UNKNOWN

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from corgi.certify.verify import verify
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import exit_of
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
-from corgi.report import picture
-from corgi.report.document import to_json, verify_document
-from corgi.report.text import verify_text
-from corgi.report.versions import installed_versions
+from corgi.terms import PICTURE_FORMATS
 
 
 @with_asked
@@ -32,18 +28,29 @@ def command(
 
     Exit code: 0 proved or a positive radius, 1 refuted, 2 unknown, 3 time limit or Ctrl-C, 4 error.
     """
-    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_ending("--witness", witness, ("npy",))
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--witness": witness})
-    if witness is not None and asked.options.attack is None:
+    if witness is not None and not asked.attack:
         raise UsageError("--witness: with --no-attack there is none to save")
+    from corgi.certify.verify import verify
+    from corgi.report.text import verify_text
+
+    options = asked.options()
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, asked.preprocess)
-        result = verify(network, pixels, asked.options, image_name=str(image), listener=listener)
-    if picture_file is not None:
-        common.save_picture(picture.verify_picture(result), picture_file)
+        result = verify(network, pixels, options, image_name=str(image), listener=listener)
+
+    def document() -> str:
+        from corgi.report.document import to_json, verify_document
+        from corgi.report.versions import installed_versions
+
+        return to_json(verify_document(result, installed_versions()))
+
+    common.emit(verify_text(result), document, json, quiet=quiet)
     common.save_witness(result.attack, witness, quiet=quiet)
-    common.emit(
-        verify_text(result), to_json(verify_document(result, installed_versions())), json, quiet=quiet
-    )
+    if picture_file is not None:
+        from corgi.report.picture import verify_picture
+
+        common.save_picture(verify_picture(result), picture_file)
     return exit_of(result.status)

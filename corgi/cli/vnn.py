@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from corgi.cli import common
 from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
 from corgi.errors import UsageError
-from corgi.report.vnn_text import results_text, wrong_answers
 from corgi.terms import Answer
 from corgi.vnnlib.instances import (
     Instance,
-    Result,
     read_expected,
     read_instances,
     result_text,
     results_csv,
 )
-from corgi.vnnlib.run import run_instances
+
+if TYPE_CHECKING:
+    from corgi.vnnlib.instances import Result
 
 app = typer.Typer(cls=CorgiGroup, no_args_is_help=False, help="Decide VNN-LIB specifications of networks.")
 
@@ -77,6 +76,9 @@ def run(
     witnesses = {} if results is None else _witness_files(results.parent / name, listed)
     for path in witnesses.values():
         _remove(path)  # of another run
+    from corgi.report.vnn_text import results_text, wrong_answers
+    from corgi.vnnlib.run import run_instances
+
     found: dict[int, Result] = {}
 
     def keep(number: int, result: Result) -> None:
@@ -95,7 +97,7 @@ def run(
         if (instance.onnx, instance.vnnlib) in known
     }
     if not quiet:
-        Console(highlight=False).print(results_text(answers, wanted))
+        common.show(results_text(answers, wanted))
     if wrong_answers(answers, wanted):
         return Exit.REFUTED
     return Exit.OK if all(answers[i].answer == answer for i, answer in wanted.items()) else Exit.UNKNOWN
@@ -119,6 +121,8 @@ def solve(
     if not timeout > 0:
         raise UsageError(f"--timeout {timeout:g}: expected seconds > 0")
     common.check_outputs((onnx, vnnlib), {"--results": results})
+    from corgi.vnnlib.run import run_instances
+
     with common.working("starting", quiet=quiet) as listener:
         (found,) = run_instances([Instance(onnx, vnnlib, timeout)], listener=listener)
     if results is not None:

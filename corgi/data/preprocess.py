@@ -14,17 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage import color, exposure, transform
 
 from corgi.data.picture import Picture
 from corgi.errors import UsageError
 
 Pixels = NDArray[np.float64]
 Step = Callable[[Pixels, tuple[int, int]], Pixels]
-
-# Typed as any callable: scikit-image ships types for some of its functions only.
-_equalize_hist: Callable[..., Any] = exposure.equalize_hist
-_resize_image: Callable[..., Any] = transform.resize
 
 METADATA_KEY = "corgi.preprocess"
 """The ONNX `metadata_props` key that holds a model's own recipe."""
@@ -39,13 +34,18 @@ MOST_STEPS = 16
 
 
 def _equalized(values: Pixels) -> Pixels:
-    return np.asarray(_equalize_hist(values))
+    from skimage import exposure
+
+    equalize: Callable[..., Any] = exposure.equalize_hist  # scikit-image ships no types for it
+    return np.asarray(equalize(values))
 
 
 def _equalize_value(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Histogram equalisation (256 bins) of V in HSV; of the grey value itself on a grey picture."""
     if pixels.shape[2] == 1:
         return _equalized(pixels[:, :, 0])[:, :, np.newaxis]
+    from skimage import color
+
     hsv = color.rgb2hsv(pixels)
     hsv[:, :, 2] = _equalized(hsv[:, :, 2])
     return np.asarray(color.hsv2rgb(hsv))
@@ -67,12 +67,19 @@ def _center_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Bilinear resize to the network's size, smoothed first where it shrinks (skimage's default)."""
-    return np.asarray(_resize_image(pixels, size))
+    from skimage import transform
+
+    resize: Callable[..., Any] = transform.resize  # scikit-image ships no types for it
+    return np.asarray(resize(pixels, size))
 
 
 def _grey(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Colour to luminance (skimage's weights for linear light, 0.2125 / 0.7154 / 0.0721)."""
-    return pixels if pixels.shape[2] == 1 else np.asarray(color.rgb2gray(pixels))[:, :, np.newaxis]
+    if pixels.shape[2] == 1:
+        return pixels
+    from skimage import color
+
+    return np.asarray(color.rgb2gray(pixels))[:, :, np.newaxis]
 
 
 STEPS: Mapping[str, Step] = MappingProxyType(

@@ -7,12 +7,15 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corgi.data.file import is_regular_file
 from corgi.errors import SpecError
 from corgi.terms import Answer
-from corgi.vnnlib.attack import Witness
 from corgi.vnnlib.spec import Spec, Syntax
+
+if TYPE_CHECKING:
+    from corgi.vnnlib.attack import Witness
 
 LARGEST_LIST = 2**24
 """Bytes of a list of instances."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corgi.compare.compare import CompareOptions
+from corgi.compare.options import CompareOptions
 from corgi.compare.rows import Guarantee, Row, converted
 from corgi.errors import UsageError
 from corgi.types import Norm
