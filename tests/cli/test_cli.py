@@ -10,8 +10,6 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from corgi.attack.search import AttackInterrupted
-from corgi.cli import attack as attack_command
-from corgi.cli import verify as verify_command
 from corgi.cli.exits import Exit, exit_of
 from corgi.cli.main import app
 from corgi.report.schemas import json_schema
@@ -211,7 +209,7 @@ def test_interrupted_attack_reports_what_it_has(
     def stopped(*_: object, **__: object) -> None:
         raise AttackInterrupted(EmpiricalBound(None, "margin", 0.1, False, 7, 1.0))
 
-    monkeypatch.setattr(attack_command, "attack_radius", stopped)
+    monkeypatch.setattr("corgi.attack.search.attack_radius", stopped)
     result = corgi("attack", model, image, "--k", 3)
     assert result.exit_code == Exit.TIME_LIMIT
     assert "7 gradients" in result.stdout
@@ -333,7 +331,7 @@ def test_the_unexpected_is_short(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(verify_command, "verify", broken)
+    monkeypatch.setattr("corgi.certify.verify.verify", broken)
     result = corgi("verify", model, image)
     assert result.exit_code == code
     assert text in result.stderr
