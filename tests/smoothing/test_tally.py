@@ -34,6 +34,7 @@ from corgi.smoothing.tally import (
     empty,
     sample,
 )
+from tests.interrupts import interrupted, lines_of, some
 from tests.smoothing.synthetic import Halfspaces, Spread, tally_of
 
 IMAGE = np.full((1, 1, 4), 0.5, dtype=np.float32)
@@ -179,19 +180,23 @@ def _written(path: Path) -> Path:
     return path
 
 
-def test_an_interrupt_keeps_whole_batches() -> None:
-    class Stopped(Halfspaces):
-        def __call__(self, images: Tensor) -> Tensor:
-            calls.append(len(images))
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            return super().__call__(images)
+def test_an_interrupt_at_any_line_keeps_whole_batches() -> None:
+    network = load(ROOT / "models" / "gtsrb.onnx")
+    base = Sparsified(CamMap(network, 17), 15)
+    image = np.full(network.input_shape, 0.4, dtype=np.float32)
+    sums = {8 * i: sample(empty(base, image, NOISE, 8), base, image, 8 * i).sums for i in range(4)}
+    found: list[Tally] = []
 
-    calls: list[int] = []
-    base = Stopped(HALVES.directions, HALVES.offsets)
-    tally = sample(empty(base, IMAGE, NOISE, 8), base, IMAGE, 100)
-    assert tally.samples == 16
-    assert np.array_equal(tally.sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 16).sums)
+    def run() -> None:
+        found.append(sample(empty(base, image, NOISE, 8), base, image, 24))
+
+    moments = some(lines_of(run, ""), 60)
+    out = sum(interrupted(run, "", at) for at in moments)
+    assert len(found) == 1 + len(moments) - out  # those that come out are before or behind the sampling
+    assert out < 15
+    for tally in found:
+        assert np.array_equal(tally.sums, sums[tally.samples])
+    assert len({tally.samples for tally in found}) == 4
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.5])
