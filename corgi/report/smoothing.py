@@ -33,7 +33,7 @@ CAVEAT = (
 AT_ONCE = "All of this curve holds at once, with that probability: it follows from the same intervals"
 """Why one may choose from the curve after seeing it."""
 
-_LINES = 12
+_LINES = 15
 """Points of a curve that a text shows."""
 
 

@@ -151,4 +151,4 @@ def why_not(radii: FloatArray, k: int, overlap: int | None, radius: float | None
     asked = f"{wanted} at {'any radius' if radius is None else f'{radius:g}'}"
     if best == int(np.isinf(radii).sum()):
         return f"the samples do not show {asked}; more of them, or more noise, may"
-    return f"the samples do not show {asked}; they do show {best} of {k}, up to {radii[best - 1]:.4g}"
+    return f"the samples do not show {asked}; they do show {best} of {k}, as the curve says"

@@ -82,7 +82,7 @@ def test_the_curve_is_told_and_drawn() -> None:
     assert "at least 1 of 2 stay within 0.1234" in said
     assert "Compared:" in said
     long = replace(CURVE, k=99, curve=tuple((99 - i, 0.01 * (i + 1)) for i in range(99)))
-    assert text_of(result_of(long)).count(" stay within") == 12
+    assert text_of(result_of(long)).count(" stay within") == 15
     assert "all 99 stay within 0.01 " in text_of(result_of(long))
     assert "at least 1 of 99 stay within 0.99 " in text_of(result_of(long))
 
