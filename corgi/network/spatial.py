@@ -4,7 +4,9 @@ requires: a converted network.
 ensures: the same function; every value is [N, C, H, W], and the file's output is a rearrangement of the last
 one. The cases, numbered as in the code:
   1. Reshape, Transpose, Identity: no step; the value is a view of an earlier one;
-  2. Linear on a vector, whatever it is a view of: a convolution whose kernel covers the whole value;
+  2. Linear on a vector, whatever it is a view of: a convolution whose kernel covers the whole value. Where its
+     output becomes an image, convolutions of [N, F, 1, 1] with so much padding that every window holds that one
+     pixel, each at another place;
   3. Mean and Sum over height and width: an average pool, a convolution with ones;
   4. elementwise layers act on what the view is of; constants are moved along;
   5. Add and Sub of equal views, and Concat of vectors that are no views of anything else;
@@ -60,11 +62,29 @@ class _View:
     name: str
     index: Tensor
 
-    @property
-    def plain(self) -> bool:
-        """Whether it is an image-shaped value as it stands."""
-        here = torch.arange(self.index.numel()).reshape(self.index.shape)
-        return self.index.dim() == 3 and torch.equal(self.index, here)
+
+def _numbers(shape: tuple[int, ...]) -> Tensor:
+    """The elements of a value, numbered."""
+    return torch.arange(math.prod(shape)).reshape(shape)
+
+
+_NEED_IMAGES = (layers.Conv, layers.MaxPool, layers.AveragePool, layers.Pad, layers.Reduction)
+
+
+def _images(found: Converted) -> dict[str, Tensor]:
+    """Vectors that become images: which element of the vector each element [C, H, W] of the image is."""
+    images: dict[str, Tensor] = {}
+    for step in reversed(found.module.steps):
+        source = step.inputs[0]
+        shape = found.shapes[source]
+        if isinstance(step.layer, _NEED_IMAGES) and len(shape) == 4 and math.prod(shape[2:]) > 1:
+            images[source] = _numbers(shape[1:])
+        elif step.output in images and math.prod(shape) == images[step.output].numel():
+            if isinstance(step.layer, layers.Transpose):
+                images[source] = step.layer(_numbers(shape)).flatten()[images[step.output]]
+            elif isinstance(step.layer, (layers.Reshape, layers.Affine, layers.PRelu, *_ELEMENTWISE)):
+                images[source] = images[step.output]
+    return {name: order for name, order in images.items() if len(found.shapes[name]) != 4}
 
 
 def as_convolutions(path: Path, found: Converted) -> Spatial:
@@ -85,6 +105,7 @@ class _Rewriting:
         self.steps: list[Step] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.views = {name: self.fresh(name, found.shapes[name])}
+        self.images = _images(found)
 
     def run(self) -> Spatial:
         module = self.found.module
@@ -122,17 +143,21 @@ class _Rewriting:
             case layers.Transpose() as transpose:  # case 1
                 return _View(first.name, first.index.permute([axis - 1 for axis in transpose.order[1:]]))
             case layers.Linear() as linear if linear.weight.shape[0] == first.index.numel():  # case 2
+                if step.output in self.images:
+                    return self.image(step, linear, self.vector(step, first), self.images[step.output])
                 self.emit(step, self.whole(step, linear, first), first.name)
                 return self.fresh(step.output, shape)
-            case layers.Mean(axes=(2, 3)) if first.plain:  # case 3
+            case layers.Mean(axes=(2, 3)) if self.is_plain(first):  # case 3
                 self.emit(step, layers.AveragePool(self.size(first), (1, 1)), first.name)
                 return self.fresh(step.output, shape)
-            case layers.Sum(axes=(2, 3)) if first.plain:  # case 3
+            case layers.Sum(axes=(2, 3)) if self.is_plain(first):  # case 3
                 channels = first.index.shape[0]
                 ones = torch.ones(channels, 1, *self.size(first), dtype=torch.float64)
                 self.emit(step, layers.Conv(ones, ones.new_zeros(channels), groups=channels), first.name)
                 return self.fresh(step.output, shape)
-            case layers.Affine() as affine if not first.plain and shape[1:] == first.index.shape:  # case 4
+            case layers.Affine() as affine if (
+                not self.is_plain(first) and shape[1:] == first.index.shape
+            ):  # case 4
                 parts = (affine.scale, affine.shift, affine.shift_magnitude)
                 return self.kept(step, layers.Affine(*(self.back(part, first) for part in parts)), first)
             case layer if isinstance(layer, _ELEMENTWISE):  # case 4
@@ -145,10 +170,15 @@ class _Rewriting:
             case layers.Concat() if all(self.is_vector(view) for view in inputs):  # case 5
                 self.emit(step, layers.Concat(1), *(view.name for view in inputs))
                 return self.fresh(step.output, shape)
-        if len(shape) != 4 or not all(view.plain for view in inputs):  # case 6
+        if len(shape) != 4 or not all(map(self.is_plain, inputs)):  # case 6
             self.refuse(step)
         self.emit(step, step.layer, *(view.name for view in inputs))
         return self.fresh(step.output, shape)
+
+    def is_plain(self, view: _View) -> bool:
+        """Whether a view is an image as it stands."""
+        shape = self.shapes[view.name][1:]
+        return view.index.shape == shape and torch.equal(view.index, _numbers(shape))
 
     def is_vector(self, view: _View) -> bool:
         """Whether a value [N, F] is [N, F, 1, 1] as it stands."""
@@ -167,6 +197,53 @@ class _Rewriting:
         kernel = torch.empty_like(rows)
         kernel[:, view.index.flatten()] = rows
         return layers.Conv(kernel.reshape(len(rows), channels, height, width).contiguous(), linear.bias)
+
+    def vector(self, step: Step, view: _View) -> str:
+        """Case 2: a view as a value [N, F, 1, 1], each element moved to its channel by a one."""
+        count = view.index.numel()
+        if self.is_vector(_View(view.name, view.index.flatten())) and torch.equal(
+            view.index.flatten(), torch.arange(count)
+        ):
+            return view.name
+        ones = layers.Linear(*(f(count, dtype=torch.float64) for f in (torch.eye, torch.zeros)))
+        name = f"{step.output}:vector"
+        self.shapes[name] = (1, count, 1, 1)
+        self.steps.append(replace(step, layer=self.whole(step, ones, view), inputs=(view.name,), output=name))
+        return name
+
+    def image(self, step: Step, linear: layers.Linear, source: str, order: Tensor) -> _View:
+        """Case 2: x @ W + b of a value [N, F, 1, 1] as an image [N, C, H, W], its elements in the given order.
+
+        First a column of H pixels in C W channels: padded by H - 1, the window of output y has the one pixel at
+        H - 1 - y. Then, padded by W - 1, the window of output (y, x) of channel c has row y at W - 1 - x, and a
+        one there takes what channel (c, x) has. Both in one convolution would cost W times more.
+        """
+        channels, height, width = order.shape
+        rows = linear.weight.T[order]  # [C, H, W, F]
+        column = rows.permute(0, 2, 3, 1).flatten(0, 1).flip(2)[..., None].contiguous()
+        ones = torch.eye(width, dtype=rows.dtype).flip(1)[None, :, None].repeat(channels, 1, 1, 1)
+        zeros = linear.bias.new_zeros(channels * width)
+        made = (
+            (
+                f"{step.output}:column",
+                (1, channels * width, height, 1),
+                layers.Conv(column, zeros, padding=(height - 1, 0)),
+            ),
+            (
+                f"{step.output}:image",
+                (1, channels, height, width),
+                layers.Conv(ones, zeros[:channels], padding=(0, width - 1), groups=channels),
+            ),
+            (
+                step.output,
+                (1, channels, height, width),
+                layers.Affine(torch.ones_like(linear.bias[order]), linear.bias[order]),
+            ),
+        )
+        for name, shape, layer in made:
+            self.steps.append(replace(step, layer=layer, inputs=(source,), output=name))
+            self.shapes[name], source = shape, name
+        return _View(step.output, order.flatten().argsort().reshape(self.found.shapes[step.output][1:]))
 
     def back(self, constant: Tensor, view: _View) -> Tensor:
         """Case 4: a constant of a view where it belongs in what that is a view of."""

@@ -163,8 +163,29 @@ class Patches:
         With y[o] = sum_k W[k] x[o s - p + k], a coefficient at o becomes W[k] at o s - p + k: a transposed
         convolution.
         """
+        whole = self._through_wide(conv, shape)
+        if whole is not None:
+            return whole
         spread = transposed_conv(self.values, conv)
         return Patches(spread, self.places.read(conv.stride, conv.padding), self.place, clean=False).on(shape)
+
+    def _through_wide(self, conv: layers.Conv, shape: tuple[int, int]) -> Patches | None:
+        """`through_conv` where the padding is wider than the input; None elsewhere.
+
+        Most of the transposed convolution would lie outside the input: with stride 1 the part inside is an
+        ordinary convolution with the turned kernel, padded by what the padding leaves of it.
+        """
+        if conv.stride != (1, 1) or all(p < size for p, size in zip(conv.padding, shape, strict=True)):
+            return None
+        kernel = _prepared(conv).kernel
+        reach = kernel.shape[2] - 1, kernel.shape[3] - 1
+        out = tuple(n + 2 * p - r for n, p, r in zip(shape, conv.padding, reach, strict=True))
+        left = reach[0] - conv.padding[0], reach[1] - conv.padding[1]
+        if min(left) < 0:
+            return None
+        rows = self.dense((out[0], out[1]))
+        values = F.conv2d(rows.values, kernel, padding=left, groups=conv.groups)
+        return Patches(values, rows.places, rows.place)
 
     def on(self, shape: tuple[int, int]) -> Patches:
         """The same rows, dense along every axis on which the patch is no smaller than the value."""
