@@ -15,6 +15,9 @@ from corgi.network.node import Node
 from corgi.network.node_reader import NodeReader
 from corgi.network.rules import RULES, SPLITTING_RULES
 
+_SPARE_OUTPUTS = ("Dropout", "MaxPool")
+"""Operators whose further outputs only say more (those of BatchNormalization mean training)."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -172,6 +175,7 @@ def _convert_node(graph: Graph, node: Node, shapes: dict[str, tuple[int, ...]]) 
         made = splitting(reader) if splitting is not None else (rule(reader),) if rule is not None else ()
     except (RuntimeError, ValueError, IndexError, ArithmeticError) as error:  # an operand of an odd shape
         reader.refuse(f"an operand or attribute that does not fit ({str(error).splitlines()[0]})")
-    reader.finish(len(made))
+    # Nobody reads a mask of Dropout or where a maximum stands; a further output that is read is missed there.
+    reader.finish(len(node.outputs) if node.op in _SPARE_OUTPUTS else len(made))
     pairs = zip(made, node.outputs, strict=False)
     return [Step(node.name, node.op, layer, reader.variables, output) for layer, output in pairs if output]

@@ -24,11 +24,12 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from corgi.data.file import is_regular_file, resolved
 from corgi.errors import LONGEST_TEXT, ModelError, UnsupportedOperator, printable
+from corgi.network.canonical import all_nodes, branches, canonical, casts_like, take_branches
 from corgi.network.node import Attribute, Node
 from corgi.network.vendor import VENDOR_OPERATORS, expanded
 from corgi.network.wrap import Normalisation, wrap
 
-OPSETS = range(9, 27)
+OPSETS = range(7, 27)
 """ONNX opset versions corgi converts: to the newest that onnxruntime runs."""
 
 LARGEST_VALUE = 2**27
@@ -43,8 +44,6 @@ nodes. The deepest published networks have 3000."""
 
 LARGEST_FILE = 2**31
 """Bytes of the file and its external data: onnxruntime is handed a protobuf message, which holds no more."""
-
-_DEFAULT_DOMAINS = ("", "ai.onnx")
 
 _RUNTIME_DOMAINS = ("ai.onnx", "com.microsoft", "com.ms")
 """Domains, and what begins like them, of which onnxruntime has operators."""
@@ -111,26 +110,26 @@ def read_graph(
             input or output corgi cannot serve; the message names the file and the reason.
         UnsupportedOperator: a node of a vendor domain or a hidden subgraph.
     """
-    proto, digest = _load(path)
+    proto, digest = read_model(path)
     _check_names(path, proto)
+    canonical(proto)
     opset = _check_opsets(path, proto)
     _check_nodes(path, proto)
     _check_count(path, proto)
-    try:
-        onnx.checker.check_model(proto)
-    except Exception as error:  # the checker raises several unrelated types
-        raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+    _check_valid(path, proto)
     normalisation = normalisation or Normalisation()
     wrapped = wrap(path, proto, output=output, size=size, normalisation=normalisation, any_rank=any_rank)
     proto = wrapped.proto
-    _check_nodes(path, proto)  # functions were inlined
+    _check_sizes(path, proto)
+    while conditions := [node.input[0] for node in branches(proto)]:
+        take_branches(path, proto, _constants(path, proto, _fold_constants(path, proto, conditions)))
+    casts_like(path, proto)
+    _check_names(path, proto)
+    _check_nodes(path, proto, whole=True)  # functions were inlined, branches taken
     _check_sizes(path, proto)
     folded = _fold_constants(path, proto)
     _check_sizes(path, folded)  # sizes that were computed are constants now
-    constants: dict[str, np.ndarray] = {}
-    for graph in (proto.graph, folded.graph):
-        constants |= {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-        constants |= {n.output[0]: _constant(path, n) for n in graph.node if n.op_type == "Constant"}
+    constants = _constants(path, proto, folded)
     # Only values are taken from the folded graph. Its nodes are not trusted: onnxruntime also rewrites them
     # there (it moves a zero Pad into MaxPool, whose padding means -inf).
     nodes: list[Node] = []
@@ -172,7 +171,21 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode(errors="replace")
 
 
-def _load(path: Path) -> tuple[onnx.ModelProto, str]:
+def _constants(path: Path, *models: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """The weights and constants of models, by name."""
+    found: dict[str, np.ndarray] = {}
+    for graph in (model.graph for model in models):
+        found |= {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+        found |= {n.output[0]: _constant(path, n) for n in graph.node if n.op_type == "Constant"}
+    return found
+
+
+def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
+    """What a file holds, its external data loaded, and the digest of both.
+
+    Raises:
+        ModelError: it is missing, is no ONNX file, or points outside its folder.
+    """
     if not is_regular_file(path):
         raise ModelError(f"{path}: no such model file")
     try:
@@ -204,16 +217,22 @@ def _check_bytes(path: Path, size: int) -> None:
 
 
 def _load_external(path: Path, tensor: TensorProto, before: int) -> None:
-    """Load the data of a tensor from its file; `before`: bytes that were read already."""
-    folder = resolved(path).parent
+    """Load the data of a tensor from its file; `before`: bytes that were read already.
+
+    Where the model is a link into a store of files (as in Hugging Face's cache), its data is a link beside it
+    into the same store.
+    """
+    folders = resolved(path.parent), resolved(path).parent
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # onnx would ignore a key it does not know
             info = external_data_helper.ExternalDataInfo(tensor)
-        target = resolved(folder / info.location)
+        places = [resolved(folder / info.location) for folder in folders]
+        target = next((place for place in places if place.exists()), places[0])
     except (UserWarning, OSError, ValueError) as error:  # also a name no file can have
         raise ModelError(f"{path}: external data of '{tensor.name}': {first_line(error)}") from error
-    if not target.is_relative_to(folder):
+    leaves = Path(info.location).is_absolute() or ".." in Path(info.location).parts
+    if leaves or not any(target.is_relative_to(folder) for folder in folders):
         raise ModelError(
             f"{path}: external data of '{tensor.name}' leaves the model's folder: {info.location}"
         )
@@ -224,11 +243,16 @@ def _load_external(path: Path, tensor: TensorProto, before: int) -> None:
             f"{path}: external data file {info.location} of '{tensor.name}' is missing",
             hint="Copy it beside the model: both files belong together.",
         )
-    _check_bytes(path, before + (target.stat().st_size if info.length is None else info.length))
+    length: int | None = info.length
+    _check_bytes(path, before + (target.stat().st_size if length is None else length))
     try:
-        external_data_helper.load_external_data_for_tensor(tensor, str(folder))
-    except Exception as error:  # onnx raises checker, value and OS errors here
+        with target.open("rb") as file:
+            file.seek(info.offset or 0)
+            tensor.raw_data = file.read(-1 if length is None else length)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: external data of '{tensor.name}': {first_line(error)}") from error
+    if length is not None and len(tensor.raw_data) != length:
+        raise ModelError(f"{path}: external data of '{tensor.name}': {info.location} is too short")
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
 
@@ -239,7 +263,7 @@ def _check_names(path: Path, proto: onnx.ModelProto) -> None:
     names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
     names |= {f.name for f in proto.functions} | {o.domain for o in proto.opset_import}
     for holder in (graph, *proto.functions):
-        for node in holder.node:
+        for node in all_nodes(holder.node):
             names.update((node.name, node.op_type, node.domain, *node.input, *node.output))
     for name in names:
         # protobuf hands over bytes where a name is no UTF-8
@@ -250,8 +274,25 @@ def _check_names(path: Path, proto: onnx.ModelProto) -> None:
             )
 
 
-def _check_nodes(path: Path, proto: onnx.ModelProto) -> None:
-    """Refuse what corgi would ignore, cannot follow, or what says two things at once."""
+def _check_valid(path: Path, proto: onnx.ModelProto) -> None:
+    """Ask the standard checker. It wants the outputs' shapes, which follow anyway: it is given some."""
+    kinds = [value.type.tensor_type for value in proto.graph.output]
+    open_kinds = [kind for kind in kinds if not kind.HasField("shape")]
+    for kind in open_kinds:
+        kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto)
+    except Exception as error:  # the checker raises several unrelated types
+        raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+    for kind in open_kinds:
+        kind.ClearField("shape")
+
+
+def _check_nodes(path: Path, proto: onnx.ModelProto, *, whole: bool = False) -> None:
+    """Refuse what corgi would ignore, cannot follow, or what says two things at once.
+
+    `whole`: no branch may be left.
+    """
     if proto.training_info:
         raise ModelError(f"{path} holds a training graph", hint="Export the model for inference.")
     if proto.graph.sparse_initializer:
@@ -264,7 +305,8 @@ def _check_nodes(path: Path, proto: onnx.ModelProto) -> None:
             )
     for node in (n for holder in (proto.graph, *proto.functions) for n in holder.node):
         for attribute in node.attribute:
-            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+            branch = node.op_type == "If" and node.domain == "" and not whole
+            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) and not branch:
                 raise UnsupportedOperator(
                     f"{path}: node '{node.name}' ({node.op_type}) has a subgraph '{attribute.name}'",
                     hint="Export without control flow.",
@@ -275,7 +317,7 @@ def _check_nodes(path: Path, proto: onnx.ModelProto) -> None:
             raise ModelError(
                 f"{path}: node '{node.name}' ({node.op_type}) refers to an attribute of no function"
             )
-        known = node.domain in _DEFAULT_DOMAINS or (node.domain, node.op_type) in VENDOR_OPERATORS
+        known = node.domain == "" or (node.domain, node.op_type) in VENDOR_OPERATORS
         if not known and (node.domain, node.op_type) not in functions:
             raise UnsupportedOperator(
                 f"{path}: node '{node.name}' ({node.op_type}) is of the vendor domain '{node.domain}'",
@@ -324,7 +366,7 @@ def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
 
 
 def _check_opsets(path: Path, proto: onnx.ModelProto) -> int:
-    versions = [o.version for o in proto.opset_import if o.domain in _DEFAULT_DOMAINS]
+    versions = [o.version for o in proto.opset_import if o.domain == ""]
     if len(versions) != 1 or versions[0] not in OPSETS:
         found = " and ".join(map(str, versions)) or "none"
         raise ModelError(
@@ -334,10 +376,12 @@ def _check_opsets(path: Path, proto: onnx.ModelProto) -> int:
     return int(versions[0])
 
 
-def _fold_constants(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Fold constants by onnxruntime, at batch size 1 (so shape chains fold too)."""
+def _fold_constants(path: Path, proto: onnx.ModelProto, conditions: Iterable[str] = ()) -> onnx.ModelProto:
+    """Fold constants by onnxruntime, at batch size 1 (so shape chains fold too); `conditions` are kept."""
     model = onnx.ModelProto()
     model.CopyFrom(proto)
+    for name in sorted(set(conditions) - {value.name for value in proto.graph.output}):
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.BOOL, None))
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     options = ort.SessionOptions()

@@ -1,6 +1,6 @@
 """ONNX operator -> layer: one short function an operator.
 
-Operator semantics: the ONNX operator specification, opset 9-23, at batch size 1 with independent samples:
+Operator semantics: the ONNX operator specification, opset 7-26, at batch size 1 with independent samples:
 no rule may touch axis 0.
 """
 
@@ -139,6 +139,7 @@ def conv(node: NodeReader) -> nn.Module:
 def batch_normalization(node: NodeReader) -> nn.Module:
     """BatchNormalization at inference: (x - mean) / sqrt(var + eps) * scale + bias, as one affine map."""
     node.require("training_mode", node.int_attribute("training_mode"), 0)
+    node.require("spatial", node.int_attribute("spatial"), 1)  # until opset 8
     node.float_attribute("momentum")  # has no meaning at inference
     epsilon = _not_negative(node, "epsilon")
     gamma, beta, mean, variance = (node.tensor(i) for i in (1, 2, 3, 4))

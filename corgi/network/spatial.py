@@ -4,9 +4,9 @@ requires: a converted network.
 ensures: the same function; every value is [N, C, H, W], and the file's output is a rearrangement of the last
 one. The cases, numbered as in the code:
   1. Reshape, Transpose, Identity: no step; the value is a view of an earlier one;
-  2. Linear on a vector, whatever it is a view of: a convolution whose kernel covers the whole value. Where its
-     output becomes an image, convolutions of [N, F, 1, 1] with so much padding that every window holds that one
-     pixel, each at another place;
+  2. Linear on a vector, whatever it is a view of: a convolution whose kernel covers the whole value. Where
+     its output becomes an image, convolutions of [N, F, 1, 1] with so much padding that every window holds
+     that one pixel, each at another place;
   3. Mean and Sum over height and width: an average pool, a convolution with ones;
   4. elementwise layers act on what the view is of; constants are moved along;
   5. Add and Sub of equal views, and Concat of vectors that are no views of anything else;
@@ -212,11 +212,11 @@ class _Rewriting:
         return name
 
     def image(self, step: Step, linear: layers.Linear, source: str, order: Tensor) -> _View:
-        """Case 2: x @ W + b of a value [N, F, 1, 1] as an image [N, C, H, W], its elements in the given order.
+        """Case 2: x @ W + b of a value [N, F, 1, 1] as an image [N, C, H, W], elements in the given order.
 
-        First a column of H pixels in C W channels: padded by H - 1, the window of output y has the one pixel at
-        H - 1 - y. Then, padded by W - 1, the window of output (y, x) of channel c has row y at W - 1 - x, and a
-        one there takes what channel (c, x) has. Both in one convolution would cost W times more.
+        First a column of H pixels in C W channels: padded by H - 1, the window of output y has the one pixel
+        at H - 1 - y. Then, padded by W - 1, the window of output (y, x) of channel c has row y at W - 1 - x,
+        and a one there takes what channel (c, x) has. Both in one convolution would cost W times more.
         """
         channels, height, width = order.shape
         rows = linear.weight.T[order]  # [C, H, W, F]

@@ -21,6 +21,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, helper, inliner, numpy_helper
 
 from corgi.errors import ModelError, UsageError
+from corgi.network.canonical import all_nodes
 
 _CHANNELS = (1, 3)
 """What a dimension of the input must be to be taken for its channels, where that is in doubt."""
@@ -113,7 +114,6 @@ def wrap(
     proto.CopyFrom(inliner.inline_local_functions(original) if original.functions else original)
     if _upcast(path, proto):
         notes.append("float16 is taken as float32: bounds, onnxruntime and witnesses are of that model")
-    del proto.graph.value_info[:]  # they may speak of symbolic sizes and of float16
     output_name = _choose_output(path, proto, output)
     nodes = _spread_input(proto) if any_rank else []
     name, shape, channels_last = _fix_input(path, proto, size)
@@ -127,7 +127,7 @@ def wrap(
         value = nodes[-1].output[0]
         notes.append("the input is [N, H, W, C]; images are [C, H, W] all the same")
     if nodes:
-        for node in proto.graph.node:
+        for node in all_nodes(proto.graph.node):
             for i, read in enumerate(node.input):
                 if read == name:
                     node.input[i] = value
@@ -153,7 +153,7 @@ def _upcast(path: Path, proto: onnx.ModelProto) -> bool:
         kind = value.type.tensor_type
         if kind.elem_type in _FULL:
             found, kind.elem_type = True, _FULL[kind.elem_type]
-    for node in proto.graph.node:
+    for node in all_nodes(proto.graph.node):
         for attribute in node.attribute:
             if (node.op_type, attribute.name) == ("Cast", "to") and attribute.i in _FULL:
                 if not found:
@@ -186,8 +186,7 @@ def _fix_input(
     path: Path, proto: onnx.ModelProto, size: tuple[int, int] | None
 ) -> tuple[str, tuple[int, int, int], bool]:
     """Name, [C, H, W] and whether channels come last; then the input is [1, C, H, W] with fixed sizes."""
-    weights = {i.name for i in proto.graph.initializer}
-    inputs = [i for i in proto.graph.input if i.name not in weights]
+    inputs = list(proto.graph.input)
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs) or "none"
         raise ModelError(f"{path}: expected one image input, found {len(inputs)} ({names})")
@@ -235,8 +234,7 @@ def _fix_input(
 
 def _spread_input(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Make an input [N, d, ...] of another rank than 4 one of shape [N, 1, 1, n]; the nodes that undo it."""
-    weights = {i.name for i in proto.graph.initializer}
-    inputs = [i for i in proto.graph.input if i.name not in weights]
+    inputs = list(proto.graph.input)
     dims = list(inputs[0].type.tensor_type.shape.dim) if len(inputs) == 1 else []
     sizes = [d.dim_value for d in dims]
     if len(sizes) < 2 or len(sizes) == 4 or min(sizes[1:]) <= 0:

@@ -20,7 +20,7 @@ from corgi.errors import GateError, ModelError, SpecError
 from corgi.network.activations import recognise_activations
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import TOLERANCE
-from corgi.network.graph import first_line, read_graph
+from corgi.network.graph import first_line, read_graph, read_model
 from corgi.network.layout import channels_first
 from corgi.network.shuffle import channel_shuffles
 from corgi.network.spatial import as_convolutions
@@ -105,7 +105,8 @@ def load_plain(path: Path) -> PlainNetwork:
     options = ort.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        original = read_model(path)[0].SerializeToString()  # its external data with it, wherever that lies
+        session = ort.InferenceSession(original, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own family of pybind exceptions
         raise ModelError(f"{path}: onnxruntime cannot load the model: {first_line(error)}") from error
     if len(session.get_outputs()) != 1:

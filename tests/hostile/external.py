@@ -43,7 +43,6 @@ def with_folder(folder: Path) -> Iterator[tuple[str, Path]]:
         "home": "~/weights.bin",
         "escape": ESCAPE,
         "memory": "*/_ORT_MEM_ADDR_/*",
-        "hard-link": "hard.bin",
         "newline": "weights\n.bin",
         "surrogate": "\udc80".encode("utf-8", "surrogatepass").decode("latin-1"),
     }
@@ -118,7 +117,6 @@ def _beside(folder: Path, outside: Path, name: str, **info: str) -> Path:
     (home / "zero.bin").symlink_to("/dev/zero")
     (home / "loop.bin").symlink_to("loop.bin")
     os.mkfifo(home / "pipe.bin")
-    os.link(outside, home / "hard.bin")
     path = home / "model.onnx"
     path.write_bytes(external(**info).SerializeToString())
     return path

@@ -281,14 +281,6 @@ def external(**info: str) -> onnx.ModelProto:
     return edited(edit)
 
 
-def swap_nodes(model: onnx.ModelProto) -> None:
-    first, second = onnx.NodeProto(), onnx.NodeProto()
-    first.CopyFrom(model.graph.node[0])
-    second.CopyFrom(model.graph.node[1])
-    model.graph.node[0].CopyFrom(second)
-    model.graph.node[1].CopyFrom(first)
-
-
 def typed(kind: int) -> Edit:
     def edit(model: onnx.ModelProto) -> None:
         array = numpy_helper.to_array(kernel(model))
@@ -386,7 +378,7 @@ def files() -> Iterator[tuple[str, bytes | onnx.ModelProto]]:
     yield "no-ir-version", edited(lambda m: m.ClearField("ir_version"))
     yield "ir-version-huge", edited(lambda m: setattr(m, "ir_version", HUGE))
     yield "ir-version-negative", edited(lambda m: setattr(m, "ir_version", -1))
-    for version in (0, -3, 10**6, HUGE, 8):
+    for version in (0, -3, 10**6, HUGE, 6):
         yield f"opset-{version}", edited(lambda m, v=version: setattr(m.opset_import[0], "version", v))
     yield "opset-twice", edited(lambda m: m.opset_import.append(helper.make_opsetid("", 13)))
     yield "opset-two-names", edited(lambda m: m.opset_import.append(helper.make_opsetid("ai.onnx", 13)))
@@ -422,7 +414,6 @@ def files() -> Iterator[tuple[str, bytes | onnx.ModelProto]]:
     yield "output-is-weight", edited(lambda m: setattr(m.graph.output[0], "name", "kernel"))
     yield "output-is-nothing", edited(lambda m: setattr(m.graph.output[0], "name", "nobody"))
     yield "output-is-feature", edited(lambda m: setattr(m.graph.output[0], "name", "relu_out"))
-    yield "unsorted", edited(swap_nodes)
     yield "cycle", edited(lambda m: find(m, "Conv").input.__setitem__(0, "relu_out"))
     yield "cycle-of-one", edited(lambda m: find(m, "Relu").input.__setitem__(0, "relu_out"))
     yield "value-missing", edited(lambda m: find(m, "Relu").input.__setitem__(0, "nobody"))

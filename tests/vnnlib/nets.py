@@ -35,6 +35,17 @@ def conv_network(rng: np.random.Generator, folder: Path) -> Path:
     return net.save(folder, net.node("Add", value, float32(rng, 3)))
 
 
+def spread_network(rng: np.random.Generator, folder: Path) -> Path:
+    """X [1, 3] -> MatMul, Add, Reshape, Transpose to [1, 2, 4, 3], Relu, Conv, Relu, Gemm -> Y [1, 3]."""
+    net = OnnxModel((3,))
+    value = net.node("MatMul", IMAGE, float32(rng, 3, 24, scale=0.8))
+    value = net.node("Reshape", net.node("Add", value, float32(rng, 24, scale=0.3)), np.array([1, 4, 3, 2]))
+    value = net.node("Relu", net.node("Transpose", value, perm=[0, 3, 1, 2]))
+    value = net.node("Conv", value, float32(rng, 3, 2, 2, 2, scale=0.5), float32(rng, 3, scale=0.3))
+    value = net.node("Flatten", net.node("Relu", value))
+    return net.save(folder, net.node("Gemm", value, float32(rng, 18, 3, scale=0.5), float32(rng, 3)))
+
+
 def fractions(values: NDArray[np.float32]) -> tuple[Fraction, ...]:
     return tuple(Fraction(float(v)) for v in values)
 
