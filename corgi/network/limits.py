@@ -93,9 +93,9 @@ class _Magnitude(nn.Module):
             case layers.Clip(low=low, high=high):
                 return m.clamp(min=max(low, -high)).clamp(max=max(abs(low), abs(high)))
             case layers.Add() | layers.Sub():
-                return m + others[0]
+                return sum(others, m)
             case layers.Mul():
-                return m * others[0]
+                return math.prod(others, start=m)
             case layers.Curve():
                 at_zero: Tensor = layer(torch.zeros_like(m))
                 return m * layer.steepest + at_zero.abs()

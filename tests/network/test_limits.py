@@ -67,6 +67,14 @@ def test_limits_an_image_reaches_stay(high: float | None, tmp_path: Path) -> Non
     assert clips(load(clipped(tmp_path, 1e30, 2e30))) == [(float(np.float32(1e30)), math.inf)]
 
 
+def test_every_operand_counts(tmp_path: Path) -> None:
+    model = OnnxModel((1, 2, 2))
+    small, large = (model.node("Conv", IMAGE, np.full((2, 1, 1, 1), gain, np.float32)) for gain in (1, 2**30))
+    value = model.clip(model.node("Sum", small, small, large), 0.0, 2.0**25)
+    value = model.node("Conv", value, np.full((2, 2, 1, 1), 2.0**-25, np.float32))
+    assert clips(load(model.save(tmp_path, model.head(value, np.eye(2))))) == [(0, 2.0**25)]
+
+
 def test_what_is_no_limit(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperator, match="limits"):
         load(clipped(tmp_path, 2.0, 1.0))
