@@ -4,7 +4,8 @@ requires: a converted trunk (typed layers, samples independent).
 ensures: the same function of one image, using only Conv (dense, undilated, symmetric padding), Relu,
 Sigmoid, Tanh, Curve, Add, Sub and Concat along channels. The cases, numbered as in the code:
   1. Conv: groups and dilation written out as zeros of a dense kernel;
-  2. Affine by channel: folded into the convolution before it, else a 1x1 convolution;
+  2. Affine by channel: folded into the convolution before it, as long as its weights are then not rounded
+     more often than `rigour.FOLDING` allows for, else a 1x1 convolution;
   3. Clip: low + relu(x - low), then high - relu(high - x); with a limit so large that x is lost in the
      difference, x + relu(low - x) and x - relu(x - high), whose relu is exactly 0 where x is within;
   4. MaxPool: max(a, b) = b + relu(a - b) as a tournament over strided selections of the window, any Relu
@@ -28,6 +29,7 @@ from typing import NoReturn, Protocol
 import torch
 from torch import Tensor, nn
 
+from corgi.engines.patch.rigour import FOLDING
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -46,6 +48,10 @@ PLAIN_LAYERS = (
     layers.Concat,
 )
 """What a lowered trunk consists of; engines and `rounding.py` have a rule for each and no other."""
+
+
+_SCALE_ROUNDINGS = 3
+"""Of a scale that was computed: gamma / sqrt(variance + epsilon)."""
 
 
 class Lowerable(Protocol):
@@ -214,8 +220,10 @@ class Lowering:
         # Folding changes the value called `source`, so nobody else may read it under any of its names.
         names = [old for old, new in self.renamed.items() if new == source]
         ours_alone = names == [step.inputs[0]] and len(self.uses[step.inputs[0]]) == 1
-        if last and last.output == source and isinstance(last.layer, layers.Conv) and ours_alone:
-            conv = last.layer
+        conv = last.layer if last and last.output == source else None
+        # A weight takes over the roundings of the scale, and those of the product.
+        more = 1 if layer.rest is None else _SCALE_ROUNDINGS + 1
+        if last and isinstance(conv, layers.Conv) and ours_alone and conv.roundings + more <= FOLDING - 2:
             weight = conv.weight * scale[:, None, None, None]
             bias, magnitude = conv.bias * scale + shift, conv.bias_magnitude * scale.abs() + magnitude
             folded = layers.Conv(
@@ -226,6 +234,7 @@ class Lowering:
                 conv.dilation,
                 conv.groups,
                 bias_magnitude=magnitude,
+                roundings=conv.roundings + more,
             )
             self.steps[-1] = replace(last, layer=folded)
             return source
@@ -237,7 +246,8 @@ class Lowering:
 
     def diagonal(self, step: Step, scale: Tensor, shift: Tensor, magnitude: Tensor, source: str) -> str:
         """A scale and a shift [C] a channel."""
-        conv = layers.Conv(torch.diag(scale)[:, :, None, None], shift, bias_magnitude=magnitude)
+        weight = torch.diag(scale)[:, :, None, None]
+        conv = layers.Conv(weight, shift, bias_magnitude=magnitude, roundings=_SCALE_ROUNDINGS)
         return self.emit(step, conv, (source,))
 
     def clip(self, step: Step, layer: layers.Clip, source: str) -> str:
@@ -366,6 +376,7 @@ def _selection(channels: int, kernel: tuple[int, int], index: int) -> Tensor:
 def padded_conv(
     weight: Tensor, stride: tuple[int, int], pads: tuple[int, int, int, int], groups: int = 1
 ) -> layers.Conv:
-    """A convolution without bias, padded by (top, left, bottom, right)."""
+    """A convolution without bias, padded by (top, left, bottom, right); its weights may be 1 / a count."""
     kernel, padding, _ = symmetric_kernel(weight, pads, (1, 1))
-    return layers.Conv(kernel, kernel.new_zeros(kernel.shape[0]), stride, padding, groups=groups)
+    bias = kernel.new_zeros(kernel.shape[0])
+    return layers.Conv(kernel, bias, stride, padding, groups=groups, roundings=1)

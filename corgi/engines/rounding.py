@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corgi.engines.lowering import explained_class, lower_trunk
+from corgi.engines.patch.rigour import FOLDING
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import Network
@@ -136,7 +137,8 @@ def _through(step: Step, inputs: list[_Magnitude]) -> _Magnitude:
 
 def _through_conv(conv: layers.Conv, value: _Magnitude) -> _Magnitude:
     used = conv.weight != 0
-    # Forwards a sum runs over the inputs of a unit, backwards over the units an input feeds.
-    terms = max(int(used.sum((1, 2, 3)).max()), int(used.sum((0, 2, 3)).max())) + 1
+    # Forwards a sum runs over the inputs of a unit, backwards over the units an input feeds; the weights were
+    # rounded before.
+    terms = max(int(used.sum((1, 2, 3)).max()), int(used.sum((0, 2, 3)).max())) + 1 + FOLDING
     magnitude = F.conv2d(value.value, conv.weight.abs(), conv.bias_magnitude, conv.stride, conv.padding)
     return _Magnitude(magnitude, value.terms + terms, value.activations)

@@ -8,7 +8,8 @@ constants are one case, as long as they are few):
   2. x * (1 + erf(scale x)): Gelu;
   3. x * clip(alpha x + beta, 0, high) or x * hard_sigmoid(...): HardSwish;
   4. a constant times one of these: its factor;
-  5. sums and differences of x, relu(x), relu(-x), min(x, 0) with slope 1 above 0, 0 to 1 below: PRelu.
+  5. sums and differences of x, relu(x), relu(-x), min(x, 0) with slope 1 above 0, 0 to 1 below: PRelu. Both
+     slopes are computed exactly, or it is none.
 Everything else stays what it was.
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
+from corgi.network.expansion import two_product, two_sum
 
 
 def recognise_activations(network: TorchGraph, shapes: Mapping[str, tuple[int, ...]]) -> TorchGraph:
@@ -47,11 +49,12 @@ _MOST_CONSTANTS = 2
 
 @dataclass(frozen=True)
 class _Multiple:
-    """What a value is of an earlier one: scale * value + shift."""
+    """What a value is of an earlier one: scale * value + shift; `exact`: nothing of the scale was rounded."""
 
     value: str
     scale: Tensor
     shift: Tensor
+    exact: bool = True
 
     @property
     def numbers(self) -> tuple[float, float] | None:
@@ -145,7 +148,10 @@ class _Recogniser:
             other = second.get(x)
             if other is None or not (piece.bent or other.bent):
                 continue
-            above, below = piece.above + sign * other.above, piece.below + sign * other.below
+            above, above_lost = two_sum(piece.above, sign * other.above)
+            below, below_lost = two_sum(piece.below, sign * other.below)
+            if bool(above_lost.any()) or bool(below_lost.any()):
+                continue
             if bool((above == 1).all()) and bool(((below >= 0) & (below <= 1)).all()):
                 return layers.PRelu(below), x
         return None
@@ -153,7 +159,7 @@ class _Recogniser:
     def pieces(self, value: str) -> dict[str, _Piece]:
         """A value as a function of each earlier x of which it is a multiple, or a multiple of a relu."""
         found: dict[str, _Piece] = {}
-        multiples = [m for m in self.multiples(value) if not bool(m.shift.any())]
+        multiples = [m for m in self.multiples(value) if m.exact and not bool(m.shift.any())]
         for m in multiples:
             found[m.value] = _Piece(m.scale, m.scale, bent=False)
         step = self.steps.get(multiples[-1].value)
@@ -163,13 +169,15 @@ class _Recogniser:
             return found
         outer = multiples[-1].scale
         for m in self.multiples(step.inputs[0]):
-            if bool(m.shift.any()):
+            if bool(m.shift.any()) or not m.exact:
                 continue
             # relu(s x) is max(s, 0) x above 0 and min(s, 0) x below; min(s x, 0) is the other way round.
             above, below = m.scale.clamp(min=0), m.scale.clamp(max=0)
             if isinstance(step.layer, layers.Clip):
                 above, below = below, above
-            found.setdefault(m.value, _Piece(outer * above, outer * below, bent=True))
+            (above, above_lost), (below, below_lost) = two_product(outer, above), two_product(outer, below)
+            if not (bool(above_lost.any()) or bool(below_lost.any())):
+                found.setdefault(m.value, _Piece(above, below, bent=True))
         return found
 
     def multiples(self, value: str) -> list[_Multiple]:
@@ -188,7 +196,9 @@ class _Recogniser:
                         return found  # two shifts can cancel, and what is left is then mostly rounding
                     constants += 1
                     shift = last.scale * step.layer.shift + last.shift
-                    found.append(_Multiple(step.inputs[0], last.scale * step.layer.scale, shift))
+                    scale, lost = two_product(last.scale, step.layer.scale)
+                    exact = last.exact and step.layer.rest is None and not bool(lost.any())
+                    found.append(_Multiple(step.inputs[0], scale, shift, exact))
                 case layers.Identity():
                     found.append(replace(last, value=step.inputs[0]))
                 case _:
@@ -206,7 +216,10 @@ def _gated(
         case layers.Erf() if shift == 0 and plus == times and _usable(scale, factor):  # case 2
             return layers.Gelu(scale, factor)
         case layers.HardSigmoid() if plus == 0:  # case 3
-            alpha, beta = gate.alpha * scale, gate.alpha * shift + gate.beta
+            moved = gate.alpha * shift
+            alpha, beta = gate.alpha * scale, moved + gate.beta
+            if moved and abs(beta) < max(abs(moved), abs(gate.beta)) / 2:
+                return None  # they cancel, and what is left is mostly rounding
         case layers.Clip() if plus == 0 and gate.low == 0 and _usable(gate.high):  # case 3
             alpha, beta, factor = scale / gate.high, shift / gate.high, factor * gate.high
         case _:

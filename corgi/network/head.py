@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
@@ -27,6 +27,7 @@ from torch import Tensor
 from corgi.errors import NoCamHead
 from corgi.network import layers
 from corgi.network.convert import Converted, Step
+from corgi.network.expansion import QUOTIENT_ERROR, UNIT, Expansion, added, product, rounded, scaled
 from corgi.network.graph import Graph
 
 
@@ -104,13 +105,12 @@ class CamHead(Head):
     Attributes:
         sums: whether pooling adds up instead of averaging.
         bias: [classes] float64.
-        weight_terms, bias_terms: sums of the absolute terms of weight and bias: where several layers were
-            composed and cancelled, rounding is relative to these.
+        bias_terms: sums of the absolute terms of the bias: where several layers were composed and cancelled,
+            rounding is relative to these. That of `weight` is 4 units of itself.
     """
 
     sums: bool
     bias: Tensor
-    weight_terms: Tensor
     bias_terms: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
@@ -129,23 +129,18 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
     activation, tail = reader.take_tail()
     pooling = reader.take_pooling()
     filters = found.shapes[reader.at][1]
-    weight, bias, mixes = _composed(tail, filters)
-    weight_terms, bias_terms, _ = _composed(tail, filters, absolute=True)
-    dense = ", ".join(str(step) for step in tail if isinstance(step.layer, layers.Linear | layers.Conv))
-    if not mixes:
-        classifier = reader.take_classifier()
-        if classifier is not None:
-            conv = classifier.layer
-            assert isinstance(conv, layers.Conv)
-            height, width = found.shapes[reader.at][2:]
-            share = height * width if isinstance(pooling.layer, layers.Sum) else 1
-            bias = weight @ conv.bias * share + bias
-            bias_terms = weight_terms @ conv.bias.abs() * share + bias_terms
-            weight = weight @ conv.weight[:, :, 0, 0]
-            weight_terms = weight_terms @ conv.weight[:, :, 0, 0].abs()
-            dense = str(classifier)
-        else:
-            dense = f"none behind pooling: the classes are the channels of {reader.step or 'the image'}"
+    classifier = None if any(map(_mixes, tail)) else reader.take_classifier()
+    if classifier is not None:
+        assert isinstance(classifier.layer, layers.Conv)
+        height, width = found.shapes[reader.at][2:]
+        share = height * width if isinstance(pooling.layer, layers.Sum) else 1
+        pointwise = layers.Conv(classifier.layer.weight, classifier.layer.bias * share)
+        composed = _composed(path, [replace(classifier, layer=pointwise), *tail], found.shapes[reader.at][1])
+        dense = str(classifier)
+    else:
+        composed = _composed(path, tail, filters)
+        dense = ", ".join(str(step) for step in tail if _mixes(step))
+        dense = dense or f"none behind pooling: the classes are the channels of {reader.step or 'the image'}"
     if reader.at == found.module.input_name:
         reader.fail("a feature map computed from the image")
     _, filters, height, width = found.shapes[reader.at]
@@ -157,11 +152,10 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
         pooling=str(pooling),
         sums=isinstance(pooling.layer, layers.Sum),
         dense=dense,
-        weight=weight.contiguous(),
-        bias=bias.clone(),
+        weight=composed.weight,
+        bias=composed.bias,
         activation=activation,
-        weight_terms=weight_terms,
-        bias_terms=bias_terms,
+        bias_terms=composed.bias_terms,
     )
 
 
@@ -182,40 +176,70 @@ def refuse_transformer(graph: Graph) -> None:
             )
 
 
-def _composed(tail: list[Step], filters: int, *, absolute: bool = False) -> tuple[Tensor, Tensor, bool]:
-    """Scores as W pooled + b from the steps behind pooling, and whether any of them mixes filters.
+@dataclass(frozen=True)
+class _Composed:
+    """Scores as W pooled + b: each entry of W is off by at most 4 units of itself, of b by 4 of its terms."""
 
-    One fully connected layer keeps its numbers as they are; only further layers cost a float64 product.
-    `absolute`: the same of all absolute values, what rounding is relative to.
+    weight: Tensor
+    bias: Tensor
+    bias_terms: Tensor
+
+
+def _composed(path: Path, tail: list[Step], filters: int) -> _Composed:
+    """The steps behind pooling as one matrix and bias.
+
+    Layers are multiplied exactly (`expansion.py`), so what cancels in the product is not left to rounding;
+    only constants that are quotients or roots themselves (batch normalisation) have an error, below
+    2^-90 of the terms they are part of.
+
+    Raises:
+        NoCamHead: terms cancel so far that this error counts, or numbers are too extreme.
     """
-    weight, bias, mixes = (
-        torch.eye(filters, dtype=torch.float64),
-        torch.zeros(filters, dtype=torch.float64),
-        False,
-    )
-    for step in tail:
-        match step.layer:
-            case layers.Linear() as linear:
-                matrix, shift = linear.weight.T, linear.bias
-            case layers.Conv() as conv:
-                matrix, shift = _pointwise(conv), conv.bias
-            case layers.Affine() as affine:
-                added = affine.shift_magnitude if absolute else affine.shift
-                scale, shift = (v.reshape(-1).broadcast_to(len(bias)) for v in (affine.scale, added))
-                scale = scale.abs() if absolute else scale
-                weight, bias = scale[:, None] * weight, scale * bias + shift
-                continue
-            case _:
-                continue
-        if absolute:
-            matrix, shift = matrix.abs(), shift.abs()
-        weight, bias = matrix @ weight if mixes or _scaled(weight) else matrix, matrix @ bias + shift
-        mixes = True
-    return weight, bias, mixes
+    ones = torch.ones(filters, dtype=torch.float64)
+    # One number a filter until a layer mixes filters, then a matrix; `terms` are the absolute terms of both.
+    weight: Expansion = (ones,)
+    bias: Expansion = (torch.zeros_like(ones),)
+    weight_terms, bias_terms, mixed, exact = ones, torch.zeros_like(ones), False, True
+    try:
+        for step in tail:
+            match step.layer:
+                case layers.Linear() | layers.Conv() as layer:
+                    matrix = layer.weight.T if isinstance(layer, layers.Linear) else _pointwise(layer)
+                    weight = product((matrix,), weight) if mixed else scaled((matrix,), weight)
+                    bias = added(
+                        layer.bias, *(v[:, 0] for v in product((matrix,), tuple(v[:, None] for v in bias)))
+                    )
+                    size = matrix.abs()
+                    weight_terms = size @ weight_terms if mixed else size * weight_terms
+                    bias_terms = size @ bias_terms + layer.bias.abs()
+                    mixed = True
+                case layers.Affine() as affine:
+                    parts = (affine.scale, affine.shift, affine.shift_magnitude, *(affine.rest or ()))
+                    parts = tuple(v.reshape(-1).broadcast_to(len(bias_terms)) for v in parts)
+                    scale, shift = (parts[0], *parts[3:4]), (parts[1], *parts[4:5])
+                    bias = added(*scaled(bias, scale), *shift)
+                    bias_terms = parts[0].abs() * bias_terms + parts[2]
+                    scale = tuple(v[:, None] for v in scale) if mixed else scale
+                    weight, weight_terms = scaled(weight, scale), weight_terms * scale[0].abs()
+                    exact = exact and affine.rest is None
+    except ArithmeticError as error:
+        raise NoCamHead(f"{path}: the layers behind pooling cannot be composed: {error}") from error
+    made = rounded(weight)
+    if not exact and bool((len(tail) * _QUOTIENTS * weight_terms > UNIT * made.abs()).any()):
+        raise NoCamHead(
+            f"{path}: the layers behind pooling cancel in their product: its weights would be rounding",
+            hint="Fold the batch normalisation behind pooling into a layer before exporting.",
+        )
+    made = made if mixed else torch.diag(made)
+    return _Composed(made.contiguous(), rounded(bias).clone(), bias_terms)
 
 
-def _scaled(weight: Tensor) -> bool:
-    return not torch.equal(weight, torch.eye(*weight.shape, dtype=weight.dtype))
+_QUOTIENTS = 16 * QUOTIENT_ERROR
+"""The scale and shift of a batch normalisation, relative to their terms, with the products they enter."""
+
+
+def _mixes(step: Step) -> bool:
+    return isinstance(step.layer, layers.Linear | layers.Conv)
 
 
 def _pointwise(conv: layers.Conv) -> Tensor:

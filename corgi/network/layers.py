@@ -18,7 +18,7 @@ class Conv(nn.Module):
     """2-D convolution, zero padding symmetric in each direction, dilation and groups as in torch.
 
     `bias_magnitude` bounds the absolute terms that were added up to the bias before it came here: where they
-    cancelled, rounding was larger than the bias shows.
+    cancelled, rounding was larger than the bias shows. `roundings`: of a weight, while it was computed.
     """
 
     weight: Tensor
@@ -34,8 +34,10 @@ class Conv(nn.Module):
         dilation: tuple[int, int] = (1, 1),
         groups: int = 1,
         bias_magnitude: Tensor | None = None,
+        roundings: int = 0,
     ) -> None:
         super().__init__()
+        self.roundings = roundings
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
         self.bias_magnitude = bias.abs() if bias_magnitude is None else bias_magnitude
@@ -49,16 +51,25 @@ class Conv(nn.Module):
 class Affine(nn.Module):
     """x * scale + shift with constants that broadcast against one image's value.
 
-    `shift_magnitude`: as `Conv.bias_magnitude`, for the shift.
+    `shift_magnitude`: as `Conv.bias_magnitude`, for the shift. `rest`: what float64 lost of scale and shift
+    when they were computed (a head of several layers is composed of both parts); None: they are exact.
     """
 
     scale: Tensor
     shift: Tensor
     shift_magnitude: Tensor
 
-    def __init__(self, scale: Tensor, shift: Tensor, shift_magnitude: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        scale: Tensor,
+        shift: Tensor,
+        shift_magnitude: Tensor | None = None,
+        *,
+        rest: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.shift_magnitude = shift.abs() if shift_magnitude is None else shift_magnitude
+        self.rest = rest
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 

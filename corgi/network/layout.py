@@ -98,9 +98,9 @@ class _Layout:
             case layers.Affine() as affine if len(affine.scale.shape) < len(first.order) and shape == _seen(
                 first
             ):
-                parts = (affine.scale, affine.shift, affine.shift_magnitude)
-                scale, shift, magnitude = (_back(v, first.order) for v in parts)
-                layer = layers.Affine(scale, shift, magnitude)
+                parts = (affine.scale, affine.shift, affine.shift_magnitude, *(affine.rest or ()))
+                scale, shift, magnitude, *rest = (_back(v, first.order) for v in parts)
+                layer = layers.Affine(scale, shift, magnitude, rest=(rest[0], rest[1]) if rest else None)
                 return self.emit(step, layer, (first.name,), first.shape, first.order)
             case layers.PRelu(slope=slope) if slope.dim() < len(first.order):
                 turned = layers.PRelu(_back(slope, first.order))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from corgi.network import layers
+from corgi.network.expansion import added, quotient, root_quotient, scaled
 from corgi.network.graph import LARGEST_VALUE
 from corgi.network.node_reader import NodeReader
 from corgi.network.resize import resize
@@ -145,10 +146,17 @@ def batch_normalization(node: NodeReader) -> nn.Module:
     gamma, beta, mean, variance = (node.tensor(i) for i in (1, 2, 3, 4))
     if bool((variance < 0).any()):
         node.refuse(f"a negative variance ({float(variance.min()):.3g})")
-    scale = gamma / torch.sqrt(variance + epsilon)
+    if bool((variance + epsilon == 0).any()):
+        node.refuse("a variance of 0 with epsilon=0")
+    scale, scale_rest = root_quotient(gamma, variance, torch.full_like(variance, epsilon))
+    shift, *shift_rest = added(beta, *(-part for part in scaled((scale, scale_rest), (mean,))))
+    magnitude = beta.abs() + (mean * scale).abs()
+    rest = torch.stack([torch.zeros_like(shift), *shift_rest]).sum(0)
     per_channel = (-1,) + (1,) * (len(node.shape()) - 2)
-    shift, magnitude = beta - mean * scale, beta.abs() + (mean * scale).abs()
-    return layers.Affine(*(v.reshape(per_channel) for v in (scale, shift, magnitude)))
+    scale, shift, magnitude, scale_rest, rest = (
+        v.reshape(per_channel) for v in (scale, shift, magnitude, scale_rest, rest)
+    )
+    return layers.Affine(scale, shift, magnitude, rest=(scale_rest, rest))
 
 
 def relu(node: NodeReader) -> nn.Module:
@@ -380,7 +388,9 @@ def div(node: NodeReader) -> nn.Module:
     index, value = constant
     if index == 0 or bool((value == 0).any()):
         node.refuse("a constant numerator or a zero divisor", supported="value / non-zero constant")
-    return layers.Affine(1 / value, torch.zeros_like(value))
+    nothing = torch.zeros_like(value)
+    scale, rest = quotient(torch.ones_like(value), value)
+    return layers.Affine(scale, nothing, rest=(rest, nothing))
 
 
 def concat(node: NodeReader) -> nn.Module:

@@ -158,8 +158,10 @@ class _Rewriting:
             case layers.Affine() as affine if (
                 not self.is_plain(first) and shape[1:] == first.index.shape
             ):  # case 4
-                parts = (affine.scale, affine.shift, affine.shift_magnitude)
-                return self.kept(step, layers.Affine(*(self.back(part, first) for part in parts)), first)
+                parts = (affine.scale, affine.shift, affine.shift_magnitude, *(affine.rest or ()))
+                scale, shift, magnitude, *rest = (self.back(part, first) for part in parts)
+                moved = layers.Affine(scale, shift, magnitude, rest=(rest[0], rest[1]) if rest else None)
+                return self.kept(step, moved, first)
             case layer if isinstance(layer, _ELEMENTWISE):  # case 4
                 return self.kept(step, layer, first)
             case layers.PRelu(slope=slope) if slope.numel() == 1:  # case 4

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from corgi.errors import ModelError, NoCamHead
+from corgi.network.convert import convert
+from corgi.network.graph import read_graph
+from corgi.network.head import recognise_head
 from corgi.network.network import load
 from tests.onnx_models import IMAGE, OnnxModel, float32, run_onnxruntime
 
@@ -405,3 +412,113 @@ def test_networks_without_a_cam_head_say_what_was_found(case: str, tmp_path: Pat
     assert f"expected {expected}" in message
     assert found in message[message.index("found") :]
     assert caught.value.hint
+
+
+def test_layers_that_cancel_are_composed_exactly(tmp_path: Path) -> None:
+    """2^53 + 1 - 2^53 is 1; a float64 product of the layers says 0, and another pixel is then on top."""
+    model = OnnxModel((2, 8, 7))
+    first = np.float32([[2.0**53, 1, -(2.0**53)], [0, 1, 0]])
+    pooled = gap(model, trunk(model, 2))
+    value = model.node("Gemm", model.node("Gemm", pooled, first), np.ones((3, 2), np.float32))
+    head = recognise_head(tmp_path, convert(read_graph(model.save(tmp_path, value))))
+    assert head.weight.tolist() == [[1, 1], [1, 1]]
+
+
+@given(
+    layers=st.lists(st.sampled_from(["gemm", "scale", "norm", "divide"]), min_size=1, max_size=4),
+    conv=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_composed_heads_are_the_real_product(
+    tmp_path_factory: pytest.TempPathFactory, layers: list[str], conv: bool, seed: int
+) -> None:
+    """Every weight is within 4 units of the product in rational numbers, every bias of its terms."""
+    rng = np.random.default_rng(seed)
+    model, width = OnnxModel((2, 8, 7)), 3
+
+    def some(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) * 2.0 ** rng.integers(-20, 20, shape)).astype(np.float32)
+
+    def exactly(values: np.ndarray) -> list[Fraction]:
+        return [Fraction(float(v)) for v in values.ravel()]
+
+    weight = [[Fraction(int(i == j)) for j in range(width)] for i in range(width)]
+    bias, terms = [Fraction(0)] * width, [Fraction(0)] * width
+
+    def mix(matrix: np.ndarray, shift: np.ndarray) -> None:
+        nonlocal weight, bias, terms
+        rows = [exactly(row) for row in matrix]
+        weight = [[sum(r[k] * weight[k][j] for k in range(len(r))) for j in range(3)] for r in rows]
+        bias = [
+            sum(x * b for x, b in zip(r, bias, strict=True)) + t
+            for r, t in zip(rows, exactly(shift), strict=True)
+        ]
+        terms = [
+            sum(abs(x) * b for x, b in zip(r, terms, strict=True)) + abs(t)
+            for r, t in zip(rows, exactly(shift), strict=True)
+        ]
+
+    value = trunk(model, 3)
+    if conv and "gemm" not in layers:
+        matrix, shift = some(3, 3), some(3)
+        value = conv1(model, value, matrix, shift)
+        mix(matrix, shift)
+    value = gap(model, value)
+    for kind in layers:
+        if kind == "gemm":
+            matrix, shift = some(3, 3), some(3)
+            value = model.node("Gemm", value, matrix, shift, transB=1)
+            mix(matrix, shift)
+            continue
+        numbers = [some(3) for _ in range(4)]
+        if kind == "scale":
+            value = model.node("Mul", value, numbers[0][None])
+            scale, shifts = exactly(numbers[0]), [Fraction(0)] * 3
+        elif kind == "divide":
+            value = model.node("Div", value, numbers[0][None])
+            scale, shifts = [1 / v for v in exactly(numbers[0])], [Fraction(0)] * 3
+        else:
+            numbers[3] = abs(numbers[3])
+            value = model.node("BatchNormalization", value, *numbers, epsilon=0.5)
+            gamma, beta, mean, variance = map(exactly, numbers)
+            scale = [g / _root(v + Fraction(1, 2)) for g, v in zip(gamma, variance, strict=True)]
+            shifts = [b - m * s for b, m, s in zip(beta, mean, scale, strict=True)]
+        weight = [[s * w for w in row] for s, row in zip(scale, weight, strict=True)]
+        bias = [s * b + t for s, b, t in zip(scale, bias, shifts, strict=True)]
+        size = (
+            [
+                abs(b) + abs(m) * abs(s)
+                for b, m, s in zip(exactly(numbers[1]), exactly(numbers[2]), scale, strict=True)
+            ]
+            if kind == "norm"
+            else [Fraction(0)] * 3
+        )
+        terms = [abs(s) * b + t for s, b, t in zip(scale, terms, size, strict=True)]
+    path = model.save(tmp_path_factory.mktemp("head"), value)
+    head = recognise_head(path, convert(read_graph(path)))
+    unit = Fraction(2) ** -53
+    for row, expected in zip(head.weight.tolist(), weight, strict=True):
+        assert all(abs(Fraction(w) - e) <= 4 * unit * abs(e) for w, e in zip(row, expected, strict=True))
+    for found, size, expected, term in zip(
+        head.bias.tolist(), head.bias_terms.tolist(), bias, terms, strict=True
+    ):
+        assert abs(Fraction(found) - expected) <= 4 * unit * term
+        assert Fraction(size) >= term * (1 - 1000 * unit)
+
+
+def _root(value: Fraction) -> Fraction:
+    """The square root to 200 bits."""
+    shift = 2**400
+    return Fraction(math.isqrt(value.numerator * shift // value.denominator), 2**200)
+
+
+def test_a_head_that_is_only_rounding_is_refused(tmp_path: Path) -> None:
+    """A batch normalisation between two layers whose terms cancel to nothing."""
+    model = OnnxModel((2, 8, 7))
+    value = model.node("Gemm", gap(model, trunk(model, 2)), np.float32([[1, 1, 0], [1, 1, 1]]))
+    same = [np.float32([v, v, 1]) for v in (0.3, 0.0, 0.0, 0.7)]
+    value = model.node("BatchNormalization", value, *same)
+    last = np.float32([[1, 0], [-1, 1], [0, 1]])
+    path = model.save(tmp_path, model.node("Gemm", value, last))
+    with pytest.raises(NoCamHead, match="cancel in their product"):
+        load(path)

@@ -18,6 +18,7 @@ from corgi.engines.patch.backward import BackwardPass, MaximumLines
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.prepare import Maximum
+from corgi.errors import EngineError
 from corgi.network.convert import Step
 
 
@@ -76,6 +77,8 @@ def affine_rows(bounds: BallBounds, value: str, rows: Patches, columns: Tensor) 
             shape = relaxation.shape(name)
             dense = backward.ended[name].inside(shape).dense(shape).values.flatten(1)
             images.append(dense[:, columns])
+            if int(images[-1].count_nonzero()) != int(dense.count_nonzero()):
+                raise EngineError("a row reads pixels outside of its cone: it is not what it is taken for")
         else:
             images.append(chunk.values.new_zeros(len(chunk.place), len(columns)))
         for at, (row, window, amount) in backward.unknown.items():

@@ -336,10 +336,10 @@ class PatchBounder(Whole):
         share = 1.0 if head.sums else 1 / self._network.pixels
         weight, bias = head.weight[label] - head.weight, head.bias[label] - head.bias
         at_centre = share * (weight @ centre.sum(1)) + bias
-        # Sums over pixels and filters, differences, and a head composed of several layers: relative to all
-        # absolute terms. Coefficients are rounded a few times more than rows account for, on deviations.
+        # Sums over pixels and filters, differences, and the bias of a head of several layers: relative to
+        # all absolute terms. Coefficients are rounded a few times more than rows account for, on deviations.
         size = bounds.relaxation.sizes[output][0].cpu().to(torch.float64) * self._network.pixels
-        weight_terms = head.weight_terms + head.weight_terms[label]
+        weight_terms = head.weight.abs() + head.weight[label].abs()
         terms = share * (weight_terms @ (centre.abs().sum(1) + size))
         terms = terms + head.bias_terms + head.bias_terms[label]
         off = (self._network.pixels + head.filters + 64) * 2.0**-52 * terms

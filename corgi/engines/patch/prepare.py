@@ -273,7 +273,12 @@ class _Preparation(Lowering):
         share = layer(image)[0] / total(image)[0]
         if bool((share == share.flatten()[0]).all()):
             average = layers.Conv(
-                total.weight * share.flatten()[0], total.bias, total.stride, total.padding, groups=channels
+                total.weight * share.flatten()[0],
+                total.bias,
+                total.stride,
+                total.padding,
+                groups=channels,
+                roundings=2,
             )
             return self.emit(step, average, (source,))
         value = self.emit(step, total, (source,))
