@@ -48,8 +48,8 @@ def scaled(x: Expansion, scale: Expansion) -> Expansion:
 
 def added(*parts: Tensor) -> Expansion:
     """Tensors that broadcast, as an expansion with little overlap, the largest part first."""
-    shape = torch.broadcast_shapes(*(part.shape for part in parts))
-    kept = [part.broadcast_to(shape) for part in parts]
+    nothing = sum((torch.zeros_like(part) for part in parts[1:]), torch.zeros_like(parts[0]))
+    kept = [part.expand_as(nothing) for part in parts]
     while True:
         total, lost = kept[0], []
         for part in kept[1:]:

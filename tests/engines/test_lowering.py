@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corgi.engines.lowering import PLAIN_LAYERS, explained_class, lower_trunk
+from corgi.engines.patch.prepare import prepare
+from corgi.engines.patch.rigour import FOLDING
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 from corgi.network.network import Network, load
 from tests.engines.trunks import (
     ALIASES,
+    BN,
     C4,
     CASES,
     POOL2,
@@ -69,6 +72,19 @@ def test_batch_norm_vanishes_into_the_convolution(tmp_path: Path) -> None:
     plain = lowered(network(tmp_path, CASES["2 affine chain"]))
     assert len(plain.steps) <= 4
     assert ops(plain)[0] == "Conv"
+
+
+def test_weights_are_not_folded_more_often_than_is_accounted_for(tmp_path: Path) -> None:
+    """Each fold rounds the weights again; a long chain of constants is several convolutions."""
+    norm = ("BatchNormalization", *BN, {})
+    build = chain(norm, ("Mul", np.float32(3), {}), ("Div", np.float32(3), {}), norm, norm)
+    net = network(
+        tmp_path, lambda model, value: build(model, model.node("Conv", value, float32(RNG, 4, 4, 3, 3)))
+    )
+    for plain in (lowered(net), prepare(net)):
+        convolutions = [s.layer for s in plain.steps if isinstance(s.layer, layers.Conv)]
+        assert max(c.roundings for c in convolutions) <= FOLDING - 2
+        assert len(plain.steps) > 2
 
 
 def test_relu_comes_behind_the_pool(tmp_path: Path) -> None:

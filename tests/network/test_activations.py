@@ -271,6 +271,19 @@ LEFT: dict[str, tuple[Build, type[nn.Module]]] = {
         lambda m, v: n(m, "Sub", n(m, "Mul", n(m, "Relu", v), UNEQUAL), n(m, "Relu", n(m, "Neg", v))),
         layers.Sub,
     ),
+    "prelu with a slope above 0 that rounds to 1": (
+        lambda m, v: n(
+            m,
+            "Sub",
+            n(m, "Mul", n(m, "Div", n(m, "Relu", v), F(3)), F(3)),
+            n(m, "Mul", n(m, "Relu", n(m, "Neg", v)), F(0.5)),
+        ),
+        layers.Sub,
+    ),
+    "hard sigmoid moved so far that its constants cancel": (
+        lambda m, v: n(m, "Mul", v, n(m, "HardSigmoid", n(m, "Sub", v, F(2.5)), alpha=0.2, beta=0.5)),
+        layers.Mul,
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from corgi.network.node_reader import NodeReader
 from corgi.network.rules import RULES, SPLITTING_RULES
 from corgi.network.standard import HARD_SWISH_ALPHA, HARD_SWISH_BETA, attribute_default
 from corgi.network.vendor import expanded
-from tests.network.test_operators import CASES, FORMS, NEWER, Build, save
+from tests.network.test_operators import CASES, FORMS, NEWER, RESIZES, Build, save
 from tests.onnx_models import OnnxModel
 
 SUPPORTED = sorted({*RULES, *SPLITTING_RULES})
@@ -102,6 +102,7 @@ def same(one: object, other: object) -> bool:
 ALL: dict[str, tuple[int, Build]] = {
     **{name: (9, build) for name, build in {**CASES, **FORMS}.items()},
     **NEWER,
+    **RESIZES,
 }
 
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from corgi import LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, load
+from corgi.engines.patch import unfold
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.intervals import centres
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum, prepare
 from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of
+from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Ball, Interval
@@ -47,6 +49,17 @@ def test_margins_are_those_of_the_network(start: int, margins: int, tmp_path: Pa
             assert (found - expected).abs().max() <= 1e-9 * subject.scale
             assert (found - expected).max() <= 1e-12 * subject.scale
     assert max(undecided) > 20, "some windows have to be undecided for the test to mean anything"
+
+
+def test_a_row_that_reads_outside_its_cone_is_no_cone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coefficient that is dropped would make a margin something else; it is checked, not believed."""
+    columns = unfold._columns
+    monkeypatch.setattr(unfold, "_columns", lambda *asked: columns(*asked)[1:])
+    for subject, rng in subjects(range(3), tmp_path):
+        with pytest.raises(EngineError, match="outside of its cone"):
+            random_case(subject, rng, 0.05, 2).cone  # noqa: B018
 
 
 @pytest.mark.parametrize("relaxation", list(PatchMethod))
