@@ -101,6 +101,7 @@ def same(one: object, other: object) -> bool:
 
 ALL: dict[str, tuple[int, Build]] = {
     **{name: (9, build) for name, build in {**CASES, **FORMS}.items()},
+    "batch-norm": (7, CASES["batch-norm"]),
     **NEWER,
     **RESIZES,
 }
