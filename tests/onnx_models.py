@@ -74,15 +74,17 @@ class OnnxModel:
             return self.node("Clip", value, **given)
         return self.node("Clip", value, *(None if v is None else np.float32(v) for v in (low, high)))
 
-    def pad(self, value: str, pads: Sequence[int], constant: float | None = None) -> str:
+    def pad(
+        self, value: str, pads: Sequence[int], constant: float | None = None, mode: str = "constant"
+    ) -> str:
         """Pad by (top, left, bottom, right): attributes before opset 11, operands after."""
         top, left, bottom, right = pads
         amounts = [0, 0, top, left, 0, 0, bottom, right]
         if self.opset < 11:
             given = {} if constant is None else {"value": constant}
-            return self.node("Pad", value, pads=amounts, **given)
+            return self.node("Pad", value, pads=amounts, mode=mode, **given)
         operand = () if constant is None else (np.float32(constant),)
-        return self.node("Pad", value, np.array(amounts), *operand)
+        return self.node("Pad", value, np.array(amounts), *operand, mode=mode)
 
     def reduce_mean(self, value: str, axes: Sequence[int], keepdims: int = 1) -> str:
         """ReduceMean: the axes are an attribute before opset 18, an operand after."""

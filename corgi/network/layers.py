@@ -422,6 +422,26 @@ class Pad(nn.Module):
         return F.pad(x, [amount for pair in pairs for amount in pair], value=self.value)
 
 
+class Border(nn.Module):
+    """Padding with copies of entries: of the edge, reflected, or from the other side.
+
+    Attributes:
+        entries: by axis, which entry of the value each entry is; None where the axis stays as it is.
+        before: by axis, how many entries stand in front of the value.
+    """
+
+    def __init__(self, entries: tuple[tuple[int, ...] | None, ...], before: tuple[int, ...]) -> None:
+        super().__init__()
+        self.entries, self.before = entries, before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sizes grow by what is added."""
+        for axis, entries in enumerate(self.entries):
+            if entries is not None:
+                x = x.index_select(axis, torch.tensor(entries, device=x.device))
+        return x
+
+
 class Slice(nn.Module):
     """Every `step`-th entry from `start` to before `stop` along one axis (never the batch axis)."""
 

@@ -41,6 +41,7 @@ _MONOTONE = (
     layers.Transpose,
     layers.Identity,
     layers.Pad,
+    layers.Border,
 )
 """Layers whose outputs are at most, in magnitude, what they make of the magnitudes."""
 

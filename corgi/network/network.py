@@ -19,6 +19,7 @@ from corgi.ambient import settled
 from corgi.data.preprocess import METADATA_KEY, Recipe
 from corgi.errors import ModelError, UsageError, printable
 from corgi.network.activations import recognise_activations
+from corgi.network.borders import pool_padding
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
 from corgi.network.gradcam import GradCamHead, gradcam_head
@@ -174,7 +175,7 @@ def load(
         )
     graph = read_graph(Path(path), output=output, size=size, normalisation=normalisation)
     refuse_transformer(graph)
-    found = channels_first(channel_shuffles(without_unreached_limits(convert(graph))))
+    found = pool_padding(channels_first(channel_shuffles(without_unreached_limits(convert(graph)))))
     found = replace(found, module=recognise_activations(found.module, found.shapes))
     head: CamHead | GradCamHead
     if map_kind is MapKind.GRADCAM:

@@ -400,12 +400,28 @@ def concat(node: NodeReader) -> nn.Module:
     return layers.Concat(_axis(node, node.int_attribute("axis"), len(node.shape())))
 
 
+_COPYING = ("edge", "reflect", "wrap")
+
+
+def _copied_entries(mode: str, size: int, before: int, after: int) -> tuple[int, ...] | None:
+    """Which entry of an axis each entry of the padded one is; None where it is padded by more than it has."""
+    places = range(-before, size + after)
+    match mode:
+        case "edge":
+            return tuple(min(max(place, 0), size - 1) for place in places)
+        case "reflect" if max(before, after) < size:
+            return tuple(size - 1 - abs(size - 1 - abs(place)) for place in places)
+        case "wrap" if max(before, after) <= size:
+            return tuple(place % size for place in places)
+    return None
+
+
 def pad(node: NodeReader) -> nn.Module:
-    """Pad with a constant behind the batch axis; amounts are an attribute before opset 11."""
+    """Pad behind the batch axis, with a constant or copies; amounts are an attribute before opset 11."""
     rank = len(node.shape())
     mode = node.str_attribute("mode")
-    if mode != "constant":
-        node.refuse(f"attribute mode={mode}", supported="mode=constant")
+    if mode not in ("constant", *_COPYING):
+        node.refuse(f"attribute mode={mode}", supported="mode=constant, edge, reflect or wrap")
     amounts = node.integers(1) if node.has(1) else node.ints_attribute("pads", ()) or ()
     value = float(node.tensor(2)) if node.has(2) else node.float_attribute("value")
     axes = node.integers(3) if node.has(3) else tuple(range(rank))
@@ -416,6 +432,15 @@ def pad(node: NodeReader) -> nn.Module:
         if amounts[i] or amounts[i + len(axes)]:
             at = _axis(node, axis, rank)
             before[at], after[at] = amounts[i], amounts[i + len(axes)]
+    _fits(node, "a padded value", *map(sum, zip(node.shape(), before, after, strict=True)))
+    if mode != "constant":
+        entries = tuple(
+            _copied_entries(mode, *sizes) if sizes[1] or sizes[2] else None
+            for sizes in zip(node.shape(), before, after, strict=True)
+        )
+        if any(e is None and (before[a] or after[a]) for a, e in enumerate(entries)):
+            node.refuse(f"padding {list(amounts)} by mode={mode}", supported="no more than the value has")
+        return layers.Border(entries, tuple(before))
     return layers.Pad(tuple(before), tuple(after), value)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from corgi.ambient import settled
 from corgi.errors import GateError, ModelError, SpecError
 from corgi.network.activations import recognise_activations
+from corgi.network.borders import pool_padding
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import TOLERANCE
 from corgi.network.graph import first_line, read_graph, read_model
@@ -95,7 +96,7 @@ def load_plain(path: Path) -> PlainNetwork:
     graph = read_graph(path, any_rank=True)
     if any(note.startswith("float16") for note in graph.notes):
         raise ModelError(f"{path}: float16 arithmetic is not what corgi decides", hint="Export as float32.")
-    found = channels_first(channel_shuffles(convert(graph)))
+    found = pool_padding(channels_first(channel_shuffles(convert(graph))))
     found = replace(found, module=recognise_activations(found.module, found.shapes))
     spatial = as_convolutions(path, found)
     channels, height, width = graph.input_shape

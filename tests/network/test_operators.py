@@ -93,6 +93,8 @@ def there_and_back(op: str, *operands: Any, back: tuple[str, list[Any], dict[str
 CHANNELS = float32(rng(), 4, 1, 1)
 CASES: dict[str, Build] = {
     "conv": conv(4, 4, 3, 3),
+    "pad-edge": lambda model, value: model.pad(value, [1, 0, 9, 3], mode="edge"),
+    "pad-reflect": lambda model, value: model.pad(value, [7, 0, 2, 3], mode="reflect"),
     "conv-no-bias": conv(4, 4, 3, 3, bias=False),
     "conv-kernel-shape": conv(4, 4, 2, 3, kernel_shape=[2, 3]),
     "conv-groups": conv(4, 2, 3, 3, group=2),
@@ -271,6 +273,7 @@ NEWER: dict[str, tuple[int, Build]] = {
     "celu": (12, node("Celu")),
     "celu-alpha": (12, node("Celu", alpha=0.3)),
     "hard-swish": (14, node("HardSwish")),
+    "pad-wrap": (19, node("Pad", np.array([0, 0, 1, 8, 0, 0, 3, 2]), mode="wrap")),
     "gelu": (20, node("Gelu")),
     "gelu-none": (20, node("Gelu", approximate="none")),
 }

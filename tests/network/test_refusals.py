@@ -85,9 +85,9 @@ NODES: dict[str, tuple[Callable[[OnnxModel, str], str], tuple[str, ...]]] = {
         ),
         ("supported",),
     ),
-    "reflection": (
-        node("Pad", np.array([0, 0, 1, 1, 0, 0, 1, 1]), mode="reflect"),
-        ("mode=reflect", "mode=constant"),
+    "wide reflection": (
+        node("Pad", np.array([0, 0, 1, 1, 0, 0, 8, 1]), mode="reflect"),
+        ("by mode=reflect", "no more than the value has"),
     ),
     "cropping": (node("Pad", np.array([0, 0, -1, 0, 0, 0, 0, 0])), ("amounts >= 0",)),
     "padded batch": (node("Pad", np.array([1, 0, 0, 0, 0, 0, 0, 0])), ("axis 0",)),

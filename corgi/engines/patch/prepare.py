@@ -9,7 +9,8 @@ of fully connected layers, become such first (`network/spatial.py`). Beyond the 
   4. Relu and MaxPool become Maximum; a Relu around a pool is merged with it (relu and max commute);
   5. AveragePool: the sums of its windows, each divided by the number of elements it counts;
  10. Mean and Sum: over channels a 1 x 1 convolution, over height and width a Resample, axes of size 1 kept;
- 11. operands that are copied along an axis (broadcasting): a convolution of ones, a Resample of ones.
+ 11. operands that are copied along an axis (broadcasting): a convolution of ones, a Resample of ones;
+ 12. padding with copies: a Resample that takes entries.
 """
 
 from __future__ import annotations
@@ -186,6 +187,13 @@ class _Preparation(Lowering):
         match step.layer:
             case layers.Resample():
                 return self.emit(step, step.layer, inputs)
+            case layers.Border(entries=(None, None, rows, columns)):  # case 12
+                sizes = self.network.shapes[step.inputs[0]][2:]
+                chosen = (
+                    torch.eye(size, dtype=torch.float64)[list(range(size) if places is None else places)]
+                    for size, places in zip(sizes, (rows, columns), strict=True)
+                )
+                return self.emit(step, layers.Resample(*chosen), inputs)
             case layers.Mean() | layers.Sum():  # case 10
                 return self.reduced(step, step.layer, inputs[0])
         return super().lower(step)

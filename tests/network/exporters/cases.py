@@ -82,6 +82,7 @@ LOADED = (
     Case("ts17-gap_sigmoid-plain"),
     Case("ts17-gap_softmax-depthwise"),
     Case("ts17-gap_temperature_softmax-plain"),
+    Case("ts17-gap_twolinear-reflected"),
     Case("ts17-means_linear-silu"),
     Case("ts17-squeezed_linear-grey"),
     Case("ts17-sum_linear-leaky"),
@@ -168,7 +169,6 @@ REFUSED = (
     # What no engine bounds yet, so it is refused where it is read.
     Case("ts17-gap_linear-group_norm", "InstanceNormalization"),
     Case("ts17-gap_linear-upsampled", "Resize"),
-    Case("ts17-gap_twolinear-reflected", "mode=reflect"),
     Case("ts17-mean_linear-convnext", "LayerNormalization"),
     Case("ts20-gap_linear-gelu", "approximate=tanh"),
     Case("dynamo-flatmean_linear-gelu", "approximate=tanh"),

@@ -1,0 +1,52 @@
+"""Padding with copies (edge, reflect, wrap) in front of a MaxPool, where it is what a MaxPool does anyway.
+
+A padded entry is a copy of an entry of the value. Where every window of a MaxPool that holds a copy holds the
+entry it is a copy of, too, the copy never changes the maximum: the padding is that of MaxPool, which never
+wins. Windows are products of rows and columns, so this is looked at axis by axis, window by window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from corgi.network import layers
+from corgi.network.convert import Converted, Step, TorchGraph
+
+
+def pool_padding(found: Converted) -> Converted:
+    """The same network with padding that a MaxPool makes unnecessary as that of the MaxPool."""
+    makers = {step.output: step for step in found.module.steps}
+    steps = tuple(_merged(step, makers.get(step.inputs[0]), found) for step in found.module.steps)
+    module = TorchGraph(steps, found.module.input_name, found.module.output_name)
+    return replace(found, module=module.up_to(found.module.output_name).eval())
+
+
+def _merged(step: Step, before: Step | None, found: Converted) -> Step:
+    pool = step.layer
+    if before is None or not isinstance(pool, layers.MaxPool) or not isinstance(before.layer, layers.Border):
+        return step
+    border, (rows, columns) = before.layer, found.shapes[step.output][2:]
+    if border.entries[0] is not None or border.entries[1] is not None:
+        return step
+    top, left, bottom, right = pool.pads
+    for axis, first, count in ((2, top, rows), (3, left, columns)):
+        entries = border.entries[axis]
+        if entries is None:
+            continue
+        inside = range(border.before[axis], border.before[axis] + found.shapes[before.inputs[0]][axis])
+        for window in range(count):
+            start = window * pool.stride[axis - 2] - first
+            places = range(
+                start, start + pool.kernel[axis - 2] * pool.dilation[axis - 2], pool.dilation[axis - 2]
+            )
+            known = [place for place in places if 0 <= place < len(entries)]
+            own = {entries[place] for place in known if place in inside}
+            if not own or {entries[place] for place in known} != own:
+                return step
+    after = [
+        0 if entries is None else len(entries) - border.before[axis] - found.shapes[before.inputs[0]][axis]
+        for axis, entries in enumerate(border.entries)
+    ]
+    pads = top + border.before[2], left + border.before[3], bottom + after[2], right + after[3]
+    merged = layers.MaxPool(pool.kernel, pool.stride, pads, pool.dilation, pool.ceil_mode)
+    return replace(step, layer=merged, inputs=before.inputs)
