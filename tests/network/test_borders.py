@@ -99,7 +99,7 @@ def test_bounds_hold(mode: str, merges: bool, tmp_path: Path) -> None:
     assert merged(found) is (merges or mode == "edge")
     image = torch.rand(2, 6, 7, generator=torch.Generator().manual_seed(1))
     ball = Ball(image, 0.05)
-    bounds = PatchEngine().bind(found, 0).pixels(ball)
+    bounds = PatchEngine().bind(found, 0, torch.float64).pixels(ball)
     noise = torch.rand(500, 2, 6, 7, generator=torch.Generator().manual_seed(2)).round()
     images = (image + 0.05 * (2 * noise - 1)).clamp(0, 1).double()
     maps = found.head.cam(found.trunk(images), 0).flatten(1)
