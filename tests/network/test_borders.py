@@ -101,7 +101,7 @@ def test_bounds_hold(mode: str, merges: bool, tmp_path: Path) -> None:
     ball = Ball(image, 0.05)
     bounds = PatchEngine().bind(found, 0, torch.float64).pixels(ball)
     noise = torch.rand(500, 2, 6, 7, generator=torch.Generator().manual_seed(2)).round()
-    images = (image + 0.05 * (2 * noise - 1)).clamp(0, 1).double()
+    images = (image.double() + 0.05 * (2 * noise.double() - 1)).clamp(0, 1)
     maps = found.head.cam(found.trunk(images), 0).flatten(1)
     assert bool((maps >= bounds.lower - 1e-9).all())
     assert bool((maps <= bounds.upper + 1e-9).all())
