@@ -325,11 +325,10 @@ class _Backwards:
             return isinstance(step.layer, layers.Mean | layers.Sum) or not _computes(step)
         pool, (height, width) = step.layer, self.shapes[step.inputs[0]][2:]
         top, left, *_ = pool.pads
-        # Its one window holds the map; what is padded does not count, or there is none.
+        # Its one window holds the map, and no padding counts; what ceil_mode adds behind it never does.
         one = self.shapes[step.output][2:] == (1, 1)
         holds = pool.kernel[0] >= top + height and pool.kernel[1] >= left + width
-        exact = pool.kernel == (height, width) and not any(pool.pads)
-        return one and holds and (exact or not pool.count_include_pad)
+        return one and holds and not (pool.count_include_pad and any(pool.pads))
 
     def take_classifier(self) -> Step | None:
         """Step over a 1x1 convolution before pooling."""
