@@ -32,6 +32,7 @@ from corgi.errors import EngineError
 from corgi.lipschitz.combine import combined_norms
 from corgi.lipschitz.jacobian import LAYERS, interval_norms
 from corgi.lipschitz.product import network_gains, row_constants
+from corgi.lipschitz.slopes import WITHOUT_SLOPES
 from corgi.network.network import Network
 from corgi.terms import LipschitzMethod, PatchMethod
 from corgi.types import Ball, Interval, Norm
@@ -107,7 +108,7 @@ class LipschitzBounder(PatchBounder):
         values = PatchEngine(relaxation, budget=engine.budget, work=engine.work, device=engine.device)
         super().__init__(values, network, class_id, dtype)
         for step in self._graph.steps:
-            if not isinstance(step.layer, LAYERS):
+            if not isinstance(step.layer, LAYERS) or isinstance(step.layer, WITHOUT_SLOPES):
                 raise EngineError(
                     f"{network.path}: {step}: engine lipschitz does not support {type(step.layer).__name__}",
                     hint="Use engine patch.",

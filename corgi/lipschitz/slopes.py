@@ -21,6 +21,9 @@ _ROUNDING = 2.0**-40
 12 times and library functions make a few units of 2^-53. The product of z and the second derivative, which is
 what rounding z or a constant moves, is at most 2 steepest slopes for each of them."""
 
+WITHOUT_SLOPES = (layers.TanhGelu,)
+"""Curves whose derivatives nothing here bounds."""
+
 _SILU_TURN = 2.3993572805154675
 """Where the second derivative of t sigmoid(t) vanishes: t tanh(t / 2) = 2."""
 

@@ -9,7 +9,8 @@ constants are one case, as long as they are few):
   3. x * clip(alpha x + beta, 0, high) or x * hard_sigmoid(...): HardSwish;
   4. a constant times one of these: its factor;
   5. sums and differences of x, relu(x), relu(-x), min(x, 0) with slope 1 above 0, 0 to 1 below: PRelu. Both
-     slopes are computed exactly, or it is none.
+     slopes are computed exactly, or it is none;
+  6. x * (1 + tanh(a x + b x^3)): TanhGelu.
 Everything else stays what it was.
 """
 
@@ -105,11 +106,42 @@ class _Recogniser:
         step, numbers = self.steps.get(outer.value), outer.numbers
         if step is None or numbers is None:
             return None
+        if isinstance(step.layer, layers.Tanh):
+            return self.tanh_gated(value, step.inputs[0], *numbers)
         for x, factor, scale, shift in self.common(value, step.inputs[0]):
             layer = _gated(step.layer, factor, scale, shift, *numbers)
             if layer is not None:
                 return layer, x
         return None
+
+    def tanh_gated(
+        self, value: str, argument: str, times: float, plus: float
+    ) -> tuple[nn.Module, str] | None:
+        """Case 6: value * (times * tanh(argument) + plus), the argument a polynomial of x."""
+        polynomials = self.polynomials(argument)
+        for multiple in self.multiples(value):
+            numbers, powers = multiple.numbers, polynomials.get(multiple.value)
+            if numbers is None or powers is None or numbers[1] != 0 or plus != times:
+                continue
+            factor, linear, cubic = numbers[0] * times, powers.get(1, 0.0), powers.get(3, 0.0)
+            if powers.keys() == {1, 3} and linear > 0 and cubic > 0 and _usable(factor, linear, cubic):
+                return layers.TanhGelu(linear, cubic, factor), multiple.value
+        return None
+
+    def polynomials(self, value: str, depth: int = 4) -> dict[str, dict[int, float]]:
+        """A value as a polynomial of earlier ones: coefficients by power, each of products alone."""
+        multiples = self.multiples(value)
+        found = {m.value: {1: m.numbers[0]} for m in multiples if m.numbers is not None and m.numbers[1] == 0}
+        outer = multiples[-1]
+        step, numbers = self.steps.get(outer.value), outer.numbers
+        if step is None or numbers is None or numbers[1] != 0 or depth == 0:
+            return found
+        inputs = [self.polynomials(name, depth - 1) for name in step.inputs]
+        for x in set.intersection(*map(set, inputs)):
+            powers = _combined(step.layer, [known[x] for known in inputs])
+            if powers is not None:
+                found.setdefault(x, {n: numbers[0] * c for n, c in powers.items()})
+        return found
 
     def common(self, value: str, argument: str) -> list[tuple[str, float, float, float]]:
         """Values x, the nearest first, with value = factor * x and argument = scale * x + shift."""
@@ -138,6 +170,8 @@ class _Recogniser:
                 return layers.Gelu(scale, factor * source.layer.factor), source.inputs[0]
             case layers.HardSwish(alpha=alpha, beta=beta):
                 return layers.HardSwish(alpha, beta, factor * source.layer.factor), source.inputs[0]
+            case layers.TanhGelu(linear=linear, cubic=cubic):
+                return layers.TanhGelu(linear, cubic, factor * source.layer.factor), source.inputs[0]
         return None
 
     def bent(self, step: Step) -> tuple[nn.Module, str] | None:
@@ -225,6 +259,21 @@ def _gated(
         case _:
             return None
     return layers.HardSwish(alpha, beta, factor) if alpha > 0 and _usable(alpha, factor) else None
+
+
+def _combined(layer: nn.Module, inputs: list[dict[int, float]]) -> dict[int, float] | None:
+    """Polynomials up to the third power: a sum without equal powers, a product of single powers, a power."""
+    first = inputs[0]
+    match layer:
+        case layers.Add() if len(inputs) == 2 and not first.keys() & inputs[1].keys():
+            return first | inputs[1]
+        case layers.Mul() if len(first) == len(inputs[1]) == 1:
+            ((n, a),), ((m, b),) = first.items(), inputs[1].items()
+            return {n + m: a * b} if n + m <= 3 else None
+        case layers.Power(exponent=(2 | 3) as times) if len(first) == 1:
+            ((n, a),) = first.items()
+            return {n * int(times): a ** int(times)} if n * times <= 3 else None
+    return None
 
 
 def _usable(*constants: float) -> bool:

@@ -190,6 +190,20 @@ class Gelu(Curve):
         return self.factor * x * torch.erfc(-self.scale * x)
 
 
+class TanhGelu(Curve):
+    """factor * x * (1 + tanh(linear * x + cubic * x^3)), linear and cubic > 0, factor not 0."""
+
+    def __init__(self, linear: float, cubic: float, factor: float = 0.5) -> None:
+        super().__init__()
+        self.linear, self.cubic, self.factor = linear, cubic, factor
+        # With q the argument, x q' <= 3 q, and 1 + tanh(q) + 3 q / cosh(q)^2 is at most 3.04.
+        self.steepest = 3.05 * abs(factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape; 1 + tanh(q) = 2 sigmoid(2 q) without cancellation."""
+        return 2 * self.factor * x * torch.sigmoid(2 * x * (self.linear + self.cubic * x * x))
+
+
 class HardSwish(Curve):
     """factor * x * min(max(alpha * x + beta, 0), 1), alpha > 0, factor not 0."""
 
@@ -225,6 +239,31 @@ class Softplus(Curve):
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape; torch's own softplus is x itself beyond 20."""
         return torch.logaddexp(x, torch.zeros_like(x))
+
+
+class Power(nn.Module):
+    """x^exponent, exponent neither 0 nor 1.
+
+    Attributes:
+        least: what is known of x from below, whatever the image.
+    """
+
+    def __init__(self, exponent: float, least: float = -math.inf) -> None:
+        super().__init__()
+        self.exponent, self.least = exponent, least
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        match self.exponent:
+            case 2:
+                return x * x
+            case 0.5:
+                return x.sqrt()
+            case -1:
+                return 1 / x
+            case -0.5:
+                return 1 / x.sqrt()
+        return x**self.exponent
 
 
 class HardSigmoid(nn.Module):
@@ -311,6 +350,37 @@ class AveragePool(nn.Module):
         return sums[:, :, :high, :wide]
 
 
+class Standardise(nn.Module):
+    """(x - mean) / sqrt(variance + epsilon) * scale + shift: layer, instance and group normalisation.
+
+    Attributes:
+        axes: over which mean and variance are taken, never the batch axis.
+        epsilon: > 0.
+        scale, shift: broadcast against one image's value.
+        groups: into how many the channels are split first, each with a mean and a variance of its own.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, axes: tuple[int, ...], epsilon: float, scale: Tensor, shift: Tensor, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.axes, self.epsilon, self.groups = axes, epsilon, groups
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        # Channels as [groups, channels of one]: the axes behind move by one.
+        split = x.reshape(len(x), self.groups, -1, *x.shape[2:])
+        axes = tuple(axis + 1 for axis in self.axes)
+        off = split - split.mean(axes, keepdim=True)
+        variance = (off * off).mean(axes, keepdim=True)
+        return (off / (variance + self.epsilon).sqrt()).reshape(x.shape) * self.scale + self.shift
+
+
 class Reduction(nn.Module):
     """One value for the given axes (never the batch axis), which are dropped or kept with size 1."""
 
@@ -382,7 +452,15 @@ class Sub(nn.Module):
 
 
 class Mul(nn.Module):
-    """Product of two values of the network."""
+    """Product of two values of the network.
+
+    Attributes:
+        largest: what is known of its absolute value, whatever the image.
+    """
+
+    def __init__(self, largest: float = math.inf) -> None:
+        super().__init__()
+        self.largest = largest
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Broadcasts as ONNX does."""

@@ -30,6 +30,7 @@ _ELEMENTWISE = (
     layers.HardSigmoid,
     layers.Erf,
     layers.Curve,
+    layers.Power,
     layers.Clip,
     layers.Identity,
 )
@@ -105,6 +106,11 @@ class _Layout:
             case layers.PRelu(slope=slope) if slope.dim() < len(first.order):
                 turned = layers.PRelu(_back(slope, first.order))
                 return self.emit(step, turned, (first.name,), first.shape, first.order)
+            case layers.Standardise() as norm if norm.scale.dim() < len(first.order) and norm.groups == 1:
+                axes = tuple(sorted(first.order[a] for a in norm.axes))
+                scale, shift = (_back(constant, first.order) for constant in (norm.scale, norm.shift))
+                moved_norm = layers.Standardise(axes, norm.epsilon, scale, shift)
+                return self.emit(step, moved_norm, (first.name,), first.shape, first.order)
             case layers.Add() | layers.Sub() | layers.Mul() | layers.Div() if _alike(inputs):
                 names = tuple(base.name for base in inputs)
                 sizes = [max(each) for each in zip(*(base.shape for base in inputs), strict=True)]

@@ -24,6 +24,7 @@ from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
 from corgi.network.gradcam import GradCamHead, gradcam_head
 from corgi.network.graph import Graph, read_graph
+from corgi.network.groups import group_normalisations
 from corgi.network.head import CamHead, recognise_head, refuse_transformer
 from corgi.network.layout import channels_first
 from corgi.network.limits import without_unreached_limits
@@ -175,7 +176,8 @@ def load(
         )
     graph = read_graph(Path(path), output=output, size=size, normalisation=normalisation)
     refuse_transformer(graph)
-    found = pool_padding(channels_first(channel_shuffles(without_unreached_limits(convert(graph)))))
+    found = group_normalisations(without_unreached_limits(convert(graph)))
+    found = pool_padding(channels_first(channel_shuffles(found)))
     found = replace(found, module=recognise_activations(found.module, found.shapes))
     head: CamHead | GradCamHead
     if map_kind is MapKind.GRADCAM:

@@ -18,7 +18,7 @@ from corgi.network.expansion import added, quotient, root_quotient, scaled
 from corgi.network.graph import LARGEST_VALUE
 from corgi.network.node_reader import NodeReader
 from corgi.network.resize import resize
-from corgi.network.standard import HARD_SWISH_ALPHA, HARD_SWISH_BETA
+from corgi.network.standard import GELU_CUBIC, GELU_LINEAR, HARD_SWISH_ALPHA, HARD_SWISH_BETA
 
 Rule = Callable[[NodeReader], nn.Module]
 
@@ -220,11 +220,58 @@ def hard_swish(node: NodeReader) -> nn.Module:
 
 
 def gelu(node: NodeReader) -> nn.Module:
-    """Gelu, the exact one: x (1 + erf(x / sqrt(2))) / 2."""
+    """Gelu: x (1 + erf(x / sqrt(2))) / 2, or its approximation by tanh."""
     mode = node.str_attribute("approximate")
+    if mode == "tanh":
+        return layers.TanhGelu(GELU_LINEAR, GELU_CUBIC)
     if mode != "none":
-        node.refuse(f"attribute approximate={mode}", supported="approximate=none")
+        node.refuse(f"attribute approximate={mode}", supported="approximate=none, approximate=tanh")
     return layers.Gelu()
+
+
+def _normalisation(
+    node: NodeReader, axes: tuple[int, ...], scale: Tensor, shift: Tensor, groups: int = 1
+) -> nn.Module:
+    """Mean and variance over axes; the variance is that of the value, not an estimate from it."""
+    epsilon = _not_negative(node, "epsilon")
+    if epsilon == 0:
+        node.refuse("attribute epsilon=0", supported="epsilon > 0")
+    return layers.Standardise(axes, epsilon, scale, shift, groups)
+
+
+def layer_normalization(node: NodeReader) -> nn.Module:
+    """LayerNormalization over the last axes, mean and variance not returned."""
+    shape = node.shape()
+    node.require("stash_type", node.int_attribute("stash_type"), 1)
+    first = _axis(node, node.int_attribute("axis"), len(shape))
+    scale = node.tensor(1)
+    shift = node.tensor(2) if node.has(2) else torch.zeros_like(scale)
+    for given in (scale, shift):
+        if given.dim() > len(shape) - 1:
+            node.refuse(f"constants of shape {list(given.shape)}", supported="constants that broadcast")
+    return _normalisation(node, tuple(range(first, len(shape))), scale, shift)
+
+
+def instance_normalization(node: NodeReader) -> nn.Module:
+    """InstanceNormalization: of each channel over all axes behind it."""
+    rank = len(node.shape())
+    scale, shift = (node.tensor(i).reshape(-1, *[1] * (rank - 2)) for i in (1, 2))
+    return _normalisation(node, tuple(range(2, rank)), scale, shift)
+
+
+def group_normalization(node: NodeReader) -> nn.Module:
+    """GroupNormalization; before opset 21 its constants are one a group, then one a channel."""
+    shape, groups = node.shape(), node.int_attribute("num_groups")
+    if groups < 1 or shape[1] % groups:
+        node.refuse(f"{groups} groups of {shape[1]} channels", supported="groups of one size")
+    if "stash_type" in node.node.attributes:
+        node.require("stash_type", node.int_attribute("stash_type"), 1)
+    constants = []
+    for index in (1, 2):
+        given = node.tensor(index)
+        each = given if len(given) == shape[1] else given.repeat_interleave(shape[1] // groups)
+        constants.append(each.reshape(-1, *[1] * (len(shape) - 2)))
+    return _normalisation(node, tuple(range(1, len(shape))), constants[0], constants[1], groups)
 
 
 def softplus(node: NodeReader) -> nn.Module:
@@ -391,6 +438,24 @@ def div(node: NodeReader) -> nn.Module:
     nothing = torch.zeros_like(value)
     scale, rest = quotient(torch.ones_like(value), value)
     return layers.Affine(scale, nothing, rest=(rest, nothing))
+
+
+def pow_(node: NodeReader) -> nn.Module:
+    """Pow with one constant exponent."""
+    exponent = node.limit(1)
+    if not math.isfinite(exponent) or exponent == 0:
+        node.refuse(f"exponent {exponent}", supported="a finite exponent other than 0")
+    return layers.Identity() if exponent == 1 else layers.Power(exponent)
+
+
+def sqrt(node: NodeReader) -> nn.Module:
+    """Sqrt."""
+    return layers.Power(0.5)
+
+
+def reciprocal(node: NodeReader) -> nn.Module:
+    """Reciprocal."""
+    return layers.Power(-1)
 
 
 def concat(node: NodeReader) -> nn.Module:
@@ -619,9 +684,12 @@ RULES: Mapping[str, Rule] = {
     "Gelu": gelu,
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
+    "GroupNormalization": group_normalization,
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
     "Identity": identity,
+    "InstanceNormalization": instance_normalization,
+    "LayerNormalization": layer_normalization,
     "LeakyRelu": leaky_relu,
     "LogSoftmax": log_softmax,
     "MatMul": matmul,
@@ -630,6 +698,8 @@ RULES: Mapping[str, Rule] = {
     "Neg": neg,
     "PRelu": prelu,
     "Pad": pad,
+    "Pow": pow_,
+    "Reciprocal": reciprocal,
     "ReduceMax": reduce_max,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
@@ -641,6 +711,7 @@ RULES: Mapping[str, Rule] = {
     "Slice": slice_,
     "Softmax": softmax,
     "Softplus": softplus,
+    "Sqrt": sqrt,
     "Squeeze": squeeze,
     "Sub": sub,
     "Sum": sum_,

@@ -34,6 +34,7 @@ _ELEMENTWISE = (
     layers.Tanh,
     layers.HardSigmoid,
     layers.Curve,
+    layers.Power,
     layers.Clip,
 )
 

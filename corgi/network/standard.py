@@ -7,6 +7,7 @@ out and one that leaves it away are one network, so they have to be read as the 
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import onnx
@@ -15,6 +16,10 @@ Default = int | float | str | list[int] | list[float]
 
 HARD_SWISH_ALPHA, HARD_SWISH_BETA = float(np.float32(1 / 6)), 0.5
 """HardSwish is x * HardSigmoid(x) with these attributes (its function body), attributes being float32."""
+
+GELU_LINEAR = math.sqrt(float(np.float32(2 / math.pi)))
+GELU_CUBIC = GELU_LINEAR * float(np.float32(0.044715))
+"""Gelu with approximate=tanh is x (1 + tanh(GELU_LINEAR x + GELU_CUBIC x^3)) / 2 (its function body)."""
 
 
 @functools.cache

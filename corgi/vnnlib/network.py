@@ -22,6 +22,7 @@ from corgi.network.borders import pool_padding
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import TOLERANCE
 from corgi.network.graph import first_line, read_graph, read_model
+from corgi.network.groups import group_normalisations
 from corgi.network.layout import channels_first
 from corgi.network.shuffle import channel_shuffles
 from corgi.network.spatial import as_convolutions
@@ -96,7 +97,7 @@ def load_plain(path: Path) -> PlainNetwork:
     graph = read_graph(path, any_rank=True)
     if any(note.startswith("float16") for note in graph.notes):
         raise ModelError(f"{path}: float16 arithmetic is not what corgi decides", hint="Export as float32.")
-    found = pool_padding(channels_first(channel_shuffles(convert(graph))))
+    found = pool_padding(channels_first(channel_shuffles(group_normalisations(convert(graph)))))
     found = replace(found, module=recognise_activations(found.module, found.shapes))
     spatial = as_convolutions(path, found)
     channels, height, width = graph.input_shape

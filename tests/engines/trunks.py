@@ -189,7 +189,10 @@ REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
         lambda m, v: m.node("Div", v, m.node("Add", m.node("Sigmoid", v), np.float32(1)), name="culprit"),
         ("(Div)",),
     ),
-    "mean": (node("ReduceMean", axes=[3]), ("(ReduceMean)",)),
+    "mean": (
+        lambda m, v: m.node("Relu", m.node("ReduceMean", v, axes=[3], name="culprit")),
+        ("(ReduceMean)",),
+    ),
     "linear": (node("MatMul", float32(RNG, 8, 8)), ("(MatMul)",)),
     "transpose": (
         lambda m, v: m.node(
@@ -197,7 +200,10 @@ REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
         ),
         ("(Transpose)",),
     ),
-    "reshape": (node("Reshape", np.array([0, 4, 8, 9])), ("(Reshape)",)),
+    "reshape": (
+        lambda m, v: m.node("Relu", m.node("Reshape", v, np.array([0, 4, 8, 9]), name="culprit")),
+        ("(Reshape)",),
+    ),
     "concat in height": (
         lambda m, v: m.node("Concat", v, v, axis=2, name="culprit"),
         ("(Concat)", "axis=2", "axis=1"),
@@ -324,6 +330,76 @@ RESAMPLED: dict[str, Build] = {
     "mean through a dense layer": pooled_sum,
 }  # fmt: skip
 """Means, copies and resizes: linear, but not windows."""
+
+
+def squeezed(gate: Build) -> Build:
+    """Squeeze-and-excite: every channel times a gate that is made of the means of all channels."""
+    narrow, wide = float32(RNG, 3, 4, 1, 1), float32(RNG, 4, 3, 1, 1)
+
+    def build(model: OnnxModel, value: str) -> str:
+        pooled = model.node("Relu", model.node("Conv", model.node("GlobalAveragePool", value), narrow))
+        return model.node("Mul", value, gate(model, model.node("Conv", pooled, wide)))
+
+    return build
+
+
+def normalised(model: OnnxModel, value: str) -> str:
+    """Layer normalisation of the channels, as exporters write it before opset 17."""
+    off = model.node("Sub", value, model.reduce_mean(value, [1]))
+    variance = model.reduce_mean(model.node("Pow", off, np.float32(2)), [1])
+    return model.node("Div", off, model.node("Sqrt", model.node("Add", variance, np.float32(1e-3))))
+
+
+MULTIPLIED: dict[str, Build] = {
+    "squeeze, sigmoid": squeezed(chain(("Sigmoid", {}))),
+    "squeeze, hard sigmoid": squeezed(chain(("HardSigmoid", {"alpha": 0.3}))),
+    "squeeze, clip": squeezed(
+        lambda m, v: m.node("Div", m.clip(m.node("Add", v, np.float32(3)), 0, 6), np.float32(6))
+    ),
+    "spatial gate": lambda m, v: m.node(
+        "Mul", m.node("Sigmoid", m.node("Conv", v, float32(RNG, 1, 4, 1, 1))), v
+    ),
+    "product of two values": lambda m, v: m.node(
+        "Mul", v, m.node("Tanh", m.node("Conv", v, WEIGHT, pads=[1] * 4))
+    ),
+    "square of itself": lambda m, v: m.node("Mul", v, m.node("Identity", v)),
+    "quotient of two": lambda m, v: m.node("Div", v, m.node("Add", m.node("Sigmoid", v), np.float32(1))),
+    "inverse root": lambda m, v: m.node(
+        "Reciprocal", m.node("Sqrt", m.node("Add", m.node("Sigmoid", v), np.float32(0.1)))
+    ),
+    "power": lambda m, v: m.node(
+        "Pow", m.node("Add", m.node("Sigmoid", v), np.float32(0.1)), np.float32(1.7)
+    ),
+    "normalised by nodes": normalised,
+    "layer norm, channels last": lambda m, v: m.chain(
+        [
+            ("Transpose", (), {"perm": [0, 2, 3, 1]}),
+            ("LayerNormalization", (C4[:, 0, 0], BN[0]), {"axis": -1, "epsilon": 1e-6}),
+            ("Transpose", (), {"perm": [0, 3, 1, 2]}),
+        ],
+        v,
+    ),
+    "layer norm of everything": lambda m, v: m.node(
+        "LayerNormalization", v, float32(RNG, 4, 9, 8), float32(RNG, 8), axis=1
+    ),
+    "instance norm": node("InstanceNormalization", BN[0], BN[1], epsilon=0.01),
+    "group norm, as exported": lambda m, v: m.node(
+        "Mul",
+        m.node(
+            "Reshape",
+            m.node(
+                "InstanceNormalization",
+                m.node("Reshape", v, np.array([0, 2, -1])),
+                np.ones(2, np.float32),
+                np.zeros(2, np.float32),
+                epsilon=0.1,
+            ),
+            np.array([0, 4, 9, 8]),
+        ),
+        C4,
+    ),
+}
+"""Products of values of the network, and what norms need beside them."""
 
 
 def gated(gate: str, argument: float | None = None, **attributes: Any) -> Build:

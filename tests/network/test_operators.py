@@ -269,6 +269,8 @@ def test_the_older_resizes(mode: str, tmp_path: Path) -> None:
     agrees(save(OnnxModel((2, 8, 8), 9), tmp_path, node("Upsample", scales, mode=mode)))
 
 
+F32 = np.float32
+
 NEWER: dict[str, tuple[int, Build]] = {
     "celu": (12, node("Celu")),
     "celu-alpha": (12, node("Celu", alpha=0.3)),
@@ -276,6 +278,20 @@ NEWER: dict[str, tuple[int, Build]] = {
     "pad-wrap": (19, node("Pad", np.array([0, 0, 1, 8, 0, 0, 3, 2]), mode="wrap")),
     "gelu": (20, node("Gelu")),
     "gelu-none": (20, node("Gelu", approximate="none")),
+    "gelu-tanh": (20, node("Gelu", approximate="tanh")),
+    "layer-norm": (17, node("LayerNormalization", float32(rng(), 8), float32(rng(), 8))),
+    "layer-norm-no-bias": (17, node("LayerNormalization", float32(rng(), 4, 8, 8), axis=1, epsilon=0.1)),
+    "instance-norm": (13, node("InstanceNormalization", *float32(rng(), 2, 4))),
+    "group-norm": (21, node("GroupNormalization", *float32(rng(), 2, 4), num_groups=2)),
+    "pow": (13, node("Pow", np.float32(2))),
+    "pow-integer": (15, node("Pow", np.int64(3))),
+    "pow-one": (13, node("Pow", np.float32([1]))),
+    "roots": (
+        13,
+        lambda model, value: model.node(
+            "Reciprocal", model.node("Sqrt", model.node("Add", model.node("Mul", value, value), F32(0.3)))
+        ),
+    ),
 }
 
 

@@ -31,13 +31,15 @@ from corgi.engines.patch.maximum import Planes, Rivals
 from corgi.engines.patch.norms import Reach, least_in_cap, least_in_reach
 from corgi.engines.patch.patches import Indices, Patches, Places, on_device, on_host
 from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.product import ProductPlanes
 from corgi.engines.patch.resample import amplification, through_resample
 from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
 
-ACTIVATIONS = (Maximum, layers.Sigmoid, layers.Tanh, layers.Curve)
+ACTIVATIONS = (Maximum, layers.Sigmoid, layers.Tanh, layers.Curve, layers.Power, layers.Mul)
+"""Layers that are not linear: rows take lines or planes instead."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class MaximumLines:
         return change, shift.to(torch.float64)
 
 
+AnyLines = MaximumLines | Lines | ProductPlanes
+
+
 @dataclass
 class Relaxation:
     """What a backward pass needs to know of the network over the balls.
@@ -94,7 +99,7 @@ class Relaxation:
     centres: dict[str, Centre]
     intervals: dict[str, Interval]
     sizes: dict[str, Tensor]
-    lines: Callable[[str], MaximumLines | Lines]
+    lines: Callable[[str], AnyLines]
     half_space: HalfSpace | None = None
     reaches: dict[str, Reach] = field(default_factory=dict)
     norms: dict[str, Tensor] | None = None
@@ -306,8 +311,10 @@ class BackwardPass:
                 return parts
             case Maximum():
                 return [self._maximum(step, step.layer, patches)]
-            case layers.Sigmoid() | layers.Tanh() | layers.Curve():
+            case layers.Sigmoid() | layers.Tanh() | layers.Curve() | layers.Power():
                 return [self._curve(step, patches)]
+            case layers.Mul():
+                return self._product(step, patches)
         raise TypeError(f"no rule for {type(step.layer).__name__}")
 
     def _conv(self, step: Step, conv: layers.Conv, patches: Patches) -> Patches:
@@ -353,16 +360,42 @@ class BackwardPass:
     def _curve(self, step: Step, patches: Patches) -> Patches:
         lines = self.relaxation.lines(step.output)
         assert isinstance(lines, Lines)
+        low_slope, low_shift, up_slope, up_shift = self._under(patches, lines)
+        positive, negative = patches.values.clamp(min=0), patches.values.clamp(max=0)
+        self._add_shifts(positive * low_shift + negative * up_shift)
+        self._lose(step, patches)
+        return Patches(positive * low_slope + negative * up_slope, patches.places, patches.place)
+
+    def _product(self, step: Step, patches: Patches) -> list[Patches]:
+        """Both planes have the same slopes."""
+        planes = self.relaxation.lines(step.output)
+        assert isinstance(planes, ProductPlanes)
+        first, second, low_shift, up_shift = self._under(patches, planes)
+        positive, negative = patches.values.clamp(min=0), patches.values.clamp(max=0)
+        self._add_shifts(positive * low_shift + negative * up_shift)
+        self._lose(step, patches)
+        return [Patches(patches.values * part, patches.places, patches.place) for part in (first, second)]
+
+    def _lose(self, step: Step, patches: Patches) -> None:
+        """Set aside what products of coefficients and slopes lose by underflow."""
+        reached = patches.size[0] * patches.size[1] * smallest(patches.values.dtype)
+        for name in step.inputs:
+            lost = reached * self.relaxation.sizes[name].sum(1).to(torch.float64)
+            self.error = self.error + (lost if len(lost) == 1 else lost[patches.ball])
+
+    def _under(self, patches: Patches, lines: Lines | ProductPlanes) -> tuple[Tensor, ...]:
+        """The four fields of lines or planes under every row, [R, C, h, w] each."""
         window = patches.window(lines.stacked())
         if len(window) != len(patches.values):
             window = window.repeat(patches.repeats, 1, 1, 1)
-        low_slope, low_shift, up_slope, up_shift = window.chunk(4, 1)
-        positive, negative = patches.values.clamp(min=0), patches.values.clamp(max=0)
-        constants = (positive * low_shift + negative * up_shift).to(torch.float64)
+        return window.chunk(4, 1)
+
+    def _add_shifts(self, shifts: Tensor) -> None:
+        """Add what shifts [R, C, h, w] come to in every row."""
+        constants = shifts.to(torch.float64)
         terms = constants[0].numel() if len(constants) else 1
         rows = torch.arange(len(constants), device=constants.device).repeat_interleave(terms)
         self._sum_up(constants.flatten(), rows, terms)
-        return Patches(positive * low_slope + negative * up_slope, patches.places, patches.place)
 
     def _maximum(self, step: Step, layer: Maximum, patches: Patches) -> Patches:
         """Decided windows pass the coefficient on to their maximum, undecided ones through their planes.

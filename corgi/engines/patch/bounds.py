@@ -24,12 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corgi.engines.patch.backward import (
+    AnyLines,
     BackwardPass,
     MaximumLines,
     Relaxation,
     TwoSidedPass,
 )
-from corgi.engines.patch.cones import cone_masks, cone_sizes, horizons, readers
+from corgi.engines.patch.cones import cone_masks, cone_sizes, horizons, read_places, readers
 from corgi.engines.patch.curves import Lines, relax
 from corgi.engines.patch.gains import Gains, conv_reach, euclidean, norm_step
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
@@ -45,6 +46,7 @@ from corgi.engines.patch.maximum import best_weights, pairs_of, planes, rivals
 from corgi.engines.patch.norms import Reach, held_interval, reach_step
 from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places, on_device, on_host
 from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.product import ProductPlanes, product_norm, product_planes
 from corgi.engines.patch.rigour import FOLDING, gamma, unit
 from corgi.engines.patch.tables import Table
 from corgi.engines.patch.tournament import Outcome, Tournament, first_games, none_played
@@ -55,7 +57,7 @@ from corgi.types import Interval
 _APART = 0.001
 """Lines further apart than this share of the activation's range are worth rows for its input."""
 
-_CURVES = (layers.Sigmoid, layers.Tanh, layers.Curve)
+_CURVES = (layers.Sigmoid, layers.Tanh, layers.Curve, layers.Power, layers.Mul)
 _MANY = 0.05
 """Share of undecided windows from which on a thorough bound is drawn of a whole layer."""
 
@@ -216,7 +218,7 @@ class BallBounds:
         sizes = {graph.input_name: by_channel(box)}
         self.relaxation = Relaxation(graph, centres, {graph.input_name: box}, sizes, self._lines_of)
         self._steps = {step.output: step for step in graph.steps}
-        self._lines: dict[str, MaximumLines | Lines] = {}
+        self._lines: dict[str, AnyLines] = {}
         if reach is not None:
             self.relaxation.reaches[graph.input_name] = reach
         self._exact = _exact_values(graph) if reach is None else set()
@@ -509,6 +511,9 @@ class BallBounds:
         self._note(step, found)
         if norms is not None:
             sizes, error = [norms[name] for name in step.inputs], centres[step.output].error
+            if isinstance(step.layer, layers.Mul):
+                operands = [known[name] for name in step.inputs]
+                sizes = [product_norm(operands, [centres[name] for name in step.inputs], sizes)]
             norm = norm_step(step, sizes, error, self.relaxation.shape(step.output), self._gains)
             norms[step.output] = torch.fmin(norm, euclidean(known[step.output]))
 
@@ -597,14 +602,48 @@ class BallBounds:
         windows.place[left.units.unbind(1)] = places
 
     def _bound_input(self, step: Step, todo: Tensor) -> None:
-        """Spend rows on the input of a curved activation at [B, H', W'], where they can move its lines."""
-        (source,) = step.inputs
+        """Spend rows on the inputs of a curved activation at [B, H', W'], where they can move its lines.
+
+        Of a product first on the operand that has fewer units: where it is known well, the other need not be.
+        """
         done = self._rowed.get(step.output)
         self._rowed[step.output] = todo if done is None else done | todo
+        if not isinstance(step.layer, layers.Mul):
+            self._bound_value(step, step.inputs[0], self._apart(step) & todo[:, None])
+            return
+        shape, known = self.relaxation.shape, self.relaxation.intervals
+        operands = [self._original(name) for name in step.inputs]
+        for source, copies in sorted(operands, key=lambda found: known[found[0]].lower.numel()):
+            which = self._apart(step) & todo[:, None]
+            for made in copies:
+                read = read_places(made.layer, which.any(1), shape(made.inputs[0]))
+                channels = known[made.inputs[0]].lower.shape[1]
+                which = read[:, None].expand(-1, channels, -1, -1)
+            self._bound_value(step, source, which)
+            for made in (*reversed(copies), step):
+                self._forward(made)
+
+    def _original(self, value: str) -> tuple[str, list[Step]]:
+        """What a value is a copy of, along channels, height or width; the copying steps, the last first."""
+        copies: list[Step] = []
+        while (step := self._steps.get(value)) is not None:
+            match step.layer:
+                case layers.Resample(rows=rows, columns=columns) if 1 in (rows.shape[1], columns.shape[1]):
+                    pass
+                case layers.Conv(weight=weight) if weight.shape[1:] == (1, 1, 1) and step.layer.groups == 1:
+                    pass
+                case _:
+                    break
+            copies.append(step)
+            (value,) = step.inputs
+        return value, copies
+
+    def _bound_value(self, step: Step, source: str, which: Tensor) -> None:
+        """Spend rows on units [B, C, H, W] of a value, from both sides."""
         whole = self.relaxation.half_space is None
         if source == self.graph.input_name or (whole and source in self._exact):
             return
-        units = (self._apart(step) & todo[:, None]).nonzero()
+        units = which.nonzero()
         if len(units) == 0:
             return
         work = 2 * len(units) * horizons(self.graph, source, (1, 1), self.relaxation.shape)[-1][1]
@@ -618,8 +657,9 @@ class BallBounds:
             torch.zeros(len(units), device=units.device),
         )
         # A deviation is 0 in the middle of the ball. Its row is the one of a window of one element.
+        reader = replace(step, inputs=(source,))
         low, high = (
-            self.window_rows(step, Maximum(), units, sign * one, nothing.to(torch.float64))
+            self.window_rows(reader, Maximum(), units, sign * one, nothing.to(torch.float64))
             for sign in (1, -1)
         )
         lower, upper = known.lower.clone(), known.upper.clone()
@@ -631,6 +671,11 @@ class BallBounds:
     def _apart(self, step: Step) -> Tensor:
         """Where the lines of a curved activation lie apart, by more than rounding: bool [B, C, H, W]."""
         lines, known = self._lines_of(step.output), self.relaxation.intervals
+        if isinstance(lines, ProductPlanes):
+            after, gap = known[step.output], lines.up_shift - lines.low_shift
+            value = self.relaxation.centres[step.output].value.abs()
+            rounding = 2**12 * (unit(torch.float64) * value + unit(self.relaxation.dtype) * magnitude(after))
+            return ~(gap <= _APART * (after.upper - after.lower) + rounding)
         assert isinstance(lines, Lines)
         before, after = known[step.inputs[0]], known[step.output]
         gaps = [
@@ -918,13 +963,15 @@ class BallBounds:
         patches = Patches(values, rows.places.read(conv.stride, conv.padding), rows.place, clean=False)
         return source, patches.on(self.relaxation.shape(source)), error.to(torch.float64)
 
-    def _lines_of(self, value: str) -> MaximumLines | Lines:
+    def _lines_of(self, value: str) -> AnyLines:
         """The lines of an activation from what is known of its input by now."""
         if value not in self._lines:
             step = self._steps[value]
             if isinstance(step.layer, Maximum):
                 shape = self.relaxation.shape(step.inputs[0])
                 self._lines[value] = self._maximum_lines(step.layer, self._windows[value], shape)
+            elif isinstance(step.layer, layers.Mul):
+                self._lines[value] = self._product_planes(step)
             else:
                 (source,) = step.inputs
                 centres = self.relaxation.centres
@@ -932,11 +979,16 @@ class BallBounds:
                 self._lines[value] = relax(step.layer, known, centres[source], centres[value])
         return self._lines[value]
 
-    def without_planes(self, value: str) -> MaximumLines | Lines:
+    def _product_planes(self, step: Step) -> ProductPlanes:
+        known, centres = self.relaxation.intervals, self.relaxation.centres
+        inputs, before = [known[name] for name in step.inputs], [centres[name] for name in step.inputs]
+        return product_planes(inputs, before, centres[step.output], known[step.output])
+
+    def without_planes(self, value: str) -> AnyLines:
         """The lines of an activation, undecided windows of a Maximum given no weight at all."""
         lines = self._lines_of(value)
         layer = self._steps[value].layer
-        if isinstance(lines, Lines) or not isinstance(layer, Maximum):
+        if not isinstance(lines, MaximumLines) or not isinstance(layer, Maximum):
             return lines
         weights = self._windows[value].live.to(self.relaxation.dtype)
         weights[lines.planes.units.unbind(1)] = 0

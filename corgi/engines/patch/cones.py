@@ -88,12 +88,12 @@ def cone_masks(graph: TorchGraph, start: dict[str, Tensor], shape: Shape) -> dic
             continue
         mask = masks[step.output]
         for name in step.inputs:
-            read = _read(step.layer, mask, shape(name))
+            read = read_places(step.layer, mask, shape(name))
             masks[name] = masks[name] | read if name in masks else read
     return masks
 
 
-def _read(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:
+def read_places(layer: nn.Module, mask: Tensor, shape: tuple[int, int]) -> Tensor:
     """The places a layer reads for outputs at marked places."""
     if isinstance(layer, layers.Resample):
         return read_by(layer, mask)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from corgi.engines.patch.intervals import Centre, cast_up, magnitude
-from corgi.engines.patch.rigour import unit
+from corgi.engines.patch.power import relax_power
+from corgi.engines.patch.rigour import smallest, unit
 from corgi.engines.patch.smooth import relax_curve
 from corgi.network import layers
 from corgi.types import Interval
@@ -25,10 +26,9 @@ _ROUNDINGS = 64
 
 @dataclass(frozen=True)
 class Lines:
-    """lower_slope d + lower_shift <= f(c + d) - f(c) <= upper_slope d + upper_shift; |slopes| <= steepest.
+    """lower_slope d + lower_shift <= f(c + d) - f(c) <= upper_slope d + upper_shift.
 
-    All [B, C, H, W], for a centre c and a deviation d (intervals.py); `steepest` is that of f, 1 for sigmoid
-    and tanh.
+    All [B, C, H, W], for a centre c and a deviation d (intervals.py).
     """
 
     lower_slope: Tensor
@@ -46,23 +46,27 @@ def relax(layer: nn.Module, known: Interval, before: Centre, after: Centre) -> L
     dtype, centre = known.lower.dtype, before.value
     lower = (centre + known.lower).nextafter(torch.full_like(centre, -torch.inf))
     upper = (centre + known.upper).nextafter(torch.full_like(centre, torch.inf))
-    steepest = 1.0
+    # Values and slopes of f are right to a few units of 1 + |z| times the slope (float64).
+    size, steepest = torch.maximum(lower.abs(), upper.abs()), torch.ones_like(lower)
+    own = _ROUNDINGS * unit(torch.float64) * (1 + size)
     match layer:
         case layers.Sigmoid():
             low, low_shift, up, up_shift = relax_s_shape(torch.sigmoid, _sigmoid_slope, lower, upper)
         case layers.Tanh():
             low, low_shift, up, up_shift = relax_s_shape(torch.tanh, _tanh_slope, lower, upper)
         case layers.Curve():
-            steepest = max(1.0, layer.steepest)
+            steepest = torch.full_like(lower, max(1.0, layer.steepest))
+            own = steepest * own
             low, low_shift, up, up_shift = relax_curve(layer, lower, upper)
+        case layers.Power():
+            low, low_shift, up, up_shift, own = relax_power(layer, lower, upper)
+            steepest = torch.maximum(low.abs(), up.abs())
         case _:
             raise TypeError(f"no relaxation of {type(layer).__name__}")
-    # Values and slopes of f are right to a few units of 1 and slopes act on |z| <= size: float64. The slope
-    # in working precision and the products of the pass that uses the lines are off by a few units of |d|, all
-    # of it times the slope. An input that nothing is known of (NaN, inf) gets NaN or infinite shifts, which
+    # The slope in working precision and the products of the pass that uses the lines are off by a few units
+    # of |d| times the slope. An input that nothing is known of (NaN, inf) gets NaN or infinite shifts, which
     # make every row through it vacuous.
-    size = torch.maximum(lower.abs(), upper.abs())
-    error = _ROUNDINGS * steepest * (unit(torch.float64) * (1 + size) + unit(dtype) * magnitude(known))
+    error = own + (_ROUNDINGS * unit(dtype) * steepest + 4 * smallest(dtype)) * magnitude(known)
     low_shift, up_shift = low_shift + low * centre - after.value, up_shift + up * centre - after.value
     error = error + _ROUNDINGS * unit(dtype) * torch.maximum(low_shift.abs(), up_shift.abs())
     return Lines(

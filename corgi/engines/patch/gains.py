@@ -166,6 +166,8 @@ def norm_step(step: Step, inputs: list[Tensor], error: Tensor, size: tuple[int, 
     match step.layer:
         case layers.Add() | layers.Sub():
             total = inputs[0] + inputs[1]
+        case layers.Mul():  # of its operands (`product_norm`)
+            total = inputs[0]
         case layers.Concat():
             total = torch.stack(inputs).square().sum(0).sqrt()
         case _:

@@ -8,12 +8,14 @@ section 5).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from corgi.engines.patch.power import power_error, power_range
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import absolute, amplification, middle_and_reach, terms_of
 from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
@@ -104,6 +106,10 @@ def _centre_error(step: Step, value: Tensor, inputs: list[Centre]) -> Tensor:
             return 1.01 * gamma(terms_of(layer), torch.float64) * most
         case layers.Add() | layers.Sub():
             return u * (first.size + inputs[1].size)
+        case layers.Mul():
+            return 1.01 * u * value.abs().amax((2, 3)) + smallest(torch.float64)
+        case layers.Power():
+            return power_error(value.abs().amax((2, 3)))
         case layers.Concat():
             return torch.zeros_like(torch.cat([c.error for c in inputs], 1))
         case layers.Sigmoid() | layers.Tanh():
@@ -146,6 +152,15 @@ def interval_step(layer: nn.Module, inputs: list[Interval], before: list[Centre]
             return widened(first.lower + inputs[1].lower, first.upper + inputs[1].upper, error)
         case layers.Sub():
             return widened(first.lower - inputs[1].upper, first.upper - inputs[1].lower, error)
+        case layers.Mul():
+            return _product(layer, inputs, before, after)
+        case layers.Power():
+            lower, upper = (v.to(torch.float64) for v in (first.lower, first.upper))
+            lower = (before[0].value + lower).nextafter(torch.full_like(lower, -torch.inf))
+            upper = (before[0].value + upper).nextafter(torch.full_like(upper, torch.inf))
+            least, most = power_range(layer, lower, upper)
+            slack = power_error(least, most, after.value) + error
+            return cast_out(widened(least - after.value, most - after.value, slack), dtype)
         case layers.Concat():
             return Interval(torch.cat([i.lower for i in inputs], 1), torch.cat([i.upper for i in inputs], 1))
         case layers.Sigmoid() | layers.Tanh():
@@ -169,6 +184,26 @@ def _conv(conv: layers.Conv, known: Interval, error: Tensor) -> Interval:
     middle = F.conv2d(centre, conv.weight, None, *options)
     reach = F.conv2d(half, conv.weight.abs(), None, *options) * (1 + share)
     return widened(middle - reach, middle + reach, error + fan_in(conv) * smallest(dtype))
+
+
+def _product(layer: layers.Mul, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    """Of c_x d_y + c_y d_x + d_x d_y, which is linear in each: its extremes are at the corners of the box."""
+    (cx, cy), dtype = (c.value for c in before), inputs[0].lower.dtype
+    found, sizes = [], []
+    for dx in (inputs[0].lower, inputs[0].upper):
+        for dy in (inputs[1].lower, inputs[1].upper):
+            terms = torch.stack([cx * dy, cy * dx, dx.to(torch.float64) * dy])
+            found.append(terms.sum(0))
+            sizes.append(terms.abs().sum(0))
+    values, size = torch.stack(found), torch.stack(sizes).amax(0)
+    error = 8 * unit(torch.float64) * size + 4 * smallest(torch.float64) + after.error[:, :, None, None]
+    wide = widened(values.amin(0), values.amax(0), error)
+    # Where more is known of the product it is cut to that: fmax and fmin pass NaN over.
+    most = layer.largest * (1 + 2.0**-40)
+    low, high = -most - after.value, most - after.value
+    slack = 4 * unit(torch.float64) * (most + after.value.abs()) if math.isfinite(most) else 0.0
+    wide = Interval(torch.fmax(wide.lower, low - slack), torch.fmin(wide.upper, high + slack))
+    return cast_out(wide, dtype)
 
 
 def magnitude(known: Interval) -> Tensor:

@@ -2,19 +2,23 @@
 
 requires: a converted trunk (typed layers, samples independent).
 ensures: the same function of one image, using only Conv (any stride, dilation, groups), Affine, Resample,
-Maximum, Sigmoid, Tanh, Curve, Add, Sub and Concat along channels. Values of another rank than [N, C, H, W],
-of fully connected layers, become such first (`network/spatial.py`). Beyond the cases of `lowering.py`:
+Maximum, Sigmoid, Tanh, Curve, Power, Add, Sub, Mul and Concat along channels. Values of another rank than
+[N, C, H, W], of fully connected layers, become such first (`network/spatial.py`). Beyond the cases of
+`lowering.py`:
   1. Conv keeps its groups and dilation;
   2. Affine that no convolution before it can take stays one, also with constants that vary over the map;
   4. Relu and MaxPool become Maximum; a Relu around a pool is merged with it (relu and max commute);
   5. AveragePool: the sums of its windows, each divided by the number of elements it counts;
  10. Mean and Sum: over channels a 1 x 1 convolution, over height and width a Resample, axes of size 1 kept;
  11. operands that are copied along an axis (broadcasting): a convolution of ones, a Resample of ones;
- 12. padding with copies: a Resample that takes entries.
+ 12. padding with copies: a Resample that takes entries;
+ 13. Mul of a value with itself is its square, Div a product with the power -1, of a root -1/2;
+ 14. Standardise: means and squares of what is left, its product with the variance's power -1/2, an Affine.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +101,10 @@ POINTWISE = (
     layers.Sigmoid,
     layers.Tanh,
     layers.Curve,
+    layers.Power,
     layers.Add,
     layers.Sub,
+    layers.Mul,
     layers.Concat,
 )
 """Layers an output of which reads its own place of each input."""
@@ -194,29 +200,80 @@ class _Preparation(Lowering):
                     for size, places in zip(sizes, (rows, columns), strict=True)
                 )
                 return self.emit(step, layers.Resample(*chosen), inputs)
+            case layers.Power():
+                return self.emit(step, step.layer, inputs)
             case layers.Mean() | layers.Sum():  # case 10
                 return self.reduced(step, step.layer, inputs[0])
+            case layers.Standardise():  # case 14
+                return self.standardised(step, step.layer, inputs[0])
+            case layers.Mul() if inputs[0] == inputs[1]:  # case 13
+                return self.emit(step, layers.Power(2), inputs[:1])
+            case layers.Mul():
+                return self.emit(step, step.layer, self.fitted(step, inputs))
+            case layers.Div():  # case 13
+                return self.emit(
+                    step, layers.Mul(), self.fitted(step, (inputs[0], self.inverse(step, inputs[1])))
+                )
         return super().lower(step)
+
+    def standardised(self, step: Step, layer: layers.Standardise, source: str) -> str:
+        """Case 14.
+
+        With n values that share a mean and a variance, off_i^2 <= n variance, so no result exceeds sqrt(n).
+        """
+        shape, groups = self.network.shapes[step.output], layer.groups
+        count = math.prod(shape[axis] for axis in layer.axes) / groups
+        mean, small = self.pooled(step, source, shape, layer.axes, 1.0, groups)
+        off = self.emit(step, layers.Sub(), (source, self.copied(step, mean, small, shape)))
+        square = self.emit(step, layers.Power(2), (off,))
+        variance, _ = self.pooled(step, square, shape, layer.axes, 1.0, groups)
+        variance = self.channelwise(step, variance, 1.0, layer.epsilon)
+        inverse = self.emit(step, layers.Power(-0.5, layer.epsilon), (variance,))
+        operands = off, self.copied(step, inverse, small, shape)
+        value = self.emit(step, layers.Mul(math.sqrt(count)), operands)
+        constants = (c.broadcast_to(shape[1:]).clone() for c in (layer.scale, layer.shift))
+        return self.emit(step, layers.Affine(*constants), (value,))
+
+    def inverse(self, step: Step, source: str) -> str:
+        """Case 13: 1 / z, and of a root z = sqrt(x) at once x^(-1/2)."""
+        made = next((s for s in self.steps if s.output == source), None)
+        if made is not None and isinstance(made.layer, layers.Power) and made.layer.exponent == 0.5:
+            return self.emit(step, layers.Power(-0.5), made.inputs)
+        return self.emit(step, layers.Power(-1), (source,))
 
     def reduced(self, step: Step, layer: layers.Reduction, source: str) -> str:
         """Case 10."""
         shape = self.network.shapes[step.inputs[0]]
         if not layer.keepdims:
             self.refuse(step, "axes that are dropped", "keepdims=1")
-        sizes = [shape[axis] if axis in layer.axes else 1 for axis in range(4)]
-        shares = [1 / size if isinstance(layer, layers.Mean) else 1.0 for size in sizes]
-        if 1 in layer.axes:
-            weight = torch.full((1, shape[1], 1, 1), shares[1], dtype=torch.float64)
-            source = self.emit(step, layers.Conv(weight, weight.new_zeros(1)), (source,))
-        if 2 in layer.axes or 3 in layer.axes:
+        count = math.prod(shape[axis] for axis in layer.axes) if isinstance(layer, layers.Sum) else 1.0
+        return self.pooled(step, source, shape, layer.axes, count)[0]
+
+    def pooled(
+        self,
+        step: Step,
+        source: str,
+        shape: tuple[int, ...],
+        axes: tuple[int, ...],
+        factor: float,
+        groups: int = 1,
+    ) -> tuple[str, tuple[int, ...]]:
+        """`factor` times the mean over axes, which keep size 1, channels one a group; and its shape."""
+        if 1 in axes:
+            ones = torch.ones(groups, shape[1] // groups, 1, 1, dtype=torch.float64)
+            weight = ones * (factor * groups / shape[1])
+            conv = layers.Conv(weight, weight.new_zeros(groups), groups=groups)
+            source, shape, factor = self.emit(step, conv, (source,)), (1, groups, *shape[2:]), 1.0
+        if 2 in axes or 3 in axes:
             rows, columns = (
-                torch.full((1, shape[axis]), shares[axis], dtype=torch.float64)
-                if axis in layer.axes
-                else torch.eye(shape[axis], dtype=torch.float64)
-                for axis in (2, 3)
+                torch.full((1, size), 1 / size, dtype=torch.float64)
+                if axis in axes
+                else torch.eye(size, dtype=torch.float64)
+                for axis, size in ((2, shape[2]), (3, shape[3]))
             )
-            source = self.emit(step, layers.Resample(rows, columns), (source,))
-        return source
+            source = self.emit(step, layers.Resample(factor * rows, columns), (source,))
+            shape = (*shape[:2], len(rows), len(columns))
+        return source, shape
 
     def fitted(self, step: Step, inputs: tuple[str, ...]) -> tuple[str, ...]:
         shape = self.network.shapes[step.output]
@@ -229,7 +286,8 @@ class _Preparation(Lowering):
         """Case 11: a value of one shape copied along its axes of size 1."""
         if before[1] != after[1]:
             ones = torch.ones(after[1], 1, 1, 1, dtype=torch.float64)
-            source = self.emit(step, layers.Conv(ones, ones.new_zeros(after[1])), (source,))
+            conv = layers.Conv(ones, ones.new_zeros(after[1]), groups=before[1])
+            source = self.emit(step, conv, (source,))
         if before[2:] != after[2:]:
             rows, columns = (
                 torch.eye(size, dtype=torch.float64)

@@ -80,6 +80,8 @@ def _shape(layer: layers.Curve) -> _Shape:
                 return factor * torch.exp(-(t**2)) * (t**2).clamp(min=1)
 
             return _Shape(gelu, 1 / rate, (_GELU_TURN / layer.scale,))
+        case layers.TanhGelu():
+            return _tanh_gelu(layer)
         case layers.HardSwish():
             # Quadratic between its kinks.
             first, last = -layer.beta / layer.alpha, (1 - layer.beta) / layer.alpha
@@ -95,6 +97,36 @@ def _shape(layer: layers.Curve) -> _Shape:
             # f'' is the slope of sigmoid, which falls as |z| grows.
             return _Shape(lambda a, b: _sigmoid_slope(_nearest(a, b)))
     raise TypeError(f"no rule for {type(layer).__name__}")
+
+
+def _tanh_gelu(layer: layers.TanhGelu) -> _Shape:
+    """TanhGelu, with q = linear x + cubic x^3, T = tanh(q) and S = 1 - T^2.
+
+        f' = factor (1 + T + x q' S),    f'' = factor S (2 q' + x q'' - 2 x q'^2 T),
+
+    and as x T >= 0, |f''| <= |factor| S max(A, B) with A = 2 q' + x q'' and B = 2 |x| q'^2. S falls, A and B
+    grow with |x|. The logarithms of A and B grow by at most 5 / |x|, and that of S falls by 2 T q', which is
+    at least 2 T q / x: from q = 2.6 on both products fall. So on a piece of |x| from a to b both are at most
+    S at a times A and B at b; and where b lies beyond, times A and B at max(a, 2.6 / linear), where q >= 2.6.
+    """
+    linear, cubic, factor = layer.linear, layer.cubic, abs(layer.factor)
+    falls, flat = 2.6 / linear, 400 / linear  # from `flat` on S is 0, and powers stay finite
+
+    def bend(a: Tensor, b: Tensor) -> Tensor:
+        near = _nearest(a, b).clamp(max=flat)
+        far = torch.maximum(torch.maximum(a.abs(), b.abs()).clamp(max=falls), near)
+        slope = linear + 3 * cubic * far**2
+        most = torch.maximum(2 * linear + 12 * cubic * far**2, 2 * far * slope**2)
+        return factor * 4 * _sigmoid_slope(2 * near * (linear + cubic * near**2)) * most
+
+    # For x < 0, f' = 0 where x q' (1 - T) = -1, whose left side grows: halving finds the place.
+    low, high = -falls, 0.0
+    for _ in range(60):
+        x = (low + high) / 2
+        argument = x * (linear + cubic * x * x)
+        before = x * (linear + 3 * cubic * x * x) * (1 - math.tanh(argument)) < -1
+        low, high = (x, high) if before else (low, x)
+    return _Shape(bend, 1 / linear, (low,))
 
 
 def function_error(layer: layers.Curve, size: Tensor) -> Tensor:

@@ -112,6 +112,8 @@ def step_value(layer: nn.Module, inputs: list[Exact]) -> Exact:
             return first + inputs[1]
         case layers.Sub():
             return first - inputs[1]
+        case layers.Mul():
+            return first * inputs[1]
         case layers.Concat():
             scale = max(i.scale for i in inputs)
             return Exact(np.concatenate([i.to(scale) for i in inputs]), scale)
@@ -119,7 +121,7 @@ def step_value(layer: nn.Module, inputs: list[Exact]) -> Exact:
             return Exact(np.maximum(first.numbers, 0), first.scale)
         case Maximum():
             return _maximum(first, layer)
-        case layers.Sigmoid() | layers.Tanh() | layers.Curve():
+        case layers.Sigmoid() | layers.Tanh() | layers.Curve() | layers.Power():
             return _curve(first, layer)
         case layers.Identity():
             return first
@@ -186,10 +188,14 @@ def curve(layer: nn.Module, z: Any) -> Any:
             return _sigmoid(z)
         case layers.Tanh():
             return 2 * _sigmoid(2 * z) - 1
+        case layers.Power():
+            return z**layer.exponent
         case layers.Silu():
             return layer.factor * z * _sigmoid(layer.beta * z)
         case layers.Gelu():
             return layer.factor * z * mpmath.erfc(-layer.scale * z)
+        case layers.TanhGelu():
+            return 2 * layer.factor * z * _sigmoid(2 * (layer.linear * z + layer.cubic * z**3))
         case layers.HardSwish():
             gate = layer.alpha * z + layer.beta
             return layer.factor * z * min(max(gate, mpmath.mpf(0)), mpmath.mpf(1))

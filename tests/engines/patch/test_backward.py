@@ -24,7 +24,7 @@ from corgi.network.network import load
 from corgi.types import Interval
 from tests.engines.patch import exact as ex
 from tests.engines.patch.test_patches import patches
-from tests.engines.trunks import CASES, PATCH_CASES, RESAMPLED, network
+from tests.engines.trunks import CASES, MULTIPLIED, PATCH_CASES, RESAMPLED, between, network
 from tests.onnx_models import random_cam_network
 
 both = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -148,15 +148,32 @@ def test_rows_given_up_early_are_large_enough(seed: int, dtype: torch.dtype, tmp
             assert held.all()
 
 
+def case(name: str | int, folder: Path) -> tuple[TorchGraph, Tensor]:
+    """A generated network, or a case of products, means and resizes."""
+    if isinstance(name, int):
+        return generated(name, folder)
+    net = network(folder, between({**RESAMPLED, **MULTIPLIED}[name]))
+    return prepare(net), torch.rand(3, *net.input_shape, generator=torch.Generator().manual_seed(0))
+
+
+SPREAD = [
+    "resize, added",
+    "mean of everything",
+    "squeeze, clip",
+    "product of two values",
+    "normalised by nodes",
+]
+
+
 @both
 @pytest.mark.parametrize("refine", [True, False], ids=["crown", "crown-ibp"])
-@pytest.mark.parametrize("seed", [5, 6, 17, 18, 28, 34])
-def test_rows_hold_exact_values(seed: int, refine: bool, dtype: torch.dtype, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [5, 6, 17, 18, 28, 34, *SPREAD])
+def test_rows_hold_exact_values(seed: int | str, refine: bool, dtype: torch.dtype, tmp_path: Path) -> None:
     """No rounding is forgiven."""
-    graph, images = generated(seed, tmp_path)
+    graph, images = case(seed, tmp_path)
     for radius in (0.003, 0.2):
         lower, upper = unit_bounds(graph, bounds_of(graph, images[:1], radius, dtype, refine=refine))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(len(str(seed)))
         ends = torch.full((), radius).to(dtype).double()
         for sign in torch.rand(2, *images[0].shape, generator=generator) < 0.5:
             # The sum may round to just outside the ball.

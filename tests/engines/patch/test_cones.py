@@ -14,7 +14,7 @@ from corgi.engines.patch.prepare import Maximum, prepare
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 from corgi.network.network import load
-from tests.engines.trunks import PATCH_CASES, RESAMPLED, between, network
+from tests.engines.trunks import MULTIPLIED, PATCH_CASES, RESAMPLED, between, network
 from tests.onnx_models import random_cam_network
 
 
@@ -46,9 +46,9 @@ def dependent(graph: TorchGraph) -> TorchGraph:
                 return layers.Resample(*((m != 0).double() for m in (layer.rows, layer.columns)))
             case Maximum():
                 return Windows(layer)
-            case layers.Sub():
+            case layers.Sub() | layers.Mul():
                 return layers.Add()
-            case layers.Sigmoid() | layers.Tanh() | layers.Curve():
+            case layers.Sigmoid() | layers.Tanh() | layers.Curve() | layers.Power():
                 return layers.Identity()
         return layer
 
@@ -69,12 +69,13 @@ def shapes(graph: TorchGraph, shape: tuple[int, ...]):
     return lambda name: tuple(values[name].shape[2:])
 
 
-KINDS = [*range(20), *RESAMPLED]
+SPREAD = {**RESAMPLED, **MULTIPLIED}
+KINDS = [*range(20), *list(SPREAD)[::3]]
 
 
 def generated(seed: int | str, folder: Path):
     if isinstance(seed, str):
-        net = network(folder, between(RESAMPLED[seed]))
+        net = network(folder, between(SPREAD[seed]))
         return net, prepare(net)
     net = load(random_cam_network(np.random.default_rng(seed), folder))
     return net, prepare(net)

@@ -32,6 +32,7 @@ from tests.engines.trunks import (
     ALIASES,
     CASES,
     CURVES,
+    MULTIPLIED,
     PATCH_CASES,
     RESAMPLED,
     Build,
@@ -66,7 +67,7 @@ def close(found: Interval, expected: Interval, share: float) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=share * scale + 1e-12)
 
 
-ONLY_HERE = {**PATCH_CASES, **RESAMPLED}
+ONLY_HERE = {**PATCH_CASES, **RESAMPLED, **MULTIPLIED}
 EVERY_CASE = {**CASES, **ALIASES, **ONLY_HERE}
 
 

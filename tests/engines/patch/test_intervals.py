@@ -105,6 +105,14 @@ def graphs(generator: torch.Generator, scale: str) -> dict[str, TorchGraph]:
         "add": branches(layers.Add()),
         "sub": branches(layers.Sub()),
         "concat": branches(layers.Concat(1)),
+        "mul": branches(layers.Mul()),
+        "square": chain(first(), layers.Power(2)),
+        "inverse root": chain(
+            first(),
+            layers.Sigmoid(),
+            layers.Affine(torch.ones(1).double(), torch.full((1,), 0.1).double()),
+            layers.Power(-0.5),
+        ),
         "resample": chain(
             first(),
             layers.Resample(weights(generator, scale, 3, 6), weights(generator, scale, 7, 5)),
@@ -259,6 +267,10 @@ def test_an_unknown_input_is_an_unknown_output(name: str) -> None:
             value = middle[step.output].value
             assert not (found.lower > flat[0] - value).any() or math.isfinite(low)
             assert not (found.upper < flat[1] - value).any() or math.isfinite(high)
+            continue
+        if isinstance(step.layer, layers.Power) and step.layer.exponent < 0 and math.isfinite(low):
+            # Of numbers above a positive one, without limit, the inverse lies above 0.
+            assert (found.lower <= -middle[step.output].value).all() or math.isfinite(high)
             continue
         held = torch.isfinite(found.lower) & torch.isfinite(found.upper)
         if isinstance(step.layer, layers.Conv):  # a window that lies in the padding reads nothing

@@ -19,6 +19,7 @@ from tests.engines.trunks import (
     ALIASES,
     C4,
     CASES,
+    MULTIPLIED,
     PATCH_CASES,
     POOL2,
     POOL3,
@@ -33,7 +34,7 @@ from tests.engines.trunks import (
 )
 from tests.onnx_models import OnnxModel, float32, random_cam_network
 
-EVERY_CASE = {**CASES, **ALIASES, **PATCH_CASES, **RESAMPLED}
+EVERY_CASE = {**CASES, **ALIASES, **PATCH_CASES, **RESAMPLED, **MULTIPLIED}
 
 
 def prepared(network: Network) -> TorchGraph:
@@ -142,7 +143,7 @@ def refused(net: Network, *parts: str) -> None:
         assert part in str(caught.value)
 
 
-NOW_BOUNDED = ("padded pool", "constant", "mean", "broadcast")
+NOW_BOUNDED = ("padded pool", "constant", "mean", "broadcast", "product", "square", "quotient")
 
 
 @pytest.mark.parametrize("case", [c for c in REFUSED if not c.startswith(NOW_BOUNDED)])

@@ -23,6 +23,8 @@ CURVES: dict[str, layers.Curve] = {
     "steep silu": layers.Silu(50.0, -0.2),
     "gelu": layers.Gelu(),
     "gelu, other constants": layers.Gelu(-2.5, 3.0),
+    "tanh gelu": layers.TanhGelu(0.7978845834732056, 0.0356774069368839),
+    "tanh gelu, other constants": layers.TanhGelu(3.0, 0.001, -2.0),
     "hard swish": layers.HardSwish(1 / 6, 0.5),
     "hard swish, high gate": layers.HardSwish(0.7, 1.4, -2.0),
     "hard swish, low gate": layers.HardSwish(3.0, -0.8),
