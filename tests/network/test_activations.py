@@ -352,3 +352,34 @@ def test_whatever_is_recognised_is_the_same_function(tmp_path_factory, steps, da
         return n(model, last, *data.draw(st.permutations([ways[0], gated])))
 
     agrees(save(OnnxModel(), tmp_path_factory.mktemp("gates"), build))
+
+
+CUBE: dict[str, Build] = {
+    "power": lambda m, v: n(m, "Pow", v, F(3)),
+    "products": lambda m, v: n(m, "Mul", v, n(m, "Mul", v, v)),
+    "square": lambda m, v: n(m, "Mul", n(m, "Pow", v, F(2)), v),
+}
+
+
+def tanh_gelu(m: OnnxModel, v: str, cube: str, constant: float = 0.044715, one: float = 1.0) -> str:
+    inner = n(m, "Add", v, n(m, "Mul", F(constant), CUBE[cube](m, v)))
+    gate = n(m, "Add", F(one), n(m, "Tanh", n(m, "Mul", F(0.7978845608), inner)))
+    return n(m, "Mul", n(m, "Mul", F(0.5), v), gate)
+
+
+@pytest.mark.parametrize("cube", CUBE)
+@pytest.mark.parametrize("constant", [0.044715, 0.2])
+def test_tanh_gelu_has_the_constants_of_the_file(cube: str, constant: float, tmp_path: Path) -> None:
+    path = save(OnnxModel((2, 8, 8), 17), tmp_path, lambda m, v: tanh_gelu(m, v, cube, constant))
+    (layer,) = [s.layer for s in agrees(path).trunk.steps if isinstance(s.layer, layers.Curve)]
+    assert isinstance(layer, layers.TanhGelu)
+    linear = float(F(0.7978845608))
+    assert layer.linear == linear
+    assert layer.cubic == pytest.approx(linear * float(F(constant)), rel=1e-15)
+    assert layer.factor == 0.5
+
+
+@pytest.mark.parametrize("odd", [{"one": 0.9}, {"constant": -0.05}])
+def test_what_only_looks_like_a_tanh_gelu_stays(odd: dict[str, float], tmp_path: Path) -> None:
+    path = save(OnnxModel((2, 8, 8), 17), tmp_path, lambda m, v: tanh_gelu(m, v, "products", **odd))
+    assert not any(isinstance(s.layer, layers.Curve) for s in agrees(path).trunk.steps)

@@ -262,7 +262,7 @@ class _Preparation(Lowering):
         if 1 in axes:
             ones = torch.ones(groups, shape[1] // groups, 1, 1, dtype=torch.float64)
             weight = ones * (factor * groups / shape[1])
-            conv = layers.Conv(weight, weight.new_zeros(groups), groups=groups)
+            conv = layers.Conv(weight, weight.new_zeros(groups), groups=groups, roundings=2)
             source, shape, factor = self.emit(step, conv, (source,)), (1, groups, *shape[2:]), 1.0
         if 2 in axes or 3 in axes:
             rows, columns = (
