@@ -163,7 +163,7 @@ def test_values_are_right_up_to_the_error(layer, place) -> None:
 def test_values_forgive_rounded_constants(layer, place, signs) -> None:
     """All constants 12 roundings away."""
     share, z = 12 * 2.0**-53, torch.tensor(place, dtype=torch.float64)
-    names = [n for n in ("beta", "factor", "scale", "alpha", "rate") if n in vars(layer)]
+    names = [n for n in ("beta", "factor", "scale", "alpha", "rate", "linear", "cubic") if n in vars(layer)]
     with mpmath.workdps(60):
         moved = layers.Curve()
         moved.__class__ = type(layer)
