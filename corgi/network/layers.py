@@ -413,6 +413,20 @@ class Sum(Reduction):
         return x.sum(self.axes, keepdim=self.keepdims)
 
 
+class LocalResponseNorm(nn.Module):
+    """x / (bias + alpha / size * sum x^2)^beta, the sum over `size` channels around each one's own."""
+
+    def __init__(self, size: int, alpha: float, beta: float, bias: float) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W], shape kept; (size - 1) // 2 of the channels stand before, size // 2 behind."""
+        squares = F.pad(x * x, (0, 0, 0, 0, (self.size - 1) // 2, self.size // 2))
+        sums = squares.unfold(1, self.size, 1).sum(-1)
+        return x / (self.bias + self.alpha / self.size * sums) ** self.beta
+
+
 class Resample(nn.Module):
     """The same linear map of the rows of every channel, and one of the columns: a separable linear map.
 

@@ -343,6 +343,23 @@ def global_average_pool(node: NodeReader) -> nn.Module:
     return layers.Mean(tuple(range(2, len(node.shape()))), keepdims=True)
 
 
+def global_max_pool(node: NodeReader) -> nn.Module:
+    """GlobalMaxPool."""
+    return layers.Max(tuple(range(2, len(node.shape()))), keepdims=True)
+
+
+def lrn(node: NodeReader) -> nn.Module:
+    """LRN."""
+    _image_shaped(node)
+    size = node.int_attribute("size")
+    if size < 1:
+        node.refuse(f"attribute size={size}", supported="size >= 1")
+    alpha, beta, bias = (_not_negative(node, name) for name in ("alpha", "beta", "bias"))
+    if bias == 0:
+        node.refuse("attribute bias=0", supported="bias > 0")
+    return layers.LocalResponseNorm(size, alpha, beta, bias)
+
+
 def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
     """Axes other than the batch, and whether they are kept."""
     rank = len(node.shape())
@@ -684,11 +701,13 @@ RULES: Mapping[str, Rule] = {
     "Gelu": gelu,
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
     "GroupNormalization": group_normalization,
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
     "Identity": identity,
     "InstanceNormalization": instance_normalization,
+    "LRN": lrn,
     "LayerNormalization": layer_normalization,
     "LeakyRelu": leaky_relu,
     "LogSoftmax": log_softmax,
