@@ -75,8 +75,8 @@ def _import() -> Any:
             library = import_module("auto_LiRPA")
     except ImportError as error:
         raise EngineError(
-            f"auto_LiRPA cannot be imported: {error}",
-            hint="Install it with: pip install --no-deps auto-LiRPA (docs/decisions/0001-auto-lirpa.md).",
+            f"engine lirpa: auto_LiRPA, which it runs on, cannot be imported: {error}",
+            hint="Install it: pip install --no-deps auto-LiRPA appdirs tqdm setuptools. Or use --engine patch.",
         ) from error
     _adapt_module(library.BoundedModule)
     return library
