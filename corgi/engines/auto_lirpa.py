@@ -76,7 +76,7 @@ def _import() -> Any:
     except ImportError as error:
         raise EngineError(
             f"engine lirpa: auto_LiRPA, which it runs on, cannot be imported: {error}",
-            hint="Install it: pip install --no-deps auto-LiRPA appdirs tqdm setuptools. Or use --engine patch.",
+            hint="Install it: pip install --no-deps auto-LiRPA appdirs tqdm setuptools",
         ) from error
     _adapt_module(library.BoundedModule)
     return library

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from corgi.compare.rows import Guarantee, converted
 from corgi.report import wording
-from corgi.report.picture import LOST, MAP_COLOURS, display, extent_of, new_figure
+from corgi.report.picture import LOST, display, draw_map, extent_of, new_figure
 from corgi.report.wording import class_label
 from corgi.results import FloatArray, MapKind
 from corgi.types import Norm
@@ -64,11 +64,11 @@ def _panel(axes: Axes, title: str) -> None:
 
 def _map(axes: Axes, values: FloatArray, pixels: tuple[int, ...], title: str) -> None:
     """A map [h, w] with its largest pixels framed."""
-    axes.imshow(values, cmap=MAP_COLOURS, extent=extent_of(values), interpolation="nearest")
+    draw_map(axes, values, title.replace(", ", "\n"), bar=False)
     for pixel in pixels:
         row, column = divmod(pixel, values.shape[1])
         axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=LOST, linewidth=0.8))
-    _panel(axes, title)
+    axes.title.set_fontsize(8)
 
 
 def _shares(axes: Axes, comparison: Comparison, norm: Norm) -> None:

@@ -6,6 +6,7 @@ of Okabe and Ito; kept, lost and gained pixels differ by their mark as well, so 
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,9 +27,6 @@ from corgi.results import EmpiricalBound, FloatArray, ImageArray, MapKind, TopK,
 
 if TYPE_CHECKING:
     from corgi.certify.explain import Explanation
-
-FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "webp")
-"""File endings a picture can have."""
 
 KEPT, LOST, GAINED = "#0072B2", "#D55E00", "#F0E442"
 MAP_COLOURS = "viridis"
@@ -104,7 +102,7 @@ def cam_picture(image: ImageArray, explanation: Explanation, class_name: str | N
 
 
 def picture_bytes(figure: Figure, ending: str) -> bytes:
-    """A figure as a file of one of `FORMATS`; equal figures give equal PNG files."""
+    """A figure as a file of one of `PICTURE_FORMATS`; equal figures give equal PNG files."""
     target = BytesIO()
     figure.savefig(target, format=ending, dpi=150)
     return target.getvalue()
@@ -137,7 +135,8 @@ def _title(result: VerifyResult) -> str:
 def _original_row(axes: list[Axes], scene: _Scene, cam: FloatArray, top: TopK, k: int) -> None:
     _image(axes[0], scene.background, cam, "image")
     _image(axes[1], scene.background, cam, "map over the image")
-    axes[1].imshow(cam, cmap=MAP_COLOURS, alpha=0.55, extent=extent_of(cam), interpolation="bilinear")
+    over, _ = in_units(cam)
+    axes[1].imshow(over, cmap=MAP_COLOURS, alpha=0.55, extent=extent_of(cam), interpolation="bilinear")
     _map(axes[2], scene, cam, wording.map_title(scene.map_kind))
     _largest(
         axes[3],
@@ -193,14 +192,37 @@ def _image(axes: Axes, pixels: NDArray[np.float64], cam: FloatArray, title: str)
 
 
 def _map(axes: Axes, scene: _Scene, cam: FloatArray, title: str) -> None:
-    low, high = scene.limits
+    draw_map(axes, cam, title, scene.limits)
+    axes.autoscale(enable=False)
+
+
+def draw_map(
+    axes: Axes, cam: FloatArray, title: str, limits: tuple[float, float] | None = None, *, bar: bool = True
+) -> None:
+    """A map [h, w] in colours from the smaller to the larger limit (by default its own), and what they mean.
+
+    A map with nothing to tell apart is drawn, too, and its title says so.
+    """
+    (low, high), unit = in_units(np.array(limits or (cam.min(), cam.max()), dtype=np.float64))
     drawn = axes.imshow(
-        cam, cmap=MAP_COLOURS, vmin=low, vmax=high, extent=extent_of(cam), interpolation="nearest"
+        cam / unit, cmap=MAP_COLOURS, vmin=low, vmax=high, extent=extent_of(cam), interpolation="nearest"
     )
-    _frame(axes, title)
+    notes = [f"all values are {cam.flat[0]:.4g}"] if cam.min() == cam.max() else []
+    notes += [] if unit == 1 else [f"in units of {unit:.0e}"]
+    axes.set_title("\n".join([title, *notes]), fontsize=10)
+    axes.set(xticks=[], yticks=[])
     figure = axes.get_figure()
-    assert figure is not None
-    figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03).ax.tick_params(labelsize=7)
+    if bar and figure is not None:
+        figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03).ax.tick_params(labelsize=7)
+
+
+def in_units(values: FloatArray) -> tuple[FloatArray, float]:
+    """Values that matplotlib can compute with: beyond 1e100 or below 1e-100, in units of a power of 10."""
+    peak = float(np.abs(values).max())
+    if peak == 0 or 1e-100 < peak < 1e100:
+        return values, 1.0
+    unit = max(10.0 ** math.floor(math.log10(peak)), 1e-300)
+    return values / unit, unit
 
 
 def _largest(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
 from corgi.report import wording
-from corgi.report.picture import KEPT, LOST, MAP_COLOURS, display, extent_of, new_figure
+from corgi.report.picture import KEPT, LOST, display, draw_map, extent_of, new_figure
 from corgi.report.wording import class_label
 from corgi.results import FloatArray, ImageArray
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from corgi.certify.curve import Curve, CurvePoint
     from corgi.certify.radii import PixelRadii
     from corgi.types import Norm
+
+_LEAST = 1e-30
+"""Smaller radii are drawn as this one: no network tells them apart."""
 
 _BOUNDS = "#009E73"
 """Radii certified by bounds alone."""
@@ -37,9 +42,7 @@ def radii_picture(image: ImageArray, radii: PixelRadii, class_name: str | None) 
     width, extent = explained.cam.shape[1], extent_of(explained.cam)
     panels[0].imshow(display(image), extent=extent, interpolation="nearest")
     panels[0].set_title("image", fontsize=10)
-    drawn = panels[1].imshow(explained.cam, cmap=MAP_COLOURS, extent=extent, interpolation="nearest")
-    panels[1].set_title(f"map; framed: its {explained.top.k} largest pixels", fontsize=10)
-    figure.colorbar(drawn, ax=panels[1], fraction=0.046, pad=0.03).ax.tick_params(labelsize=7)
+    draw_map(panels[1], explained.cam, f"map; framed: its {explained.top.k} largest pixels")
     _radius_map(figure, panels[2], radii.certified, extent)
     panels[2].set_title("certified radius of every pixel", fontsize=10)
     for panel in panels[1:]:
@@ -56,10 +59,12 @@ def _radius_map(
     """Radii in logarithmic colours; those of 0 stay white."""
     positive = certified[certified > 0]
     if positive.size == 0:
+        axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
         axes.text(0.5, 0.5, "nothing is certified", transform=axes.transAxes, ha="center")
         return
-    colours = LogNorm(float(positive.min()), max(float(positive.max()), 1.01 * float(positive.min())))
-    shown = np.where(certified > 0, certified, np.nan)
+    least = max(float(positive.min()), _LEAST)
+    colours = LogNorm(least, max(float(positive.max()), 1.01 * least))
+    shown = np.where(certified > 0, np.maximum(certified, least), np.nan)
     drawn = axes.imshow(shown, cmap="cividis", norm=colours, extent=extent, interpolation="nearest")
     bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
     bar.ax.tick_params(which="both", labelsize=7)
@@ -74,15 +79,33 @@ def _outlined(axes: Axes, pixels: tuple[int, ...], width: int) -> None:
 def _by_rank(axes: Axes, radii: PixelRadii) -> None:
     """Certified and attack radius of the searched pixels, and what is open between them."""
     k = radii.explanation.top.k
-    for found in radii.searched:
+    searched = [
+        replace(
+            found,
+            certified=max(found.certified, _LEAST) if found.certified > 0 else 0.0,
+            attacked=None if found.attacked is None else max(found.attacked, _LEAST),
+        )
+        for found in radii.searched
+    ]
+    if not any(found.certified > 0 or found.attacked is not None for found in searched):
+        # A logarithmic axis needs something to show.
+        axes.set_axis_off()
+        reasons = sorted({found.reason for found in searched if found.reason})
+        why = f": {'; '.join(reasons)}" if reasons else ""
+        axes.text(
+            0.5, 0.5, textwrap.fill(f"no radius was certified, and no witness found{why}", 100),
+            transform=axes.transAxes, ha="center", va="center", fontsize=10,
+        )  # fmt: skip
+        return
+    for found in searched:
         if found.attacked is not None and found.certified > 0:
             axes.plot(
                 [found.rank] * 2, [found.certified, found.attacked], color="#BBBBBB", linewidth=3, zorder=1
             )
-    ranks = [found.rank for found in radii.searched if found.certified > 0]
-    certified = [found.certified for found in radii.searched if found.certified > 0]
+    ranks = [found.rank for found in searched if found.certified > 0]
+    certified = [found.certified for found in searched if found.certified > 0]
     axes.plot(ranks, certified, "o", color=KEPT, markersize=5, label="certified: stays on its side")
-    broken = [(found.rank, found.attacked) for found in radii.searched if found.attacked is not None]
+    broken = [(found.rank, found.attacked) for found in searched if found.attacked is not None]
     axes.plot(
         [rank for rank, _ in broken], [radius for _, radius in broken],
         "x", color=LOST, markersize=6, label="witness: it does not",
@@ -93,7 +116,7 @@ def _by_rank(axes: Axes, radii: PixelRadii) -> None:
         textcoords="offset points", xytext=(4, 0), fontsize=8,
     )  # fmt: skip
     axes.set_yscale("log")
-    axes.set_xlim(0.5, max((found.rank for found in radii.searched), default=1) + 0.5)
+    axes.set_xlim(0.5, max((found.rank for found in searched), default=1) + 0.5)
     axes.set_xlabel("rank of the pixel at the image", fontsize=9)
     axes.set_ylabel(wording.size_of_change(radii.norm), fontsize=9)
     axes.grid(axis="y", which="both", alpha=0.25)

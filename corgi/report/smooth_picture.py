@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from corgi.report.picture import GAINED, KEPT, LOST, MAP_COLOURS, display, extent_of, new_figure
+from corgi.report.picture import GAINED, KEPT, LOST, display, draw_map, extent_of, new_figure
 from corgi.report.smoothing import guarantee, no_guarantee
 from corgi.report.wording import class_label
 from corgi.results import Claim, FloatArray, SmoothResult, StatisticalCertificate
@@ -106,11 +106,7 @@ def _certified(axes: Axes, result: SmoothResult) -> None:
 
 
 def _map(axes: Axes, values: FloatArray, title: str) -> None:
-    drawn = axes.imshow(values, cmap=MAP_COLOURS, extent=extent_of(values), interpolation="nearest")
-    figure = axes.get_figure()
-    assert figure is not None
-    figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03).ax.tick_params(labelsize=7)
-    _frame(axes, title)
+    draw_map(axes, values, title)
 
 
 def _frame(axes: Axes, title: str) -> None:

@@ -10,7 +10,6 @@ from PIL import Image
 
 from corgi.certify.explain import Explanation
 from corgi.report.picture import (
-    FORMATS,
     attack_picture,
     cam_picture,
     changes,
@@ -19,6 +18,7 @@ from corgi.report.picture import (
     verify_picture,
 )
 from corgi.results import MapKind, VerifyResult
+from corgi.terms import PICTURE_FORMATS
 
 
 def titles(figure) -> list[str]:
@@ -40,7 +40,7 @@ def test_equal_results_give_equal_pictures() -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", PICTURE_FORMATS)
 def test_every_format_can_be_written(ending: str) -> None:
     explanation = Explanation(
         17, 17, make_cam(), top_of(make_cam(), 5), 0.0, SimpleNamespace(map_kind=MapKind.CAM)
