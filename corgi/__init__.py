@@ -37,7 +37,8 @@ if TYPE_CHECKING:
         Witness,
     )
     from corgi.smoothing.cam_map import CamMap
-    from corgi.smoothing.smooth import SmoothOptions, smooth
+    from corgi.smoothing.options import SmoothOptions
+    from corgi.smoothing.smooth import smooth
     from corgi.smoothing.sparsified import Sparsified
     from corgi.terms import (
         AttackKind,
@@ -78,7 +79,8 @@ _HOMES = {
         "Witness",
     ),
     "corgi.smoothing.cam_map": ("CamMap",),
-    "corgi.smoothing.smooth": ("SmoothOptions", "smooth"),
+    "corgi.smoothing.options": ("SmoothOptions",),
+    "corgi.smoothing.smooth": ("smooth",),
     "corgi.smoothing.sparsified": ("Sparsified",),
     "corgi.terms": (
         "AttackKind",

@@ -6,28 +6,30 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from corgi.certify.explain import Explanation, explain
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
-from corgi.report import picture
-from corgi.report.document import to_json
-from corgi.report.smooth_picture import smooth_picture
-from corgi.report.smoothing import smooth_document, smooth_text
-from corgi.report.versions import installed_versions
-from corgi.results import Claim, MapKind, SmoothResult, Status
-from corgi.smoothing.interface import BaseMap
-from corgi.smoothing.maps.named import formed_map, kept_of, named_map
-from corgi.smoothing.smooth import SmoothOptions, begin, smooth
-from corgi.smoothing.state import read_state, state_bytes
-from corgi.smoothing.tally import Tally, check_continues
-from corgi.terms import Confidence, Correction, MapForm, MapName
+from corgi.smoothing.options import SmoothOptions
+from corgi.terms import (
+    PICTURE_FORMATS,
+    Claim,
+    Confidence,
+    Correction,
+    MapForm,
+    MapKind,
+    MapName,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from corgi.certify.explain import Explanation
+    from corgi.smoothing.interface import BaseMap
+    from corgi.smoothing.tally import Tally
 
 
 def parse_norm(text: str) -> float:
@@ -134,7 +136,7 @@ def command(
 
     Exit code: 0 certified, 2 nothing certified, 3 Ctrl-C or time limit, 4 error.
     """
-    common.check_ending("--picture", picture_file, picture.FORMATS)
+    common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_ending("--state", state, ("npz",))
     outputs = {"--json": json, "--picture": picture_file, "--state": state}
     common.check_outputs((model, image), outputs)
@@ -159,6 +161,16 @@ def command(
     of_gradients = map_kind in (MapName.SALIENCY, MapName.INTEGRATED_GRADIENTS)
     if map_kind is MapName.GRADCAM:
         loading = replace(loading, map_kind=MapKind.GRADCAM)
+    import torch
+
+    from corgi.certify.explain import explain
+    from corgi.report.document import to_json
+    from corgi.report.smoothing import smooth_document, smooth_text
+    from corgi.report.versions import installed_versions
+    from corgi.results import SmoothResult
+    from corgi.smoothing.smooth import begin, smooth
+    from corgi.smoothing.state import state_bytes
+
     with common.working("loading", quiet=quiet) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         begun = time.monotonic()
@@ -196,6 +208,8 @@ def command(
     document = smooth_document(result, installed_versions())
     common.emit(smooth_text(result), lambda: to_json(document), json, quiet=quiet)
     if picture_file is not None:
+        from corgi.report.smooth_picture import smooth_picture
+
         common.save_picture(smooth_picture(result), picture_file)
     if result.interrupted:
         return Exit.TIME_LIMIT
@@ -236,6 +250,8 @@ def _base(
     gamma: float | None,
     options: SmoothOptions,
 ) -> BaseMap:
+    from corgi.smoothing.maps.named import formed_map, kept_of, named_map
+
     base = named_map(explanation.network, explanation.class_id, name)
     if options.claim is Claim.RENYI:
         return base
@@ -245,6 +261,9 @@ def _base(
 
 def _continued(path: Path, fresh: Tally) -> Tally:
     """The samples saved in a file; none if there is no file yet."""
+    from corgi.smoothing.state import read_state
+    from corgi.smoothing.tally import check_continues
+
     if not path.exists():
         return fresh
     saved = read_state(path)

@@ -12,7 +12,8 @@ from corgi.errors import UsageError
 from corgi.progress import Progress
 from corgi.results import Claim, ImageArray, StatisticalCertificate, Status
 from corgi.smoothing.interface import BaseMap
-from corgi.smoothing.smooth import SmoothOptions, begin, smooth
+from corgi.smoothing.options import SmoothOptions
+from corgi.smoothing.smooth import begin, smooth
 from corgi.smoothing.tally import Tally, sample
 from corgi.terms import Confidence, Correction
 from tests.smoothing.synthetic import Halfspaces, Spread
