@@ -191,3 +191,6 @@ PICTURE_FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "webp")
 
 GAP = 0.005
 """How close witness and certificate come, relative, before an exact search ends, unless asked otherwise."""
+
+PAGE_BUDGET = 12_000_000
+"""Bytes of pictures in the page of a report, as they stand in it."""

@@ -5,25 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress as Bar
 
 from corgi.cli import common
 from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
 from corgi.errors import UsageError
-from corgi.report.text import training_text
-from corgi.train.architectures import ARCHITECTURES
-from corgi.train.cifar10 import Cifar10Options, train_cifar10
-from corgi.train.gtsrb import GtsrbOptions, train_gtsrb
-from corgi.train.run import Progress
-from corgi.train.task import TrainingReport
+from corgi.train.options import ARCHITECTURES, Cifar10Options, GtsrbOptions
+
+if TYPE_CHECKING:
+    from corgi.train.run import Progress
+    from corgi.train.task import TrainingReport
 
 app = typer.Typer(
-    cls=CorgiGroup, no_args_is_help=False, help="Train networks that have a class activation map."
+    cls=CorgiGroup, rich_markup_mode=None, help="Train networks that have a class activation map."
 )
 
 _GTSRB = GtsrbOptions()
@@ -55,6 +52,8 @@ def gtsrb(
     debug: common.DebugOption = False,
 ) -> int:
     """Train the network of Gu et al. on German traffic signs; split by track; write ONNX and a model card."""
+    from corgi.train.gtsrb import train_gtsrb
+
     options = GtsrbOptions(epochs=epochs, seed=seed, threads=threads, workers=workers)
     return _train(out, quiet, lambda show: train_gtsrb(data, out, options, show))
 
@@ -76,6 +75,8 @@ def cifar10(
     debug: common.DebugOption = False,
 ) -> int:
     """Train a modern architecture on CIFAR-10, from its pictures in folders; write ONNX and a model card."""
+    from corgi.train.cifar10 import train_cifar10
+
     options = Cifar10Options(
         architecture=architecture, epochs=epochs, seed=seed, threads=threads, workers=workers
     )
@@ -87,6 +88,9 @@ def _train(out: Path, quiet: bool, training: Callable[[Callable[[Progress], None
     if out.suffix != ".onnx":
         raise UsageError(f"--out {out}: expected a name that ends in .onnx")
     common.check_outputs((), {"--out": out, "model card": out.with_suffix(".md")})
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
     console = Console(stderr=True, quiet=quiet or not os.isatty(2))
     with Bar(console=console) as bar:
         tasks = {stage: bar.add_task(stage, total=None) for stage in ("read", "train")}
@@ -99,5 +103,7 @@ def _train(out: Path, quiet: bool, training: Callable[[Callable[[Progress], None
 
         report = training(show)
     if not quiet:
-        Console(highlight=False).print(training_text(report))
+        from corgi.report.text import training_text
+
+        common.show(training_text(report))
     return Exit.OK

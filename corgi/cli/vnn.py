@@ -24,7 +24,7 @@ from corgi.vnnlib.instances import (
 if TYPE_CHECKING:
     from corgi.vnnlib.instances import Result
 
-app = typer.Typer(cls=CorgiGroup, no_args_is_help=False, help="Decide VNN-LIB specifications of networks.")
+app = typer.Typer(cls=CorgiGroup, rich_markup_mode=None, help="Decide VNN-LIB specifications of networks.")
 
 _EXITS = {
     Answer.UNSAT: Exit.OK,

@@ -134,7 +134,7 @@ class Architecture:
     description: str
 
 
-ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
+BUILDERS: Mapping[str, Architecture] = MappingProxyType(
     {
         "resnet18": Architecture(
             partial(resnet18, strides=(1, 2, 2, 2)), "a ResNet-18 of 16 to 128 channels, map 4 x 4"

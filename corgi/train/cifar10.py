@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from corgi.data.cifar10 import CLASS_NAMES, read_test, read_training
 from corgi.data.preprocess import Recipe
-from corgi.errors import UsageError
-from corgi.train.architectures import ARCHITECTURES, INPUT_SHAPE, Architecture, Normalise
+from corgi.train.architectures import BUILDERS, INPUT_SHAPE, Architecture, Normalise
 from corgi.train.augment import Augmentation
+from corgi.train.options import Cifar10Options
 from corgi.train.run import Progress, train
-from corgi.train.task import Task, TrainingReport, TrainOptions, Words
+from corgi.train.task import Task, TrainingReport, Words
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Of red, green, blue over the 50,000 official training images; pixels in [0, 1]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cifar10Options(TrainOptions):
-    """Options of `train_cifar10`; the defaults made `models/cifar10_*.onnx`.
-
-    Attributes:
-        architecture: a name in `corgi.train.architectures.ARCHITECTURES`.
-        crop: see `corgi.train.augment.Augmentation`.
-    """
-
-    architecture: str = "resnet18"
-    epochs: int = 60
-    learning_rate: float = 0.003
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    crop: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.architecture not in ARCHITECTURES:
-            raise UsageError(
-                f"architecture {self.architecture!r} is not known",
-                hint=f"Expected one of: {', '.join(ARCHITECTURES)}.",
-            )
-        if not 0 <= self.crop < INPUT_SHAPE[1]:
-            raise UsageError(f"crop is {self.crop}, expected 0 .. {INPUT_SHAPE[1] - 1} pixels")
 
 
 def train_cifar10(
@@ -70,7 +42,7 @@ def train_cifar10(
 
 
 def _task(options: Cifar10Options) -> Task:
-    architecture = ARCHITECTURES[options.architecture]
+    architecture = BUILDERS[options.architecture]
     return Task(
         command=f"cifar10 --architecture {options.architecture}",
         read_training=read_training,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,32 +10,9 @@ from corgi.data.gtsrb import CLASS_NAMES, MIRRORED, read_test, read_training
 from corgi.data.preprocess import GTSRB
 from corgi.train.augment import Augmentation
 from corgi.train.network import INPUT_SHAPE, gu2020_network
+from corgi.train.options import GtsrbOptions
 from corgi.train.run import Progress, train
-from corgi.train.task import Task, TrainingReport, TrainOptions, Words
-
-
-@dataclass(frozen=True, kw_only=True)
-class GtsrbOptions(TrainOptions):
-    """Options of `train_gtsrb`; the defaults made `models/gtsrb.onnx`.
-
-    Attributes:
-        dropout: probability behind the max pool.
-        warp, stretch, saturation, contrast, tint: see `corgi.train.augment.Augmentation`.
-    """
-
-    epochs: int = 100
-    learning_rate: float = 0.02
-    weight_decay: float = 1e-3
-    dropout: float = 0.05
-    warp: float = 0.13
-    stretch: float = 0.6
-    saturation: float = 0.6
-    contrast: float = 0.15
-    tint: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_parts("dropout", "warp", "stretch", "saturation", "contrast", "tint")
+from corgi.train.task import Task, TrainingReport, Words
 
 
 def train_gtsrb(

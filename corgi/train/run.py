@@ -29,7 +29,8 @@ from corgi.train.card import model_card
 from corgi.train.export import check_export, run_onnx, write_onnx
 from corgi.train.fit import Epoch, Fitted, LabelledImages, Schedule, fit
 from corgi.train.fold import fold_batch_norms
-from corgi.train.task import ClassAccuracy, Task, TrainingReport, TrainOptions
+from corgi.train.options import TrainOptions
+from corgi.train.task import ClassAccuracy, Task, TrainingReport
 
 TRAINING_KEY = "corgi.training"
 """ONNX `metadata_props` key: a JSON object of how the network came to be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,57 +10,8 @@ from torch import nn
 
 from corgi.data.preprocess import Recipe
 from corgi.data.samples import Sample
-from corgi.errors import UsageError
 from corgi.train.augment import Augmentation
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Options of every training; a task adds its own and sets the defaults.
-
-    Attributes:
-        epochs: passes over the training images.
-        seed: of split, initial weights, order, augmentation and dropout.
-        validation: part of each class's tracks held out to choose the epoch.
-        batch_size, learning_rate, weight_decay, label_smoothing: see `corgi.train.fit.Schedule`.
-        threads: torch threads.
-        workers: processes that pre-process pictures; 1 stays in this process.
-
-    Raises:
-        UsageError: a value outside its range.
-    """
-
-    epochs: int
-    seed: int = 0
-    validation: float = 0.05
-    batch_size: int = 64
-    learning_rate: float
-    weight_decay: float
-    label_smoothing: float = 0.0
-    threads: int = 1
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("threads", 1), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected at least {least}")
-        if not 0 <= self.seed < 2**63:
-            raise UsageError(f"seed is {self.seed}, expected 0 .. 2^63 - 1")
-        self.check_parts("weight_decay", "label_smoothing")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UsageError(f"learning_rate is {self.learning_rate}, expected a positive number")
-        if not 0 < self.validation < 1:
-            raise UsageError(f"validation is {self.validation}, expected a number between 0 and 1")
-
-    def check_parts(self, *names: str) -> None:
-        """Refuse values outside [0, 1).
-
-        Raises:
-            UsageError: one of the named options is.
-        """
-        for name in names:
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected a number in [0, 1)")
+from corgi.train.options import TrainOptions
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from corgi.train.architectures import ARCHITECTURES, INPUT_SHAPE, Normalise
+from corgi.train.architectures import BUILDERS, INPUT_SHAPE, Normalise
 from corgi.train.export import check_export, write_onnx
 from corgi.train.fold import fold_batch_norms
+from corgi.train.options import ARCHITECTURES, SIDE
 from tests.train.networks import lively
 
 MAPS = {"resnet18": (4, 4), "resnet18-8x8": (8, 8), "mobilenet": (8, 8), "squeezenet": (8, 8)}
@@ -19,7 +20,7 @@ def name(request):
 @pytest.fixture
 def network(name):
     torch.manual_seed(0)
-    return lively(ARCHITECTURES[name].build(10, Normalise((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))))
+    return lively(BUILDERS[name].build(10, Normalise((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))))
 
 
 def test_the_export_equals_the_network(network, tmp_path):
@@ -44,3 +45,8 @@ def test_normalisation():
     images = torch.rand(2, 3, 4, 5)
     normalised = Normalise((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))(images)
     assert torch.allclose(normalised[:, 1], (images[:, 1] - 0.4) / 0.3)
+
+
+def test_the_names_that_can_be_asked_for_are_those_that_can_be_built() -> None:
+    assert tuple(BUILDERS) == ARCHITECTURES
+    assert INPUT_SHAPE[1:] == (SIDE, SIDE)

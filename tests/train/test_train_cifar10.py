@@ -8,7 +8,8 @@ from PIL import Image
 from corgi.data.cifar10 import CLASS_NAMES
 from corgi.data.preprocess import Recipe
 from corgi.errors import DataError, ImageError, UsageError
-from corgi.train.cifar10 import Cifar10Options, train_cifar10
+from corgi.train.cifar10 import train_cifar10
+from corgi.train.options import Cifar10Options
 
 OPTIONS = Cifar10Options(epochs=1, validation=0.25, batch_size=4, workers=1)
 COLOURS = {"cat": (200, 30, 30), "ship": (30, 60, 200)}

@@ -12,7 +12,8 @@ from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
 from corgi.errors import DataError, UsageError
 from corgi.train import gtsrb, run
-from corgi.train.gtsrb import GtsrbOptions, train_gtsrb
+from corgi.train.gtsrb import train_gtsrb
+from corgi.train.options import GtsrbOptions
 
 OPTIONS = GtsrbOptions(epochs=2, validation=0.34, batch_size=4, threads=1, workers=1)
 CLASSES = {14: (200, 30, 30), 33: (30, 60, 200), 40: (230, 200, 60)}

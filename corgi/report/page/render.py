@@ -26,6 +26,7 @@ from corgi.report.page import charts
 from corgi.report.page.pictures import card_pictures
 from corgi.report.summary import Report, Run
 from corgi.report.wording import class_label, round_down, round_up
+from corgi.terms import PAGE_BUDGET
 from corgi.types import Norm
 
 Pictures = Callable[[int, Case], CasePictures | None]
@@ -39,9 +40,6 @@ COLUMNS = (
     "certified", "attack", "ratio", "joint", "seconds", "file",
 )  # fmt: skip
 """Names by which the script finds the values of a row."""
-
-BUDGET = 12_000_000
-"""Bytes of pictures in a page, as they stand in it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class _RunView:
     run: Run
 
 
-def page(report: Report, pictures: Pictures, bundle_sha256: str | None, budget: int = BUDGET) -> str:
+def page(report: Report, pictures: Pictures, bundle_sha256: str | None, budget: int = PAGE_BUDGET) -> str:
     """The page of a report as HTML.
 
     Args:
