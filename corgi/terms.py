@@ -31,6 +31,15 @@ class Status(StrEnum):
     """The user stopped the search; the certified radius is the best one until then."""
 
 
+class ColourOrder(StrEnum):
+    """In which order a network takes the channels of a picture."""
+
+    RGB = "rgb"
+    """Red, green, blue: as images are here, always."""
+    BGR = "bgr"
+    """Blue, green, red: networks from OpenCV, Caffe and PaddlePaddle."""
+
+
 class Answer(StrEnum):
     """How a VNN-LIB question ended, by the competition's words."""
 

@@ -10,7 +10,7 @@ import typer
 
 from corgi.cli.groups import with_group
 from corgi.errors import UsageError
-from corgi.terms import MapKind
+from corgi.terms import ColourOrder, MapKind
 
 if TYPE_CHECKING:
     from corgi.network.network import Network
@@ -26,6 +26,7 @@ class Loading:
     normalisation: Normalisation
     map_kind: MapKind
     layer: str | None
+    class_names: Path | None
 
     def load(self, model: Path) -> Network:
         """The network of a file. See `corgi.load` for errors."""
@@ -38,6 +39,7 @@ class Loading:
             normalisation=self.normalisation,
             map_kind=self.map_kind,
             layer=self.layer,
+            class_names=self.class_names,
         )
 
     def parameters(self) -> dict[str, Any]:
@@ -48,6 +50,7 @@ class Loading:
             "mean": self.normalisation.mean,
             "std": self.normalisation.std,
             "scale": self.normalisation.scale,
+            "colour_order": self.normalisation.colour_order.value,
             "map": self.map_kind.value,
             "layer": self.layer,
         }
@@ -82,11 +85,24 @@ def _loading(
     ] = "0",
     std: Annotated[str, typer.Option(metavar="S[,S,S]", help="See --mean.")] = "1",
     scale: Annotated[float, typer.Option(help="See --mean; 255 for a network that takes [0, 255].")] = 1.0,
+    colour_order: Annotated[
+        ColourOrder,
+        typer.Option(help="Order of the network's channels, and of --mean and --std; pictures stay RGB."),
+    ] = ColourOrder.RGB,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Names of the classes: one a line, or a JSON list or object.",
+            show_default="the model's own",
+        ),
+    ] = None,
 ) -> Loading:
     from corgi.network.wrap import Normalisation
 
-    normalisation = Normalisation(_numbers("--mean", mean), _numbers("--std", std), scale)
-    return Loading(output, None if size is None else _size(size), normalisation, map_kind, layer)
+    normalisation = Normalisation(_numbers("--mean", mean), _numbers("--std", std), scale, colour_order)
+    pixels = None if size is None else _size(size)
+    return Loading(output, pixels, normalisation, map_kind, layer, class_names)
 
 
 with_loading = with_group("loading", _loading)

@@ -514,24 +514,44 @@ class Pad(nn.Module):
         return F.pad(x, [amount for pair in pairs for amount in pair], value=self.value)
 
 
-class Border(nn.Module):
-    """Padding with copies of entries: of the edge, reflected, or from the other side.
+class Take(nn.Module):
+    """Entries of a value along its axes (never the batch axis), in any order and any number.
 
     Attributes:
         entries: by axis, which entry of the value each entry is; None where the axis stays as it is.
-        before: by axis, how many entries stand in front of the value.
     """
 
-    def __init__(self, entries: tuple[tuple[int, ...] | None, ...], before: tuple[int, ...]) -> None:
+    def __init__(self, entries: tuple[tuple[int, ...] | None, ...]) -> None:
         super().__init__()
-        self.entries, self.before = entries, before
+        self.entries = entries
+
+    def permuted(self, places: list[int]) -> Take:
+        """The same of a value whose axis i was axis places[i]."""
+        return Take(tuple(self.entries[axis] for axis in places))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sizes grow by what is added."""
+        """Keeps the rank."""
         for axis, entries in enumerate(self.entries):
             if entries is not None:
                 x = x.index_select(axis, torch.tensor(entries, device=x.device))
         return x
+
+
+class Border(Take):
+    """Padding with copies of entries: of the edge, reflected, or from the other side.
+
+    Attributes:
+        before: by axis, how many entries stand in front of the value, which is whole between its copies.
+    """
+
+    def __init__(self, entries: tuple[tuple[int, ...] | None, ...], before: tuple[int, ...]) -> None:
+        super().__init__(entries)
+        self.before = before
+
+    def permuted(self, places: list[int]) -> Border:
+        """The same of a value whose axis i was axis places[i]."""
+        entries = tuple(self.entries[axis] for axis in places)
+        return Border(entries, tuple(self.before[axis] for axis in places))
 
 
 class Slice(nn.Module):

@@ -133,14 +133,10 @@ class _Layout:
                 grown = tuple(map(sum, zip(first.shape, before, after, strict=True)))
                 moved = layers.Pad(tuple(before), tuple(after), pad.value)
                 return self.emit(step, moved, (first.name,), grown, first.order)
-            case layers.Border() as border:
+            case layers.Take() as take:
                 places = [first.order.index(at) for at in range(len(first.order))]
-                bordered = layers.Border(
-                    tuple(border.entries[axis] for axis in places),
-                    tuple(border.before[axis] for axis in places),
-                )
                 widened = tuple(shape[axis] for axis in places)
-                return self.emit(step, bordered, (first.name,), widened, first.order)
+                return self.emit(step, take.permuted(places), (first.name,), widened, first.order)
             case layers.Reduction() as reduction:
                 axes = tuple(sorted(first.order[a] for a in reduction.axes))
                 left = [a for a in first.order if a not in axes]

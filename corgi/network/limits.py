@@ -41,7 +41,7 @@ _MONOTONE = (
     layers.Transpose,
     layers.Identity,
     layers.Pad,
-    layers.Border,
+    layers.Take,
 )
 """Layers whose outputs are at most, in magnitude, what they make of the magnitudes."""
 

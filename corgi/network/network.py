@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic_core import from_json
 from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.data.preprocess import METADATA_KEY, Recipe
-from corgi.errors import ModelError, UsageError, printable
+from corgi.errors import ModelError, UsageError
+from corgi.network import names
 from corgi.network.activations import recognise_activations
 from corgi.network.borders import pool_padding
 from corgi.network.convert import TorchGraph, convert
@@ -32,8 +32,6 @@ from corgi.network.oracle import OnnxOracle
 from corgi.network.shuffle import channel_shuffles
 from corgi.network.wrap import Normalisation
 from corgi.results import MapKind
-
-CLASS_NAMES_KEY = "corgi.class_names"
 
 
 @dataclass(frozen=True)
@@ -152,6 +150,7 @@ def load(
     normalisation: Normalisation | None = None,
     map_kind: MapKind = MapKind.CAM,
     layer: str | None = None,
+    class_names: str | Path | None = None,
 ) -> Network:
     """Load a classifier with a CAM head and hold it equal to onnxruntime.
 
@@ -162,12 +161,13 @@ def load(
         normalisation: what the network expects instead of pixels in [0, 1].
         map_kind: the map to explain.
         layer: of Grad-CAM, the feature map's value or node; None for the last.
+        class_names: file of the classes' names (see `names`); None takes those in the model's metadata.
 
     Raises:
         ModelError: the file cannot be read or is not served (see `corgi.network.graph.read_graph`).
         UnsupportedOperator: a node, attribute or operand outside the supported set.
         NoCamHead: the network does not end in pooling -> fully connected.
-        UsageError: a layer is named and the map is a CAM.
+        UsageError: a layer is named and the map is a CAM, or a file of names does not fit.
         GateError: the converted network differs from onnxruntime.
     """
     if layer is not None and map_kind is not MapKind.GRADCAM:
@@ -192,7 +192,9 @@ def load(
         head=head,
         oracle=OnnxOracle(graph, head.feature, head.order),
         preprocess=_preprocess(graph),
-        class_names=_class_names(graph, head.classes),
+        class_names=names.class_names(
+            graph, head.classes, None if class_names is None else Path(class_names)
+        ),
     )
     check_equal_to_onnxruntime(network, _random_images(graph.input_shape))
     return network
@@ -209,23 +211,6 @@ def _preprocess(graph: Graph) -> str | None:
             f"{graph.path}: metadata '{METADATA_KEY}': {error.message}", hint=error.hint
         ) from error
     return text
-
-
-def _class_names(graph: Graph, classes: int) -> tuple[str, ...] | None:
-    text = graph.metadata.get(CLASS_NAMES_KEY)
-    if not text:
-        return None
-    try:
-        names = from_json(text)  # unlike the standard library's, bounded in depth
-    except ValueError as error:
-        raise ModelError(f"{graph.path}: metadata '{CLASS_NAMES_KEY}' is not JSON: {error}") from error
-    if not isinstance(names, list) or len(names) != classes:
-        raise ModelError(f"{graph.path}: metadata '{CLASS_NAMES_KEY}' must be a list of {classes} names")
-    for name in names:
-        if not isinstance(name, str):
-            kind = type(name).__name__
-            raise ModelError(f"{graph.path}: metadata '{CLASS_NAMES_KEY}' holds a {kind} among the names")
-    return tuple(printable(name) for name in names)
 
 
 def _random_images(shape: tuple[int, int, int]) -> NDArray[np.float32]:

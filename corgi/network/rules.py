@@ -578,17 +578,30 @@ def slice_(node: NodeReader) -> nn.Module:
         starts, ends = (node.ints_attribute(name, ()) or () for name in ("starts", "ends"))
         axes = node.ints_attribute("axes", tuple(range(len(starts)))) or ()
         steps = (1,) * len(starts)
+    taken: list[tuple[int, ...] | None] = [None] * len(shape)
     kept = []
     for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
         at = axis + len(shape) if axis < 0 else axis
-        if not 0 <= at < len(shape) or bounds[2] < 1:
-            node.refuse(f"axis {axis} in steps of {bounds[2]}", supported="axes of the value, steps > 0")
+        if not 0 <= at < len(shape) or bounds[2] == 0:
+            node.refuse(f"axis {axis} in steps of {bounds[2]}", supported="axes of the value, steps that go")
         start, stop, step = slice(*bounds).indices(shape[at])
+        taken[at] = tuple(range(start, stop, step))
         if (start, stop, step) != (0, shape[at], 1):
             kept.append(layers.Slice(_axis(node, at, len(shape)), start, stop, step))
-    if len(kept) > 1:
-        node.refuse(f"a cut along {len(kept)} axes", supported="one axis")
+    if len(kept) > 1 or any(part.step < 0 for part in kept):
+        return layers.Take(tuple(taken))
     return kept[0] if kept else layers.Identity()
+
+
+def gather(node: NodeReader) -> nn.Module:
+    """Gather of a list of entries along an axis other than the batch."""
+    shape, indices = node.shape(), node.array(1)
+    axis = _axis(node, node.int_attribute("axis"), len(shape))
+    if indices.ndim != 1 or not ((indices >= -shape[axis]) & (indices < shape[axis])).all():
+        node.refuse(f"indices of shape {list(indices.shape)}", supported="a list of entries of the axis")
+    entries: list[tuple[int, ...] | None] = [None] * len(shape)
+    entries[axis] = tuple(int(index) % shape[axis] for index in indices)
+    return layers.Take(tuple(entries))
 
 
 def split(node: NodeReader) -> tuple[nn.Module, ...]:
@@ -698,6 +711,7 @@ RULES: Mapping[str, Rule] = {
     "Elu": elu,
     "Erf": erf,
     "Flatten": flatten,
+    "Gather": gather,
     "Gelu": gelu,
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,

@@ -22,6 +22,7 @@ from onnx import TensorProto, external_data_helper, helper, inliner, numpy_helpe
 
 from corgi.errors import ModelError, UsageError
 from corgi.network.canonical import all_nodes
+from corgi.terms import ColourOrder
 
 _CHANNELS = (1, 3)
 """What a dimension of the input must be to be taken for its channels, where that is in doubt."""
@@ -36,6 +37,7 @@ class Normalisation:
     Attributes:
         mean, std: one number, or one a channel, in units of the scaled pixel; std > 0.
         scale: 1 for pixels in [0, 1], 255 for pixels in [0, 255].
+        colour_order: of the network, and so of mean and std; images are RGB all the same.
 
     Raises:
         UsageError: a number is not finite in float32, or a scale or deviation is not > 0.
@@ -44,6 +46,7 @@ class Normalisation:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     scale: float = 1.0
+    colour_order: ColourOrder = ColourOrder.RGB
 
     def __post_init__(self) -> None:
         for name, values, least in (
@@ -61,11 +64,13 @@ class Normalisation:
     @property
     def is_identity(self) -> bool:
         """Whether pixels in [0, 1] are what the network expects."""
-        return set(self.mean) == {0.0} and set(self.std) == {1.0} and self.scale == 1.0
+        plain = set(self.mean) == {0.0} and set(self.std) == {1.0} and self.scale == 1.0
+        return plain and self.colour_order is ColourOrder.RGB
 
     def __str__(self) -> str:
         mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
-        return f"({self.scale:g} * pixel - [{mean}]) / [{std}]"
+        order = "" if self.colour_order is ColourOrder.RGB else ", channels in the order blue, green, red"
+        return f"({self.scale:g} * pixel - [{mean}]) / [{std}]{order}"
 
 
 @dataclass(frozen=True)
@@ -252,8 +257,17 @@ def _spread_input(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def _normalising(path: Path, given: Normalisation, channels: int, name: str) -> list[onnx.NodeProto]:
-    """Nodes for (scale * pixel - mean) / std on [N, C, H, W]."""
+    """Nodes for (scale * pixel - mean) / std on [N, C, H, W], the channels in the network's order."""
     nodes, value = [], name
+    if given.colour_order is ColourOrder.BGR:
+        if channels != 3:
+            raise ModelError(
+                f"{path}: --colour-order bgr: the input '{name}' has {channels} channels, expected 3"
+            )
+        order = numpy_helper.from_array(np.array([2, 1, 0]), f"{name}:order")
+        nodes.append(helper.make_node("Constant", [], [order.name], value=order))
+        nodes.append(helper.make_node("Gather", [name, order.name], [f"{name}:bgr"], axis=1))
+        value = f"{name}:bgr"
     for op, what, numbers in (
         ("Mul", "scale", (given.scale,)),
         ("Sub", "mean", given.mean),

@@ -24,7 +24,7 @@ from corgi.data.image import load_input
 from corgi.data.preprocess import METADATA_KEY
 from corgi.data.samples import Sample, split_by_track
 from corgi.errors import DataError, UsageError
-from corgi.network.network import CLASS_NAMES_KEY
+from corgi.network.names import CLASS_NAMES_KEY
 from corgi.train.card import model_card
 from corgi.train.export import check_export, run_onnx, write_onnx
 from corgi.train.fit import Epoch, Fitted, LabelledImages, Schedule, fit

@@ -93,6 +93,8 @@ def there_and_back(op: str, *operands: Any, back: tuple[str, list[Any], dict[str
 CHANNELS = float32(rng(), 4, 1, 1)
 CASES: dict[str, Build] = {
     "conv": conv(4, 4, 3, 3),
+    "gather": node("Gather", np.array([2, 0, -1, 3]), axis=1),
+    "gather-rows": node("Gather", np.array([2, 2, 0]), axis=-2),
     "pad-edge": lambda model, value: model.pad(value, [1, 0, 9, 3], mode="edge"),
     "pad-reflect": lambda model, value: model.pad(value, [7, 0, 2, 3], mode="reflect"),
     "conv-no-bias": conv(4, 4, 3, 3, bias=False),

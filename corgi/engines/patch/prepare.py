@@ -11,7 +11,7 @@ Maximum, Sigmoid, Tanh, Curve, Power, Add, Sub, Mul and Concat along channels. V
   5. AveragePool: the sums of its windows, each divided by the number of elements it counts;
  10. Mean and Sum: over channels a 1 x 1 convolution, over height and width a Resample, axes of size 1 kept;
  11. operands that are copied along an axis (broadcasting): a convolution of ones, a Resample of ones;
- 12. padding with copies: a Resample that takes entries;
+ 12. entries taken along axes: a 1 x 1 convolution for channels, a Resample for rows and columns;
  13. Mul of a value with itself is its square, Div a product with the power -1, of a root -1/2;
  14. Standardise: means and squares of what is left, its product with the variance's power -1/2, an Affine.
 """
@@ -193,7 +193,11 @@ class _Preparation(Lowering):
         match step.layer:
             case layers.Resample():
                 return self.emit(step, step.layer, inputs)
-            case layers.Border(entries=(None, None, rows, columns)):  # case 12
+            case layers.Take(entries=(None, channels, rows, columns)):  # case 12
+                if channels is not None:
+                    inputs = (self.select(step, channels, inputs[0]),)
+                if rows is None and columns is None:
+                    return inputs[0]
                 sizes = self.network.shapes[step.inputs[0]][2:]
                 chosen = (
                     torch.eye(size, dtype=torch.float64)[list(range(size) if places is None else places)]
