@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +54,7 @@ class Loading:
             "colour_order": self.normalisation.colour_order.value,
             "map": self.map_kind.value,
             "layer": self.layer,
+            "class_names": self.class_names and sha256(self.class_names.read_bytes()).hexdigest(),
         }
 
 
@@ -102,7 +104,7 @@ def _loading(
 
     normalisation = Normalisation(_numbers("--mean", mean), _numbers("--std", std), scale, colour_order)
     pixels = None if size is None else _size(size)
-    return Loading(output, pixels, normalisation, map_kind, layer, class_names)
+    return Loading(output, pixels, normalisation, map_kind, layer, class_names and class_names.absolute())
 
 
 with_loading = with_group("loading", _loading)

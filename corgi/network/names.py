@@ -1,9 +1,9 @@
 """Names of the classes: of a file the user gives, or of the model's metadata.
 
 A list of names is any of: JSON ["cat", "dog"]; an object of names by number, {"0": "cat", "1": "dog"}, whose
-values may be lists that end in the name (Keras: {"0": ["n02123045", "tabby"]}); an object that holds one of these
-as "id2label" or "names" (Hugging Face, YAML-like exports); one name a line. In metadata also Python's way to
-write such an object ({0: 'cat', 1: 'dog'}, Ultralytics), and names with commas between them.
+values may be lists that end in the name (Keras: {"0": ["n02123045", "tabby"]}); an object that holds one of
+these as "id2label" or "names" (Hugging Face); one name a line. In metadata also Python's way to write such an
+object ({0: 'cat', 1: 'dog'}, Ultralytics), and names with commas between them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LARGEST_FILE = 2**22
 """Bytes of a file of names."""
 
 
-def class_names(graph: Graph, classes: int, file: Path | None) -> tuple[str, ...] | None:
+def class_names(graph: Graph, classes: int, file: str | Path | None) -> tuple[str, ...] | None:
     """One name a class, or None if neither the file nor the model has names.
 
     Raises:
@@ -36,7 +36,7 @@ def class_names(graph: Graph, classes: int, file: Path | None) -> tuple[str, ...
         ModelError: the names under corgi's own key do not fit.
     """
     if file is not None:
-        return _of_file(file, classes)
+        return _of_file(Path(file), classes)
     own = graph.metadata.get(CLASS_NAMES_KEY)
     if own:
         found = _listed(_json(own))

@@ -61,7 +61,7 @@ def test_files_that_name_no_classes(content: str | bytes | None, part: str, tmp_
     file = tmp_path / "names.txt"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UsageError, match="--class-names .*names.txt") as caught:
+    with pytest.raises(UsageError, match=r"--class-names .*names.txt") as caught:
         load(saved(tmp_path), class_names=file)
     assert part in str(caught.value)
 
