@@ -14,7 +14,7 @@ from corgi.cam.topk import choose_k, top_k
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
-from corgi.network.gate import check_equal_to_onnxruntime
+from corgi.network.gate import check_equal_to_onnxruntime, check_map
 from corgi.network.network import Network
 from corgi.results import FloatArray, ImageArray, TopK
 from corgi.types import Ball
@@ -62,6 +62,7 @@ def explain(
         raise UsageError(f"class {explained}: the network has classes 0-{network.head.classes - 1}")
     network = network.explaining(image, explained)
     cam = network.cam(image, explained)
+    check_map(network, image, explained, cam.numpy())
     error = _value_rounding(network, explained, image, cam)
     top = top_k(cam, choose_k(cam) if k is None else k, error)
     return Explanation(explained, predicted, cam.numpy(), top, error, network)

