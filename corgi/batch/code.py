@@ -9,8 +9,8 @@ from pathlib import Path
 
 import corgi
 
-_WRITES_DOCUMENTS = frozenset({"report/document.py", "report/wording.py"})
-"""What rows keep besides numbers is made by these."""
+_TAKES_PART = frozenset({"report/document.py", "report/wording.py", "cli/asked.py", "cli/loading.py"})
+"""Of folders that take no part: what makes the documents of rows, and options of a command line."""
 
 _LIBRARIES = (
     "torch",
@@ -21,6 +21,9 @@ _LIBRARIES = (
     "highspy",
     "numpy",
     "scipy",
+    "scikit-image",
+    "pillow",
+    "auto-LiRPA",
 )
 """Distributions that results depend on; one that is not there counts as such."""
 
@@ -34,7 +37,7 @@ def code_version() -> str:
     package, digest = Path(corgi.__file__).parent, sha256()
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
-        if name in _WRITES_DOCUMENTS or name.partition("/")[0] not in _NO_PART:
+        if name in _TAKES_PART or name.partition("/")[0] not in _NO_PART:
             digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     for library in _LIBRARIES:
         digest.update(f"{library} {_release(library)}\0".encode())

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from hashlib import file_digest
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from corgi.batch.store import Item
+from corgi.data.file import is_regular_file, resolved
 from corgi.data.gtsrb import read_test
 from corgi.data.image import is_npy
 from corgi.errors import UsageError, encodable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".pbm", ".npy")
 """Names that are taken from a folder; a file that is named itself may have any."""
+
+_LEFT_BEHIND = frozenset(
+    {
+        "__macosx",
+        "thumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "system volume information",
+        "@eadir",
+        "lost+found",
+        "__pycache__",
+    }
+)
+"""What macOS, Windows, network storage, Unix and python put beside pictures, in lower case."""
 
 _UNREADABLE = "unreadable:"
 
@@ -26,9 +41,18 @@ def digest_of(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            return ("npy:" if is_npy(path) else "") + file_digest(file, "sha256").hexdigest()
+            return _named(path, file_digest(file, "sha256").hexdigest())
     except OSError:
         return unreadable(path)
+
+
+def digest_of_content(path: Path, content: bytes) -> str:
+    """The same of what was read of a file."""
+    return _named(path, sha256(content).hexdigest())
+
+
+def _named(path: Path, digest: str) -> str:
+    return f"npy:{digest}" if is_npy(path) else digest
 
 
 def unreadable(path: Path) -> str:
@@ -42,19 +66,36 @@ def item_of(path: Path, true_class: str | None = None) -> Item:
     return Item(digest_of(path), encodable(str(path)), true_class, path)
 
 
-def files(paths: Iterable[Path]) -> Iterator[Item]:
+def files(
+    paths: Iterable[Path], skipped: Callable[[Path, str], None] = lambda _path, _why: None
+) -> Iterator[Item]:
     """The images of files and folders, in order; folders with all below them, by name.
 
-    What a picture shows is said by the folder, right below the one given, that it lies in.
+    What a picture shows is said by the folder, right below the one given, that it lies in. Links are
+    followed. What systems and programs leave in folders is no part of a data set: hidden files and folders,
+    and those of `_LEFT_BEHIND`. A path that is named itself is taken whatever its name is.
+
+    Args:
+        paths: files and folders.
+        skipped: is told what lies in a folder and is not taken, and why; of files that only have another
+            ending nothing is said.
 
     Raises:
         UsageError: a path does not exist, or a folder holds no image.
     """
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+            left: list[str] = []
+
+            def told(each: Path, why: str, left: list[str] = left) -> None:
+                left.append(f"{each} ({why})")
+                skipped(each, why)
+
+            found = sorted(_below(path, (resolved(path),), told))
             if not found:
-                raise UsageError(f"{path}: no image in this folder", hint=f"Expected {', '.join(ENDINGS)}.")
+                besides = f"; {len(left)} entries skipped: {', '.join(left)}" if left else ""
+                expected = f"Expected {', '.join(ENDINGS)}."
+                raise UsageError(f"{path}: no image in this folder{besides}", hint=expected)
             for each in found:
                 inner = each.relative_to(path).parts
                 yield item_of(each, encodable(inner[0]) if len(inner) > 1 else None)
@@ -62,6 +103,39 @@ def files(paths: Iterable[Path]) -> Iterator[Item]:
             yield item_of(path)
         else:
             raise UsageError(f"{path}: no such image file or folder")
+
+
+def _below(folder: Path, within: tuple[Path, ...], skipped: Callable[[Path, str], None]) -> Iterator[Path]:
+    """The image files of a folder; `within`: itself and the folders it lies in, without links."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        skipped(folder, f"cannot be read: {error.strerror}")
+        return
+    for path in entries:
+        image = path.suffix.lower() in ENDINGS
+        why = _left_behind(path.name)
+        if path.is_dir():
+            inside = resolved(path)
+            if why is None and inside in within:
+                why = "a link to a folder it lies in"
+            if why is None:
+                yield from _below(path, (*within, inside), skipped)
+            else:
+                skipped(path, why)
+        elif why is not None:
+            skipped(path, why)
+        elif image and is_regular_file(path):
+            yield path
+        elif image or path.is_symlink():
+            skipped(path, "a link to nothing" if path.is_symlink() else "not a regular file")
+
+
+def _left_behind(name: str) -> str | None:
+    """Why a file or folder of that name is no part of a data set; None if it may be."""
+    if name.startswith("."):
+        return "hidden"
+    return "left there by a system" if name.lower() in _LEFT_BEHIND else None
 
 
 def gtsrb(data_dir: Path, classes: Sequence[int] | None, per_class: int | None) -> Iterator[Item]:

@@ -15,11 +15,11 @@ from typing import Protocol
 import torch
 
 from corgi.batch.code import code_version
-from corgi.batch.items import digest_of
+from corgi.batch.items import digest_of_content
 from corgi.batch.pictures import pictures_of
 from corgi.batch.store import ERROR, FAILED, Answer, Item, Pictures
 from corgi.certify.verify import VerifyOptions, verify
-from corgi.data.image import load_input
+from corgi.data.image import load_input, read_content
 from corgi.data.preprocess import Recipe
 from corgi.errors import CorgiError, ImageError, ModelError, UsageError, WorkerError, printable
 from corgi.network.network import Network
@@ -136,9 +136,10 @@ class Answerer:
         asked = None if self.work.preprocess is None else Recipe.parse(self.work.preprocess)
         own = None if network.preprocess is None else Recipe.parse(network.preprocess)
         path = self.work.folder / item.file
-        pixels = load_input(path, network.input_shape, asked, own)
-        if digest_of(path) != item.sha256:
+        content = read_content(path)  # once: the file may be written to at any time
+        if digest_of_content(path, content) != item.sha256:
             raise ImageError(f"{item.name}: has changed since the run began, or is another file here")
+        pixels = load_input(path, network.input_shape, asked, own, content=content)
         result = verify(network, pixels, self.work.options, image_name=item.name)
         text = self.work.describe(result)
         document = json.loads(text) | {"document": text}

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from corgi.batch.store import Item, Setting, Store
     from corgi.results import VerifyResult
 
+_SHOWN = 10
+"""Classes, equal and skipped files that are named; of more their number is said."""
+
 
 @with_asked
 @with_loading
@@ -77,8 +80,10 @@ def command(
     from corgi.report.versions import installed_versions
 
     with common.working("reading the images", quiet=quiet):
-        chosen = _items(images, gtsrb, classes, per_class)
+        skipped: list[str] = []
+        chosen = _items(images, gtsrb, classes, per_class, skipped)
         network = loading.load(model)
+    _tell(chosen, skipped, quiet=quiet)
     versions = installed_versions()
     parameters = json.dumps(asked.parameters() | loading.parameters(), sort_keys=True, separators=(",", ":"))
     with ExitStack() as stack:
@@ -117,7 +122,11 @@ def command(
 
 
 def _items(
-    images: list[Path] | None, gtsrb: Path | None, classes: str | None, per_class: int | None
+    images: list[Path] | None,
+    gtsrb: Path | None,
+    classes: str | None,
+    per_class: int | None,
+    skipped: list[str],
 ) -> tuple[Item, ...]:
     from corgi.batch import items
 
@@ -126,8 +135,33 @@ def _items(
     if gtsrb is None:
         if classes is not None or per_class is not None:
             raise UsageError("--classes and --per-class: only with --gtsrb")
-        return tuple(items.files(images or ()))
+        return tuple(items.files(images or (), lambda path, why: skipped.append(f"{path} ({why})")))
     return tuple(items.gtsrb(gtsrb, None if classes is None else _classes(classes), per_class))
+
+
+def _tell(chosen: tuple[Item, ...], skipped: list[str], *, quiet: bool) -> None:
+    """What the run works on: how many images, of which classes, what is one row, and what was skipped."""
+    kinds = Counter(item.true_class for item in chosen if item.true_class is not None)
+    of = f" in {len(kinds)} classes ({_some([f'{kind}: {n}' for kind, n in kinds.items()])})" if kinds else ""
+    common.note(f"{len(chosen)} images found{of}", quiet=quiet)
+    first: dict[str, Item] = {}
+    again = [item for item in chosen if first.setdefault(item.sha256, item) is not item]
+    if again:
+        shown = [
+            f"{item.name} = {first[item.sha256].name}"
+            + ("" if item.true_class == first[item.sha256].true_class else ", of another class")
+            for item in again
+        ]
+        common.note(
+            f"{len(again)} of them have the content of another and no row: {_some(shown)}", quiet=quiet
+        )
+    if skipped:
+        common.note(f"{len(skipped)} skipped: {_some(skipped)}", quiet=quiet)
+
+
+def _some(parts: list[str]) -> str:
+    left = len(parts) - _SHOWN
+    return printable(", ".join(parts[:_SHOWN])) + (f" and {left} more" if left > 0 else "")
 
 
 def _classes(text: str) -> list[int]:

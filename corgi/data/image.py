@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tokenize
 import warnings
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from corgi.data.file import is_regular_file
 from corgi.data.picture import Picture
@@ -35,7 +37,12 @@ _BROKEN_ARRAY = (*_BROKEN_FILE, ArithmeticError, TypeError, MemoryError, tokeniz
 
 @np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 def load_input(
-    path: Path, input_shape: tuple[int, int, int], recipe: Recipe | None, model_recipe: Recipe | None
+    path: Path,
+    input_shape: tuple[int, int, int],
+    recipe: Recipe | None,
+    model_recipe: Recipe | None,
+    *,
+    content: bytes | None = None,
 ) -> InputArray:
     """The network input that an image file stands for.
 
@@ -49,6 +56,7 @@ def load_input(
         input_shape: C, H, W of the network input.
         recipe: what the user asked for; overrides `model_recipe`.
         model_recipe: what the model file carries.
+        content: what was read of the file already; None to read it.
 
     Returns:
         Array [C, H, W], float32, in [0, 1].
@@ -57,16 +65,15 @@ def load_input(
         ImageError: the file cannot be read, has values outside [0, 1], or its size or channels after
             pre-processing are not the network's.
     """
-    if not is_regular_file(path):
-        raise ImageError(f"{path}: no such file")
+    content = read_content(path) if content is None else content
     if is_npy(path):
-        array = _read_npy(path)
+        array = _read_npy(path, content)
         ready = _as_input(array, input_shape)
         if ready is not None and recipe is None:
             return ready
         picture = Picture(_as_picture(array, input_shape, path), str(path))
     else:
-        picture = read_image(path)
+        picture = read_image(path, content)
     chosen = recipe if recipe is not None else model_recipe
     size = input_shape[1:]
     if chosen is not None:
@@ -74,12 +81,32 @@ def load_input(
     return _fit(picture, input_shape, chosen, model_recipe)
 
 
-def read_image(path: Path) -> Picture:
+def read_content(path: Path) -> bytes:
+    """All bytes of an image file.
+
+    Raises:
+        ImageError: the file is missing, larger than any picture of `MAX_PIXELS`, or cannot be read.
+    """
+    if path.is_dir():
+        raise ImageError(f"{path}: a folder, expected an image file")
+    if not is_regular_file(path):
+        raise ImageError(f"{path}: no such file")
+    try:
+        if path.stat().st_size > 8 * 3 * MAX_PIXELS:
+            raise _too_large(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error})") from error
+
+
+def read_image(path: Path, content: bytes | None = None) -> Picture:
     """A PNG, JPEG or PPM/PGM file as a picture, upright (EXIF orientation applied).
 
     Palettes are looked up, an alpha channel that hides nothing is dropped, 16-bit grey keeps its 16
-    bits. Refused, because the pixels a network should see are not defined: transparency, CMYK,
-    16-bit colour (pillow reads only 8 of the bits), floating-point pictures, more than one frame.
+    bits. Of a JPEG file with several pictures (MPO) the first is read. Colour profiles are not applied:
+    networks are trained on the numbers in the file. Refused, because the pixels a network should see
+    are not defined: transparency, CMYK, 16-bit colour (pillow reads only 8 of the bits),
+    floating-point pictures, animations.
 
     Raises:
         ImageError: the file is missing, damaged, larger than `MAX_PIXELS`, or of a refused kind.
@@ -90,12 +117,13 @@ def read_image(path: Path) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("error", UserWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            content = read_content(path) if content is None else content
+            with _opened(io.BytesIO(content)) as image:
                 _check_header(image, path)
+                bits = _grey_bits(image)
                 image.load()
+                _refuse_key(image, bits, path)
                 return Picture(_pixels(ImageOps.exif_transpose(image), path), str(path))
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(path) from None
     except UnidentifiedImageError:
@@ -109,6 +137,55 @@ def read_image(path: Path) -> Picture:
 def is_npy(path: Path) -> bool:
     """Whether a file is read as an array: its name decides, not its content."""
     return path.suffix.lower() == ".npy"
+
+
+def _opened(file: io.BytesIO) -> Image.Image:
+    """The picture, its pixels not yet decoded.
+
+    A JPEG is opened as one: pillow would look for further pictures behind it (MPO, of cameras with two lenses
+    and of phones), and what is broken there is no fault of the first.
+    """
+    if file.getbuffer()[:3] == b"\xff\xd8\xff":
+        return JpegImageFile(file)
+    return Image.open(file, formats=FORMATS)
+
+
+def _grey_bits(image: Image.Image) -> int:
+    """Bits of a sample in the file, if the picture is grey; the decoder scales fewer than 8 up to 8."""
+    codings = [str(tile.args) for tile in getattr(image, "tile", [])]
+    return {"1": 1, "L;2": 2, "L;4": 4, "I;16B": 16}.get(codings[0] if codings else "", 8)
+
+
+def _refuse_key(image: Image.Image, bits: int, path: Path) -> None:
+    """Refuse a grey or colour picture in which a pixel has the colour that stands for transparent (tRNS).
+
+    A colour that no pixel has hides nothing, and is forgotten. PNG counts the key in samples of the file, and
+    of those only as many bits as they have.
+
+    Raises:
+        ImageError: a pixel has it.
+    """
+    if image.mode == "P" or "transparency" not in image.info:
+        return
+    key = image.info.pop("transparency")
+    if image.mode == "RGB" and isinstance(key, tuple):
+        hidden = (np.asarray(image) == np.array([part & 255 for part in key])).all(-1)
+    elif image.mode == "1":
+        hidden = np.asarray(image) == bool(key)
+    elif isinstance(key, int) and (image.mode == "L" or image.mode.startswith("I")):
+        largest = 2**bits - 1
+        hidden = np.asarray(image) == (key & largest) * (1 if bits == 16 else 255 // largest)
+    else:
+        raise ImageError(f"{path}: a transparent colour {key} in a picture of pillow mode {image.mode}")
+    if hidden.any():
+        raise _transparent(path, f"{int(hidden.sum())} pixels of the colour that stands for transparent")
+
+
+def _transparent(path: Path, what: str) -> ImageError:
+    return ImageError(
+        f"{path}: has transparent pixels ({what}), whose colour is not defined",
+        hint="Flatten it onto a background first.",
+    )
 
 
 def _too_large(path: Path) -> ImageError:
@@ -147,15 +224,12 @@ def _pixels(image: Image.Image, path: Path) -> Pixels:
         return np.asarray(image).astype(np.float64)[:, :, np.newaxis]
     if mode == "P" and np.asarray(image).max() >= len(image.getpalette() or ()) // 3:
         raise ImageError(f"{path}: has pixels of a colour its palette does not hold")
-    if mode == "P" or (mode in ("RGB", "L") and "transparency" in image.info):
+    if mode == "P":
         image = image.convert("RGBA")
     if image.mode in ("RGBA", "LA"):
         alpha = np.asarray(image.getchannel("A"))
         if alpha.min() < 255:
-            raise ImageError(
-                f"{path}: has transparent pixels (alpha {alpha.min()} of 255), whose colour is not defined",
-                hint="Flatten it onto a background first.",
-            )
+            raise _transparent(path, f"alpha {alpha.min()} of 255")
         image = image.convert("RGB" if image.mode == "RGBA" else "L")
     if image.mode not in ("RGB", "L"):
         raise ImageError(
@@ -171,28 +245,26 @@ def _unit(values: Pixels, largest: float) -> Pixels:
     return values * (1.0 / largest)
 
 
-def _read_npy(path: Path) -> NDArray[Any]:
+def _read_npy(path: Path, content: bytes) -> NDArray[Any]:
     """The array of an NPY file, its dtype kept.
 
     Raises:
         ImageError: missing, damaged, pickled, too large, not uint8 or float, or a value that is not a pixel.
     """
     try:
-        if path.stat().st_size > 8 * 3 * MAX_PIXELS:
-            raise _too_large(path)
-        # Mapped, so that a header which claims more than the file holds fails before memory is taken.
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            # A header that claims more than the file holds takes address space, no memory, before it fails.
+            found = np.load(io.BytesIO(content), allow_pickle=False)
     except _BROKEN_ARRAY as error:
         raise ImageError(f"{path}: not a readable NPY array ({error})") from error
-    if not isinstance(mapped, np.ndarray):
+    if not isinstance(found, np.ndarray):
         raise ImageError(f"{path}: an archive of arrays, expected one NPY array")
-    if mapped.size > 3 * MAX_PIXELS:
+    if found.size > 3 * MAX_PIXELS:
         raise _too_large(path)
-    if mapped.dtype != np.uint8 and mapped.dtype.kind != "f":
-        raise ImageError(f"{path}: dtype {mapped.dtype}; expected uint8, or floats in [0, 1]")
-    array = np.array(mapped)
+    if found.dtype != np.uint8 and found.dtype.kind != "f":
+        raise ImageError(f"{path}: dtype {found.dtype}; expected uint8, or floats in [0, 1]")
+    array: NDArray[Any] = found
     if array.dtype.kind == "f":
         outside = ~((array >= 0) & (array <= 1))  # NaN is outside as well
         if outside.any():

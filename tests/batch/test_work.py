@@ -160,7 +160,7 @@ def test_the_same_bytes_read_as_array_and_as_picture_are_two_images(tmp_path: Pa
 
 def test_the_code_of_rows_is_source_and_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {code.code_version()}
-    for part, other in (("_LIBRARIES", ("torch",)), ("_WRITES_DOCUMENTS", frozenset())):
+    for part, other in (("_LIBRARIES", ("torch",)), ("_TAKES_PART", frozenset())):
         monkeypatch.setattr(code, part, other)
         code.code_version.cache_clear()
         found.add(code.code_version())
@@ -204,3 +204,59 @@ def test_a_process_that_dies_is_replaced(model: Path, tmp_path: Path) -> None:
     assert found["001.npy"].status == "certified"
     assert found["z-deadly.npy"].status == CRASHED
     assert "2 times" in found["z-deadly.npy"].reason
+
+
+def test_what_systems_leave_in_folders_is_skipped_aloud(tmp_path: Path) -> None:
+    """A copy in a hidden folder would take over the row of the picture, as equal content is one row."""
+    folder = tmp_path / "signs"
+    cases.save_images(folder / "12", 2)
+    for name in ("12/.ipynb_checkpoints", "__MACOSX/12", ".hidden"):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(folder / "12" / "000.npy", folder / name / "000-checkpoint.npy")
+    for name in ("12/._001.npy", "12/Thumbs.db", ".DS_Store"):
+        (folder / name).write_bytes(b"")
+    cases.save_images(tmp_path / "elsewhere", 3)
+    (folder / "17").symlink_to(tmp_path / "elsewhere")  # a class may lie on another disk
+    (folder / "12" / "up").symlink_to(folder)
+    (folder / "12" / "lost.png").symlink_to(tmp_path / "nothing")
+    os.mkfifo(folder / "12" / "pipe.png")
+    told: dict[str, str] = {}
+    found = list(files([folder], lambda path, why: told.update({str(path.relative_to(folder)): why})))
+    assert [item.true_class for item in found] == ["12", "12", "17", "17", "17"]
+    assert told == {
+        "12/.ipynb_checkpoints": "hidden",
+        "12/._001.npy": "hidden",
+        "12/Thumbs.db": "left there by a system",
+        "12/up": "a link to a folder it lies in",
+        "12/lost.png": "a link to nothing",
+        "12/pipe.png": "not a regular file",
+        "__MACOSX": "left there by a system",
+        ".hidden": "hidden",
+        ".DS_Store": "hidden",
+    }
+    assert len(list(files([folder / ".hidden"]))) == 1  # what is named is taken
+    shutil.rmtree(folder / "12")
+    (folder / "17").unlink()
+    with pytest.raises(UsageError, match=r"no image in this folder; 3 entries skipped: .*hidden"):
+        list(files([folder]))
+
+
+def test_what_is_digested_is_what_is_decoded(
+    answerer: Answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is read once: what is written to it meanwhile is seen by neither or by both."""
+    one, other = cases.save_images(tmp_path, 2)
+    (item,) = files([one])
+    expected, _ = answerer.answer(item)
+    reads: list[Path] = []
+
+    def read(path: Path) -> bytes:
+        reads.append(path)
+        content = path.read_bytes()
+        path.write_bytes(other.read_bytes())  # somebody else, at the worst moment
+        return content
+
+    monkeypatch.setattr(work, "read_content", read)
+    answer, _ = answerer.answer(item)
+    assert (answer.certified_radius, reads) == (expected.certified_radius, [one])
+    assert answerer.answer(item)[0].status == FAILED

@@ -1,9 +1,10 @@
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from corgi.data import image as image_module
 from corgi.data.image import load_input, read_image
@@ -27,12 +28,17 @@ def saved_npy(tmp_path, array, name="image.npy"):
     return tmp_path / name
 
 
-def png(width, height, depth, colour, rows):
+def png(width, height, depth, colour, rows, *chunks):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    body = (
+        chunk(b"IHDR", header)
+        + b"".join(chunk(*each) for each in chunks)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -139,7 +145,7 @@ def test_missing_files_are_named(tmp_path, name):
 
 
 def test_a_folder_is_not_a_picture(tmp_path):
-    with pytest.raises(ImageError, match="cannot be read"):
+    with pytest.raises(ImageError, match="a folder"):
         read_image(tmp_path)
 
 
@@ -278,3 +284,91 @@ def test_a_header_that_claims_more_than_the_file_holds(tmp_path):
     path.write_bytes(content.replace(b"(3, 6, 5)", b"(9999999, 9999, 9999)")[: len(content)])
     with pytest.raises(ImageError, match="not a readable NPY array"):
         load_input(path, SHAPE, None, None)
+
+
+def one_row(path, bits, colour, row, width, *chunks):
+    """A PNG of one row: pillow writes no grey of 2 or 4 bits with a transparent colour."""
+    path.write_bytes(png(width, 1, bits, colour, b"\0" + row, *chunks))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "width", "used", "unused"),
+    [
+        (1, b"\x00", 8, 0, 1),
+        (2, b"\x05", 4, 1, 3),
+        (4, b"\x12", 2, 2, 9),
+        (8, b"\x01\x80", 2, 128, 7),
+        (16, b"\x01\x02\x03\x04", 2, 0x0102, 0x0103),
+    ],
+)
+def test_a_transparent_grey_is_refused_where_a_pixel_has_it(tmp_path, bits, row, width, used, unused):
+    plain = read_image(one_row(tmp_path / "plain.png", bits, 0, row, width)).pixels
+    assert plain.shape == (1, width, 1)
+    key = (b"tRNS", struct.pack(">H", unused))
+    assert np.array_equal(
+        read_image(one_row(tmp_path / "unused.png", bits, 0, row, width, key)).pixels, plain
+    )
+    key = (b"tRNS", struct.pack(">H", used))
+    with pytest.raises(ImageError, match="transparent"):
+        read_image(one_row(tmp_path / "used.png", bits, 0, row, width, key))
+
+
+def test_a_transparent_colour_as_well(tmp_path):
+    row = b"\x01\x02\x03\x04\x05\x06"
+    plain = read_image(one_row(tmp_path / "plain.png", 8, 2, row, 2)).pixels
+    key = (b"tRNS", struct.pack(">HHH", 1, 2, 6))
+    assert np.array_equal(read_image(one_row(tmp_path / "unused.png", 8, 2, row, 2, key)).pixels, plain)
+    with pytest.raises(ImageError, match="transparent"):
+        read_image(one_row(tmp_path / "used.png", 8, 2, row, 2, (b"tRNS", struct.pack(">HHH", 4, 5, 6))))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_entry_of_a_palette_is_refused_where_a_pixel_has_it(tmp_path, bits):
+    palette = (b"PLTE", bytes(range(6)))
+    opaque = one_row(tmp_path / "unused.png", bits, 3, b"\0", 1, palette, (b"tRNS", b"\xff\x00"))
+    assert np.array_equal(read_image(opaque).pixels[0, 0] * 255, [0, 1, 2])
+    with pytest.raises(ImageError, match="transparent"):
+        read_image(one_row(tmp_path / "used.png", bits, 3, b"\0", 1, palette, (b"tRNS", b"\x00")))
+
+
+def test_what_is_broken_behind_the_first_picture_of_an_mpo_does_not_matter(tmp_path):
+    first, second = io.BytesIO(), io.BytesIO()
+    picture = Image.fromarray(RGB)
+    picture.save(first, "MPO", save_all=True, append_images=[picture])
+    picture.save(second, "JPEG")
+    content = first.getvalue()
+    expected = read_image(saved(tmp_path, RGB, "plain.jpg")).pixels
+    index, behind = content.index(b"MPF\0") + 4, content.rindex(b"\xff\xd8\xff")
+    for number, (start, stop) in enumerate(
+        [(index, index + 8), (index + 8, index + 60), (behind, len(content))]
+    ):
+        for value in (0, 255):
+            path = tmp_path / f"{number}{value}.jpg"
+            path.write_bytes(content[:start] + bytes([value]) * (stop - start) + content[stop:])
+            assert np.array_equal(read_image(path).pixels, expected)
+    (tmp_path / "cut.jpg").write_bytes(content[: behind + 20])
+    assert np.array_equal(read_image(tmp_path / "cut.jpg").pixels, expected)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
+def test_other_formats_are_named_whatever_their_ending(tmp_path, kind):
+    path = tmp_path / "image.png"
+    picture = Image.fromarray(RGB)
+    picture.save(path, kind, save_all=True, append_images=[picture.rotate(90)])
+    with pytest.raises(ImageError, match="not a PNG, JPEG or PPM file"):
+        read_image(path)
+
+
+def test_an_animated_png_is_refused(tmp_path):
+    picture = Image.fromarray(RGB)
+    picture.save(tmp_path / "image.png", save_all=True, append_images=[Image.fromarray(255 - RGB)])
+    with pytest.raises(ImageError, match="animation of 2 frames"):
+        read_image(tmp_path / "image.png")
+
+
+def test_a_colour_profile_is_not_applied(tmp_path):
+    picture, profile = Image.fromarray(RGB), ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    picture.save(tmp_path / "image.png", icc_profile=profile)
+    plain = saved(tmp_path, RGB, "plain.png")
+    assert np.array_equal(read_image(tmp_path / "image.png").pixels, read_image(plain).pixels)
