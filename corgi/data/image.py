@@ -118,7 +118,7 @@ def read_image(path: Path, content: bytes | None = None) -> Picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("error", UserWarning)
             content = read_content(path) if content is None else content
-            with _opened(io.BytesIO(content)) as image:
+            with _opened(content) as image:
                 _check_header(image, path)
                 bits = _grey_bits(image)
                 image.load()
@@ -139,15 +139,14 @@ def is_npy(path: Path) -> bool:
     return path.suffix.lower() == ".npy"
 
 
-def _opened(file: io.BytesIO) -> Image.Image:
+def _opened(content: bytes) -> Image.Image:
     """The picture, its pixels not yet decoded.
 
     A JPEG is opened as one: pillow would look for further pictures behind it (MPO, of cameras with two lenses
     and of phones), and what is broken there is no fault of the first.
     """
-    if file.getbuffer()[:3] == b"\xff\xd8\xff":
-        return JpegImageFile(file)
-    return Image.open(file, formats=FORMATS)
+    file = io.BytesIO(content)
+    return JpegImageFile(file) if content.startswith(b"\xff\xd8\xff") else Image.open(file, formats=FORMATS)
 
 
 def _grey_bits(image: Image.Image) -> int:
