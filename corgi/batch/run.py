@@ -40,12 +40,14 @@ class Tally:
     Attributes:
         total: distinct images; before: those that had a row when it began.
         computed: rows this run wrote; elsewhere: rows that other runs wrote meanwhile.
+        claimed: images that are all that is left and that others have claimed: the run waits for them.
     """
 
     total: int
     before: int
     computed: int = 0
     elsewhere: int = 0
+    claimed: int = 0
 
     @property
     def done(self) -> int:
@@ -142,6 +144,10 @@ class _Batch:
             if done:
                 self.store.rename(self.setting, [self.waiting.pop(digest) for digest in done])
             self.count(elsewhere=len(done))
+            claimed = 0 if self.jobs else len(self.waiting)
+            if claimed != self.tally.claimed:
+                self.tally = replace(self.tally, claimed=claimed)
+                self.on_progress(self.tally)
 
     def begin(self, item: Item, worker: Worker, started: str) -> None:
         self.jobs[worker.submit(item)] = _Job(item, worker, started)

@@ -24,6 +24,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from corgi.data.file import is_regular_file
 from corgi.errors import StoreError
 
 SCHEMA_VERSION = 1
@@ -251,13 +252,38 @@ class Store:
         self.path = path
         # Claims are told apart by more than the process: its number may be given to another one.
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        if not create and not path.is_file():
+        self._watched: dict[tuple[int, str], _Watched] = {}
+        self._logged = is_regular_file(self._log)  # before opening begins one
+        if not create and not is_regular_file(path):
             raise StoreError(f"{path}: no such store")
-        mode = "rwc" if create else "rw"
+        try:
+            self._open("mode=rwc" if create else "mode=rw", create)
+        except StoreError as error:
+            # A place that cannot be written to: SQLite would begin a log or its index there. Without a log
+            # nobody writes, and the file is all there is; a log can be read where its index is there, too.
+            if create or not _read_only(error.__cause__):
+                raise
+            if _size(self._log) == 0:
+                self._open("mode=ro&immutable=1", create)
+                return
+            try:
+                self._open("mode=ro", create)
+            except StoreError as again:
+                raise StoreError(
+                    f"{path}: in a place that cannot be written to, with a log ({self._log.name}) beside it",
+                    hint=f"Copy both files, {path.name} and {self._log.name}, to a folder of yours.",
+                ) from again
+
+    @property
+    def _log(self) -> Path:
+        """SQLite's write-ahead log: what is committed and not yet in the file itself."""
+        return self.path.with_name(f"{self.path.name}-wal")
+
+    def _open(self, how: str, create: bool) -> None:
         with self._answering():
             # Transactions are begun and ended by hand: python's own rules for them changed with releases.
             self._sql = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}",
+                f"{self.path.absolute().as_uri()}?{how}",
                 uri=True,
                 timeout=WAIT_SECONDS,
                 isolation_level=None,
@@ -279,6 +305,11 @@ class Store:
                     self._sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     self._sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         if self._pragma("application_id") != APPLICATION_ID:
+            if self._empty() and self._begun_with_a_log():
+                raise StoreError(
+                    f"{self.path}: nothing in it but that it has a log, {self._log.name}, which is not there",
+                    hint=f"Copy {self._log.name} along with it, or copy it when no batch runs.",
+                )
             raise StoreError(
                 f"{self.path}: an SQLite file, but not a store of corgi", hint="Name another file."
             )
@@ -293,6 +324,24 @@ class Store:
     def _empty(self) -> bool:
         (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
         return self._pragma("user_version") == 0 and tables == 0
+
+    def _begun_with_a_log(self) -> bool:
+        """Whether the file's header says that it is written through a log (SQLite's file format, 1.3.3)."""
+        with self.path.open("rb") as file:
+            return file.read(20)[18:20] == b"\2\2"
+
+    @property
+    def incomplete(self) -> str:
+        """Why rows may be missing, for people: a copy of a store in use, without its log; empty if none may.
+
+        A run that ended takes its log back into the file. One that did not end leaves it beside the file.
+        """
+        if self._logged or not (unfinished := [run for run in self.runs() if run.finished is None]):
+            return ""
+        return (
+            f"{self.path}: {len(unfinished)} of its runs did not end, and there is no {self._log.name}"
+            f" beside it: if it was copied while a batch ran, the last rows are in that file"
+        )
 
     def _pragma(self, name: str) -> int:
         return int(self._sql.execute(f"PRAGMA {name}").fetchone()[0])
@@ -376,7 +425,8 @@ class Store:
         """At most `count` of the images (digests) that nobody has computed or claimed, now claimed by us.
 
         The claim holds for `seconds` unless it is renewed. Claims that ran out are taken over, and those of a
-        process of this machine that does not live any more.
+        process of this machine that does not live any more. The clock of another machine may be wrong by any
+        amount: its claim runs out once it was seen here for `seconds`, by our clock, without being renewed.
         """
         taken: list[str] = []
         with self.transaction():
@@ -392,7 +442,7 @@ class Store:
                     "SELECT owner, expires FROM claims WHERE setting = ? AND image_sha256 = ?",
                     (setting.id, image),
                 ).fetchone()
-                if held is not None and held[1] > moment and not _gone(held[0]):
+                if held is not None and self._held((setting.id, image), held, moment, seconds):
                     continue
                 self._sql.execute(
                     "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)",
@@ -400,6 +450,16 @@ class Store:
                 )
                 taken.append(image)
         return taken
+
+    def _held(self, claim: tuple[int, str], held: tuple[str, float], moment: float, seconds: float) -> bool:
+        """Whether a claim of somebody still holds."""
+        owner, expires = held
+        if _host(owner) == socket.gethostname():
+            return expires > moment and not _gone(owner)
+        watched = self._watched.get(claim)
+        if watched is None or watched.claim != held:
+            watched = self._watched[claim] = _Watched(held, time.monotonic())
+        return time.monotonic() < watched.since + seconds
 
     def renew(self, seconds: float) -> None:
         """Prolong all our claims to `seconds` from now."""
@@ -508,11 +568,31 @@ class Store:
         return Pictures(image, change, _map(cam), None if witness_cam is None else _map(witness_cam))
 
 
-def _gone(other: str) -> bool:
-    """Whether the owner of a claim was a process of this machine and does not live any more."""
-    host, number, _ = other.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
+@dataclass(frozen=True)
+class _Watched:
+    """A claim of another machine, owner and end by its clock, and since when it is known, by ours."""
+
+    claim: tuple[str, float]
+    since: float
+
+
+def _read_only(error: BaseException | None) -> bool:
+    """Whether SQLite failed for want of a file that it cannot make."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if is_regular_file(path) else 0
+
+
+def _host(owner: str) -> str:
+    return owner.rsplit(":", 2)[0]
+
+
+def _gone(owner: str) -> bool:
+    """Whether the owner of a claim, a process of this machine, does not live any more."""
+    number = owner.rsplit(":", 2)[1]
     try:
         os.kill(int(number), 0)
     except ProcessLookupError:

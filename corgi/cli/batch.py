@@ -204,8 +204,14 @@ def _counting(*, quiet: bool) -> Iterator[Callable[[Tally], None]]:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("images", total=None, rate="")
+        told = False
 
         def show(tally: Tally) -> None:
+            nonlocal told
+            if tally.claimed and not told:
+                told = True
+                left = f"{tally.claimed} images left, which other runs on this store have claimed"
+                common.note(f"waiting: {left}; claims of a machine that is gone end in a minute", quiet=quiet)
             speed = progress.tasks[0].speed
             rate = "" if speed is None else f"{60 * speed:.1f} images/min"
             progress.update(task, total=tally.total, completed=tally.done, rate=rate)

@@ -31,6 +31,8 @@ def command(
 
     writers = {"--csv": export.write_csv, "--jsonl": export.write_jsonl, "--parquet": export.write_parquet}
     with Store(store) as opened:
+        if opened.incomplete:
+            common.note(opened.incomplete)
         for option, path in files.items():
             if path is not None:
                 with common.whole(option, path) as temporary:

@@ -73,6 +73,8 @@ def command(
     with common.working("reading", quiet=quiet) as listener, ExitStack() as stack:
         opened = [stack.enter_context(Store(path)) for path in stores]
         for store in opened:
+            if store.incomplete:
+                common.note(store.incomplete, quiet=quiet)
             stack.enter_context(store.snapshot())
         reading = Reading(read_radii(radii or ()), listener)
         runs = [run for store in opened for run in reading.runs(store)]

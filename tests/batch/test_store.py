@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,3 +157,95 @@ def test_other_files_are_refused(path: Path, tmp_path: Path) -> None:
     assert text.read_text().startswith("no database")
     with pytest.raises(StoreError, match="unable to open"):
         Store(tmp_path / "missing" / "runs.sqlite", create=True)
+
+
+def test_the_clock_of_another_machine_holds_no_claim(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour fast or slow: its claim holds for a lease from when it is seen, and as long as renewed."""
+    moment = 1000.0
+    monkeypatch.setattr("corgi.batch.store.time.monotonic", lambda: moment)
+    real = time.time
+    with Store(path, create=True) as mine, Store(path) as theirs:
+        setting, _ = begin(mine)
+        theirs.owner = "elsewhere:1:ab"
+        for offset in (3600.0, -3600.0):
+            monkeypatch.setattr("corgi.batch.store.time.time", lambda offset=offset: real() + offset)
+            theirs.claim(setting, ["01"], 1, 60)
+            monkeypatch.setattr("corgi.batch.store.time.time", real)
+            assert mine.claim(setting, ["01"], 1, 60) == []
+            moment += 59
+            assert mine.claim(setting, ["01"], 1, 60) == []
+            theirs.renew(61)
+            moment += 59
+            assert mine.claim(setting, ["01"], 1, 60) == []
+            moment += 61
+            assert mine.claim(setting, ["01"], 1, 60) == ["01"]
+            mine.release()
+
+
+def test_a_copy_without_its_log_says_so(path: Path, tmp_path: Path) -> None:
+    with Store(path, create=True) as store:
+        copy = Path(shutil.copy(path, tmp_path / "early.sqlite"))
+        with pytest.raises(StoreError, match=r"early\.sqlite-wal, which is not there"):
+            Store(copy)
+        _, run = begin(store)
+        store._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.record(run, Item("01", "a.png"), "then", DONE, None)
+        copy = Path(shutil.copy(path, tmp_path / "late.sqlite"))
+        with Store(copy) as late:
+            assert list(late.rows()) == []
+            assert "late.sqlite-wal beside it" in late.incomplete
+        both = Path(shutil.copy(path, tmp_path / "both.sqlite"))
+        shutil.copy(f"{path}-wal", tmp_path / "both.sqlite-wal")
+        with Store(both) as complete:
+            assert (len(list(complete.rows())), complete.incomplete) == (1, "")
+        store.end_run(run)
+    with Store(path) as store:
+        assert store.incomplete == ""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may read; pytest's are its user's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+        for folder in Path(name).iterdir():
+            folder.chmod(0o755)
+
+
+def test_a_store_in_a_read_only_place_is_read(path: Path, open_folder: Path) -> None:
+    with Store(path, create=True) as store:
+        _, run = begin(store)
+        store.record(run, Item("01", "a.png"), "then", DONE, None)
+        logged, alone = open_folder / "logged", open_folder / "alone"
+        logged.mkdir()
+        for name in (path.name, f"{path.name}-wal"):
+            shutil.copy(path.with_name(name), logged / name)
+    alone.mkdir()
+    shutil.copy(path, alone / path.name)
+    for folder in (alone, logged):
+        for file in folder.iterdir():
+            file.chmod(0o444)
+        folder.chmod(0o555)
+    assert _rows_by_another_user(alone / path.name) == "1"
+    assert "Copy both files" in _rows_by_another_user(logged / path.name)
+
+
+def _rows_by_another_user(path: Path) -> str:
+    """Number of rows, or the error; in a process that has given up root's rights where it has them."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.getuid() == 0:
+                os.setuid(65534)
+            with Store(path) as store:
+                text = str(len(list(store.rows())))
+        except BaseException as error:
+            text = str(error)
+        os.write(writer, text.encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as answer:
+        return answer.read()
