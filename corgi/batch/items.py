@@ -115,7 +115,7 @@ def _below(folder: Path, within: tuple[Path, ...], skipped: Callable[[Path, str]
     for path in entries:
         image = path.suffix.lower() in ENDINGS
         why = _left_behind(path.name)
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - never raises
             inside = resolved(path)
             if why is None and inside in within:
                 why = "a link to a folder it lies in"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import tokenize
 import warnings
@@ -31,8 +32,17 @@ MAX_PIXELS = 50_000_000
 
 _BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, UserWarning)
 
-# What numpy raises of a header that is Python, but not the right one; the parser's stack ends in MemoryError.
-_BROKEN_ARRAY = (*_BROKEN_FILE, ArithmeticError, TypeError, MemoryError, tokenize.TokenError, RuntimeWarning)
+# What numpy raises of a header that is Python, but not the right one; the parser's stack ends in MemoryError
+# or RecursionError.
+_BROKEN_ARRAY = (
+    *_BROKEN_FILE,
+    ArithmeticError,
+    TypeError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+    RuntimeWarning,
+)
 
 
 @np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
@@ -87,10 +97,9 @@ def read_content(path: Path) -> bytes:
     Raises:
         ImageError: the file is missing, larger than any picture of `MAX_PIXELS`, or cannot be read.
     """
-    if path.is_dir():
-        raise ImageError(f"{path}: a folder, expected an image file")
     if not is_regular_file(path):
-        raise ImageError(f"{path}: no such file")
+        what = "a folder, expected an image file" if os.path.isdir(path) else "no such file"  # noqa: PTH112 - never raises
+        raise ImageError(f"{path}: {what}")
     try:
         if path.stat().st_size > 8 * 3 * MAX_PIXELS:
             raise _too_large(path)
