@@ -25,7 +25,7 @@ from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.errors import UsageError
 from corgi.lipschitz.engine import LipschitzEngine
-from corgi.network import layers
+from corgi.network.depth import is_deep
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import (
@@ -43,9 +43,6 @@ from corgi.types import Ball, Norm
 
 ATTACK_SHARE = 0.4
 """Share of a time limit the attack may use: a certificate is what the user came for."""
-
-_DEEP = 10
-"""Convolutions from which on a search begins at a tenth of the attack's radius."""
 
 _RECHECKS = 6
 """How often the float64 recheck may step back from a radius that it cannot confirm."""
@@ -433,8 +430,7 @@ class _Verification:
         Much below for deep networks: bounds end there far before an attack does, and take longest beyond.
         """
         if found is not None:
-            convolutions = sum(isinstance(step.layer, layers.Conv) for step in self.network.trunk.steps)
-            return (0.93 if convolutions <= _DEEP else 0.1) * found
+            return (0.1 if is_deep(self.network.trunk) else 0.93) * found
         linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
         return None if linear is None else 0.85 * linear
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from corgi.engines.interface import Bounder
 from corgi.errors import GateError
-from corgi.network import layers
+from corgi.network.depth import is_deep
 from corgi.network.gate import compare
 from corgi.network.network import Network
 from corgi.types import Ball
@@ -47,9 +47,6 @@ _PIXELS = 4
 _RADIUS, _SLACK = 3e-4, 1e-4
 """The ball, and the share of the map's largest value that float32 in onnxruntime may be off by
 (network/gate.py)."""
-_DEEP = 10
-"""Layers of activations from which on that ball leaves nearly all of them undecided: rows would take long to
-say nothing."""
 _MOVED, _FINE_SLACK = 1e-9, 1e-12
 """How far the map may move in the ball of a deep network, and what float64 may be off by there, in shares of
 the map's largest value."""
@@ -76,8 +73,7 @@ def check_engine_on_a_ball(
     values = network.head.cam(network.trunk32(images), class_id).flatten(1)
     chosen = values[torch.arange(len(pixels)), pixels]
     (gradient,) = torch.autograd.grad(chosen.sum(), images)
-    curved = layers.Relu | layers.Sigmoid | layers.Tanh | layers.Curve
-    deep = sum(isinstance(step.layer, curved) for step in network.trunk.steps) >= _DEEP
+    deep = is_deep(network.trunk)
     fine, radius = deep and bounder.outward, _RADIUS
     if fine:
         steepest = float(gradient.abs().sum((1, 2, 3)).max())

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from corgi.engines.lowering import explained_class, lower_trunk
+from corgi.engines.lowering import Lowering, explained_class, padded_conv
 from corgi.engines.patch.rigour import FOLDING
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -75,7 +75,7 @@ def rounding(network: Network, class_id: int) -> Rounding:
     Raises:
         EngineError: the trunk cannot be lowered.
     """
-    plain = lower_trunk(network)
+    plain = _KeepingGroups(network).run()
     values = _magnitudes(network, plain)
     features = values[plain.output_name]
     top = _through_conv(explained_class(network, class_id), features)
@@ -89,6 +89,23 @@ def rounding(network: Network, class_id: int) -> Rounding:
             features=unit * relaxed * float(features.value.max()),
             value=unit * float(top.value.max()),
         )
+
+
+class _KeepingGroups(Lowering):
+    """In plain layers but for groups and dilation: written out they add only zeros to a sum."""
+
+    def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
+        return self.emit(step, layer, (source,))
+
+    def pad(self, step: Step, pads: tuple[int, int, int, int], source: str) -> str:
+        channels = self.channels[source]
+        ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64)
+        return self.emit(step, padded_conv(ones, (1, 1), pads, channels), (source,))
+
+    def diagonal(self, step: Step, scale: Tensor, shift: Tensor, magnitude: Tensor, source: str) -> str:
+        weight = scale[:, None, None, None]
+        conv = layers.Conv(weight, shift, groups=len(scale), bias_magnitude=magnitude)
+        return self.emit(step, conv, (source,))
 
 
 def _magnitudes(network: Network, plain: TorchGraph) -> dict[str, _Magnitude]:
@@ -139,6 +156,8 @@ def _through_conv(conv: layers.Conv, value: _Magnitude) -> _Magnitude:
     used = conv.weight != 0
     # Forwards a sum runs over the inputs of a unit, backwards over the units an input feeds; the weights were
     # rounded before.
-    terms = max(int(used.sum((1, 2, 3)).max()), int(used.sum((0, 2, 3)).max())) + 1 + FOLDING
-    magnitude = F.conv2d(value.value, conv.weight.abs(), conv.bias_magnitude, conv.stride, conv.padding)
+    fans = used.reshape(conv.groups, -1, *used.shape[1:]).sum((1, 3, 4))
+    terms = max(int(used.sum((1, 2, 3)).max()), int(fans.max())) + 1 + FOLDING
+    options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    magnitude = F.conv2d(value.value, conv.weight.abs(), conv.bias_magnitude, *options)
     return _Magnitude(magnitude, value.terms + terms, value.activations)

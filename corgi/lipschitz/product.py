@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from corgi.engines.patch.gains import LIPSCHITZ, Gains
-from corgi.engines.patch.patches import dense_kernel
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.rigour import FOLDING, gamma
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
+from corgi.network.rules import spread_dilation
 from corgi.types import Norm
 
 _UP = 1 + 2.0**-40
@@ -61,12 +61,13 @@ def operator_norm(layer: nn.Module, norm: Norm) -> float:
     """Upper bound of ||d_out||_p / ||d_in||_p of a layer of one input, l_inf or l_1; inf if unknown."""
     match layer:
         case layers.Conv():
-            kernel = dense_kernel(layer).to(torch.float64).abs()
+            kernel = spread_dilation(layer.weight, layer.dilation).to(torch.float64).abs()
             share = _UP + gamma(kernel[0].numel() + len(kernel) + FOLDING, torch.float64)
             if norm is Norm.LINF:
                 return float(kernel.sum((1, 2, 3)).max()) * share
             # With a stride, an input unit is read by every s-th entry of a kernel only.
-            (sy, sx), columns = layer.stride, kernel.sum(0)
+            (sy, sx), columns = layer.stride, kernel.reshape(layer.groups, -1, *kernel.shape[1:])
+            columns = columns.sum(1).flatten(0, 1)
             phases = [columns[:, y::sy, x::sx].sum((1, 2)) for y in range(sy) for x in range(sx)]
             return max(float(phase.max()) for phase in phases) * share
         case layers.Affine():

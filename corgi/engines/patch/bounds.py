@@ -44,7 +44,7 @@ from corgi.engines.patch.intervals import (
 )
 from corgi.engines.patch.maximum import best_weights, pairs_of, planes, rivals
 from corgi.engines.patch.norms import Reach, held_interval, reach_step
-from corgi.engines.patch.patches import Patches, dense_kernel, distinct_places, on_device, on_host
+from corgi.engines.patch.patches import Patches, distinct_places, kernels_of, on_device, on_host
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.product import ProductPlanes, product_norm, product_planes
 from corgi.engines.patch.rigour import FOLDING, gamma, unit
@@ -222,7 +222,6 @@ class BallBounds:
         if reach is not None:
             self.relaxation.reaches[graph.input_name] = reach
         self._exact = _exact_values(graph) if reach is None else set()
-        self._kernels: dict[str, Tensor] = {}
         self._windows: dict[str, _Windows] = {}
         self._leads: dict[str, _Leads] = {} if sibling is None else sibling._leads
         self._rowed: dict[str, Tensor] = {}
@@ -944,9 +943,7 @@ class BallBounds:
         `rows.values`: [R, elements]. Rounding as in `BackwardPass._conv`, with one product an element.
         """
         (source,) = producer.inputs
-        if producer.output not in self._kernels:
-            self._kernels[producer.output] = dense_kernel(conv)
-        kernel = self._kernels[producer.output][channel]
+        kernel = kernels_of(conv, channel)
         (sy, sx), (kh, kw) = conv.stride, kernel.shape[2:]
         weights = rows.values
         high, wide = (layer.reach[0] - 1) * sy + kh, (layer.reach[1] - 1) * sx + kw

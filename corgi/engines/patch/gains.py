@@ -26,12 +26,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corgi.engines.patch.intervals import magnitude
-from corgi.engines.patch.patches import dense_kernel
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import resample_norm
 from corgi.engines.patch.rigour import FOLDING, gamma
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
+from corgi.network.rules import spread_dilation
 from corgi.types import Interval
 
 _POINTS = 8
@@ -83,21 +83,26 @@ def gain(layer: torch.nn.Module) -> float:
 
 
 def convolution_norm(conv: layers.Conv) -> float:
-    """Upper bound of the largest singular value of a convolution, bias aside."""
-    kernel = _phases(dense_kernel(conv).cpu().to(torch.float64), conv.stride)
+    """Upper bound of the largest singular value of a convolution, bias aside.
+
+    Groups read and write channels of their own, so the norm of all is that of the largest.
+    """
+    spread = spread_dilation(conv.weight, conv.dilation).cpu().to(torch.float64)
+    kernel = _phases(spread, conv.stride)
+    kernel = kernel.reshape(conv.groups, -1, *kernel.shape[1:])
     # By a power of two, so that no square in float32 overflows or is lost; exact, and taken back at the end.
     scale = 2.0 ** math.frexp(float(kernel.abs().max()))[1] if kernel.numel() else 0.0
     if scale == 0 or not math.isfinite(scale) or not bool((kernel != 0).any()):
         return 0.0 if not bool((kernel != 0).any()) else math.inf
     kernel = kernel / scale
-    degrees = [side - 1 for side in kernel.shape[2:]]
+    degrees = [side - 1 for side in kernel.shape[3:]]
     points = [_POINTS * degree or 1 for degree in degrees]
-    narrow = kernel.shape[0] <= kernel.shape[1]
+    narrow = kernel.shape[1] <= kernel.shape[2]
     largest = 0.0
-    spectrum = torch.fft.fft(kernel.to(torch.float64), points[0], dim=2)
+    spectrum = torch.fft.fft(kernel, points[0], dim=3)
     # A real kernel has conjugate values at opposite frequencies: half of them will do.
     for row in range(points[0] // 2 + 1):
-        values = torch.fft.fft(spectrum[:, :, row], points[1], dim=2).permute(2, 0, 1)
+        values = torch.fft.fft(spectrum[:, :, :, row], points[1], dim=3).permute(3, 0, 1, 2).flatten(0, 1)
         values = values if narrow else values.mH
         parts = values.real.to(torch.float32), values.imag.to(torch.float32)
         squared = _squared_norm(*parts)

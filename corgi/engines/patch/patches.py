@@ -311,19 +311,17 @@ def _grown(patches: Patches, up: int, left: int) -> Patches:
     return Patches(F.pad(patches.values, (left, 0, up, 0)), places, patches.place, patches.clean)
 
 
-def dense_kernel(conv: layers.Conv) -> Tensor:
-    """The kernel [O, C, kh, kw] of a convolution with its groups and dilation written out as zeros."""
-    spread = spread_dilation(conv.weight, conv.dilation)
+def kernels_of(conv: layers.Conv, channel: Tensor) -> Tensor:
+    """The kernels [R, C, kh, kw] of output channels [R], dilation and the zeros of groups written out."""
+    own = _prepared(conv).weight[channel]
     if conv.groups == 1:
-        return spread
-    out, per_group, kh, kw = spread.shape
-    dense = spread.new_zeros(out, per_group * conv.groups, kh, kw)
-    size = out // conv.groups
-    for g in range(conv.groups):
-        dense[g * size : (g + 1) * size, g * per_group : (g + 1) * per_group] = spread[
-            g * size : (g + 1) * size
-        ]
-    return dense
+        return own
+    across = own.shape[1]
+    kernels = own.new_zeros(len(own), across * conv.groups, *own.shape[2:])
+    first = channel // (len(conv.weight) // conv.groups) * across
+    rows = torch.arange(len(own), device=own.device)[:, None]
+    kernels[rows, first[:, None] + torch.arange(across, device=own.device)] = own
+    return kernels
 
 
 _DENSE = 2**15

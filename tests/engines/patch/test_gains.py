@@ -46,6 +46,15 @@ def test_norm_of_a_convolution_is_close() -> None:
     assert convolution_norm(conv) <= 1.2 * largest_singular_value(conv, 5, 14)
 
 
+def test_norm_of_groups_is_that_of_the_largest() -> None:
+    weight = torch.randn(24, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    nothing = torch.zeros(24, dtype=torch.float64)
+    whole = convolution_norm(layers.Conv(weight, nothing, (2, 2), (1, 1), groups=12))
+    parts = zip(weight.chunk(12), nothing.chunk(12), strict=True)
+    alone = max(convolution_norm(layers.Conv(part, zero, (2, 2), (1, 1))) for part, zero in parts)
+    assert whole == pytest.approx(alone, rel=1e-6)
+
+
 def deviations_inside(bounds: BallBounds, graph, images: Tensor, radius: float) -> None:
     """Deviations of samples lie in the intervals, and their norms below the norms."""
     norms = bounds.relaxation.norms

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from corgi.engines.patch.patches import Patches, Places, dense_kernel, distinct_places, transposed_conv
+from corgi.engines.patch.patches import Patches, Places, distinct_places, kernels_of, transposed_conv
 from corgi.network import layers
 
 CHANNELS = 2
@@ -189,10 +189,12 @@ def test_transposed_convolution(dense, dtype, monkeypatch) -> None:
 
 
 @given(st.data())
-def test_dense_kernel_is_the_same_convolution(data) -> None:
+def test_kernels_of_all_channels_are_the_same_convolution(data) -> None:
     conv = data.draw(convolutions(4))
     value = integers(2, conv.weight.shape[1] * conv.groups, 8, 9)
-    dense_conv = layers.Conv(dense_kernel(conv), conv.bias, conv.stride, conv.padding)
+    dense_conv = layers.Conv(
+        kernels_of(conv, torch.arange(len(conv.weight))), conv.bias, conv.stride, conv.padding
+    )
     assert torch.equal(dense_conv(value), conv(value))
 
 
