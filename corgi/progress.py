@@ -14,12 +14,14 @@ class Progress:
         stage: what is going on ("attack", "certify", "recheck").
         detail: where it is, for people.
         certified: largest radius certified so far; attacked: smallest witness radius so far.
+        lasting: whether it is worth a line that stays.
     """
 
     stage: str
     detail: str
     certified: float = 0.0
     attacked: float | None = None
+    lasting: bool = False
 
 
 Listener = Callable[[Progress], None]

@@ -22,7 +22,7 @@ LAYERS = [
     {"data"},
     {"results"},
     {"progress", "types"},
-    {"ambient", "errors", "terms"},
+    {"ambient", "budget", "errors", "terms"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -12,6 +12,7 @@ from corgi.attack.interface import Attempt
 from corgi.attack.steps import Projection, steepest
 from corgi.attack.target import Target
 from corgi.attack.twin import softplus_twin
+from corgi.budget import Pace
 from corgi.types import Ball
 
 
@@ -43,8 +44,9 @@ class GhorbaniAttack:
         guide = target if self.softplus_beta is None else smooth_twin(target, self.softplus_beta)
         pixels = list(target.top.pixels)
         image = ball.center.to(torch.float32)[None]
-        best, best_key = image[0], (math.inf, math.inf)
-        for _ in range(self.steps):
+        best, best_key, pace, steps = image[0], (math.inf, math.inf), Pace(), 0
+        while steps < self.steps and pace.goes_on():
+            steps += 1
             image.requires_grad_(True)
             (gradient,) = torch.autograd.grad(guide.cams(image)[:, pixels].sum(), image)
             image = image.detach()
@@ -55,7 +57,7 @@ class GhorbaniAttack:
             if key < best_key:
                 best, best_key = image[0].clone(), key
         margin = float(target.broken_margins(best[None])[0])
-        return Attempt(best, margin, self.steps)
+        return Attempt(best, margin, steps)
 
 
 def smooth_twin(target: Target, beta: float) -> Target:

@@ -7,6 +7,7 @@ pairs goes nowhere. So beside the starts that follow the margin, one start follo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from corgi.attack.interface import Attempt
 from corgi.attack.steps import Projection, noise, steepest
-from corgi.attack.target import Target
+from corgi.attack.target import Target, at_once
+from corgi.budget import Pace
 from corgi.cam.topk import decision_margin
 from corgi.types import Ball
 
@@ -43,14 +45,12 @@ class MarginAttack:
         """Attack one ball (see `Attack.run`)."""
         inside = Projection(ball)
         images = inside(self._starts(target, ball, starts, generator))
-        best, best_margin = images[0], math.inf
+        best, best_margin, pace = images[0], math.inf, Pace()
         for step in range(self.steps):
-            images.requires_grad_(True)
-            cams = target.cams(images)
-            margins = decision_margin(cams, target.top, target.k2)
-            (gradient,) = torch.autograd.grad(self._objective(target, cams, margins), images)
-            images = images.detach()
-            scored = target.broken_margins(images) if target.keep_label else margins.detach()
+            if not pace.goes_on():
+                return Attempt(best, best_margin, step)
+            margins, gradient = self._descent(target, images)
+            scored = target.broken_margins(images) if target.keep_label else margins
             least = int(scored.argmin())
             if float(scored[least]) < best_margin:
                 best, best_margin = images[least].clone(), float(scored[least])
@@ -61,12 +61,25 @@ class MarginAttack:
             images = inside(images + size * steepest(ball, images, gradient))
         return Attempt(best, best_margin, self.steps)
 
-    def _objective(self, target: Target, cams: Tensor, margins: Tensor) -> Tensor:
+    def _descent(self, target: Target, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins [N] of images, and gradients of what each descends; no more at once than `ENTRIES`."""
+        margins, gradients, pairs = [], [], list(target.pairs)
+        for chunk in at_once(images):
+            chunk = chunk.detach().requires_grad_(True)
+            cams = target.cams(chunk)
+            found = decision_margin(cams, target.top, target.k2)
+            own, pairs = pairs[: len(chunk)], pairs[len(chunk) :]
+            (gradient,) = torch.autograd.grad(self._objective(own, cams, found), chunk)
+            margins.append(found.detach())
+            gradients.append(gradient)
+        return torch.cat(margins), torch.cat(gradients)
+
+    def _objective(self, pairs: Sequence[tuple[int, int]], cams: Tensor, margins: Tensor) -> Tensor:
         """The sum of what each row descends: its pair's difference (the first rows), or the margin."""
-        if not target.pairs:
+        if not pairs:
             return margins.sum()
-        above, below = torch.tensor(target.pairs).T
-        rows = torch.arange(len(target.pairs))
+        above, below = torch.tensor(pairs).T
+        rows = torch.arange(len(pairs))
         return (cams[rows, above] - cams[rows, below]).sum() + margins[len(rows) :].sum()
 
     def _starts(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Tensor:

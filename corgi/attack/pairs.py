@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corgi.attack.target import Target
+from corgi.attack.target import ENTRIES, Target
 from corgi.cam.topk import outside
 from corgi.types import Norm
 
 _CANDIDATES = 48
 """Outside pixels looked at: the largest ones."""
 
-_ROWS, _ENTRIES = 64, 2**20
-"""Gradients computed in one batch, and image entries in it: a deep network keeps some 100 times as many."""
+_ROWS = 64
+"""Gradients computed in one batch, if they are not too many for `ENTRIES`."""
 
 
 def critical_pairs(
@@ -67,7 +67,7 @@ def _size(gradient: Tensor, norm: Norm) -> float:
 def _gradients(target: Target, image: Tensor, pixels: Tensor) -> Tensor:
     """Gradients of map pixels with respect to the image: [rows, C * H * W]."""
     parts = []
-    for chunk in torch.split(pixels, max(1, min(_ROWS, _ENTRIES // image.numel()))):
+    for chunk in torch.split(pixels, max(1, min(_ROWS, ENTRIES // image.numel()))):
         images = image.expand(len(chunk), *image.shape).clone().requires_grad_(True)
         values = target.cams(images)[torch.arange(len(chunk)), chunk]
         parts.append(torch.autograd.grad(values.sum(), images)[0].flatten(1))

@@ -15,6 +15,7 @@ from corgi.attack.margin import MarginAttack
 from corgi.attack.pairs import critical_pairs, linear_radius
 from corgi.attack.target import Target
 from corgi.attack.witness import confirm, nearer
+from corgi.budget import OutOfTime, left
 from corgi.progress import Listener, Progress, silent
 from corgi.results import EmpiricalBound, Witness
 from corgi.terms import AttackKind
@@ -67,10 +68,9 @@ def attack_radius(
     norm: Norm = Norm.LINF,
     up_to: float | None = None,
     only: float | None = None,
-    deadline: float | None = None,
     listener: Listener = silent,
 ) -> EmpiricalBound:
-    """The closest witness an attack finds around an image [C, H, W].
+    """The closest witness an attack finds around an image [C, H, W], in the time there is (budget.py).
 
     Args:
         target: the property.
@@ -80,15 +80,17 @@ def attack_radius(
         norm: of the distance.
         up_to: largest radius tried; None for the one at which the ball holds every image.
         only: stop at the first witness within this radius; larger balls are attacked only to find the way.
-        deadline: `time.monotonic()` at which to stop with what there is.
         listener: told of every ball attacked.
     """
-    search = _Search(target, Ball(image, 0.0, norm), options, rounding, deadline, listener)
+    search = _Search(target, Ball(image, 0.0, norm), options, rounding, listener)
     try:
+        search.aim()
         if only is not None:
             search.reach(only)
         elif search.grow(search.ball.largest if up_to is None else up_to):
             search.bisect()
+    except OutOfTime:
+        pass  # with what was found until then
     except KeyboardInterrupt as interrupt:
         raise AttackInterrupted(search.result()) from interrupt
     return search.result(only)
@@ -111,14 +113,10 @@ class _Search:
         ball: Ball,
         options: AttackOptions,
         rounding: float,
-        deadline: float | None,
         listener: Listener,
     ) -> None:
-        pairs: tuple[tuple[int, int], ...] = ()
-        if target.k2 == target.top.k:
-            pairs = critical_pairs(target, ball.center, options.pairs, ball.norm)
-        self.target, self.ball, self.options = replace(target, pairs=pairs), ball, options
-        self.rounding, self.deadline, self.listener = rounding, deadline, listener
+        self.target, self.ball, self.options = target, ball, options
+        self.rounding, self.listener = rounding, listener
         self.strategy = options.build()
         self.generator = torch.Generator().manual_seed(options.seed)
         self.best: Witness | None = None
@@ -126,10 +124,15 @@ class _Search:
         self.rounds, self.gradients = 0, 0
         self.started = time.monotonic()
 
+    def aim(self) -> None:
+        """Find the pairs likely to change places first."""
+        if self.target.k2 == self.target.top.k:
+            pairs = critical_pairs(self.target, self.ball.center, self.options.pairs, self.ball.norm)
+            self.target = replace(self.target, pairs=pairs)
+
     @property
     def spent(self) -> bool:
-        late = self.deadline is not None and time.monotonic() >= self.deadline
-        return late or self.rounds >= self.options.rounds
+        return left() <= 0 or self.rounds >= self.options.rounds
 
     def attack(self, radius: float) -> bool:
         """Attack one ball; keep a confirmed witness. True if there is one."""
@@ -142,6 +145,7 @@ class _Search:
         if witness is None:
             self.withstood = max(self.withstood, radius)
         elif self.best is None or witness.radius < self.best.radius:
+            self.best = witness  # whatever becomes of the way to it
             self.best = nearer(self.target, ball, witness, self.rounding)
         found = None if self.best is None else self.best.radius
         outcome = "withstood" if witness is None else "broken"

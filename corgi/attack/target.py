@@ -12,6 +12,14 @@ from corgi.network.convert import TorchGraph
 from corgi.network.network import Network
 from corgi.results import TopK
 
+ENTRIES = 2**20
+"""Image entries passed through a network at once: a deep one keeps some 100 times as many for a gradient."""
+
+
+def at_once(images: Tensor) -> tuple[Tensor, ...]:
+    """Images [N, C, H, W] in parts of at most `ENTRIES`, one image at least."""
+    return torch.split(images, max(1, ENTRIES // images[0].numel())) if len(images) else ()
+
 
 @dataclass(frozen=True)
 class Target:
@@ -46,11 +54,14 @@ class Target:
 
     def broken_margins(self, images: Tensor) -> Tensor:
         """Decision margins [N] without gradient, +inf where the label had to stay and did not."""
+        found = []
         with torch.no_grad():
-            features = self.trunk(images)
-            cams = self.network.head.cam(features, self.class_id).flatten(1)
-            margins = decision_margin(cams, self.top, self.k2)
-            if self.keep_label:
-                labels = self.network.head.logits(features).argmax(1)
-                margins = torch.where(labels == self.label, margins, torch.inf)
-        return margins
+            for chunk in at_once(images):
+                features = self.trunk(chunk)
+                cams = self.network.head.cam(features, self.class_id).flatten(1)
+                margins = decision_margin(cams, self.top, self.k2)
+                if self.keep_label:
+                    labels = self.network.head.logits(features).argmax(1)
+                    margins = torch.where(labels == self.label, margins, torch.inf)
+                found.append(margins)
+        return torch.cat(found)

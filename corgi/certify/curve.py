@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from corgi.ambient import settled
+from corgi.budget import left
 from corgi.cam.topk import check_ranks, relative_gaps
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
@@ -57,7 +58,7 @@ class Curve:
     Attributes:
         explanation: the map, with the top-k set of the first k.
         by_k: k varies, k2 = k; by_k2: k2 varies, k stays.
-        interrupted: Ctrl-C ended it early; the points computed until then are there.
+        interrupted: Ctrl-C or a time limit ended it early; the points computed until then are there.
         seconds: wall time.
         norm: of the radii.
     """
@@ -123,7 +124,7 @@ def radius_curve(
             interrupted = True
             break
         points[k, k2] = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)
-        if result.status is Status.INTERRUPTED:
+        if result.status is Status.INTERRUPTED or left() <= 0:
             interrupted = True
             break
     return Curve(

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from corgi.attack.target import Target
 from corgi.attack.witness import confirm, nearer
+from corgi.budget import OutOfTime, limited
 from corgi.cam.topk import outside
 from corgi.certify.decide import Question, score
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
@@ -118,7 +119,8 @@ class ExactRadius:
 
         Ctrl-C ends it, too: what was found until then is kept, and `stopped` is set.
         """
-        self.reason = self._run(until_failure)
+        with limited(self.deadline):
+            self.reason = self._run(until_failure)
         return self.reason
 
     def _run(self, until_failure: bool) -> str:
@@ -129,15 +131,22 @@ class ExactRadius:
                 if self.hopeless:
                     return self.failed[-1][1]
                 if time.monotonic() >= self.deadline:
-                    return f"stopped after the {self.options.seconds:g} s an exact search may take"
+                    return self.too_late
                 radius = self.next_radius()
                 if radius is None:
                     return self.failed[-1][1]
                 self.step(radius)
+        except OutOfTime:
+            return self.too_late
         except KeyboardInterrupt:
             self.stopped = True
             return "interrupted"
         return ""
+
+    @property
+    def too_late(self) -> str:
+        """Why a search that ran out of time ended."""
+        return f"stopped after the {self.options.seconds:g} s an exact search may take"
 
     def decide_one(self, radius: float) -> str:
         """Decide one radius only; returns why it stayed undecided."""
@@ -145,7 +154,10 @@ class ExactRadius:
         if time.monotonic() >= self.deadline:
             return "time was up before it began"
         try:
-            self.step(radius)
+            with limited(self.deadline):
+                self.step(radius)
+        except OutOfTime:
+            return self.too_late
         except KeyboardInterrupt:
             self.stopped = True
             return "interrupted"

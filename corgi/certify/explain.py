@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from corgi.ambient import settled
+from corgi.budget import shielded
 from corgi.cam.topk import choose_k, top_k
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
@@ -52,6 +53,11 @@ def explain(
         GateError: the converted network differs from onnxruntime on this image.
     """
     image = check_image(network, image)
+    with shielded():
+        return _explain(network, image, k, class_id)
+
+
+def _explain(network: Network, image: ImageArray, k: int | None, class_id: int | None) -> Explanation:
     check_equal_to_onnxruntime(network, image[None])
     predicted = network.predict(image)
     explained = predicted if class_id is None else class_id

@@ -15,6 +15,7 @@ import torch
 
 from corgi.ambient import settled
 from corgi.attack.pairs import vanishing_radius
+from corgi.budget import OutOfTime
 from corgi.certify.radius import SearchLimits, search_radius
 from corgi.engines.patch.engine import PatchBounder
 from corgi.network.head import CamHead
@@ -82,8 +83,9 @@ def certify_label(
     if eps is not None:
         try:
             proved = score(eps) > 0
-        except KeyboardInterrupt:
-            return answer(0.0, None, Status.INTERRUPTED, _NOTHING_YET[Status.INTERRUPTED], 0)
+        except (KeyboardInterrupt, OutOfTime) as stop:
+            status = Status.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else Status.TIME_LIMIT
+            return answer(0.0, None, status, _NOTHING_YET[status], 0)
         reason = "" if proved else f"the {bounder.method} bounds do not decide radius {eps:g}"
         status = Status.PROVED if proved else Status.UNKNOWN
         return answer(eps if proved else 0.0, None if proved else eps, status, reason, 1)
@@ -91,7 +93,7 @@ def certify_label(
     logits = network.logits32(images)[0]
     linear = vanishing_radius(logits[label] - logits[rivals.argmax()], images, ball.norm)
     first = 0.5 * (linear or ball.largest)
-    bracket = search_radius(score, margin, ceiling=ball.largest, limits=limits, first=first)
+    bracket = search_radius(score, margin, ceiling=ball.largest, limits=limits, first=(first,))
     nothing = _NOTHING_YET.get(bracket.status, f"the {bounder.method} bounds decide no radius")
     reason = "" if bracket.certified > 0 else nothing
     return answer(bracket.certified, bracket.uncertified, bracket.status, reason, len(bracket.scores))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,6 +21,7 @@ from corgi.ambient import settled
 from corgi.attack.pairs import linear_radius
 from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
+from corgi.budget import OutOfTime, check, left, limited
 from corgi.cam.topk import decision_margin
 from corgi.certify.decide import Question
 from corgi.certify.exact import ExactOptions, ExactRadius
@@ -32,6 +34,9 @@ from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, TopK
 from corgi.types import Ball, Norm
+
+_INTERVAL_SHARE = 0.4
+"""Share of the time there is that intervals of all pixels may take."""
 
 _STEP = 1.25
 """Ratio of neighbouring radii of the grid."""
@@ -116,7 +121,11 @@ def pixel_radii(
         GateError: network or engine differ from onnxruntime on this image.
         EngineError: the engine cannot bound this network.
     """
-    return _Radii(network, check_image(network, image), options or RadiiOptions(), listener).run()
+    options = options or RadiiOptions()
+    deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
+    radii = _Radii(network, check_image(network, image), options, listener)
+    with limited(deadline):
+        return radii.run()
 
 
 class _Radii:
@@ -137,27 +146,22 @@ class _Radii:
         # The map upside down: a pixel outside the top-k is one of the `pixels - k` largest of it.
         self.turned = replace(network, head=replace(network.head, weight=-network.head.weight))
 
-    def late(self, share: float = 1.0) -> bool:
-        """Whether a share of the time limit is over."""
-        limit = self.options.time_limit
-        return limit is not None and time.monotonic() >= self.started + share * limit
-
     def run(self) -> PixelRadii:
         certified = torch.zeros(len(self.values), dtype=torch.float64)
         searched: list[PixelRadius] = []
         interrupted = False
         try:
             class_id = self.explanation.class_id
-            self.by_intervals(self.bounders.bind(self.options.engine, self.network, class_id), certified)
+            bounder = self.bounders.bind(self.options.engine, self.network, class_id)
+            with suppress(OutOfTime), limited(time.monotonic() + _INTERVAL_SHARE * left()):
+                self.by_intervals(bounder, certified)
             for rank in range(1, min(self.k + self.options.outside, len(self.values)) + 1):
-                if self.late():
-                    interrupted = True
-                    break
+                check()
                 pixel = int(self.order[rank - 1])
                 found = self.search(pixel, rank, float(certified[pixel]))
                 certified[pixel] = found.certified
                 searched.append(found)
-        except KeyboardInterrupt:  # also AttackInterrupted: what is done is kept
+        except (OutOfTime, KeyboardInterrupt):  # also AttackInterrupted: what is done is kept
             interrupted = True
         return PixelRadii(
             self.explanation,
@@ -181,8 +185,6 @@ class _Radii:
             stuck = radius > first and not bool((certified >= radius / _STEP**1.5).any())
             if radius > self.ball.largest or stuck or (radius < first and bool((certified > 0).all())):
                 continue
-            if self.late(0.4):
-                return
             bounds = bounder.pixels(self.ball.with_radius(radius))
             # Itself counted off: an interval meets itself.
             above = (bounds.upper[None, :] >= bounds.lower[:, None]).sum(1) - 1

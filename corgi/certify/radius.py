@@ -11,10 +11,10 @@ magnitude. There the secant says nothing, and the search goes by orders of magni
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from corgi.budget import OutOfTime, left
 from corgi.results import Status
 
 _FAR = 1e8
@@ -36,13 +36,11 @@ class SearchLimits:
     Attributes:
         tolerance: relative width of the bracket that is narrow enough.
         evaluations: most scores computed.
-        deadline: `time.monotonic()` after which no further score is started; None for no limit.
         smallest: a bracket below this radius is given up (nothing certified).
     """
 
     tolerance: float = 0.01
     evaluations: int = 30
-    deadline: float | None = None
     smallest: float = 1e-12
 
 
@@ -78,23 +76,23 @@ def search_radius(
     *,
     ceiling: float,
     limits: SearchLimits,
-    first: float | None = None,
+    first: Sequence[float] = (),
     on_step: Callable[[Bracket], None] = lambda _: None,
 ) -> Bracket:
     """Search (0, ceiling) for the largest radius with a positive score.
 
     Args:
-        score: lower bound of the decision margin at a radius; may stop early by KeyboardInterrupt.
+        score: lower bound of the decision margin at a radius; may stop early by `OutOfTime` or Ctrl-C.
         value_at_zero: the decision margin at the image itself, > 0.
         ceiling: a radius known or assumed not to be certifiable (an attack's, or the pixel range).
         limits: when to stop.
-        first: a good guess to begin with.
+        first: good guesses to begin with, ascending; a larger one is tried once the smaller is certified.
         on_step: told after every score.
     """
     bracket = Bracket(value_at_zero)
     try:
         while len(bracket.scores) < limits.evaluations:
-            if limits.deadline is not None and time.monotonic() >= limits.deadline:
+            if left() <= 0:
                 bracket.status = Status.TIME_LIMIT
                 return bracket
             low = bracket.certified
@@ -102,10 +100,13 @@ def search_radius(
             if (low > 0 and high <= low * (1 + limits.tolerance)) or high <= limits.smallest:
                 break
             radius = next_radius(bracket, low, high, limits.tolerance)
-            if first is not None and not bracket.scores and low < first < high:
-                radius = first
+            if bracket.uncertified is None:
+                radius = next((guess for guess in first if low < guess < high), radius)
             bracket.record(radius, score(radius))
             on_step(bracket)
+    except OutOfTime:
+        bracket.status = Status.TIME_LIMIT
+        return bracket
     except KeyboardInterrupt:
         bracket.status = Status.INTERRUPTED
         return bracket

@@ -13,6 +13,7 @@ from corgi.ambient import settled
 from corgi.attack.pairs import linear_radius
 from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
 from corgi.attack.target import Target
+from corgi.budget import OutOfTime, check, left, limited
 from corgi.cam.topk import check_ranks, decision_margin
 from corgi.certify.decide import Question, score
 from corgi.certify.exact import ExactOptions, ExactRadius, refuse_contradiction
@@ -23,7 +24,7 @@ from corgi.certify.recheck import Rechecker
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
-from corgi.errors import UsageError
+from corgi.errors import EngineError, UsageError
 from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.depth import is_deep
 from corgi.network.network import Network
@@ -43,6 +44,9 @@ from corgi.types import Ball, Norm
 
 ATTACK_SHARE = 0.4
 """Share of a time limit the attack may use: a certificate is what the user came for."""
+
+GATE_SHARE = 0.3
+"""Share of what is left of a time limit that holding the engine against onnxruntime may use."""
 
 _RECHECKS = 6
 """How often the float64 recheck may step back from a radius that it cannot confirm."""
@@ -117,16 +121,20 @@ def verify(
 
     `bounders`: share one among calls on the same network, so that nothing is prepared or bounded twice.
 
-    Ctrl-C and the time limit end the search, not the answer: what was certified until then is re-checked
-    in float64 (one more evaluation) and returned, marked as such.
+    Ctrl-C and the time limit end the search, not the answer: what was certified until then is returned,
+    marked as such. A network that the engine cannot bound is attacked all the same.
 
     Raises:
         ImageError, UsageError: the image or an option does not fit the network.
         GateError: network or engine differ from onnxruntime on this image.
-        EngineError: the engine cannot bound this network, or a certificate and a witness contradict each
-            other.
+        EngineError: the engine cannot bound this network, and no attack was asked for; or a certificate and
+            a witness contradict each other.
     """
-    return _Verification(network, image, options or VerifyOptions(), image_name, listener, bounders).run()
+    options = options or VerifyOptions()
+    deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
+    verification = _Verification(network, image, options, image_name, listener, bounders)
+    with limited(deadline):
+        return verification.run()
 
 
 class Bounders:
@@ -134,27 +142,43 @@ class Bounders:
 
     def __init__(self) -> None:
         self._bound: dict[tuple[BoundEngine, int, int], tuple[Network, Bounder]] = {}
+        self._held: set[tuple[BoundEngine, int, int]] = set()
 
-    def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
-        """The engine bound in the precision it searches in, and held against onnxruntime.
+    def prepared(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
+        """The engine bound in the precision it searches in, not yet held against onnxruntime.
 
         One that was interrupted is not used again: the engine is bound anew.
 
         Raises:
-            GateError: its bounds of a random image, or of a small ball around it, do not hold there.
+            EngineError: it cannot bound this network.
         """
         key = (engine, id(network), class_id)
         known = self._bound.get(key)
-        if known is not None and not known[1].whole:
-            self._bound[key] = network, engine.bind(network, class_id, engine.search_dtype)
-        elif known is None:
+        if known is None or not known[1].whole:
             # The network is kept, too: its id may not be given to another one.
-            bounder = engine.bind(network, class_id, engine.search_dtype)
-            noise = np.random.default_rng(0).random((1, *network.input_shape), dtype=np.float32)
-            check_engine_at_radius_zero(network, class_id, bounder, noise)
-            check_engine_on_a_ball(network, class_id, bounder, noise[0])
-            self._bound[key] = network, bounder
+            self._bound[key] = network, engine.bind(network, class_id, engine.search_dtype)
         return self._bound[key][1]
+
+    def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
+        """The same, and held against onnxruntime, once.
+
+        The gate may take a share of the time there is: an engine that takes longer there has no bound of a
+        larger ball in the rest of it.
+
+        Raises:
+            EngineError: the engine cannot bound this network.
+            GateError: its bounds of a random image, or of a small ball around it, do not hold there.
+            OutOfTime: the gate was not passed in its time.
+        """
+        key = (engine, id(network), class_id)
+        if key not in self._held:
+            bounder = self.prepared(engine, network, class_id)
+            noise = np.random.default_rng(0).random((1, *network.input_shape), dtype=np.float32)
+            with limited(time.monotonic() + GATE_SHARE * left()):
+                check_engine_at_radius_zero(network, class_id, bounder, noise)
+                check_engine_on_a_ball(network, class_id, bounder, noise[0])
+            self._held.add(key)
+        return self.prepared(engine, network, class_id)
 
 
 class _Verification:
@@ -183,6 +207,7 @@ class _Verification:
         self.stopped: Status | None = None
         self.label: LabelCertificate | None = None
         self.margins: torch.Tensor | None = None
+        self.doing = ""
         values = torch.from_numpy(self.explanation.cam).reshape(-1)
         self.question = Question(network, self.explanation.class_id, self.top, self.k2, options.form, values)
         self.value = float(decision_margin(values, self.top, self.k2))
@@ -199,15 +224,12 @@ class _Verification:
         error = 2 * self.explanation.rounding
         return f"{where}: the gap of {self.value:.3g} is within float64 rounding ({error:.3g})"
 
-    def deadline(self, share: float = 1.0) -> float | None:
-        limit = self.options.time_limit
-        return None if limit is None else self.started + share * limit
-
     def run(self) -> VerifyResult:
         if self.tied:
             reason = self.tie_reason()
             return self.result(self.no_certificate(Status.UNKNOWN, reason), Status.UNKNOWN, reason)
-        self.run_attack()
+        refusal = self.refusal()
+        self.run_attack(refused=bool(refusal))
         if self.options.eps is not None and self.attack is not None and self.attack.witness is not None:
             reason = f"a witness at radius {self.attack.witness.radius:.6g} breaks the property"
             none = self.no_certificate(Status.UNKNOWN, "not attempted: the property is refuted")
@@ -216,10 +238,13 @@ class _Verification:
             reason = "interrupted during the attack, before anything was certified"
             return self.result(self.no_certificate(self.stopped, reason), self.stopped, reason)
         try:
-            certificate = self.certify()
+            certificate = self.certify() if not refusal else self.no_certificate(Status.UNKNOWN, refusal)
         except KeyboardInterrupt:  # outside the search, which keeps what it has: nothing is confirmed
             reason = "interrupted before any radius was certified"
             certificate = self.no_certificate(Status.INTERRUPTED, reason)
+        except OutOfTime:
+            reason = f"{self.late_reason}, before any radius was certified: while {self.doing}"
+            certificate = self.no_certificate(Status.TIME_LIMIT, reason)
         self.check_consistent(certificate)
         if self.options.label and certificate.status is not Status.INTERRUPTED:
             self.label = self.certify_label()
@@ -229,21 +254,44 @@ class _Verification:
             return self.result(certificate, Status.REFUTED, reason)
         return self.result(certificate, certificate.status, certificate.reason)
 
-    def run_attack(self) -> None:
+    def refusal(self) -> str:
+        """Why the engine cannot bound this network, told before anything else is done; empty if it can.
+
+        Raises:
+            EngineError: it cannot, and there is nothing else to do.
+        """
+        try:
+            self.bounders.prepared(self.options.engine, self.network, self.explanation.class_id)
+        except EngineError as error:
+            if self.options.attack is None:
+                raise
+            works = "an attack, corgi cam and corgi smooth need no bounds"
+            self.listener(Progress("bounds", f"{error.message}; {works}", lasting=True))
+            return f"no bounds: {error.message}"
+        return ""
+
+    @property
+    def late_reason(self) -> str:
+        """That time is over, and how much of it there was."""
+        limit = self.options.time_limit
+        return "time limit reached" if limit is None else f"time limit of {limit:g} s reached"
+
+    def run_attack(self, *, refused: bool) -> None:
         options = self.options.attack
         if options is None:
             return
+        share = 1.0 if refused else ATTACK_SHARE
         try:
-            self.attack = attack_radius(
-                self.target(options.keep_label),
-                self.ball.center,
-                options,
-                rounding=self.explanation.rounding,
-                norm=self.ball.norm,
-                only=self.options.eps,
-                deadline=self.deadline(ATTACK_SHARE),
-                listener=self.listener,
-            )
+            with limited(time.monotonic() + share * left()):
+                self.attack = attack_radius(
+                    self.target(options.keep_label),
+                    self.ball.center,
+                    options,
+                    rounding=self.explanation.rounding,
+                    norm=self.ball.norm,
+                    only=self.options.eps,
+                    listener=self.listener,
+                )
         except AttackInterrupted as interrupt:
             self.attack, self.stopped = interrupt.found, Status.INTERRUPTED
 
@@ -262,17 +310,25 @@ class _Verification:
     def certify(self) -> DeterministicCertificate:
         started = time.monotonic()
         engine = self.options.engine
+        self.doing = "the engine was held against onnxruntime"
+        self.listener(Progress("certify", self.doing))
         bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
-        self.listener(Progress("certify", "engine against onnxruntime at radius 0"))
         check_engine_at_radius_zero(self.network, self.explanation.class_id, bounder, self.image[None])
+        self.doing = "a first ball was bounded"
         exact = self.exact_search(bounder)
         if self.options.eps is not None:
             bracket = self.decide(bounder)
-        elif exact is not None and exact.witness is not None and exact.run(until_failure=True) == "":
+        elif (
+            exact is not None
+            and exact.witness is not None
+            and not is_deep(self.network.trunk)  # bounds near a witness would take long to say nothing
+            and exact.run(until_failure=True) == ""
+        ):
             bracket = Bracket(self.value)  # certificate and witness have met already
         elif exact is not None and exact.stopped:
             bracket = Bracket(self.value, status=Status.INTERRUPTED)
         else:
+            bounder = self.bounders.prepared(engine, self.network, self.explanation.class_id)
             bracket = self.search(bounder)
         recheck, tries = self.recheck(bracket, bounder if engine.search_dtype is torch.float64 else None)
         certificate = self.certificate(bracket, recheck, len(bracket.scores) + tries)
@@ -293,7 +349,7 @@ class _Verification:
         engine = self.options.engine if isinstance(self.options.engine, PatchEngine) else PatchEngine()
         bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
         assert isinstance(bounder, PatchBounder)
-        limits = SearchLimits(self.options.tolerance, self.options.max_evaluations, self.deadline())
+        limits = SearchLimits(self.options.tolerance, self.options.max_evaluations)
         label, eps = self.explanation.predicted_class, self.options.eps
         return certify_label(bounder, self.network, self.ball, label, limits, eps, self.listener)
 
@@ -306,8 +362,6 @@ class _Verification:
             return None  # a cone is a function over a box
         if not (bounder.outward and self.options.engine.search_dtype is torch.float64):
             return None  # its margins would not be final
-        limit = time.monotonic() + options.seconds
-        deadline = self.deadline()
         attack = self.options.attack
         return ExactRadius(
             self.question,
@@ -316,7 +370,7 @@ class _Verification:
             self.target(attack is not None and attack.keep_label),
             self.explanation.rounding,
             options,
-            limit if deadline is None else min(limit, deadline),
+            time.monotonic() + min(options.seconds, left()),
             self.listener,
             witness=None if self.attack is None else self.attack.witness,
         )
@@ -345,12 +399,12 @@ class _Verification:
             return replace(certificate, status=status, exact=details)
         assert exact.least is not None
         failed = [radius for radius, _ in exact.failed if radius > exact.certified]
-        status, deadline = Status.CERTIFIED, self.deadline()
+        status = Status.CERTIFIED
         if self.options.eps is not None:
             status = Status.PROVED
         elif exact.stopped:
             status = Status.INTERRUPTED
-        elif reason and deadline is not None and time.monotonic() >= deadline:
+        elif reason and left() <= 0:
             status = Status.TIME_LIMIT
         rounding = exact.bounder.rounding
         return replace(
@@ -380,31 +434,35 @@ class _Verification:
     def decide(self, bounder: Bounder) -> Bracket:
         assert self.options.eps is not None
         bracket = Bracket(self.value)
-        deadline = self.deadline()
-        if deadline is not None and time.monotonic() >= deadline:
+        try:
+            check()
+            bracket.record(self.options.eps, self.score(bounder, self.options.eps))
+        except OutOfTime:
             bracket.status = Status.TIME_LIMIT
             return bracket
-        bracket.record(self.options.eps, self.score(bounder, self.options.eps))
         bracket.status = Status.PROVED if bracket.certified > 0 else Status.UNKNOWN
         return bracket
 
     def search(self, bounder: Bounder) -> Bracket:
         found = None if self.attack is None else self.attack.radius
-        limits = SearchLimits(self.options.tolerance, self.options.max_evaluations, self.deadline())
+        limits = SearchLimits(self.options.tolerance, self.options.max_evaluations)
 
         def on_step(bracket: Bracket) -> None:
             radius, value = bracket.scores[-1]
             detail = f"radius {radius:.3g} {'certified' if value > 0 else 'not certified'}"
             self.listener(Progress("certify", detail, bracket.certified, found))
 
-        return search_radius(
-            lambda radius: self.score(bounder, radius),
-            self.value,
-            ceiling=self.ceiling(found),
-            limits=limits,
-            first=self.first_guess(found),
-            on_step=on_step,
-        )
+        # A search in float32 leaves half of the time to the recheck.
+        share = 1.0 if self.options.engine.search_dtype is torch.float64 and bounder.outward else 0.5
+        with limited(time.monotonic() + share * left()):
+            return search_radius(
+                lambda radius: self.score(bounder, radius),
+                self.value,
+                ceiling=self.ceiling(found),
+                limits=limits,
+                first=self.guesses(found),
+                on_step=on_step,
+            )
 
     def score(self, bounder: Bounder, radius: float) -> float:
         """The score at a radius; its margins tell where to begin at the next one."""
@@ -424,15 +482,17 @@ class _Verification:
         linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
         return ceiling if linear is None else min(ceiling, 1.01 * linear)
 
-    def first_guess(self, found: float | None) -> float | None:
-        """A little below what the attack found, or below where a linear network would break.
+    def guesses(self, found: float | None) -> tuple[float, ...]:
+        """Just below what the attack found, or below where a linear network would break.
 
-        Much below for deep networks: bounds end there far before an attack does, and take longest beyond.
+        Bounds of a deep network end far below what an attack finds, and take longest beyond: there first a
+        radius that nearly all windows are decided in, for an answer to fall back on, then a larger one.
         """
         if found is not None:
-            return (0.1 if is_deep(self.network.trunk) else 0.93) * found
+            shares = (0.001, 0.1) if is_deep(self.network.trunk) else (0.93,)
+            return tuple(share * found for share in shares)
         linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
-        return None if linear is None else 0.85 * linear
+        return () if linear is None else (0.85 * linear,)
 
     def recheck(self, bracket: Bracket, bounder: Bounder | None) -> tuple[Recheck | None, int]:
         """The largest radius near the searched one that float64 confirms, and the number of tries.
@@ -459,6 +519,9 @@ class _Verification:
                 if self.options.eps is None:  # one radius asked for is decided all the same
                     bracket.status = Status.INTERRUPTED
                 decided = rechecker.decide(self.ball.with_radius(radius), self.margins)
+            except OutOfTime:
+                bracket.status = Status.TIME_LIMIT
+                return None, tries
             if decided.margin > decided.rounding_bound:
                 return decided, tries
             bracket.uncertified = radius
@@ -478,9 +541,13 @@ class _Verification:
     ) -> DeterministicCertificate:
         status, reason = bracket.status, ""
         if recheck is None and bracket.certified > 0:
-            status, reason = Status.UNKNOWN, "float64 did not confirm the certificate beyond rounding"
+            reason = "float64 did not confirm the certificate beyond rounding"
+            if status is Status.TIME_LIMIT:
+                reason = f"{self.late_reason} before float64 confirmed the certificate"
+            else:
+                status = Status.UNKNOWN
         elif status is Status.TIME_LIMIT:
-            reason = f"time limit of {self.options.time_limit:g} s reached"
+            reason = self.late_reason
         elif status is Status.INTERRUPTED:
             reason = "interrupted"
         elif recheck is None:

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from corgi.budget import OutOfTime
 from corgi.cli.exits import Exit
 from corgi.errors import CorgiError, printable
 
@@ -37,6 +38,9 @@ class CorgiGroup(TyperGroup):
             code = _usage(error)
         except CorgiError as error:
             code = _failed(str(error), debug)
+        except OutOfTime:
+            _stderr("time limit reached before there was anything to show")
+            code = Exit.TIME_LIMIT
         except (KeyboardInterrupt, typer.Abort):
             code = _stopped(debug)
         except Exception as error:  # the last line of defence: a fault of corgi, not of the user

@@ -134,13 +134,7 @@ class Asked:
     keep_label: Annotated[
         bool, typer.Option("--keep-label", help="A witness must keep the predicted class.")
     ] = False
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds; then the best until then. Looked at between bound evaluations.",
-            show_default="none",
-        ),
-    ] = None
+    time_limit: common.TimeLimitOption = None
     tolerance: Annotated[float, typer.Option(help="Relative width at which the search stops.")] = 0.01
     device: Annotated[str, typer.Option(help="Torch device of the engine.")] = "cpu"
     seed: Annotated[int, typer.Option(min=0, help="Of the attack's random starts.")] = 0

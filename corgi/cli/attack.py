@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,6 @@ import typer
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
-from corgi.errors import UsageError
 from corgi.terms import PICTURE_FORMATS, AttackKind, Norm
 
 if TYPE_CHECKING:
@@ -37,9 +35,7 @@ def command(
     keep_label: Annotated[
         bool, typer.Option("--keep-label", help="A witness must keep the predicted class.")
     ] = False,
-    time_limit: Annotated[
-        float | None, typer.Option(help="Seconds; then the best until then.", show_default="none")
-    ] = None,
+    time_limit: common.TimeLimitOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random starts.")] = 0,
     preprocess: common.PreprocessOption = None,
     *,
@@ -54,8 +50,6 @@ def command(
 
     Exit code: 0 a witness was found (1 with --eps: refuted), 2 none was found, 3 Ctrl-C, 4 error.
     """
-    if time_limit is not None and not time_limit > 0:
-        raise UsageError(f"--time-limit {time_limit}: expected seconds > 0")
     common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_ending("--witness", witness, ("npy",))
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--witness": witness})
@@ -72,7 +66,7 @@ def command(
     check_radius("--eps", eps, norm)
     options = AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed)
     interrupted = False
-    with common.working("loading", quiet=quiet) as listener:
+    with common.working("loading", quiet=quiet, seconds=time_limit) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         explanation = explain(network, pixels, ranks, class_id)
         k2 = explanation.top.k if k2 is None else k2
@@ -85,7 +79,6 @@ def command(
                 rounding=explanation.rounding,
                 norm=norm,
                 only=eps,
-                deadline=None if time_limit is None else time.monotonic() + time_limit,
                 listener=listener,
             )
         except AttackInterrupted as stop:

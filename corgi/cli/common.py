@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from corgi.budget import limited, shielded
+from corgi.cli.start import began
 from corgi.data.file import is_regular_file, resolved
 from corgi.errors import UsageError
 from corgi.progress import Listener, Progress, silent
@@ -69,6 +72,21 @@ PictureOption = Annotated[
     typer.Option("--picture", help=f"Draw a picture: {', '.join(PICTURE_FORMATS)}.", metavar="FILE"),
 ]
 WitnessOption = Annotated[Path | None, typer.Option(help="Save the witness [C, H, W].", metavar="FILE.npy")]
+
+
+def _positive(seconds: float | None) -> float | None:
+    """Refuse a time limit that is none."""
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"--time-limit {seconds:g}: a time limit is a number of seconds > 0")
+    return seconds
+
+
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds, loading included; then the best until then.", show_default="none", callback=_positive
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No text, no progress: exit code and files only.")]
 
@@ -116,7 +134,8 @@ def read_input(
     from corgi.data.preprocess import Recipe
 
     recipe = None if preprocess is None else Recipe.parse(preprocess)
-    network = loading.load(model)
+    with shielded():
+        network = loading.load(model)
     own = None if network.preprocess is None else Recipe.parse(network.preprocess)
     return network, load_input(image, network.input_shape, recipe, own)
 
@@ -234,26 +253,51 @@ def note(message: str, *, quiet: bool = False) -> None:
 
 
 @contextmanager
-def working(what: str, *, quiet: bool = False) -> Iterator[Listener]:
-    """A listener that shows progress on stderr if that is a terminal.
+def working(what: str, *, quiet: bool = False, seconds: float | None = None) -> Iterator[Listener]:
+    """Work that may take so many seconds from the start of the process on.
 
-    What libraries print meanwhile goes to stderr, so that stdout carries corgi's answer alone.
+    It is told of by the listener yielded, on stderr: on a terminal always, elsewhere a line now and then once
+    it takes long. What libraries print meanwhile goes to stderr, so that stdout carries the answer alone.
     """
     from rich.console import Console
 
     console = Console(stderr=True)
-    with redirect_stdout(sys.stderr):
-        if quiet or not console.is_terminal:
+    with redirect_stdout(sys.stderr), limited(None if seconds is None else began() + seconds):
+        if quiet:
             yield silent
-            return
-        with console.status(what) as status:
-            yield _show(status.update)
+        elif not console.is_terminal:
+            yield _now_and_then()
+        else:
+            with console.status(what) as status:
+                yield _show(status.update, console.print)
 
 
-def _show(update: Callable[[str], None]) -> Listener:
+def _text(progress: Progress) -> str:
+    certified = f", certified {progress.certified:.4g}" if progress.certified > 0 else ""
+    attacked = "" if progress.attacked is None else f", witness at {progress.attacked:.4g}"
+    return f"{progress.stage}: {progress.detail}{certified}{attacked}"
+
+
+def _show(update: Callable[[str], None], keep: Callable[[str], None]) -> Listener:
     def listener(progress: Progress) -> None:
-        certified = f", certified {progress.certified:.4g}" if progress.certified > 0 else ""
-        attacked = "" if progress.attacked is None else f", witness at {progress.attacked:.4g}"
-        update(f"{progress.stage}: {progress.detail}{certified}{attacked}")
+        (keep if progress.lasting else update)(_text(progress))
+
+    return listener
+
+
+_SILENT = 5.0
+"""Seconds without a line, at first; each line doubles them."""
+
+
+def _now_and_then() -> Listener:
+    last, pause = time.monotonic(), _SILENT
+
+    def listener(progress: Progress) -> None:
+        nonlocal last, pause
+        late = time.monotonic() - last >= pause
+        if late:
+            last, pause = time.monotonic(), 2 * pause
+        if late or progress.lasting:
+            note(_text(progress))
 
     return listener

@@ -47,6 +47,7 @@ def command(
     norm: common.NormOption = Norm.LINF,
     gap: Annotated[float, typer.Option(help="How close witness and certificate shall come.")] = 0.01,
     seconds: Annotated[float, typer.Option(help="Most seconds to decide one rank exactly.")] = 30.0,
+    time_limit: common.TimeLimitOption = None,
     preprocess: common.PreprocessOption = None,
     *,
     loading: Loading,
@@ -57,7 +58,7 @@ def command(
 ) -> int:
     """Certify the map of IMAGE for many k (and k2), and say for which k it is hardest to change.
 
-    Exit code: 0 done, 3 Ctrl-C (the answer printed is what was done until then), 4 error.
+    Exit code: 0 done, 3 time limit or Ctrl-C (the answer printed is what was done until then), 4 error.
     """
     common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
@@ -75,7 +76,7 @@ def command(
     options = VerifyOptions(
         k=ranks, class_id=class_id, norm=norm, exact=ExactOptions(gap=gap, seconds=seconds)
     )
-    with common.working("loading", quiet=quiet) as listener:
+    with common.working("loading", quiet=quiet, seconds=time_limit) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         curve = radius_curve(network, pixels, by_k, by_k2, options, image_name=str(image), listener=listener)
     document = curve_document(network, str(image), curve, installed_versions())

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
-from corgi.errors import EngineError
-
-if TYPE_CHECKING:
-    from corgi.network.network import Network
 
 
 @with_loading
@@ -22,24 +16,15 @@ def command(
     quiet: common.QuietOption = False,
     debug: common.DebugOption = False,
 ) -> int:
-    """Show the input, the CAM head and the classes of MODEL, and whether it can be bounded."""
+    """Show the input, the CAM head and the classes of MODEL, and what bounding it takes."""
     common.check_outputs((model,), {"--json": json})
+    from corgi.certify.expected import engine_reports
     from corgi.report.document import inspect_document, to_json
     from corgi.report.text import inspect_text
     from corgi.report.versions import installed_versions
 
     with common.working("loading", quiet=quiet):
         network = loading.load(model)
-        document = inspect_document(network, _refusal(network), installed_versions())
+        document = inspect_document(network, engine_reports(network), installed_versions())
     common.emit(inspect_text(document), lambda: to_json(document), json, quiet=quiet)
     return Exit.OK
-
-
-def _refusal(network: Network) -> str | None:
-    from corgi.engines.patch.prepare import prepare
-
-    try:
-        prepare(network)
-    except EngineError as error:
-        return str(error)
-    return None

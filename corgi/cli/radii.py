@@ -22,9 +22,7 @@ def command(
     outside: Annotated[
         int, typer.Option(min=0, help="Largest outside pixels that are searched one by one, too.")
     ] = 15,
-    time_limit: Annotated[
-        float | None, typer.Option(help="Seconds; then what is done until then.", show_default="none")
-    ] = None,
+    time_limit: common.TimeLimitOption = None,
     preprocess: common.PreprocessOption = None,
     *,
     loading: Loading,
@@ -47,7 +45,7 @@ def command(
     from corgi.report.versions import installed_versions
 
     options = RadiiOptions(k=ranks, class_id=class_id, norm=norm, outside=outside, time_limit=time_limit)
-    with common.working("loading", quiet=quiet) as listener:
+    with common.working("loading", quiet=quiet, seconds=time_limit) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         radii = pixel_radii(network, pixels, options, listener)
     document = radii_document(network, str(image), radii, installed_versions())

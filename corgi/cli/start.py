@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from corgi.cli.exits import Exit
 from corgi.cli.memory import keep_freed_memory
 from corgi.errors import CorgiError
 
+_BEGAN: list[float] = []
+
+
+def began() -> float:
+    """When the process was started, by `time.monotonic()`: asked once; now where it began otherwise."""
+    return _BEGAN.pop() if _BEGAN else time.monotonic()
+
 
 def main() -> None:
     """Load the command line and run it; exits with one of `corgi.cli.exits.Exit`."""
+    _BEGAN.append(time.monotonic())
     # Idle threads of torch should sleep, not spin: beside one other busy process, spinning makes a small
     # network 20 times slower (docs/results.md). Read when torch loads, so set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import exit_of
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
+from corgi.progress import Progress
 from corgi.terms import PICTURE_FORMATS
+
+DEEP_SECONDS = 45.0
+"""Time limit for a deep network where none is given: its bounds could take hours to get a little better."""
 
 
 @with_asked
@@ -34,11 +40,16 @@ def command(
     if witness is not None and not asked.attack:
         raise UsageError("--witness: with --no-attack there is none to save")
     from corgi.certify.verify import verify
+    from corgi.network.depth import is_deep
     from corgi.report.text import verify_text
 
     options = asked.options()
-    with common.working("loading", quiet=quiet) as listener:
+    with common.working("loading", quiet=quiet, seconds=asked.time_limit) as listener:
         network, pixels = common.read_input(loading, model, image, asked.preprocess)
+        if options.time_limit is None and is_deep(network.trunk):
+            options = replace(options, time_limit=DEEP_SECONDS)
+            about = f"a deep network: at most {DEEP_SECONDS:g} s, or as --time-limit says (inf: no limit)"
+            listener(Progress("verify", about, lasting=True))
         result = verify(network, pixels, options, image_name=str(image), listener=listener)
 
     def document() -> str:

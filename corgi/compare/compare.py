@@ -16,6 +16,7 @@ from functools import partial
 import torch
 
 from corgi.ambient import settled
+from corgi.budget import OutOfTime
 from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.compare.options import CompareOptions
@@ -87,7 +88,7 @@ class _Comparison:
                 rows += answers()
                 if self.interrupted:
                     break
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OutOfTime):
             self.interrupted = True
         return Comparison(
             self.explanation,

@@ -32,6 +32,9 @@ class Bounder(Protocol):
     def outward(self) -> bool:
         """Whether `rounding` is in the bounds already; if not, a margin must exceed it to be proved."""
 
+    def middle(self, ball: Ball) -> Tensor:
+        """The map in the middle of a ball as the engine's own steps compute it, float64 [pixels]."""
+
     def cheap(self, ball: Ball) -> Interval:
         """Bounds of every map pixel that cost next to nothing, each [pixels]; they may say nothing."""
 

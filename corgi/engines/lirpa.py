@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from corgi.ambient import settled
+from corgi.budget import OutOfTime
 from corgi.engines.auto_lirpa import (
     BoundedModule,
     BoundedTensor,
@@ -140,6 +141,12 @@ class LirpaBounder(Whole):
         return False
 
     @settled()
+    @to_the_end
+    def middle(self, ball: Ball) -> Tensor:
+        """The middle of the bounds at radius 0, float64 [pixels]."""
+        found = self._interval(_MAP, *self._bound(_MAP, ball.with_radius(0.0), None))
+        return (found.lower.to(torch.float64) + found.upper.to(torch.float64)) / 2
+
     def cheap(self, ball: Ball) -> Interval:
         """Nothing: the library bounds all pixels at once."""
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=self._dtype)
@@ -209,7 +216,7 @@ class LirpaBounder(Whole):
         """
         try:
             return self._compute(source, ball, form)
-        except (KeyboardInterrupt, MemoryError):
+        except (KeyboardInterrupt, MemoryError, OutOfTime):
             raise
         except Exception as error:  # the library asserts, indexes None, and worse
             # Whatever it was, it never becomes a bound.

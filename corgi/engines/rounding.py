@@ -102,11 +102,6 @@ class _KeepingGroups(Lowering):
         ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64)
         return self.emit(step, padded_conv(ones, (1, 1), pads, channels), (source,))
 
-    def diagonal(self, step: Step, scale: Tensor, shift: Tensor, magnitude: Tensor, source: str) -> str:
-        weight = scale[:, None, None, None]
-        conv = layers.Conv(weight, shift, groups=len(scale), bias_magnitude=magnitude)
-        return self.emit(step, conv, (source,))
-
 
 def _magnitudes(network: Network, plain: TorchGraph) -> dict[str, _Magnitude]:
     """Magnitudes of all values; pixels lie in [0, 1]."""

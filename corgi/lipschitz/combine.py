@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from corgi.budget import check
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_masks
 from corgi.engines.patch.intervals import magnitude, widened
@@ -198,6 +199,7 @@ def _combined(bounds: BallBounds, value: str, rows: Patches, read: Tensor) -> Co
     parts: dict[str, _Part] = {}
     # From the last layer to the first: which windows are met, and what their elements read.
     for step in reversed(graph.steps):
+        check()
         if not isinstance(step.layer, Maximum):
             continue
         kept = [own.kept, *(part.kept for part in parts.values())]

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from corgi.budget import check
 from corgi.engines.patch.backward import element_places, met, over_elements, weights_under
 from corgi.engines.patch.bounds import BallBounds, as_field
 from corgi.engines.patch.intervals import magnitude, widened
@@ -131,6 +132,7 @@ class JacobianPass:
         for step in reversed(graph.steps):
             if step.output not in pending:
                 continue
+            check()
             rows = pending.pop(step.output)
             for name, part in zip(step.inputs, self._backward(step, rows), strict=True):
                 pending[name] = part if name not in pending else pending[name].plus(part, shape(name))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from corgi.budget import check
 from corgi.errors import ModelError, UnsupportedOperator
 from corgi.network.graph import Graph
 from corgi.network.node import Node
@@ -53,6 +54,7 @@ class TorchGraph(nn.Module):
         """
         values = {self.input_name: x}
         for step, done in zip(self.steps, self._read_last, strict=True):
+            check()
             values[step.output] = step.layer(*(values[name] for name in step.inputs))
             for name in done:
                 del values[name]
@@ -62,6 +64,7 @@ class TorchGraph(nn.Module):
         """All values of the network by name, for images [N, C, H, W]."""
         values = {self.input_name: x}
         for step in self.steps:
+            check()
             values[step.output] = step.layer(*(values[name] for name in step.inputs))
         return values
 

@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 from corgi.errors import encodable
 from corgi.network.gate import TOLERANCE
@@ -23,6 +31,7 @@ from corgi.results import EmpiricalBound, FloatArray, MapKind, Recheck, VerifyRe
 
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve, CurvePoint
+    from corgi.certify.expected import EngineReport
     from corgi.certify.explain import Explanation
     from corgi.certify.radii import PixelRadii
     from corgi.types import Norm
@@ -188,6 +197,25 @@ class AttackDocument(SubjectDocument):
     versions: Versions
 
 
+class ExpectedDocument(_Document):
+    """What one bound of the whole map will take, at most."""
+
+    radius: PositiveFloat
+    multiply_adds: NonNegativeFloat
+    spent: NonNegativeFloat
+    seconds: NonNegativeFloat
+    bytes: PositiveInt
+
+
+class EngineDocument(_Document):
+    """Whether an engine can bound the network; if not, `reason` says why."""
+
+    engine: str
+    bounds: bool
+    reason: str
+    expected: tuple[ExpectedDocument, ...]
+
+
 class InspectDocument(_MapDocument):
     """The answer of `corgi inspect`: what corgi recognised in a model file."""
 
@@ -214,6 +242,7 @@ class InspectDocument(_MapDocument):
     gate_tolerance: FiniteFloat
     lirpa: bool
     lirpa_reason: str
+    engines: tuple[EngineDocument, ...]
     versions: Versions
 
 
@@ -376,6 +405,24 @@ def attack_document(
     )
 
 
+def _engine(report: EngineReport) -> EngineDocument:
+    return EngineDocument(
+        engine=report.engine,
+        bounds=not report.refusal,
+        reason=report.refusal,
+        expected=tuple(
+            ExpectedDocument(
+                radius=one.radius,
+                multiply_adds=one.multiply_adds,
+                spent=min(one.multiply_adds, one.most),
+                seconds=one.seconds,
+                bytes=one.bytes,
+            )
+            for one in report.expected
+        ),
+    )
+
+
 def cam_document(
     network: Network, image_name: str, explanation: Explanation, versions: Versions
 ) -> CamDocument:
@@ -392,9 +439,12 @@ def cam_document(
     )
 
 
-def inspect_document(network: Network, lirpa_refusal: str | None, versions: Versions) -> InspectDocument:
-    """The document of a loaded network; `lirpa_refusal` says why engine lirpa cannot bound it, if so."""
+def inspect_document(
+    network: Network, engines: tuple[EngineReport, ...], versions: Versions
+) -> InspectDocument:
+    """The document of a loaded network, and of what the engines make of it."""
     head = network.head
+    refusals = {report.engine: report.refusal for report in engines}
     operators: dict[str, int] = {}
     for node in network.graph.nodes:
         operators[node.op] = operators.get(node.op, 0) + 1
@@ -421,8 +471,9 @@ def inspect_document(network: Network, lirpa_refusal: str | None, versions: Vers
         preprocess=network.preprocess,
         gate="passed",  # a network that does not equal onnxruntime cannot be loaded
         gate_tolerance=TOLERANCE,
-        lirpa=lirpa_refusal is None,
-        lirpa_reason=lirpa_refusal or "",
+        lirpa=not refusals["lirpa"],
+        lirpa_reason=refusals["lirpa"],
+        engines=tuple(map(_engine, engines)),
         versions=versions,
     )
 

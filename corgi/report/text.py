@@ -12,6 +12,8 @@ from corgi.report.document import (
     AttackDocument,
     CamDocument,
     CurveDocument,
+    EngineDocument,
+    ExpectedDocument,
     InspectDocument,
     Pixel,
     RadiiDocument,
@@ -248,12 +250,28 @@ def inspect_text(document: InspectDocument) -> RenderableType:
         "pre-processing": document.preprocess or "none in the file",
         "equality gate": f"passed: equals onnxruntime within {document.gate_tolerance:g} relative",
         "as loaded": "; ".join(document.loaded_as) or "as the file stands",
-        "engines": "can bound it" if document.lirpa else f"cannot bound it: {document.lirpa_reason}",
+        **{f"engine {one.engine}": _can(one) for one in document.engines},
         "sha256": document.model_sha256,
     }
     for name, value in rows.items():
         _row(table, name, value)
     return Group(Text(document.model, style="bold"), Text(), Padding(table, (0, 0, 0, 2)))
+
+
+def _can(engine: EngineDocument) -> str:
+    if not engine.bounds:
+        return f"cannot bound it: {engine.reason}"
+    return "\n".join(["can bound it", *map(_one_bound, engine.expected)])
+
+
+def _one_bound(one: ExpectedDocument) -> str:
+    """What a bound of one radius may take."""
+    cut = f", cut to {one.spent:.1g}" if one.spent < one.multiply_adds else ""
+    size = f"{one.bytes / 2**30:.1f} GB"
+    return (
+        f"one bound at radius {one.radius:.3g}: at most {one.multiply_adds:.1g} multiply-adds{cut},"
+        f" {wording.duration(one.seconds)}, {size}"
+    )
 
 
 def training_text(report: TrainingReport) -> RenderableType:

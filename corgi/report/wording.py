@@ -284,3 +284,11 @@ CONTRADICTION = (
     "on this report, and report the fault."
 )
 """What it means that certificates and witnesses contradict each other."""
+
+
+def duration(seconds: float) -> str:
+    """A time for people, in the largest unit of which there is one."""
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} s"

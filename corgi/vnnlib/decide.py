@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from corgi.ambient import settled
+from corgi.budget import OutOfTime, limited
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided
 from corgi.complete.tree import TreeDecider
 from corgi.engines.patch.engine import PatchEngine
@@ -118,7 +119,16 @@ def decide(
     listener: Listener = silent,
 ) -> Outcome:
     """Decide a specification that fits a network; see `decide_files`."""
-    options = options or DecideOptions()
+    try:
+        with limited(deadline):
+            return _decide(network, spec, deadline, options or DecideOptions(), listener)
+    except OutOfTime:
+        return Outcome(Answer.TIMEOUT, "time was up in the middle of a bound", spec=spec)
+
+
+def _decide(
+    network: PlainNetwork, spec: Spec, deadline: float, options: DecideOptions, listener: Listener
+) -> Outcome:
     cases = [_CaseDecision(network, ArrayCase.of(case), options, deadline, listener) for case in spec.cases]
     for case in cases:
         witness = case.attacked()

@@ -13,6 +13,7 @@ from corgi.attack.pairs import critical_pairs, linear_radius
 from corgi.attack.search import attack_radius
 from corgi.attack.target import Target
 from corgi.attack.witness import confirm
+from corgi.budget import limited
 from corgi.types import Ball, Norm
 from tests.onnx_models import random_cam_network
 
@@ -103,7 +104,8 @@ def test_only_one_radius(target) -> None:
 
 def test_a_deadline_in_the_past_attacks_at_most_once(target) -> None:
     aim, image, rounding = target
-    found = attack_radius(aim, image, AttackOptions(steps=5), rounding=rounding, deadline=0.0)
+    with limited(0.0):
+        found = attack_radius(aim, image, AttackOptions(steps=5), rounding=rounding)
     assert found.gradients <= 5
 
 

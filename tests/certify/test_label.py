@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from corgi.budget import limited
 from corgi.certify.label import certify_label
 from corgi.certify.radius import SearchLimits
 from corgi.certify.verify import VerifyOptions, verify
@@ -141,6 +142,7 @@ def test_ctrl_c_keeps_the_certificate_of_the_map(eps: float | None, monkeypatch,
 def test_a_time_limit_is_the_reason(paper_model, paper_image) -> None:
     ball = Ball(torch.from_numpy(paper_image), 0.0)
     bounder = PatchEngine().bind(paper_model, 17, torch.float64)
-    found = certify_label(bounder, paper_model, ball, 17, SearchLimits(deadline=0.0))
+    with limited(0.0):
+        found = certify_label(bounder, paper_model, ball, 17, SearchLimits())
     assert (found.radius, found.status) == (0.0, Status.TIME_LIMIT)
     assert "time limit" in found.reason

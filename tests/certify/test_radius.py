@@ -7,6 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corgi.budget import limited
 from corgi.certify.radius import SearchLimits, search_radius
 from corgi.results import Status
 
@@ -62,7 +63,7 @@ def test_a_far_ceiling_that_nothing_failed_at_does_not_slow_a_search() -> None:
         return 1.2706616956 - radius / 2.8342390699883827e-05 * 1.0455506419
 
     limits = SearchLimits()
-    bracket = search_radius(score, 1.2706616956, ceiling=1.0, first=2.8342390699883827e-05, limits=limits)
+    bracket = search_radius(score, 1.2706616956, ceiling=1.0, first=(2.8342390699883827e-05,), limits=limits)
     assert bracket.certified > 0.99 * 1.2706616956 / 1.0455506419 * 2.8342390699883827e-05
     assert len(bracket.scores) <= 4
 
@@ -74,7 +75,7 @@ def test_a_score_that_bends_far_below_its_first_failure_is_searched_by_orders_of
         return max(1 - (radius / 1e-9) ** 2, -1e7)
 
     bracket = search_radius(
-        score, 1.0, ceiling=1e-5, first=1e-6, limits=SearchLimits(tolerance=0.1, evaluations=5)
+        score, 1.0, ceiling=1e-5, first=(1e-6,), limits=SearchLimits(tolerance=0.1, evaluations=5)
     )
     assert bracket.certified > 0.85e-9
 
@@ -94,7 +95,8 @@ def test_interrupt_keeps_what_was_certified() -> None:
 
 
 def test_deadline_stops_before_the_next_evaluation() -> None:
-    bracket = search_radius(lambda r: 1.0, 1.0, ceiling=1.0, limits=SearchLimits(deadline=0.0))
+    with limited(0.0):
+        bracket = search_radius(lambda r: 1.0, 1.0, ceiling=1.0, limits=SearchLimits())
     assert bracket.status is Status.TIME_LIMIT
     assert bracket.scores == []
     assert bracket.certified == 0
@@ -106,6 +108,6 @@ def test_a_score_that_explodes_is_searched_by_orders_of_magnitude() -> None:
     def score(radius: float) -> float:
         return 1 - radius / 3e-9 if radius < 4e-9 else -1e20 * radius
 
-    bracket = search_radius(score, 1.0, ceiling=1e-3, limits=SearchLimits(tolerance=0.1), first=9e-4)
+    bracket = search_radius(score, 1.0, ceiling=1e-3, limits=SearchLimits(tolerance=0.1), first=(9e-4,))
     assert 2.7e-9 < bracket.certified < 3e-9
     assert len(bracket.scores) <= 12

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from corgi.budget import check
 from corgi.engines.patch.curves import Lines
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least, least_within
 from corgi.engines.patch.intervals import Centre, weighted
@@ -201,6 +202,7 @@ class BackwardPass:
                 break
             if step.output not in pending:
                 continue
+            check()
             patches = self._sum(step.output, pending.pop(step.output))
             for name, part in zip(step.inputs, self._backward(step, patches), strict=True):
                 pending.setdefault(name, []).append(part)

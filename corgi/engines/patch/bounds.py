@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from corgi.budget import check
 from corgi.engines.patch.backward import (
     AnyLines,
     BackwardPass,
@@ -490,6 +491,7 @@ class BallBounds:
 
     def _forward(self, step: Step) -> None:
         """Intervals of a step's output, intersected with what was known; the windows follow."""
+        check()
         # What a larger ball knows is taken over once.
         outer = self._outer if step.output not in self.relaxation.intervals else None
         known, centres, norms = self.relaxation.intervals, self.relaxation.centres, self.relaxation.norms

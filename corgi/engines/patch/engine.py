@@ -15,7 +15,7 @@ from corgi.ambient import settled
 from corgi.engines.lowering import explained_class
 from corgi.engines.patch.alpha import Alpha, Optimised, OwnPlanes, optimised
 from corgi.engines.patch.bounds import BallBounds
-from corgi.engines.patch.cones import map_reach
+from corgi.engines.patch.cones import horizons, map_reach
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
@@ -150,6 +150,12 @@ class PatchBounder(Whole):
     def outward(self) -> bool:
         """Every row sets its own rounding error aside."""
         return True
+
+    @to_the_end
+    @plainly
+    def middle(self, ball: Ball) -> Tensor:
+        """The map in the middle of a ball, [pixels]: what all rows are deviations from."""
+        return self._at_centre(self._known_ball(ball).bounds)[0]
 
     @to_the_end
     @plainly
@@ -355,6 +361,27 @@ class PatchBounder(Whole):
         lower = self._interval(lower, torch.full_like(lower, torch.inf)).lower
         lower[label] = torch.inf
         return lower
+
+    @to_the_end
+    @plainly
+    def undecided_work(self, ball: Ball) -> tuple[float, int]:
+        """Multiply-adds that rows on windows undecided by intervals can take, and bytes that are kept."""
+        work = self._bounds(ball).work_of(self._graph.output_name, self._where_all())
+        return work, self._known_ball(ball).bytes
+
+    @to_the_end
+    @plainly
+    def sample_rows(self, ball: Ball, pixels: Tensor) -> float:
+        """Bound some pixels in float32 by what intervals know; how many multiply-adds that took."""
+        known, output = self._known_ball(ball), self._graph.output_name
+        if known.fast is None:
+            centre = known.bounds.relaxation.centres
+            known.fast = self._begun(self._fast, torch.float32, ball, centre, None).complete()
+        rows = self._rows(pixels, torch.ones(len(pixels), dtype=torch.float64))
+        rows = Patches(rows.values.to(torch.float32), rows.places, rows.place)
+        with self._mode():
+            known.fast.lower_rows(output, rows, torch.zeros(len(pixels), dtype=torch.float64))
+        return len(pixels) * horizons(self._graph, output, (1, 1), known.bounds.relaxation.shape)[-1][1]
 
     @property
     def unfolds(self) -> bool:

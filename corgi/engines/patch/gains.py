@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from corgi.budget import check
 from corgi.engines.patch.intervals import magnitude
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import resample_norm
@@ -102,6 +103,7 @@ def convolution_norm(conv: layers.Conv) -> float:
     spectrum = torch.fft.fft(kernel, points[0], dim=3)
     # A real kernel has conjugate values at opposite frequencies: half of them will do.
     for row in range(points[0] // 2 + 1):
+        check()
         values = torch.fft.fft(spectrum[:, :, :, row], points[1], dim=3).permute(3, 0, 1, 2).flatten(0, 1)
         values = values if narrow else values.mH
         parts = values.real.to(torch.float32), values.imag.to(torch.float32)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corgi.engines.patch.power import power_error, power_range
+from corgi.budget import check
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import absolute, amplification, middle_and_reach, terms_of
 from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
@@ -53,6 +54,7 @@ def centres(graph: TorchGraph, images: Tensor) -> dict[str, Centre]:
     """All values of the network at images [B, C, H, W], float64; the graph is float64, too."""
     found = {graph.input_name: Centre(images, torch.zeros(images.shape[:2], dtype=images.dtype))}
     for step in graph.steps:
+        check()
         inputs = [found[name] for name in step.inputs]
         if isinstance(step.layer, layers.Conv):
             found[step.output] = _convolved(step.layer, inputs[0].value)
