@@ -17,6 +17,8 @@ LINEAR = (
     layers.Concat,
     layers.Pad,
     layers.Slice,
+    layers.Take,
+    layers.Resample,
     layers.Channels,
     layers.Reshape,
     layers.Transpose,

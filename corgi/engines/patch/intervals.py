@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corgi.engines.patch.power import power_error, power_range
 from corgi.budget import check
+from corgi.engines.patch.power import power_error, power_range
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import absolute, amplification, middle_and_reach, terms_of
 from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
