@@ -12,7 +12,8 @@ import corgi
 from corgi.network.wrap import Normalisation
 from corgi.results import Status
 from corgi.smoothing.cam_map import CamMap
-from corgi.smoothing.smooth import SmoothOptions, smooth
+from corgi.smoothing.options import SmoothOptions
+from corgi.smoothing.smooth import smooth
 from corgi.smoothing.sparsified import Sparsified
 from corgi.smoothing.tally import MEMORY, batch_of
 
