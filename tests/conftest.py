@@ -19,6 +19,23 @@ settings.load_profile("corgi")
 torch.set_num_threads(1)
 
 
+_SLOW = ("soundness", "hostile", "train", "batch/test_processes.py")
+"""Below tests/: what `make check` leaves out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by where they stand and what they need; see pyproject.toml."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here).as_posix()
+        if place.startswith(_SLOW):
+            item.add_marker("slow")
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
+        if "browser" in place:
+            item.add_marker("browser")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The shared real data: $CORGI_DATA, or ../shared/data beside the repository."""
