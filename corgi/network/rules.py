@@ -527,8 +527,9 @@ def pad(node: NodeReader) -> nn.Module:
 
 
 def flatten(node: NodeReader) -> nn.Module:
-    """Flatten from axis 1."""
-    node.require("axis", _axis(node, node.int_attribute("axis"), max(len(node.shape()), 2)), 1)
+    """Flatten from axis 1; from axis 0 it is the same at batch size 1."""
+    if node.int_attribute("axis") != 0:
+        node.require("axis", _axis(node, node.int_attribute("axis"), max(len(node.shape()), 2)), 1)
     return layers.Reshape((math.prod(node.shape()[1:]),))
 
 
@@ -688,12 +689,12 @@ def log_softmax(node: NodeReader) -> nn.Module:
 
 
 def cast(node: NodeReader) -> nn.Module:
-    """Cast to float32, of a value that is float32."""
+    """Cast of a float32 value to itself, or to float64, which holds it, and back."""
     to = node.int_attribute("to")
     node.int_attribute("saturate")  # speaks of float8
     node.str_attribute("round_mode")
-    if to != onnx.TensorProto.FLOAT:
-        node.refuse(f"attribute to={onnx.TensorProto.DataType.Name(to)}", supported="to=FLOAT")
+    if to not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
+        node.refuse(f"attribute to={onnx.TensorProto.DataType.Name(to)}", supported="to=FLOAT or DOUBLE")
     return layers.Identity()
 
 

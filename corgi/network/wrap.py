@@ -27,6 +27,8 @@ from corgi.terms import ColourOrder
 _CHANNELS = (1, 3)
 """What a dimension of the input must be to be taken for its channels, where that is in doubt."""
 
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+
 _FULL = {TensorProto.FLOAT16: TensorProto.FLOAT}
 
 
@@ -179,6 +181,10 @@ def _choose_output(path: Path, proto: onnx.ModelProto, output: str | None) -> st
         del proto.graph.output[:]
         proto.graph.output.append(kept)
         return output
+    # Numbers of classes (of an ArgMax) and the like are no class scores.
+    scores = [o for o in proto.graph.output if o.type.tensor_type.elem_type in _FLOATS]
+    if len(scores) == 1 and len(names) > 1:
+        return _choose_output(path, proto, scores[0].name)
     if len(names) != 1:
         raise ModelError(
             f"{path}: expected one output (the class scores), found {len(names)}: {', '.join(names)}",

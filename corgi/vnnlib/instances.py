@@ -118,7 +118,7 @@ def witness_text(spec: Spec, witness: Witness) -> str:
 
     Inputs are float32 numbers and written so that any precision reads them as they are.
     """
-    values = {"X": witness.inputs.tolist(), "Y": witness.outputs.tolist()}
+    values = dict(zip(spec.names, (witness.inputs.tolist(), witness.outputs.tolist()), strict=True))
     if spec.syntax is Syntax.V1:
         pairs = [f"({kind}_{i} {value!r})" for kind, some in values.items() for i, value in enumerate(some)]
         return "(" + "\n".join(pairs) + ")\n"

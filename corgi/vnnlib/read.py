@@ -32,9 +32,10 @@ MOST_VARIABLES = 2**24
 MOST_ALTERNATIVES = 2**17
 """Conjunctions of the normal form."""
 
-_NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d{0,1200})?|\.\d{1,1200})([eE][+-]?\d{1,3})?")
-_OLD_NAME = re.compile(r"([XY])_(0|[1-9]\d{0,8})")
-_INDEX = re.compile(r"0|[1-9]\d{0,8}")
+_NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d{0,1200})?|\.\d{1,1200})([eE][+-]?\d{1,3})?", re.ASCII)
+_OLD_NAME = re.compile(r"([XY])_(0|[1-9]\d{0,8})", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.~!@$%^&*+<>?/-]{0,200}")
+_INDEX = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 _TYPES = ("real", "float32", "float64")
 _COMPARISONS = ("<=", "<", ">=", ">", "==", "=", "!=")
 
@@ -53,11 +54,11 @@ def read_spec(path: Path) -> Spec:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(LARGEST_TEXT + 1)
-        text = raw.decode("ascii")
+        text = raw.decode("utf-8-sig")
     except (EOFError, OSError, zlib.error) as error:
         raise SpecError(f"{path} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is no VNN-LIB text: byte {error.start} is not ASCII") from error
+        raise SpecError(f"{path} is no VNN-LIB text: byte {error.start} is not UTF-8") from error
     if len(raw) > LARGEST_TEXT:
         raise SpecError(f"{path}: more than {LARGEST_TEXT} characters")
     return parse_spec(path, text)
@@ -117,6 +118,8 @@ class _Reader:
     syntax: Syntax = Syntax.V1
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: {"X": 0, "Y": 0})
+    names: dict[str, str] = field(default_factory=dict)
+    declared: set[tuple[str, int]] = field(default_factory=set)
     common: list[Constraint] = field(default_factory=list)
     open: Formula = field(default_factory=lambda: [()])
     asserted: bool = False
@@ -162,9 +165,12 @@ class _Reader:
         if found is None or name.indices is not None:
             self.fail(name.line, f"'{name.text}' is neither an input X_0, X_1, ... nor an output Y_0, ...")
         kind, index = found.group(1), int(found.group(2))
-        if index != self.counts[kind]:
-            self.fail(name.line, f"'{name.text}' is declared where {kind}_{self.counts[kind]} was expected")
-        self.counts[kind] += 1
+        if (kind, index) in self.declared:
+            self.fail(name.line, f"'{name.text}' is declared twice")
+        if index >= MOST_VARIABLES:
+            self.fail(name.line, f"'{name.text}': expected at most {MOST_VARIABLES} inputs or outputs")
+        self.declared.add((kind, index))
+        self.counts[kind] = max(self.counts[kind], index + 1)
 
     def network(self, group: Group) -> None:
         """(declare-network N (declare-input X float32 [1,2]) (declare-output Y float32 [1,3]))."""
@@ -184,7 +190,7 @@ class _Reader:
 
     def tensor(self, group: Group, kind: str) -> None:
         match group.items[1:]:
-            case (Atom(indices=None) as name, Atom() as sort) if name.text == kind and sort.indices:
+            case (Atom(indices=None) as name, Atom() as sort) if sort.indices and _NAME.fullmatch(name.text):
                 pass
             case _:
                 what = "input" if kind == "X" else "output"
@@ -197,6 +203,9 @@ class _Reader:
             count *= size
         if not 0 < count <= MOST_VARIABLES:
             self.fail(sort.line, f"{count} elements; expected 1 to {MOST_VARIABLES}")
+        if name.text in self.names:
+            self.fail(name.line, f"'{name.text}' is declared twice")
+        self.names[name.text] = kind
         self.shapes[kind], self.counts[kind] = shape, count
 
     def number_of(self, atom: Atom, part: str) -> int:
@@ -208,8 +217,6 @@ class _Reader:
         """(assert FORMULA)."""
         if len(group.items) != 2:
             self.fail(group.line, "expected (assert FORMULA)")
-        if not (self.counts["X"] and self.counts["Y"]):
-            self.fail(group.line, "an assertion before inputs and outputs are declared")
         self.asserted = True
         found = self.formula(group.items[1])
         if len(found) == 1:
@@ -296,16 +303,17 @@ class _Reader:
         """X or Y, and its row-major number."""
         if self.syntax is Syntax.V1:
             found = _OLD_NAME.fullmatch(atom.text)
-            if atom.indices is None and found and int(found.group(2)) < self.counts[found.group(1)]:
+            if atom.indices is None and found and (found.group(1), int(found.group(2))) in self.declared:
                 return found.group(1), int(found.group(2))
-        elif atom.text in self.shapes and atom.indices is not None:
-            shape = self.shapes[atom.text]
+        elif atom.text in self.names and atom.indices is not None:
+            kind = self.names[atom.text]
+            shape = self.shapes[kind]
             indices = [self.number_of(atom, part) for part in atom.indices]
             if len(indices) == len(shape) and all(i < size for i, size in zip(indices, shape, strict=True)):
                 flat = 0
                 for i, size in zip(indices, shape, strict=True):
                     flat = flat * size + i
-                return atom.text, flat
+                return kind, flat
         shown = atom.text if atom.indices is None else f"{atom.text}[{','.join(atom.indices)}]"
         self.fail(atom.line, f"'{shown[:80]}' is neither a number nor declared")
 
@@ -313,6 +321,12 @@ class _Reader:
         """What was read, as boxes with alternatives."""
         if not self.asserted:
             raise SpecError(f"{self.path}: asserts nothing")
+        for kind, what in (("X", "input"), ("Y", "output")):
+            if not self.counts[kind]:
+                raise SpecError(f"{self.path}: declares no {what}")
+            missing = self.counts[kind] - sum(of == kind for of, _ in self.declared)
+            if self.syntax is Syntax.V1 and missing:
+                raise SpecError(f"{self.path}: {missing} of the {what}s up to the last one are not declared")
         common, shared = _split(self.common)
         by_box: dict[_Key, list[tuple[Constraint, ...]]] = {}
         for alternative in self.open:
@@ -326,7 +340,8 @@ class _Reader:
                 hint="Nothing is claimed of an empty box.",
             )
         shapes = self.shapes or {kind: (count,) for kind, count in self.counts.items()}
-        return Spec(shapes["X"], shapes["Y"], kept, self.syntax)
+        given = {kind: name for name, kind in self.names.items()}
+        return Spec(shapes["X"], shapes["Y"], kept, self.syntax, (given.get("X", "X"), given.get("Y", "Y")))
 
     def case(self, bounds: _Bounds, rest: list[tuple[Constraint, ...]]) -> Case | None:
         """A box of all inputs; None if it is empty."""

@@ -10,7 +10,7 @@ from corgi.errors import SpecError
 DEEPEST = 64
 """Parentheses within parentheses; files written by tools have about six."""
 
-_TOKEN = re.compile(r"\s+|;[^\n]*|(?P<mark>[()\[\],])|(?P<atom>[^\s()\[\],;]+)")
+_TOKEN = re.compile(r"\s+|;[^\n]*|(?P<mark>[()\[\],])|(?P<atom>[^\s()\[\],;]+)", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,14 @@ class Spec:
         input_shape, output_shape: as declared; [n] in syntax 1.0. Inputs and outputs are numbered row-major.
         cases: at least one.
         syntax: of the file, and of the witness it wants.
+        names: of input and output, as declared.
     """
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     cases: tuple[Case, ...]
     syntax: Syntax = Syntax.V1
+    names: tuple[str, str] = ("X", "Y")
 
     @property
     def inputs(self) -> int:

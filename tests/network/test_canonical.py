@@ -159,6 +159,24 @@ def test_old_opsets(opset: int, tmp_path: Path) -> None:
     check(proto, tmp_path)
 
 
+def test_the_only_output_that_holds_scores(tmp_path: Path) -> None:
+    proto = network()
+    proto.graph.node.append(helper.make_node("ArgMax", [proto.graph.output[0].name], ["best"], axis=1))
+    proto.graph.output.insert(0, helper.make_tensor_value_info("best", TensorProto.INT64, None))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    assert load(path).graph.output_name == proto.graph.output[1].name
+
+
+def test_flatten_from_the_batch_and_casts_that_lose_nothing(tmp_path: Path) -> None:
+    def build(model: OnnxModel, value: str) -> str:
+        wide = model.node("Cast", value, to=TensorProto.DOUBLE)
+        value = model.node("Cast", wide, to=TensorProto.FLOAT)
+        return model.node("Reshape", model.node("Flatten", value, axis=0), np.array([1, 4, 6, -1]))
+
+    check(network(build), tmp_path)
+
+
 @pytest.mark.parametrize("data", [True, False])
 def test_links_into_a_store(data: bool, tmp_path: Path) -> None:
     """Hugging Face's cache: the model and its data are links in one folder to files in another."""

@@ -131,12 +131,20 @@ NEW = """(vnnlib-version <2.0>)
         (OLD + "(assert (>= X_0 0))", "input 0 has no upper bound"),
         (OLD + "(assert (>= X_0 1))(assert (<= X_0 0))", "no input satisfies its bounds"),
         (OLD + BOX + "(assert (>= Y_0[0] 0))", "line 5: 'Y_0[0]' is neither"),
-        (OLD + "(declare-const X_2 Real)", "line 3: 'X_2' is declared where X_1 was expected"),
+        (OLD + BOX + "(declare-const X_2 Real)", "1 of the inputs up to the last one are not declared"),
+        (OLD + "(declare-const X_0 Real)", "line 3: 'X_0' is declared twice"),
+        (OLD + "(declare-const X_99999999 Real)", "line 3: 'X_99999999': expected at most"),
+        (OLD + BOX + "(declare-const X_1 Real)", "input 1 has no lower bound"),
+        (OLD + "(assert (>= X_0 \u0661))", "line 3: '\u0661' is neither"),
+        (OLD + "(assert (>= X_0\u00a01))", "line 3: '>=' of 1 terms"),
+        (NEW.replace("output Y", "output X"), "line 3: 'X' is declared twice"),
+        (NEW.replace("input X", "input Bild\u00e9"), "line 2: expected (declare-input X float32 [1,10])"),
         (OLD + "(declare-const Z_0 Real)", "line 3: 'Z_0' is neither an input"),
         (OLD + "(declare-const X_1 Int)", "line 3: expected (declare-const X_0 Real)"),
         (OLD + "(declare-const X_1 Real[3])", "line 3: expected (declare-const X_0 Real)"),
         ("(vnnlib-version <1.0> (x))", "line 1: expected (vnnlib-version <1.0>)"),
-        ("(assert (>= X_0 0))", "line 1: an assertion before inputs and outputs are declared"),
+        ("(assert (>= X_0 0))", "line 1: 'X_0' is neither a number nor declared"),
+        ("(declare-const X_0 Real)" + BOX, "declares no output"),
         (OLD + "(vnnlib-version <2.0>)", "line 3: vnnlib-version must be the first"),
         ("(vnnlib-version <3.0>)", "line 1: expected (vnnlib-version <1.0>)"),
         ("(vnnlib-version <2.0>)" + OLD, "line 1: expected (declare-const X_0 Real), in VNN-LIB 1.0 only"),
@@ -185,6 +193,29 @@ def test_other_ways_to_say_the_same() -> None:
     assert len(equal.cases[0].alternatives[0]) == 2
     other = parse_spec("f", OLD + BOX + "(assert (!= Y_0 0.5))")
     assert [part[0].strict for part in other.cases[0].alternatives] == [True, True]
+
+
+def test_declarations_in_any_order_and_any_language(tmp_path: Path) -> None:
+    """Bounds beside each declaration, comments in UTF-8, a byte order mark."""
+    path = tmp_path / "spec.vnnlib"
+    mixed = (
+        "; Eingänge: größer als 0 \u2264 x\n(declare-const Y_0 Real)\n(declare-const X_1 Real)\n"
+        "(assert (>= X_1 0))\n(assert (<= X_1 1)) ; \u4e2d\n(declare-const X_0 Real)\n"
+        "(assert (>= X_0 2))(assert (<= X_0 3))\n(assert (>= Y_0 X_0))\n"
+    )
+    path.write_text("\ufeff" + mixed, encoding="utf-8")
+    plain = (
+        "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)(assert (and (>= X_0 2)"
+        "(<= X_0 3)(>= X_1 0)(<= X_1 1)))(assert (>= Y_0 X_0))"
+    )
+    assert read_spec(path) == parse_spec("plain", plain)
+
+
+def test_names_of_the_files_own() -> None:
+    body = "(assert (and (>= X[0,0] 0) (<= X[0,0] 1) (>= X[0,1] 0) (<= X[0,1] 1) (>= Y[0] X[0,0])))"
+    other = (NEW + body).replace("X[", "image.1[").replace("input X", "input image.1")
+    other = other.replace("Y[", "X[").replace("output Y", "output X")
+    assert parse_spec("other", other) == replace(parse_spec("plain", NEW + body), names=("image.1", "X"))
 
 
 def test_strict_bounds_of_inputs_stay_strict() -> None:
