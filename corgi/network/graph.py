@@ -25,6 +25,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 from corgi.data.file import is_regular_file, resolved
 from corgi.errors import LONGEST_TEXT, ModelError, UnsupportedOperator, printable
 from corgi.network.canonical import all_nodes, branches, canonical, casts_like, take_branches
+from corgi.network.computed import rounded_constants
 from corgi.network.node import Attribute, Node
 from corgi.network.vendor import VENDOR_OPERATORS, expanded
 from corgi.network.wrap import Normalisation, wrap
@@ -41,6 +42,9 @@ MOST_ELEMENTS = 2**28
 MOST_NODES = 10_000
 """Nodes a graph may have, its functions written out: 40 functions that each call the next one twice are 2^40
 nodes. The deepest published networks have 3000."""
+
+_SHOWN = 3
+"""Computed constants that a note names."""
 
 LARGEST_FILE = 2**31
 """Bytes of the file and its external data: onnxruntime is handed a protobuf message, which holds no more."""
@@ -130,6 +134,10 @@ def read_graph(
     folded = _fold_constants(path, proto)
     _check_sizes(path, folded)  # sizes that were computed are constants now
     constants = _constants(path, proto, folded)
+    notes = wrapped.notes
+    if computed := rounded_constants(proto, constants):
+        shown = ", ".join(f"'{name}'" for name in computed[:_SHOWN]) + (" ..." if computed[_SHOWN:] else "")
+        notes += (f"constants the file computes are taken as onnxruntime computes them (float32): {shown}",)
     # Only values are taken from the folded graph. Its nodes are not trusted: onnxruntime also rewrites them
     # there (it moves a zero Pad into MaxPool, whose padding means -inf).
     nodes: list[Node] = []
@@ -155,7 +163,7 @@ def read_graph(
         metadata={_text(p.key): _text(p.value) for p in proto.metadata_props},
         opset=opset,
         proto=proto,
-        notes=wrapped.notes,
+        notes=notes,
         channels_last=wrapped.channels_last,
     )
 
