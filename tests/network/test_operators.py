@@ -529,7 +529,9 @@ def test_dilations_and_same_padding_together(tmp_path: Path) -> None:
 def test_every_rule_is_tested(tmp_path: Path) -> None:
     tested = {"Concat", "GlobalAveragePool", "Flatten", "Gemm", "LogSoftmax", "Softmax"}
     tested |= {"ReduceMax", "ReduceSum"}  # test_cam_head.py
-    for build in [*CASES.values(), *FORMS.values(), *(build for _, build in NEWER.values())]:
+    tested |= {"Upsample"}  # above
+    newer = (build for _, build in (*NEWER.values(), *RESIZES.values()))
+    for build in [*CASES.values(), *FORMS.values(), *newer]:
         model = OnnxModel((2, 8, 8), 13)
         build(model, IMAGE)
         tested |= {n.op_type for n in model.nodes}
