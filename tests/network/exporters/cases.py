@@ -148,6 +148,9 @@ LOADED = (
     Case("ts17-gap_linear-upsampled"),
     Case("ts20-gap_linear-gelu"),
     Case("dynamo-flatmean_linear-gelu"),
+    Case("ts17-mean_linear-convnext"),
+    Case("dynamo-mean_linear-convnext"),
+    Case("tf2onnx17-conv_gap_softmax-class_maps", channels_last=True),
 )
 
 REFUSED = (
@@ -170,10 +173,6 @@ REFUSED = (
     Case("ortall-gap_linear-wide", "com.microsoft.nchwc"),
     Case("qdq-gap_linear-residual", "DequantizeLinear"),
     Case("qoperator-gap_linear-wide", "com.microsoft"),
-    # What no engine bounds yet, so it is refused where it is read.
-    Case("ts17-mean_linear-convnext", "LayerNormalization"),
-    Case("dynamo-mean_linear-convnext", "LayerNormalization"),
-    Case("tf2onnx17-conv_gap_softmax-class_maps", "Pow"),
     # What is open until an argument says how to read the file.
     Case("ts17-two_outputs-residual", "features"),
     Case("ts17-gap_linear-symbolic_size", "height"),
