@@ -15,7 +15,7 @@ COMMANDS = {
     "verify": "Certify the class activation map of IMAGE: within which radius its largest pixels stay the "
     "same.",
     "cam": "Show the class activation map of IMAGE and its largest pixels.",
-    "inspect": "Show the input, the CAM head and the classes of MODEL, and whether it can be bounded.",
+    "inspect": "Show the input, the CAM head and the classes of MODEL, and what bounding it takes.",
     "attack": "Look for the closest image to IMAGE whose map has other largest pixels: an upper bound, no "
     "guarantee.",
     "radii": "Certify each pixel of the map of IMAGE: within which radius it stays among the K largest, or "
