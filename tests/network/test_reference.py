@@ -1,0 +1,74 @@
+"""Every operator in float64 against onnx's reference evaluator, which shares no code with corgi.
+
+Tensors are promoted to float64, attributes stay the float32 numbers they are: what is left is the meaning of
+the operator. onnxruntime's float32 hides what is below 1e-7 of a value, as a default read as a decimal fraction.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, external_data_helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from corgi.network.convert import convert
+from corgi.network.graph import read_graph
+from tests.network.test_operators import CASES, FORMS, NEWER, RESIZES, Build, save
+from tests.onnx_models import OnnxModel
+
+ALL: dict[str, tuple[int, Build]] = {
+    **{name: (13, build) for name, build in {**CASES, **FORMS}.items()},
+    **NEWER,
+    **RESIZES,
+}
+
+FLOAT32_INSIDE = {"erf", "gelu", "group-norm"}
+"""What the evaluator rounds to float32 on the way, by beginnings of cases."""
+
+NOT_EVALUATED = {
+    "max-pool-same-lower": "the evaluator differs from onnxruntime, with which corgi agrees",
+    "lrn": "the evaluator differs from onnxruntime, with which corgi agrees",
+    "resize-nearest-tf_half": "the evaluator does not know the mode",
+    "resize-linear-tf_half": "the evaluator does not know the mode",
+    "resize-axes": "the evaluator fails on it",
+}
+
+
+def promoted(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model on float64 tensors."""
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    for tensor in external_data_helper._get_all_tensors(model):
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name)
+            )
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if (node.op_type, attribute.name, attribute.i) == ("Cast", "to", TensorProto.FLOAT):
+                attribute.i = TensorProto.DOUBLE
+    return model
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_operator_is_the_standards_in_float64(case: str, tmp_path: Path) -> None:
+    for beginning, reason in NOT_EVALUATED.items():
+        if case.startswith(beginning):
+            pytest.skip(reason)
+    since, build = ALL[case]
+    # Before version 14 the evaluator differs from onnxruntime in batch normalisation.
+    for opset in {max(since, 15 if case.startswith("batch-norm") else since), 22}:
+        graph = read_graph(save(OnnxModel((2, 8, 8), opset), tmp_path, build))
+        x = 2 * np.random.default_rng(3).standard_normal((1, 2, 8, 8))
+        expected = ReferenceEvaluator(promoted(graph.proto)).run(None, {graph.input_name: x})[0]
+        found = convert(graph).module(torch.from_numpy(x)).numpy()
+        tolerance = 1e-7 if case.startswith(tuple(FLOAT32_INSIDE)) else 1e-12
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
