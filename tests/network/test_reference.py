@@ -1,7 +1,7 @@
 """Every operator in float64 against onnx's reference evaluator, which shares no code with corgi.
 
 Tensors are promoted to float64, attributes stay the float32 numbers they are: what is left is the meaning of
-the operator. onnxruntime's float32 hides what is below 1e-7 of a value, as a default read as a decimal fraction.
+the operator. onnxruntime's float32 hides what is below 1e-7 of a value: a default read as decimal fraction.
 """
 
 from __future__ import annotations
