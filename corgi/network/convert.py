@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -137,7 +137,10 @@ def convert(graph: Graph) -> Converted:
     values = {graph.input_name: torch.zeros(1, *graph.input_shape, dtype=torch.float64)}
     shapes: dict[str, tuple[int, ...]] = {graph.input_name: (1, *graph.input_shape)}
     steps: list[Step] = []
+    vectors: set[str] = set()
     for node in _needed(graph):
+        if _makes_vector(graph, node, shapes, vectors):
+            vectors.update(node.outputs)
         for step in _convert_node(graph, node, shapes):
             try:
                 with torch.no_grad():
@@ -152,6 +155,48 @@ def convert(graph: Graph) -> Converted:
     if graph.output_name not in values:
         raise ModelError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
     return Converted(TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes, {})
+
+
+_VECTORWISE = (
+    *("Add", "Cast", "Celu", "Clip", "Div", "Dropout", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish"),
+    *("Identity", "LeakyRelu", "Mul", "Neg", "Relu", "Selu", "Sigmoid", "Softplus", "Sub", "Tanh"),
+)
+
+
+def _makes_vector(
+    graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]], vectors: Collection[str]
+) -> bool:
+    """Whether a node makes a value that has lost its batch axis in the file: [n] there, [1, n] here.
+
+    Such a value comes from Squeeze without axes and from Reshape. What may read it means the same by both.
+
+    Raises:
+        UnsupportedOperator: another node reads it, or more than one axis would be left.
+    """
+    constants = [graph.constants[name] for name in node.inputs if name in graph.constants]
+    target = constants[0].reshape(-1).tolist() if node.op == "Reshape" and constants else []
+    if not any(name in vectors for name in node.inputs):
+        shape = shapes.get(node.inputs[0], ()) if node.inputs else ()
+        if node.op != "Squeeze" or len(node.inputs) > 1 or node.attributes.get("axes"):
+            return len(target) == 1
+        if sum(size > 1 for size in shape) == 1:
+            return True
+    elif node.op in _VECTORWISE:
+        others = [name for name in node.inputs if name in shapes]
+        if all(name in vectors for name in others) and all(value.ndim <= 1 for value in constants):
+            return True
+    elif node.op == "MatMul":
+        if node.inputs[0] in vectors and [value.ndim for value in constants] == [2]:
+            return True
+    elif node.op in ("Softmax", "LogSoftmax"):
+        if node.attributes.get("axis", -1 if graph.opset >= 13 else 1) == -1:
+            return True
+    elif target and 0 not in target:
+        return len(target) == 1
+    raise UnsupportedOperator(
+        f"{graph.path}: {node}: a value without a batch axis is not supported here",
+        hint="Export with a batch axis; Squeeze with named axes.",
+    )
 
 
 def _needed(graph: Graph) -> list[Node]:

@@ -71,5 +71,5 @@ class OnnxOracle:
             except Exception as error:
                 raise ModelError(f"{self._graph.path}: onnxruntime failed: {first_line(error)}") from error
         scores, features = zip(*outputs, strict=True)
-        classes = np.concatenate(scores)
-        return classes.reshape(len(classes), -1), np.concatenate(features).transpose(self._back)
+        classes = np.stack([score.reshape(-1) for score in scores])  # one may have lost its batch axis
+        return classes, np.concatenate(features).transpose(self._back)

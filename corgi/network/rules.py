@@ -534,7 +534,7 @@ def flatten(node: NodeReader) -> nn.Module:
 
 
 def reshape(node: NodeReader) -> nn.Module:
-    """Reshape to a constant shape that keeps the batch axis."""
+    """Reshape to a constant shape that keeps the batch axis, or to a vector (see `convert.py`)."""
     before, target = node.shape(), list(node.integers(1))
     zero_is_size = node.int_attribute("allowzero")
     for i, size in enumerate(target):
@@ -543,16 +543,16 @@ def reshape(node: NodeReader) -> nn.Module:
     if target.count(-1) == 1:
         known = math.prod(size for size in target if size != -1)
         target[target.index(-1)] = math.prod(before) // known if known else 0
+    target = [1, *target] if len(target) == 1 else target
     if not target or target[0] != 1 or math.prod(target) != math.prod(before):
         node.refuse(f"reshape from {list(before)} to {target}", supported="shapes that keep the batch axis")
     return layers.Reshape(tuple(target[1:]))
 
 
 def squeeze(node: NodeReader) -> nn.Module:
-    """Squeeze of named axes."""
+    """Squeeze of named axes, or of all (`convert.py` looks after what has lost its batch axis then)."""
     shape, axes = node.shape(), _axes(node, None)
-    if not axes:
-        node.refuse("squeeze of every axis of size 1, the batch included", supported="named axes")
+    axes = axes or tuple(axis for axis in range(1, len(shape)) if shape[axis] == 1)
     drop = {_axis(node, a, len(shape)) for a in axes}
     if any(shape[a] != 1 for a in drop):
         node.refuse(f"squeeze of axes {sorted(drop)} of shape {list(shape)}", supported="axes of size 1")

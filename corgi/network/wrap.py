@@ -244,18 +244,20 @@ def _fix_input(
 
 
 def _spread_input(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Make an input [N, d, ...] of another rank than 4 one of shape [N, 1, 1, n]; the nodes that undo it."""
+    """Make an input [N, d, ...] of another rank than 4, or [n], one [N, 1, 1, n]; the nodes that undo it."""
     inputs = list(proto.graph.input)
     dims = list(inputs[0].type.tensor_type.shape.dim) if len(inputs) == 1 else []
     sizes = [d.dim_value for d in dims]
-    if len(sizes) < 2 or len(sizes) == 4 or min(sizes[1:]) <= 0:
+    inner = sizes if len(sizes) == 1 else sizes[1:]
+    if not sizes or len(sizes) == 4 or min(inner) <= 0:
         return []
     name = inputs[0].name
     shape = inputs[0].type.tensor_type.shape
-    del shape.dim[1:]
-    for size in (1, 1, math.prod(sizes[1:])):
+    del shape.dim[len(sizes) > 1 :]
+    for size in (1,) * (4 - len(shape.dim) - 1) + (math.prod(inner),):
         shape.dim.add().dim_value = size
-    target = numpy_helper.from_array(np.array([1, *sizes[1:]], np.int64), f"{name}:shape")
+    given = inner if len(sizes) == 1 else [1, *inner]
+    target = numpy_helper.from_array(np.array(given, np.int64), f"{name}:shape")
     return [
         helper.make_node("Constant", [], [target.name], value=target),
         helper.make_node("Reshape", [name, target.name], [f"{name}:given"]),

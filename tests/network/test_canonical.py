@@ -177,6 +177,25 @@ def test_flatten_from_the_batch_and_casts_that_lose_nothing(tmp_path: Path) -> N
     check(network(build), tmp_path)
 
 
+@pytest.mark.parametrize("vector", ["squeeze", "reshape"])
+@pytest.mark.parametrize("back", [False, True])
+def test_scores_that_have_lost_the_batch_axis(vector: str, back: bool, tmp_path: Path) -> None:
+    model = OnnxModel((2, 8, 8), rank=2 if back else 1)
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(RNG, 4, 2, 3, 3), float32(RNG, 4)))
+    value = model.node("GlobalAveragePool", value)
+    value = (
+        model.node("Squeeze", value) if vector == "squeeze" else model.node("Reshape", value, np.array([-1]))
+    )
+    value = model.node("Add", model.node("MatMul", value, float32(RNG, 4, 3)), float32(RNG, 3))
+    value = model.node("Softmax", value, axis=-1)
+    path = model.save(tmp_path, model.node("Reshape", value, np.array([1, -1])) if back else value)
+    images = RNG.random((3, 2, 8, 8), dtype=np.float32)
+    network = load(path)
+    assert_allclose(
+        network.oracle.run(images)[0].reshape(-1), scores(onnx.load(path), images).reshape(-1), rtol=1e-5
+    )
+
+
 @pytest.mark.parametrize("data", [True, False])
 def test_links_into_a_store(data: bool, tmp_path: Path) -> None:
     """Hugging Face's cache: the model and its data are links in one folder to files in another."""

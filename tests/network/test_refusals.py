@@ -108,7 +108,14 @@ NODES: dict[str, tuple[Callable[[OnnxModel, str], str], tuple[str, ...]]] = {
     "mean of all": (node("ReduceMean"), ("reduction of all axes",)),
     "batch reshape": (node("Reshape", np.array([4, 2, 4, 8])), ("reshape from", "keep the batch axis")),
     "batch unsqueeze": (lambda m, v: m.node("Unsqueeze", v, np.array([0]), name="culprit"), ("batch axis",)),
-    "squeeze of everything": (lambda m, v: m.node("Squeeze", v, name="culprit"), ("squeeze of every axis",)),
+    "squeeze of everything": (
+        lambda m, v: m.node("Squeeze", v, name="culprit"),
+        ("without a batch axis is not supported here",),
+    ),
+    "a vector as a batch": (
+        lambda m, v: m.node("Softmax", m.node("Reshape", v, np.array([-1])), axis=0, name="culprit"),
+        ("without a batch axis is not supported here",),
+    ),
     "flatten from 2": (node("Flatten", axis=2), ("axis=2", "axis=1")),
     "matrix from the image": (
         lambda m, v: m.node("MatMul", v, m.node("Sigmoid", v), name="culprit"),

@@ -46,6 +46,18 @@ def spread_network(rng: np.random.Generator, folder: Path) -> Path:
     return net.save(folder, net.node("Gemm", value, float32(rng, 18, 3, scale=0.5), float32(rng, 3)))
 
 
+def vector_network(rng: np.random.Generator, folder: Path) -> Path:
+    """X [3] -> MatMul, Add, Relu, MatMul -> Y [3], no batch axis anywhere."""
+    net = OnnxModel((3,), rank=1)
+    value = net.node("Add", net.node("MatMul", IMAGE, float32(rng, 3, 6)), float32(rng, 6))
+    output = net.node("MatMul", net.node("Relu", value), float32(rng, 6, 3))
+    proto = net.proto(output)
+    del proto.graph.input[0].type.tensor_type.shape.dim[0]
+    path = folder / "vector.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
 def fractions(values: NDArray[np.float32]) -> tuple[Fraction, ...]:
     return tuple(Fraction(float(v)) for v in values)
 

@@ -26,7 +26,15 @@ from corgi.vnnlib.network import PlainNetwork, check_fits, load_plain
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
 from corgi.vnnlib.write import spec_text
 from tests.onnx_models import IMAGE, OnnxModel, float32
-from tests.vnnlib.nets import at_least, conv_network, dense_network, fractions, one_case, spread_network
+from tests.vnnlib.nets import (
+    at_least,
+    conv_network,
+    dense_network,
+    fractions,
+    one_case,
+    spread_network,
+    vector_network,
+)
 
 NO_ATTACK = DecideOptions(attack=AttackOptions(steps=0, followed=0, restarts=0))
 """Counterexamples are then found by the decider alone."""
@@ -50,7 +58,7 @@ def check_witness(network: PlainNetwork, spec: Spec, outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("options", [None, NO_ATTACK])
-@pytest.mark.parametrize("build", [dense_network, conv_network, spread_network])
+@pytest.mark.parametrize("build", [dense_network, conv_network, spread_network, vector_network])
 def test_thresholds_around_the_largest_output(
     build: Callable[[np.random.Generator, Path], Path], options: DecideOptions | None, tmp_path: Path
 ) -> None:
