@@ -1,0 +1,105 @@
+"""Time: scopes nest, loops measure their steps, and what a deadline ended is never a proof."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from corgi import budget
+from corgi.attack.search import AttackOptions
+from corgi.budget import OutOfTime, Pace, check, left, limited, shielded
+from corgi.certify.verify import VerifyOptions, verify
+from corgi.errors import EngineError
+from corgi.network.network import load
+from corgi.progress import Progress
+from corgi.results import Status
+from tests.engines.trunks import REFUSED, network
+from tests.onnx_models import random_cam_network
+
+
+def test_the_earliest_deadline_counts_and_scopes_end() -> None:
+    assert left() == math.inf
+    with limited(time.monotonic() + 100):
+        with limited(None):
+            assert 90 < left() <= 100
+        with limited(time.monotonic() + 1000):
+            assert left() <= 100
+        with pytest.raises(OutOfTime), limited(time.monotonic() - 1):
+            check()
+        check()
+        with pytest.raises(OutOfTime):
+            check(200.0)
+        with limited(0.0), shielded():
+            check()
+    check()
+
+
+def test_a_step_is_begun_only_if_one_as_long_as_the_longest_fits(monkeypatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now)
+    with limited(10.0):
+        pace = Pace()
+        assert pace.goes_on()
+        now = 6.0
+        assert not pace.goes_on()
+        now = 6.5
+        assert not pace.goes_on()
+
+
+@contextmanager
+def ends_at(count: int, monkeypatch) -> Iterator[list[int]]:
+    """Time is over at the so-many-th look at it, and from then on; yields how often it was looked at."""
+    looks = [0]
+
+    def remaining() -> float:
+        if budget._DEADLINE.get() == math.inf:  # shielded
+            return math.inf
+        looks[0] += 1
+        return -1.0 if looks[0] >= count else 1e6
+
+    with monkeypatch.context() as patched:
+        patched.setattr(budget, "left", remaining)
+        yield looks
+
+
+def test_time_that_ends_anywhere_is_no_proof(tmp_path: Path, monkeypatch) -> None:
+    """Whatever was under way: what is certified then is certified in the whole run, too."""
+    net = load(random_cam_network(np.random.default_rng(0), tmp_path))
+    image = np.random.default_rng(0).random(net.input_shape, dtype=np.float32)
+    attack = AttackOptions(steps=3, rounds=3)
+    options = VerifyOptions(k=3, attack=attack, max_evaluations=4, time_limit=1e6)
+    with ends_at(10**9, monkeypatch) as looks:
+        whole = verify(net, image, options)
+    assert whole.certificate.radius > 0
+    for count in np.linspace(1, looks[0], 12).astype(int):
+        with ends_at(int(count), monkeypatch):
+            found = verify(net, image, options)
+        attacked = math.inf if whole.attack is None else whole.attack.radius or math.inf
+        assert found.certificate.radius < attacked
+        assert (found.certificate.radius > 0) == (found.certificate.recheck is not None)
+        assert found.status is not Status.PROVED
+        if count == 1:
+            assert found.status is Status.TIME_LIMIT
+            assert found.certificate.radius == 0
+
+
+def test_what_cannot_be_bounded_is_told_first_and_attacked(tmp_path: Path) -> None:
+    net = network(tmp_path, REFUSED["softmax"][0])
+    image = np.random.default_rng(0).random(net.input_shape, dtype=np.float32)
+    told: list[Progress] = []
+    found = verify(
+        net, image, VerifyOptions(k=3, attack=AttackOptions(steps=3, rounds=2)), listener=told.append
+    )
+    assert found.status is Status.UNKNOWN
+    assert "node 'culprit'" in found.reason
+    assert found.attack is not None
+    assert told[0].lasting
+    assert "corgi cam" in told[0].detail
+    with pytest.raises(EngineError, match="culprit"):
+        verify(net, image, VerifyOptions(k=3, attack=None))
