@@ -33,6 +33,16 @@ def limited(deadline: float | None) -> Iterator[None]:
 
 
 @contextmanager
+def unchanged() -> Iterator[None]:
+    """The deadline is afterwards what it was, also where Ctrl-C hit a scope inside just as it ended."""
+    before = _DEADLINE.get()
+    try:
+        yield
+    finally:
+        _DEADLINE.set(before)
+
+
+@contextmanager
 def shielded() -> Iterator[None]:
     """Work inside comes to its end, whatever the time: what no answer can do without."""
     token = _DEADLINE.set(math.inf)

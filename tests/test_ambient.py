@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 import corgi
 from corgi.ambient import settled
+from corgi.budget import left, limited
 from corgi.certify.curve import radius_curve
 from corgi.certify.radii import RadiiOptions, pixel_radii
 from corgi.vnnlib.decide import decide
@@ -225,14 +227,16 @@ def test_an_entry_point_answers_the_same_in_any_state_and_leaves_it(name, entry,
 
 def test_what_was_left_behind_inside_is_put_back() -> None:
     """Ctrl-C while a `with` of corgi ends leaves what it had set; entry points do not."""
-    before = state()
+    before, scope = state(), limited(0.0)  # a deadline that is over
 
     @settled()
     def stopped() -> None:
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float64)
+        scope.__enter__()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert state() == before
+    assert left() == math.inf

@@ -22,7 +22,8 @@ LAYERS = [
     {"data"},
     {"results"},
     {"progress", "types"},
-    {"ambient", "budget", "errors", "terms"},
+    {"ambient"},
+    {"budget", "errors", "terms"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 
