@@ -47,13 +47,18 @@ def settled() -> Iterator[None]:
 
 @contextmanager
 def _kept(get: Callable[[], V], put: Callable[[V], object], wanted: V) -> Iterator[None]:
-    """A setting as it is wanted, and then as it was, whatever happened to it meanwhile."""
+    """A setting as it is wanted, and then as it was, whatever happened to it meanwhile.
+
+    Only what differs is set: some of torch's settings import its compiler, which takes seconds.
+    """
     before = get()
     try:
-        put(wanted)
+        if before != wanted:
+            put(wanted)
         yield
     finally:
-        put(before)
+        if get() != before:
+            put(before)
 
 
 def _determinism() -> tuple[bool, bool]:
