@@ -37,7 +37,7 @@ def _squeezed(model: OnnxModel, rng: Rng, value: str, channels: int, gate: str) 
 
 def mobilenet_v3(rng: Rng, folder: Path) -> Path:
     """Inverted residuals with squeeze-and-excite, hard swish and Relu."""
-    model = OnnxModel((3, 12, 12))
+    model = OnnxModel((3, 8, 8))
     value = _hard_swish(model, _conv(model, rng, IMAGE, 3, 6, 3, stride=2))
     for stride, gate in ((1, "HardSigmoid"), (2, "Sigmoid")):
         wide = _hard_swish(model, _conv(model, rng, value, 6, 12, 1))
@@ -49,7 +49,7 @@ def mobilenet_v3(rng: Rng, folder: Path) -> Path:
 
 def convnext(rng: Rng, folder: Path) -> Path:
     """Depthwise convolution, layer normalisation of channels, two dense layers with GELU, layer scale."""
-    model = OnnxModel((3, 12, 12))
+    model = OnnxModel((3, 8, 8))
     value = model.node("Conv", IMAGE, float32(rng, 6, 3, 2, 2, scale=0.3), float32(rng, 6), strides=[2, 2])
     for _ in range(2):
         deep = model.node("Transpose", _conv(model, rng, value, 6, 6, 3, group=6), perm=[0, 2, 3, 1])
@@ -68,7 +68,7 @@ def convnext(rng: Rng, folder: Path) -> Path:
 
 def pyramid(rng: Rng, folder: Path) -> Path:
     """Two scales that meet, the coarser one resized; instance normalisation and attention by place."""
-    model = OnnxModel((2, 12, 10))
+    model = OnnxModel((2, 6, 6))
     fine = model.node("Relu", _conv(model, rng, IMAGE, 2, 4, 3))
     coarse = model.node("Relu", _conv(model, rng, fine, 4, 4, 3, stride=2))
     coarse = model.node("InstanceNormalization", coarse, float32(rng, 4), float32(rng, 4), epsilon=0.01)
