@@ -20,6 +20,8 @@ def printable(text: str) -> str:
     Names come from files, and an escape sequence in one could clear the screen or write over the answer.
     """
     cut = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+    if cut.isprintable():
+        return cut
     plain = (c.isprintable() or unicodedata.category(c) == "Zs" for c in cut)
     return "".join(
         c if kept else c.encode("unicode_escape").decode() for c, kept in zip(cut, plain, strict=True)

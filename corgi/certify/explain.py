@@ -58,13 +58,13 @@ def explain(
 
 
 def _explain(network: Network, image: ImageArray, k: int | None, class_id: int | None) -> Explanation:
-    check_equal_to_onnxruntime(network, image[None])
+    features = check_equal_to_onnxruntime(network, image[None])
     predicted = network.predict(image)
     explained = predicted if class_id is None else class_id
     if not 0 <= explained < network.head.classes:
         raise UsageError(f"class {explained}: the network has classes 0-{network.head.classes - 1}")
     network = network.explaining(image, explained)
-    cam = network.cam(image, explained)
+    cam = network.head.cam(features, explained)[0]
     check_map(network, image, explained, cam.numpy())
     error = _value_rounding(network, explained, cam)
     top = top_k(cam, choose_k(cam) if k is None else k, error)

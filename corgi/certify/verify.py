@@ -486,10 +486,10 @@ class _Verification:
         """Just below what the attack found, or below where a linear network would break.
 
         Bounds of a deep network end far below what an attack finds, and take longest beyond: there first a
-        radius that nearly all windows are decided in, for an answer to fall back on, then a larger one.
+        radius in which intervals decide nearly all windows, for an answer to fall back on, then larger ones.
         """
         if found is not None:
-            shares = (0.001, 0.1) if is_deep(self.network.trunk) else (0.93,)
+            shares = (1e-6, 0.001, 0.1) if is_deep(self.network.trunk) else (0.93,)
             return tuple(share * found for share in shares)
         linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
         return () if linear is None else (0.85 * linear,)

@@ -42,9 +42,11 @@ def canonical(proto: onnx.ModelProto) -> None:
         del entries[:]
         entries.extend(helper.make_opsetid(domain, version) for domain, version in sorted(versions))
     for holder in (proto.graph, *proto.functions):
-        ordered = _sorted(list(holder.node))
-        del holder.node[:]
-        holder.node.extend(ordered)
+        order = _order(list(holder.node))
+        if order != list(range(len(order))):
+            ordered = [onnx.NodeProto.FromString(holder.node[i].SerializeToString()) for i in order]
+            del holder.node[:]
+            holder.node.extend(ordered)
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in weights]
     del proto.graph.input[:]
@@ -58,7 +60,7 @@ def _domain(name: str) -> str:
     return "" if name in DEFAULT_DOMAINS else name
 
 
-def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+def _order(nodes: list[onnx.NodeProto]) -> list[int]:
     """Nodes behind those that make what they read, else in the file's order; a cycle stays at the end."""
     made = {output for node in nodes for output in node.output if output}
     wanted = [{name for inner in all_nodes([node]) for name in inner.input} & made for node in nodes]
@@ -78,8 +80,7 @@ def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
                 missing[reader] -= 1
                 if missing[reader] == 0:
                     heapq.heappush(ready, reader)
-    order += [i for i in range(len(nodes)) if i not in placed]
-    return [onnx.NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
+    return order + [i for i in range(len(nodes)) if i not in placed]
 
 
 def casts_like(path: Path, proto: onnx.ModelProto) -> None:

@@ -31,8 +31,11 @@ _FLOOR = 0.1
 """A channel counts as at least this share of the largest one: what cancels there was once as large."""
 
 
-def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) -> None:
+def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) -> torch.Tensor:
     """Compare feature map, class scores and CAM head with onnxruntime on images [N, C, H, W].
+
+    Returns:
+        The feature map that was compared, in float64: [N, F, h, w].
 
     Raises:
         GateError: a value differs or is not finite.
@@ -40,7 +43,7 @@ def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) ->
     scores, features = network.oracle.run(images)
     x = torch.from_numpy(images).to(torch.float64)
     with torch.no_grad():
-        ours = network.trunk(x)
+        ours: torch.Tensor = network.trunk(x)
         head_scores = network.head.scores(ours)
     plainly = functools.cache(lambda: network.oracle.run_plainly(images))
 
@@ -92,6 +95,7 @@ def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) ->
             rounding=lambda: of_scores() / terms,
             plainly=lambda: plainly()[0] / terms,
         )
+    return ours
 
 
 def check_map(network: Network, image: NDArray[np.float32], class_id: int, cam: NDArray[np.float64]) -> None:

@@ -260,18 +260,14 @@ def instance_normalization(node: NodeReader) -> nn.Module:
 
 
 def group_normalization(node: NodeReader) -> nn.Module:
-    """GroupNormalization; before opset 21 its constants are one a group, then one a channel."""
+    """GroupNormalization from opset 21 on; the checker refuses the version before, which is deprecated."""
     shape, groups = node.shape(), node.int_attribute("num_groups")
     if groups < 1 or shape[1] % groups:
         node.refuse(f"{groups} groups of {shape[1]} channels", supported="groups of one size")
     if "stash_type" in node.node.attributes:
         node.require("stash_type", node.int_attribute("stash_type"), 1)
-    constants = []
-    for index in (1, 2):
-        given = node.tensor(index)
-        each = given if len(given) == shape[1] else given.repeat_interleave(shape[1] // groups)
-        constants.append(each.reshape(-1, *[1] * (len(shape) - 2)))
-    return _normalisation(node, tuple(range(1, len(shape))), constants[0], constants[1], groups)
+    scale, bias = (node.tensor(index).reshape(shape[1], *[1] * (len(shape) - 2)) for index in (1, 2))
+    return _normalisation(node, tuple(range(1, len(shape))), scale, bias, groups)
 
 
 def softplus(node: NodeReader) -> nn.Module:

@@ -53,7 +53,7 @@ class Question:
 
     def verify(self, **options) -> VerifyResult:
         """Exactly to `GAP`, unless told otherwise; ranks as they are."""
-        chosen = {"k": self.k, "k2": self.k2, "exact": ExactOptions(gap=GAP, seconds=5.0), "attack": QUICK}
+        chosen = {"k": self.k, "k2": self.k2, "exact": ExactOptions(gap=GAP, seconds=60.0), "attack": QUICK}
         chosen |= options
         return corgi.verify(self.network, self.image, **chosen)
 
@@ -196,7 +196,7 @@ def test_without_an_attack_a_witness_is_found_all_the_same(decider: Decider, ans
 @pytest.mark.parametrize("gap", [0.1, 0.002])
 def test_the_gap_is_an_option(gap: float, answers) -> None:
     for question, result in answers[:8]:
-        found = question.verify(exact=ExactOptions(gap=gap, seconds=5.0))
+        found = question.verify(exact=ExactOptions(gap=gap, seconds=60.0))
         exact = found.certificate.exact
         assert exact.gap == gap
         if exact.closed:

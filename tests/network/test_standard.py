@@ -142,6 +142,9 @@ def _first(op: str, opset: int) -> int:
 
 
 def _float_version(op: str, opset: int) -> bool:
+    """Whether there is such a default, of a version that the standard's checker still lets pass."""
+    if onnx.defs.has(op, opset, "") and onnx.defs.get_schema(op, opset, "").deprecated:
+        return False
     return any(d.type == FLOAT for d in schema_defaults(op, opset).values())
 
 
