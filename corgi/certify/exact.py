@@ -146,6 +146,8 @@ class ExactRadius:
     @property
     def too_late(self) -> str:
         """Why a search that ran out of time ended."""
+        if time.monotonic() - self.started < self.options.seconds:
+            return "the time limit was reached"
         return f"stopped after the {self.options.seconds:g} s an exact search may take"
 
     def decide_one(self, radius: float) -> str:

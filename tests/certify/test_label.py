@@ -93,7 +93,7 @@ def test_absurd_radii_and_other_classes_are_never_certified(tmp_path) -> None:
 
 
 def test_the_joint_radius_is_the_smaller_one(paper_model, paper_image) -> None:
-    bounds = VerifyOptions(label=True, exact=None, attack=None)
+    bounds = VerifyOptions(label=True, exact=None, attack=None, max_evaluations=3)
     result = verify(paper_model, paper_image, bounds)
     assert result.label is not None
     assert result.label.label == result.predicted_class == 17
