@@ -73,10 +73,11 @@ def test_time_that_ends_anywhere_is_no_proof(tmp_path: Path, monkeypatch) -> Non
     net = load(random_cam_network(np.random.default_rng(0), tmp_path))
     image = np.random.default_rng(0).random(net.input_shape, dtype=np.float32)
     attack = AttackOptions(steps=3, rounds=3)
-    options = VerifyOptions(k=3, attack=attack, max_evaluations=4, time_limit=1e6)
+    options = VerifyOptions(k=3, attack=attack, max_evaluations=4, time_limit=1e6, label=True)
     with ends_at(10**9, monkeypatch) as looks:
         whole = verify(net, image, options)
     assert whole.certificate.radius > 0
+    assert whole.label is not None
     for count in np.linspace(1, looks[0], 12).astype(int):
         with ends_at(int(count), monkeypatch):
             found = verify(net, image, options)
@@ -84,7 +85,10 @@ def test_time_that_ends_anywhere_is_no_proof(tmp_path: Path, monkeypatch) -> Non
         assert found.certificate.radius < attacked
         assert (found.certificate.radius > 0) == (found.certificate.recheck is not None)
         assert found.status is not Status.PROVED
+        assert found.label is not None
+        assert found.label.radius <= whole.label.radius
         if count == 1:
+            assert found.label.status is Status.TIME_LIMIT
             assert found.status is Status.TIME_LIMIT
             assert found.certificate.radius == 0
 
@@ -101,5 +105,8 @@ def test_what_cannot_be_bounded_is_told_first_and_attacked(tmp_path: Path) -> No
     assert found.attack is not None
     assert told[0].lasting
     assert "corgi cam" in told[0].detail
+    found = verify(net, image, VerifyOptions(k=3, attack=AttackOptions(steps=3, rounds=2), label=True))
+    assert found.label is not None
+    assert "node 'culprit'" in found.label.reason
     with pytest.raises(EngineError, match="culprit"):
         verify(net, image, VerifyOptions(k=3, attack=None))

@@ -347,11 +347,24 @@ class _Verification:
     def certify_label(self) -> LabelCertificate:
         """The label's certificate; always by the patch engine, whose rows can be any linear form."""
         engine = self.options.engine if isinstance(self.options.engine, PatchEngine) else PatchEngine()
-        bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
-        assert isinstance(bounder, PatchBounder)
         limits = SearchLimits(self.options.tolerance, self.options.max_evaluations)
         label, eps = self.explanation.predicted_class, self.options.eps
-        return certify_label(bounder, self.network, self.ball, label, limits, eps, self.listener)
+        try:
+            self.bounders.prepared(engine, self.network, self.explanation.class_id)
+        except EngineError as error:
+            return self.no_label(Status.UNKNOWN, f"no bounds: {error.message}")
+        try:
+            bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
+            assert isinstance(bounder, PatchBounder)
+            return certify_label(bounder, self.network, self.ball, label, limits, eps, self.listener)
+        except KeyboardInterrupt:
+            return self.no_label(Status.INTERRUPTED, "interrupted before any radius was certified")
+        except OutOfTime:
+            return self.no_label(Status.TIME_LIMIT, f"{self.late_reason}, before any radius was certified")
+
+    def no_label(self, status: Status, reason: str) -> LabelCertificate:
+        label = self.explanation.predicted_class
+        return LabelCertificate(label, 0.0, None, status, reason, self.ball.norm, 0, 0.0)
 
     def exact_search(self, bounder: Bounder) -> ExactRadius | None:
         """What decides margins that bounds leave open, if that was asked for and the form allows it."""

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,8 +97,11 @@ def _resample(
         node.refuse(
             f"scales {[float(scale) for scale in scales]}", supported="four, of height and width alone, > 0"
         )
-    # Without sizes an axis of the output has floor(size * scale) entries.
-    counts = sizes or [math.floor(size * scale) for size, scale in zip(shape, scales, strict=True)]
+    # Without sizes an axis of the output has floor(size * scale) entries, the product a float32 number as in
+    # onnx's shape inference and onnxruntime: 6 * 0.8333333 is 5 there.
+    counts = sizes or [
+        math.floor(np.float32(size) * np.float32(scale)) for size, scale in zip(shape, scales, strict=True)
+    ]
     if min(counts) < 1 or math.prod(counts) > LARGEST_VALUE:
         node.refuse(f"a value of {counts}", supported=f"1 to {LARGEST_VALUE} elements")
     matrices = []

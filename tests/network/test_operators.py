@@ -252,6 +252,13 @@ RESIZES: dict[str, tuple[int, Build]] = {
         19,
         resize(mode="linear", coordinate_transformation_mode="half_pixel_symmetric"),
     ),
+    # 6 * 0.8333333 is 5 as a float32 product, a little less as a real one.
+    "resize-rounded-size": (
+        13,
+        lambda model, value: node("Resize", None, np.float32([1, 1, 5 / 6, 1]), mode="linear")(
+            model, model.slice(value, 0, 6, 2)
+        ),
+    ),
     "resize-one": (
         13,
         lambda model, value: node("Resize", None, np.float32([1, 1, 4, 4]), mode="linear")(
