@@ -114,11 +114,10 @@ def answer(command: str, code: int, out: str, err: str) -> str:
         case "attack":
             return f"witness at {found['attack_radius']}"
         case "smooth":
-            certificate = found.get("certificate", {})
-            return f"{certificate.get('status')}, radius {certificate.get('radius')}"
-    certificate, attack = found["certificate"], found["attack"]
-    witness = None if attack is None or attack["witness"] is None else attack["witness"]["radius"]
-    return f"{found['status']}: certified {certificate['radius']:.3g}, witness {witness}; {found['reason']}"
+            kept, radius = found["overlap"], found["certified_radius"]
+            return f"{found['status']}: {kept} of {found['k']} up to {radius:.3g}"
+    certified, witness = found["certified_radius"], found["attack_radius"]
+    return f"{found['status']}: certified {certified:.3g}, witness {witness}; {found['reason']}"
 
 
 def run(data: Path, model: str, picture: int, command: str, imports: float) -> Run:

@@ -9,6 +9,10 @@ The network is read backwards from its output:
      (all-convolutional networks) gives its W and b to the head; behind anything else (an activation as in
      SqueezeNet and NIN, a convolution of another kernel, stride or grouping, a batch normalisation) the
      classes are the channels of the pooled map, each class's map is its channel, and W is diagonal.
+  5. a layer normalisation of the pooled values may stand first in the tail (ConvNeXt): then
+     scores = W (pooled - mean) / s + b  with s > 0, the deviation over the filters. Every class's map is
+     taken without 1 / s, a positive factor of the whole map that moves with the image: no comparison of two
+     pixels, and so no top-k set, depends on it.
 The value that enters pooling (case 4: the 1x1 convolution) is the feature map (theory, notation).
 """
 
@@ -128,7 +132,29 @@ class CamHead(Head):
         return terms.clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def recognise_head(path: Path, found: Converted) -> CamHead:
+@dataclass(frozen=True, kw_only=True)
+class NormalisedHead(Head):
+    """Scores behind a layer normalisation of the pooled feature map; the map is theirs but for its factor.
+
+    Attributes:
+        sums: whether pooling adds up instead of averaging.
+        epsilon: of the normalisation.
+        bias: [classes] float64.
+    """
+
+    sums: bool
+    epsilon: float
+    bias: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Class scores before any activation: [N, F, h, w] -> [N, classes]."""
+        pooled = features.sum((2, 3)) if self.sums else features.mean((2, 3))
+        off = pooled - pooled.mean(1, keepdim=True)
+        deviation = ((off * off).mean(1, keepdim=True) + self.epsilon).sqrt()
+        return off @ self.weight.to(features).T / deviation + self.bias.to(features)
+
+
+def recognise_head(path: Path, found: Converted) -> CamHead | NormalisedHead:
     """Find the CAM head of a converted network.
 
     Raises:
@@ -138,6 +164,8 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
     activation, tail = reader.take_tail()
     pooling = reader.take_pooling()
     filters = found.shapes[reader.at][1]
+    norm = next((step.layer for step in tail if isinstance(step.layer, layers.Standardise)), None)
+    tail = [part for step in tail for part in _without_deviation(step, filters)]
     classifier = None if any(map(_mixes, tail)) else reader.take_classifier()
     if classifier is not None:
         assert isinstance(classifier.layer, layers.Conv)
@@ -153,6 +181,20 @@ def recognise_head(path: Path, found: Converted) -> CamHead:
     if reader.at == found.module.input_name:
         reader.fail("a feature map computed from the image")
     _, filters, height, width = found.shapes[reader.at]
+    if norm is not None:
+        return NormalisedHead(
+            feature=reader.at,
+            order=found.orders.get(reader.at, (0, 1, 2, 3)),
+            map_shape=(height, width),
+            filters=filters,
+            pooling=str(pooling),
+            sums=isinstance(pooling.layer, layers.Sum),
+            dense=f"{dense}; the map is taken without the positive factor of the normalisation",
+            weight=composed.weight / filters,
+            epsilon=norm.epsilon,
+            bias=composed.bias,
+            activation=activation,
+        )
     return CamHead(
         feature=reader.at,
         order=found.orders.get(reader.at, (0, 1, 2, 3)),
@@ -247,6 +289,19 @@ _QUOTIENTS = 16 * QUOTIENT_ERROR
 """The scale and shift of a batch normalisation, relative to their terms, with the products they enter."""
 
 
+def _without_deviation(step: Step, filters: int) -> tuple[Step, ...]:
+    """A layer normalisation of pooled values as affine steps, times filters and its deviation; others as is.
+
+    filters * (p - mean p) is a matrix of integers, which leaves the product of the layers behind it exact.
+    """
+    if not isinstance(step.layer, layers.Standardise):
+        return (step,)
+    matrix = filters * torch.eye(filters, dtype=torch.float64) - 1
+    centred = layers.Linear(matrix, torch.zeros(filters, dtype=torch.float64))
+    scale, shift = (v.reshape(-1).broadcast_to(filters) for v in (step.layer.scale, step.layer.shift))
+    return replace(step, layer=centred), replace(step, layer=layers.Affine(scale, shift))
+
+
 def _mixes(step: Step) -> bool:
     return isinstance(step.layer, layers.Linear | layers.Conv)
 
@@ -276,13 +331,21 @@ class _Backwards:
         return self.producers.get(self.at)
 
     def take_tail(self) -> tuple[Activation, list[Step]]:
-        """Step over everything that is affine in the pooled values; in the order of the network."""
+        """Step over everything that is affine in the pooled values, a layer normalisation of those first.
+
+        In the order of the network.
+        """
         activation, tail = Activation.NONE, list[Step]()
         while (step := self.step) is not None:
             kind = next((a for layer, a in ACTIVATIONS if isinstance(step.layer, layer)), None)
             if kind is not None and activation is Activation.NONE and not any(map(_computes, tail)):
                 activation = kind
-            elif not (self.is_pooled(step.inputs[0]) and self.is_affine(step)):
+            elif not self.is_pooled(step.inputs[0]):
+                break
+            elif any(isinstance(behind.layer, layers.Standardise) for behind in tail):
+                if _computes(step):
+                    break
+            elif not (self.is_affine(step) or self.normalises(step)):
                 break
             tail.insert(0, step)
             self.at = step.inputs[0]
@@ -312,6 +375,16 @@ class _Backwards:
             case layers.Affine() as affine:
                 return math.prod(self.shapes[step.output]) == count and affine.scale.numel() in (1, count)
         return False
+
+    def normalises(self, step: Step) -> bool:
+        """Whether a step is a layer normalisation over all pooled values."""
+        norm, sizes = step.layer, self.shapes[step.inputs[0]]
+        if not isinstance(norm, layers.Standardise) or norm.groups != 1:
+            return False
+        count = math.prod(sizes)
+        return all(sizes[axis] == 1 or axis in norm.axes for axis in range(1, len(sizes))) and all(
+            v.numel() in (1, count) for v in (norm.scale, norm.shift)
+        )
 
     def take_pooling(self) -> Step:
         """Step over pooling of the whole map, whatever moves its numbers on the way; the step that pools."""

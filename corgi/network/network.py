@@ -25,7 +25,7 @@ from corgi.network.gate import check_equal_to_onnxruntime
 from corgi.network.gradcam import GradCamHead, gradcam_head
 from corgi.network.graph import Graph, read_graph
 from corgi.network.groups import group_normalisations
-from corgi.network.head import CamHead, recognise_head, refuse_transformer
+from corgi.network.head import Head, recognise_head, refuse_transformer
 from corgi.network.layout import channels_first
 from corgi.network.limits import without_unreached_limits
 from corgi.network.oracle import OnnxOracle
@@ -53,7 +53,7 @@ class Network:
     module: TorchGraph
     shapes: Mapping[str, tuple[int, ...]]
     trunk: TorchGraph
-    head: CamHead | GradCamHead
+    head: Head
     oracle: OnnxOracle
     preprocess: str | None
     class_names: tuple[str, ...] | None
@@ -93,7 +93,7 @@ class Network:
     @property
     def map_kind(self) -> MapKind:
         """Which map is explained."""
-        return MapKind.CAM if isinstance(self.head, CamHead) else MapKind.GRADCAM
+        return MapKind.GRADCAM if isinstance(self.head, GradCamHead) else MapKind.CAM
 
     @settled()
     def explaining(self, image: NDArray[np.float32], class_id: int) -> Network:
@@ -179,7 +179,7 @@ def load(
     found = group_normalisations(without_unreached_limits(convert(graph)))
     found = pool_padding(channels_first(channel_shuffles(found)))
     found = replace(found, module=recognise_activations(found.module, found.shapes))
-    head: CamHead | GradCamHead
+    head: Head
     if map_kind is MapKind.GRADCAM:
         head = gradcam_head(graph.path, found, layer)
     else:

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+import corgi
 from corgi.errors import ModelError, NoCamHead
 from corgi.network.convert import convert
 from corgi.network.graph import read_graph
-from corgi.network.head import recognise_head
+from corgi.network.head import NormalisedHead, recognise_head
 from corgi.network.network import load
 from tests.onnx_models import IMAGE, OnnxModel, float32, run_onnxruntime
 
@@ -95,6 +96,49 @@ def check(model: OnnxModel, output: str, folder: Path, bias: np.ndarray, softmax
     assert_allclose(head.scores(torch.from_numpy(features).double()), scores, atol=1e-5)
     maps = torch.stack([head.cam(torch.from_numpy(features).double(), c) for c in range(3)], 1)
     assert_allclose(maps.mean((2, 3)) + head.bias, head.logits(torch.from_numpy(features).double()))
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_layer_normalisation_behind_pooling(softmax: bool, flat: bool, tmp_path: Path) -> None:
+    """ConvNeXt: the map is that of the scores but for a positive factor of all of it."""
+    rng = np.random.default_rng(3)
+    model = OnnxModel((2, 8, 7), 17)
+    value = model.node("GlobalAveragePool", trunk(model))
+    shape = (4,) if flat else (4, 1, 1)
+    constants = (float32(rng, 4).reshape(shape), float32(rng, 4).reshape(shape))
+    value = model.node("Flatten", value) if flat else value
+    value = model.node("LayerNormalization", value, *constants, axis=-1 if flat else 1, epsilon=1e-3)
+    value = value if flat else model.node("Flatten", value)
+    value = model.node("Gemm", value, WEIGHT, BIAS)
+    path = model.save(tmp_path, model.node("Softmax", value) if softmax else value)
+    network = load(path)
+    head = network.head
+    assert isinstance(head, NormalisedHead)
+    image = rng.random((1, *model.shape), dtype=np.float32)
+    scores, found = run_onnxruntime(path, image, head.feature)
+    features = torch.from_numpy(found).double()
+    assert_allclose(head.scores(features), scores, atol=1e-5)
+    maps = torch.stack([head.cam(features, c) for c in range(3)], 1).mean((2, 3))
+    deviation = (features.mean((2, 3)).var(1, correction=0) + float(np.float32(1e-3))).sqrt()
+    assert_allclose(maps / deviation + head.bias, head.logits(features))
+    # Each weight is the real one: gamma w_c, less its mean over the filters.
+    real = WEIGHT.T.astype(np.float64) * constants[0].reshape(-1)
+    assert_allclose(head.weight, real - real.mean(1, keepdims=True), rtol=1e-12)
+    result = corgi.verify(network, image[0], k=1, label=True)
+    assert result.certificate.radius > 0
+    assert result.label.radius == 0  # the scores are not affine in the feature map
+
+
+def test_only_a_layer_normalisation_of_all_pooled_values_belongs_to_a_head(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    model = OnnxModel((2, 8, 7), 17)
+    value = model.node("Flatten", model.node("GlobalAveragePool", trunk(model)))
+    value = model.node("Gemm", value, float32(rng, 4, 4), float32(rng, 4))
+    value = model.node("LayerNormalization", value, float32(rng, 4), float32(rng, 4))
+    path = model.save(tmp_path, model.node("Gemm", value, WEIGHT, BIAS))
+    with pytest.raises(NoCamHead, match="Gemm"):
+        load(path)
 
 
 @pytest.mark.parametrize("softmax", [False, True])
