@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from corgi.cam.topk import choose_k, top_k
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
 from corgi.network.depth import is_deep
-from corgi.network.gate import check_equal_to_onnxruntime, check_map
+from corgi.network.gate import MOST, check_equal_to_onnxruntime, check_map
 from corgi.network.network import Network
 from corgi.results import FloatArray, ImageArray, TopK
 
@@ -31,6 +32,7 @@ class Explanation:
         top: its top-k set.
         rounding: what float64 may change in one value of the map (`_value_rounding`).
         network: the network whose map that is (`Network.explaining`).
+        differs: by how much onnxruntime's map does, as a share of the map's range (`check_map`).
     """
 
     class_id: int
@@ -39,6 +41,17 @@ class Explanation:
     top: TopK
     rounding: float
     network: Network
+    differs: float = math.inf
+
+    @property
+    def doubt(self) -> str:
+        """Why no certificate of this map may be given; empty if it was seen to be that of onnxruntime."""
+        if self.differs <= MOST:
+            return ""
+        return (
+            f"the map is within float32 rounding: onnxruntime's differs by {self.differs:.3g} of its range,"
+            f" a certificate needs {MOST:g}"
+        )
 
 
 @settled()
@@ -65,10 +78,10 @@ def _explain(network: Network, image: ImageArray, k: int | None, class_id: int |
         raise UsageError(f"class {explained}: the network has classes 0-{network.head.classes - 1}")
     network = network.explaining(image, explained)
     cam = network.head.cam(features, explained)[0]
-    check_map(network, image, explained, cam.numpy())
+    differs = check_map(network, image, explained, cam.numpy())
     error = _value_rounding(network, explained, cam)
     top = top_k(cam, choose_k(cam) if k is None else k, error)
-    return Explanation(explained, predicted, cam.numpy(), top, error, network)
+    return Explanation(explained, predicted, cam.numpy(), top, error, network, differs)
 
 
 def _value_rounding(network: Network, class_id: int, cam: Tensor) -> float:

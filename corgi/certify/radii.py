@@ -151,10 +151,11 @@ class _Radii:
         searched: list[PixelRadius] = []
         interrupted = False
         try:
-            class_id = self.explanation.class_id
-            bounder = self.bounders.bind(self.options.engine, self.network, class_id)
-            with suppress(OutOfTime), limited(time.monotonic() + _INTERVAL_SHARE * left()):
-                self.by_intervals(bounder, certified)
+            if not self.explanation.doubt:
+                class_id = self.explanation.class_id
+                bounder = self.bounders.bind(self.options.engine, self.network, class_id)
+                with suppress(OutOfTime), limited(time.monotonic() + _INTERVAL_SHARE * left()):
+                    self.by_intervals(bounder, certified)
             for rank in range(1, min(self.k + self.options.outside, len(self.values)) + 1):
                 check()
                 pixel = int(self.order[rank - 1])
@@ -212,6 +213,8 @@ class _Radii:
         margin = float(decision_margin(values, top, stay_within))
         if not margin > 2 * self.explanation.rounding:
             return PixelRadius(pixel, rank, 0.0, None, f"tie at rank {self.k}")
+        if self.explanation.doubt:
+            return PixelRadius(pixel, rank, 0.0, None, self.explanation.doubt)
 
         def told(progress: Progress) -> None:
             where = f"pixel {rank} of {self.k + self.options.outside}: {progress.detail}"

@@ -28,6 +28,7 @@ from corgi.errors import EngineError, UsageError
 from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.depth import is_deep
 from corgi.network.network import Network
+from corgi.network.probes import check_at_probes
 from corgi.progress import Listener, Progress, silent
 from corgi.results import (
     DeterministicCertificate,
@@ -143,6 +144,7 @@ class Bounders:
     def __init__(self) -> None:
         self._bound: dict[tuple[BoundEngine, int, int], tuple[Network, Bounder]] = {}
         self._held: set[tuple[BoundEngine, int, int]] = set()
+        self._probed: set[tuple[int, int]] = set()
 
     def prepared(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
         """The engine bound in the precision it searches in, not yet held against onnxruntime.
@@ -160,20 +162,26 @@ class Bounders:
         return self._bound[key][1]
 
     def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
-        """The same, and held against onnxruntime, once.
+        """The same, network and engine held against onnxruntime, once.
 
-        The gate may take a share of the time there is: an engine that takes longer there has no bound of a
-        larger ball in the rest of it.
+        The network is on images driven to its kinks (network/probes.py). The engine's gate may take a share of
+        the time there is: an engine that takes longer there has no bound of a larger ball in the rest of it.
 
         Raises:
             EngineError: the engine cannot bound this network.
-            GateError: its bounds of a random image, or of a small ball around it, do not hold there.
+            GateError: the network differs from onnxruntime; or the engine's bounds of a random image, or of a
+                small ball around it, do not hold there.
             OutOfTime: the gate was not passed in its time.
         """
         key = (engine, id(network), class_id)
         if key not in self._held:
             bounder = self.prepared(engine, network, class_id)
             noise = np.random.default_rng(0).random((1, *network.input_shape), dtype=np.float32)
+            # By its trunk: other weights of the map alone, as those of it upside down, are no other network.
+            trunk = (id(network.trunk), class_id)
+            if trunk not in self._probed:
+                check_at_probes(network, class_id, noise[0])
+                self._probed.add(trunk)
             with limited(time.monotonic() + GATE_SHARE * left()):
                 check_engine_at_radius_zero(network, class_id, bounder, noise)
                 check_engine_on_a_ball(network, class_id, bounder, noise[0])
@@ -255,10 +263,10 @@ class _Verification:
         return self.result(certificate, certificate.status, certificate.reason)
 
     def refusal(self) -> str:
-        """Why the engine cannot bound this network, told before anything else is done; empty if it can.
+        """Why there can be no certificate, told before anything else is done; empty if there can.
 
         Raises:
-            EngineError: it cannot, and there is nothing else to do.
+            EngineError: the engine cannot bound this network, and there is nothing else to do.
         """
         try:
             self.bounders.prepared(self.options.engine, self.network, self.explanation.class_id)
@@ -268,7 +276,7 @@ class _Verification:
             works = "an attack, corgi cam and corgi smooth need no bounds"
             self.listener(Progress("bounds", f"{error.message}; {works}", lasting=True))
             return f"no bounds: {error.message}"
-        return ""
+        return self.explanation.doubt
 
     @property
     def late_reason(self) -> str:

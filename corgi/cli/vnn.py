@@ -98,6 +98,7 @@ def run(
     }
     if not quiet:
         common.show(results_text(answers, wanted))
+    _tell_notes(answers, quiet=quiet)
     if wrong_answers(answers, wanted):
         return Exit.REFUTED
     return Exit.OK if all(answers[i].answer == answer for i, answer in wanted.items()) else Exit.UNKNOWN
@@ -129,9 +130,16 @@ def solve(
         common.write("--results", results, result_text(found).encode())
     if not quiet:
         typer.echo(found.answer.value)
+    _tell_notes([found], quiet=quiet)
     if found.reason:
         common.note(found.reason, quiet=quiet)
     return _EXITS[found.answer]
+
+
+def _tell_notes(results: list[Result], *, quiet: bool) -> None:
+    """How each network was read, once; on stderr, for stdout carries answers alone."""
+    for name, text in dict.fromkeys((r.instance.onnx.name, note) for r in results for note in r.notes):
+        common.note(f"{name} read so: {text}", quiet=quiet)
 
 
 def _witness_files(folder: Path, instances: list[Instance]) -> dict[int, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,9 @@ TOLERANCE = 1e-4
 works in float32 (unit roundoff 6e-8) and sums up to some thousands of terms; a wrong attribute moves values
 by far more than this."""
 
-_FLOAT32, _MOST = 4.0, 0.01
+_FLOAT32, MOST = 4.0, 0.01
 """In a network of many layers float32 alone is off by more. How much shows where corgi's own trunk runs in
-float32: that many times its difference from float64 is allowed, but never more than `_MOST`. As far as that,
+float32: that many times its difference from float64 is allowed, but never more than `MOST`. As far as that,
 onnxruntime may differ from itself with and without optimisation: a value may then lie between the two.
 """
 
@@ -98,22 +99,27 @@ def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) ->
     return ours
 
 
-def check_map(network: Network, image: NDArray[np.float32], class_id: int, cam: NDArray[np.float64]) -> None:
+def check_map(network: Network, image: NDArray[np.float32], class_id: int, cam: NDArray[np.float64]) -> float:
     """Compare the map [h, w] of a class at an image [C, H, W] with that of onnxruntime's feature map.
 
     The scale is the map's own range: what decides which pixels are on top must not hide behind a channel, a
     class or an offset that is larger. float32's rounding is given its due, however large a share of a flat
     map it is: the feature map itself was compared channel by channel.
 
+    Returns:
+        by how much it differs, as a share of its range. Where that is more than `MOST`, float32 explains it,
+        but which pixels are on top was not seen to be the same: no certificate may be given.
+
     Raises:
         GateError: it differs.
     """
     spread = float(cam.max() - cam.min())
-    if not spread > 0:
-        return
+    if spread == 0:
+        return math.inf
     reference, _ = network.oracle_cam(image, class_id)
-    if float(np.abs(cam - reference).max()) <= TOLERANCE * spread:
-        return
+    differs = float(np.abs(cam - reference).max()) / spread
+    if differs <= TOLERANCE:
+        return differs
     x = torch.from_numpy(image)[None]
     with torch.no_grad():
         features = network.trunk32(x).to(torch.float64)
@@ -122,12 +128,13 @@ def check_map(network: Network, image: NDArray[np.float32], class_id: int, cam: 
     again = network.head.cam(torch.from_numpy(plain).to(torch.float64), class_id)[0].numpy()
     distance = float(np.abs(cam - cam.clip(np.minimum(reference, again), np.maximum(reference, again))).max())
     allowed = max(TOLERANCE * spread, _FLOAT32 * max(own, float(np.abs(reference - again).max())))
-    if distance > allowed:
+    if not distance <= allowed:
         raise GateError(
             f"{network.path}: the map of class {class_id} differs from onnxruntime by"
             f" {distance / spread:.3g} of its range ({spread:.3g}); allowed is {allowed / spread:.3g}",
             hint="The model is refused because a certificate for it would say nothing of the file you run.",
         )
+    return differs
 
 
 def compare(
@@ -168,8 +175,8 @@ def compare(
 
     worst, allowed = share(ours - reference), TOLERANCE
     if worst > allowed and rounding is not None and np.isfinite(changed := rounding()).all():
-        allowed = min(max(TOLERANCE, _FLOAT32 * share(changed)), _MOST)
-    if allowed < worst <= _MOST and plainly is not None and share(reference - (again := plainly())) <= _MOST:
+        allowed = min(max(TOLERANCE, _FLOAT32 * share(changed)), MOST)
+    if allowed < worst <= MOST and plainly is not None and share(reference - (again := plainly())) <= MOST:
         worst = share(ours - ours.clip(np.minimum(reference, again), np.maximum(reference, again)))
     if worst > allowed:
         raise GateError(

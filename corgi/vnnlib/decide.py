@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,12 +54,14 @@ class Outcome:
         reason: why it is neither sat nor unsat; empty otherwise.
         witness: with sat, and only then.
         spec: what was decided; None with an error before it was read.
+        notes: how the network was read (`PlainNetwork`).
     """
 
     answer: Answer
     reason: str = ""
     witness: Witness | None = None
     spec: Spec | None = None
+    notes: tuple[str, ...] = ()
 
 
 Finding = Proved | Witness | Undecided
@@ -107,7 +109,7 @@ def decide_files(
     spec = read_spec(vnnlib)
     network = load_plain(onnx)
     check_fits(network, spec)
-    return decide(network, spec, deadline, options, listener)
+    return replace(decide(network, spec, deadline, options, listener), notes=network.notes)
 
 
 @settled()

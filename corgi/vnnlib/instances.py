@@ -49,6 +49,7 @@ class Result:
         answer: the result; reason: why it is neither sat nor unsat.
         witness: in the format of the specification's syntax, with sat only.
         seconds: wall time, reading included.
+        notes: how the network was read.
     """
 
     instance: Instance
@@ -56,6 +57,7 @@ class Result:
     reason: str
     witness: str
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def read_instances(path: Path) -> list[Instance]:

@@ -43,6 +43,7 @@ class PlainNetwork:
         trunk: the steps in float64, every value [N, C, H, W]; shapes: of its values.
         outputs: which element of the flattened trunk output each Y is, int64 [outputs].
         session: onnxruntime on the file as it is.
+        notes: what a reader must know of how the file was read.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class PlainNetwork:
     shapes: Mapping[str, tuple[int, ...]]
     outputs: Tensor
     session: ort.InferenceSession
+    notes: tuple[str, ...]
 
     @property
     def inputs(self) -> int:
@@ -114,7 +116,14 @@ def load_plain(path: Path) -> PlainNetwork:
     if len(session.get_outputs()) != 1:
         raise ModelError(f"{path}: {len(session.get_outputs())} outputs, expected one")
     return PlainNetwork(
-        path, graph.input_shape, order, spatial.trunk, spatial.shapes, spatial.outputs, session
+        path,
+        graph.input_shape,
+        order,
+        spatial.trunk,
+        spatial.shapes,
+        spatial.outputs,
+        session,
+        graph.notes,
     )
 
 

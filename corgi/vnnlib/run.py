@@ -31,8 +31,8 @@ _CONTEXT = "forkserver"
 _GRACE = 2.0
 """Seconds after its time that a worker may take to say so."""
 
-Reply = tuple[str, str, str]
-"""Answer, reason, witness."""
+Reply = tuple[str, ...]
+"""Answer, reason, witness, and notes of how the network was read."""
 
 
 def solve(onnx: Path, vnnlib: Path, seconds: float, listener: Listener = silent) -> Reply:
@@ -44,8 +44,8 @@ def solve(onnx: Path, vnnlib: Path, seconds: float, listener: Listener = silent)
     except Exception as error:  # the last line of defence: a fault of corgi
         found = Outcome(Answer.ERROR, printable(f"unexpected {type(error).__name__}: {error}"))
     if found.witness is None or found.spec is None:
-        return found.answer.value, found.reason, ""
-    return found.answer.value, found.reason, witness_text(found.spec, found.witness)
+        return found.answer.value, found.reason, "", *found.notes
+    return found.answer.value, found.reason, witness_text(found.spec, found.witness), *found.notes
 
 
 def run_instances(
@@ -147,10 +147,10 @@ class _Worker:
                 self._up = True
                 self._send(instance)
                 return None
-            answer, reason, witness = reply
+            answer, reason, witness, *notes = reply
             if seconds > instance.timeout:
                 answer, reason, witness = Answer.TIMEOUT, reason or "the answer came late", ""
-            return Result(instance, Answer(answer), reason, witness, seconds)
+            return Result(instance, Answer(answer), reason, witness, seconds, tuple(notes))
         if seconds < instance.timeout + _GRACE:
             return None
         self.end()

@@ -32,6 +32,7 @@ from corgi.vnnlib.instances import (
 from corgi.vnnlib.run import run_instances, solve
 from corgi.vnnlib.spec import Spec, Syntax
 from tests.cli.test_cli import assert_error, corgi
+from tests.onnx_models import IMAGE, OnnxModel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPECS = REPOSITORY / "specs"
@@ -238,6 +239,22 @@ def test_solve_writes_the_answer_and_ends_with_its_code(tmp_path: Path) -> None:
         assert target.read_text().splitlines()[0] == first
     assert result.stderr.splitlines() == [f"corgi: {bad}: line 2: unknown command 'frobnicate'"]
     assert_error(corgi("vnn", "solve", network, bad, "--timeout", 0), "--timeout 0")
+
+
+def test_solve_says_how_the_network_was_read_and_not_on_stdout(tmp_path: Path) -> None:
+    model = OnnxModel((1, 2, 2))
+    third = model.node("Div", np.float32([[[[1]]]]), np.float32(3))
+    value = model.node("Flatten", model.node("Mul", IMAGE, third), axis=1)
+    network = model.save(tmp_path, model.node("Gemm", value, np.ones((4, 1), np.float32)))
+    spec = tmp_path / "spec.vnnlib"
+    inputs = "".join(
+        f"(declare-const X_{i} Real)\n(assert (>= X_{i} 0))\n(assert (<= X_{i} 1))\n" for i in range(4)
+    )
+    spec.write_text(f"{inputs}(declare-const Y_0 Real)\n(assert (>= Y_0 2))\n")
+    result = corgi("vnn", "solve", network, spec, "--timeout", 600)
+    assert (result.exit_code, result.stdout) == (0, "unsat\n"), result.output
+    assert f"corgi: {network.name} read so: constants the file computes" in result.stderr
+    assert corgi("vnn", "solve", network, spec, "--timeout", 600, "--quiet").output == ""
 
 
 def test_export_then_run(tmp_path: Path) -> None:
