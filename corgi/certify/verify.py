@@ -164,8 +164,8 @@ class Bounders:
     def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
         """The same, network and engine held against onnxruntime, once.
 
-        The network is on images driven to its kinks (network/probes.py). The engine's gate may take a share of
-        the time there is: an engine that takes longer there has no bound of a larger ball in the rest of it.
+        The network is on images driven to its kinks (network/probes.py). The engine's gate may take a share
+        of the time there is: an engine that takes longer has no bound of a larger ball in the rest of it.
 
         Raises:
             EngineError: the engine cannot bound this network.

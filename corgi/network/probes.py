@@ -4,7 +4,7 @@ Random images keep to the middle of every layer: a limit of Clip that is read wr
 padding of a pool are never seen where no unit comes there. So images are driven there, by signed gradients in
 the float32 trunk: (a) beyond each kink of a layer with one unit, then as far as it goes; (b) every channel of
 every non-linear layer as far as it goes, also where the layer as it was read has no limit; (c) the explained
-map's pixels. Each goal is climbed and descended.
+map's largest pixel. Each goal is climbed and descended: below each kink, the smallest pixel.
 
 At a tie inside a pooling window both sides take the same value, so there is nothing to compare at the tie
 itself; what decides a pool that is read wrongly is whether all of a window lies below its padding, so a pool
@@ -30,8 +30,8 @@ from corgi.network.gate import check_equal_to_onnxruntime, check_map
 from corgi.network.network import Network
 
 _STEPS, _WORK = 8, 2e8
-"""Steps at most, and numbers that the trunk may compute for all of them: fewer steps for larger networks. They
-are counted and not timed, so that the same file is always held against the same images."""
+"""Steps at most, and numbers that the trunk may compute for all of them: fewer steps for larger networks.
+They are counted and not timed, so that the same file is always held against the same images."""
 
 _BEYOND = 0.1
 """How far beyond a kink is far enough, as a share of the layer's largest value: well above the tolerance."""
