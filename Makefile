@@ -17,10 +17,10 @@ demo: $(VENV)/.installed
 	$(BIN)/corgi verify models/gtsrb.onnx models/demo/no_entry.png --picture out/demo.png
 
 test: $(VENV)/.installed
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: lint types
-	$(BIN)/pytest -n 2 -q -m "not slow and not data and not browser"
+	$(BIN)/pytest -n 2 --dist worksteal -q -m "not slow and not data and not browser"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
