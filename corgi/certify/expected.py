@@ -86,11 +86,11 @@ def _weighted(network: Network) -> bool:
 
 def _expected(network: Network, radii: Sequence[float]) -> tuple[Expected, ...]:
     engine = PatchEngine()
-    bounder = engine.bind(network, 0, torch.float64)
     noise = np.random.default_rng(0).random(network.input_shape, dtype=np.float32)
     found = []
     for radius in sorted(radii, reverse=True):
         check()
+        bounder = engine.bind(network, 0, torch.float64)  # anew: one keeps the balls it has bounded
         work, kept = bounder.undecided_work(Ball(torch.from_numpy(noise), radius))
         # In float64, again in float32, and what passes hold at a time.
         found.append((radius, work, int(1.5 * kept) + 2 * engine.budget))
@@ -108,7 +108,7 @@ _ROWS, _SAMPLE = 64, 0.5
 def _rate(bounder: PatchBounder, network: Network, ball: Ball) -> float:
     """Multiply-adds a second of rows from the map to the image, as they run in float32."""
     count, most = 1, min(_ROWS, network.pixels)
-    bounder.sample_rows(ball, torch.arange(count))  # what is made once, for all rows
+    bounder.begin_rows(ball)  # what is made once, for all rows
     while True:
         started = time.perf_counter()
         work = bounder.sample_rows(ball, torch.arange(count))

@@ -494,18 +494,18 @@ def met(layer: Maximum, patches: Patches, windows: Indices) -> tuple[Tensor, Ten
     ball, channel, y, x = windows
     near = (y >= first_y) & (y < last_y + height) & (x >= first_x) & (x < last_x + width)
     units = (near & (ball <= places.balls[1])).nonzero()[0]
-    # Which place, if any, stands at a point; with a margin, so that all points up to a patch away exist.
-    high, wide = last_y - first_y + 2 * height - 1, last_x - first_x + 2 * width - 1
-
-    def point(ball: Indices, y: Indices, x: Indices) -> Indices:
-        return (ball * high + y + (height - 1 - first_y)) * wide + x + (width - 1 - first_x)
-
-    standing = np.full((places.balls[1] + 1) * high * wide, -1)
-    standing[point(places.ball, places.top, places.left)] = np.arange(len(places))
-    back = (np.arange(height)[:, None] * wide + np.arange(width)).reshape(-1)
-    place = standing[point(ball[units], y[units], x[units])[:, None] - back]
-    window, within = (place >= 0).nonzero()
-    place, window = place[window, within], units[window]
+    pairs = _by_place if len(places) < height * width else _by_point
+    # In the order of the windows, some at a time: their tables may be far larger than what is found.
+    size = max(1, _TABLE // min(len(places), height * width))
+    parts = [
+        pairs(patches, ball[some], y[some], x[some])
+        for some in (units[start : start + size] for start in range(0, len(units), size))
+    ]
+    starts = range(0, len(units), size)
+    nothing = np.zeros(0, np.int64)
+    window = np.concatenate([nothing, *(part[0] + start for part, start in zip(parts, starts, strict=True))])
+    place, within = (np.concatenate([nothing, *(part[i] for part in parts)]) for i in (1, 2))
+    window = units[window]
     if patches.repeats:
         row = (np.arange(patches.repeats)[:, None] * len(places) + place).reshape(-1)
         window, within = (found[None].repeat(patches.repeats, 0).reshape(-1) for found in (window, within))
@@ -526,6 +526,37 @@ def met(layer: Maximum, patches: Patches, windows: Indices) -> tuple[Tensor, Ten
     elements = corner[:, None] + np.array([down * reach_x + right for down, right in layer.offsets])
     found = row, window, of_channel * (height * width) + within, elements.reshape(-1)
     return tuple(on_device(indices, patches.values.device) for indices in found)  # type: ignore[return-value]
+
+
+_TABLE = 2**22
+"""Entries of a table of windows and places, at a time."""
+
+
+def _by_place(patches: Patches, ball: Indices, y: Indices, x: Indices) -> tuple[Indices, Indices, Indices]:
+    """Windows, the places of patches they are under, and where in those: every window against every place."""
+    places, (height, width) = patches.places, patches.size
+    down, right = y[:, None] - places.top, x[:, None] - places.left
+    under = (ball[:, None] == places.ball) & (down >= 0) & (down < height) & (right >= 0) & (right < width)
+    window, place = under.nonzero()
+    return window, place, down[window, place] * width + right[window, place]
+
+
+def _by_point(patches: Patches, ball: Indices, y: Indices, x: Indices) -> tuple[Indices, Indices, Indices]:
+    """The same: every window against every point of a patch that could be over it."""
+    places, (height, width) = patches.places, patches.size
+    (first_y, last_y), (first_x, last_x) = places.rows, places.columns
+    # Which place, if any, stands at a point; with a margin, so that all points up to a patch away exist.
+    high, wide = last_y - first_y + 2 * height - 1, last_x - first_x + 2 * width - 1
+
+    def point(ball: Indices, y: Indices, x: Indices) -> Indices:
+        return (ball * high + y + (height - 1 - first_y)) * wide + x + (width - 1 - first_x)
+
+    standing = np.full((places.balls[1] + 1) * high * wide, -1)
+    standing[point(places.ball, places.top, places.left)] = np.arange(len(places))
+    back = (np.arange(height)[:, None] * wide + np.arange(width)).reshape(-1)
+    place = standing[point(ball, y, x)[:, None] - back]
+    window, within = (place >= 0).nonzero()
+    return window, place[window, within], within
 
 
 def element_places(layer: Maximum, places: Places) -> Places:

@@ -371,17 +371,22 @@ class PatchBounder(Whole):
 
     @to_the_end
     @plainly
-    def sample_rows(self, ball: Ball, pixels: Tensor) -> float:
-        """Bound some pixels in float32 by what intervals know; how many multiply-adds that took."""
-        known, output = self._known_ball(ball), self._graph.output_name
+    def begin_rows(self, ball: Ball) -> BallBounds:
+        """Intervals of a ball in float32."""
+        known = self._known_ball(ball)
         if known.fast is None:
             centre = known.bounds.relaxation.centres
             known.fast = self._begun(self._fast, torch.float32, ball, centre, None).complete()
+        return known.fast
+
+    def sample_rows(self, ball: Ball, pixels: Tensor) -> float:
+        """Bound some pixels in float32 by what intervals know; how many multiply-adds that took."""
+        fast, output = self.begin_rows(ball), self._graph.output_name
         rows = self._rows(pixels, torch.ones(len(pixels), dtype=torch.float64))
         rows = Patches(rows.values.to(torch.float32), rows.places, rows.place)
         with self._mode():
-            known.fast.lower_rows(output, rows, torch.zeros(len(pixels), dtype=torch.float64))
-        return len(pixels) * horizons(self._graph, output, (1, 1), known.bounds.relaxation.shape)[-1][1]
+            fast.lower_rows(output, rows, torch.zeros(len(pixels), dtype=torch.float64))
+        return len(pixels) * horizons(self._graph, output, (1, 1), fast.relaxation.shape)[-1][1]
 
     @property
     def unfolds(self) -> bool:
