@@ -7,8 +7,9 @@ pairs goes nowhere. So beside the starts that follow the margin, one start follo
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,9 +17,12 @@ from torch import Tensor
 from corgi.attack.interface import Attempt
 from corgi.attack.steps import Projection, noise, steepest
 from corgi.attack.target import Target, at_once
-from corgi.budget import Pace
+from corgi.budget import Pace, left
 from corgi.cam.topk import decision_margin
 from corgi.types import Ball
+
+_SHARE, _FEW = 0.15, 8
+"""Of the time left, what one ball may take; and the steps below which starts are given up first."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class MarginAttack:
     """Steepest steps in the ball's norm, of decreasing size, several starts at once, first witness wins.
 
     Attributes:
-        steps: gradient steps.
+        steps: gradient steps; fewer, and fewer starts, where time would not suffice for several balls.
         restarts: random starts beside the centre and the starts given.
         first_step, last_step: step size as a share of the radius, cosine in between.
     """
@@ -44,9 +48,10 @@ class MarginAttack:
     def run(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Attempt:
         """Attack one ball (see `Attack.run`)."""
         inside = Projection(ball)
-        images = inside(self._starts(target, ball, starts, generator))
+        target, images, steps = self._affordable(target, ball, starts, generator)
+        images = inside(images)
         best, best_margin, pace = images[0], math.inf, Pace()
-        for step in range(self.steps):
+        for step in range(steps):
             if not pace.goes_on():
                 return Attempt(best, best_margin, step)
             margins, gradient = self._descent(target, images)
@@ -56,10 +61,32 @@ class MarginAttack:
                 best, best_margin = images[least].clone(), float(scored[least])
             if best_margin < 0:
                 return Attempt(best, best_margin, step + 1)
-            wave = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+            wave = 0.5 * (1 + math.cos(math.pi * step / steps))
             size = ball.radius * (self.last_step + (self.first_step - self.last_step) * wave)
             images = inside(images + size * steepest(ball, images, gradient))
-        return Attempt(best, best_margin, self.steps)
+        return Attempt(best, best_margin, steps)
+
+    def _affordable(
+        self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator
+    ) -> tuple[Target, Tensor, int]:
+        """Target, starts and steps for one ball: as many as a share of the time left allows.
+
+        A ball that withstands all steps from all starts on a large network would be the only one there is
+        time for, and the first one is rarely large enough.
+        """
+        images = self._starts(target, ball, starts, generator)
+        if math.isinf(left()):
+            return target, images, self.steps
+        began = time.monotonic()
+        self._descent(target, images[:1])
+        gradients = int(_SHARE * left() / max(time.monotonic() - began, 1e-6))
+        if gradients >= self.steps * len(images):
+            return target, images, self.steps
+        count = min(max(gradients // _FEW, 2), len(images))
+        target = replace(target, pairs=target.pairs[: count - 1])
+        kept = starts[-1:].to(images) if len(starts) else images[:1]
+        images = torch.cat([images[: len(target.pairs)], kept])
+        return target, images, min(max(gradients // len(images), _FEW), self.steps)
 
     def _descent(self, target: Target, images: Tensor) -> tuple[Tensor, Tensor]:
         """Margins [N] of images, and gradients of what each descends; no more at once than `ENTRIES`."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from corgi import AttackKind, AttackOptions, explain, load
+from corgi.attack import margin
 from corgi.attack.pairs import critical_pairs, linear_radius
 from corgi.attack.search import attack_radius
 from corgi.attack.target import Target
@@ -141,3 +142,21 @@ def test_the_same_seed_gives_the_same_witness(target) -> None:
         attack_radius(aim, image, AttackOptions(steps=30, seed=5), rounding=rounding) for _ in "ab"
     )
     assert first.radius == second.radius
+
+
+def test_little_time_makes_steps_and_starts_few_and_still_finds_a_witness(target, monkeypatch) -> None:
+    aim, image, rounding = target
+    monkeypatch.setattr(margin, "left", lambda: 1e-6)  # as on a network whose gradients take very long
+    options, runs = AttackOptions(steps=60), []
+    original = margin.MarginAttack._affordable
+
+    def noted(*arguments):
+        runs.append(original(*arguments))
+        return runs[-1]
+
+    monkeypatch.setattr(margin.MarginAttack, "_affordable", noted)
+    found = attack_radius(aim, image, options, rounding=rounding)
+    assert found.witness is not None
+    assert len(runs) > 1
+    assert {(len(images), steps) for _, images, steps in runs} == {(2, 8)}
+    assert all(len(some.pairs) == 1 for some, _, _ in runs)
