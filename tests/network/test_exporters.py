@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import corgi
 from corgi.engines.patch.prepare import prepare
 from corgi.errors import CorgiError, EngineError
+from corgi.network.head import NormalisedHead
 from corgi.results import Status
 from tests.network.exporters.cases import FILES, LOADED, REFUSED, Case
 from tests.network.exporters.table import DOCUMENT, written
@@ -63,6 +64,10 @@ def test_a_file_computes_what_onnxruntime_computes(case: Case) -> None:
     maps = [[network.cam(image, c) for c in range(network.head.classes)] for image in images]
     cams = torch.stack([torch.stack(row) for row in maps])
     pooled = cams.sum((2, 3)) if case.head.startswith("sum") else cams.mean((2, 3))
+    if isinstance(network.head, NormalisedHead):
+        with torch.no_grad():
+            filters = network.trunk(torch.from_numpy(images).double()).mean((2, 3))
+        pooled = pooled / (filters.var(1, correction=0, keepdim=True) + network.head.epsilon).sqrt()
     assert_close(case, activated(case, pooled + network.head.bias), reference)
 
 
