@@ -251,7 +251,9 @@ class _Verification:
             reason = "interrupted before any radius was certified"
             certificate = self.no_certificate(Status.INTERRUPTED, reason)
         except OutOfTime:
-            reason = f"{self.late_reason}, before any radius was certified: while {self.doing}"
+            share = f"the {GATE_SHARE:.0%} of the time left that it may take are over"
+            late = self.late_reason if left() <= 0 else share
+            reason = f"{late}, before any radius was certified: while {self.doing}"
             certificate = self.no_certificate(Status.TIME_LIMIT, reason)
         self.check_consistent(certificate)
         if self.options.label and certificate.status is not Status.INTERRUPTED:
