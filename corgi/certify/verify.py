@@ -161,6 +161,7 @@ class Bounders:
             self._bound[key] = network, engine.bind(network, class_id, engine.search_dtype)
         return self._bound[key][1]
 
+    @settled()
     def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
         """The same, network and engine held against onnxruntime, once.
 

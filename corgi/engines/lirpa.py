@@ -147,6 +147,7 @@ class LirpaBounder(Whole):
         found = self._interval(_MAP, *self._bound(_MAP, ball.with_radius(0.0), None))
         return (found.lower.to(torch.float64) + found.upper.to(torch.float64)) / 2
 
+    @settled()
     def cheap(self, ball: Ball) -> Interval:
         """Nothing: the library bounds all pixels at once."""
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=self._dtype)
