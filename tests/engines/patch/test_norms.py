@@ -27,7 +27,7 @@ from corgi.network.network import load
 from corgi.types import Ball, Interval, Norm
 from tests.engines.patch import exact as ex
 from tests.engines.patch.test_backward import LINEAR, unit_bounds
-from tests.engines.trunks import CASES, PATCH_CASES, network
+from tests.engines.trunks import CASES, PATCH_CASES, RESAMPLED, network
 from tests.onnx_models import random_cam_network
 
 NORMS = [Norm.L2, Norm.L1]
@@ -226,7 +226,7 @@ def bounds_of(graph: TorchGraph, images: Tensor, radius: float, norm: Norm, dtyp
 @pytest.mark.parametrize("case", LINEAR[::2])
 def test_linear_networks_are_bounded_exactly(case: str, norm: Norm, tmp_path: Path) -> None:
     """Of a linear network the least value over the ball is value - radius ||gradient||_q."""
-    net = network(tmp_path, {**CASES, **PATCH_CASES}[case])
+    net = network(tmp_path, {**CASES, **PATCH_CASES, **RESAMPLED}[case])
     graph = prepare(net)
     steps = [s for s in graph.steps if type(s.layer).__name__ != "Maximum"]
     graph = TorchGraph(tuple(steps), graph.input_name, steps[-1].output)
