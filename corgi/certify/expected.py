@@ -15,10 +15,10 @@ import torch
 
 from corgi.ambient import settled
 from corgi.budget import check
-from corgi.engines.lowering import lower_trunk
+from corgi.engines.interface import BoundEngine
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
-from corgi.engines.patch.prepare import prepare
 from corgi.errors import EngineError
+from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
 from corgi.types import Ball
 
@@ -50,33 +50,43 @@ class EngineReport:
 
     Attributes:
         engine: its name.
-        refusal: why it cannot; empty if it can.
+        refusal: its own refusal; None if it can.
         expected: what bounds of some radii take; empty where that is not counted.
     """
 
     engine: str
-    refusal: str
+    refusal: EngineError | None
     expected: tuple[Expected, ...] = ()
 
 
 @settled()
 def engine_reports(network: Network, radii: Sequence[float] = RADII) -> tuple[EngineReport, ...]:
     """What every engine makes of a network; for a class whose weights are known."""
-    patch, lirpa = _refusal(lambda: prepare(network)), _refusal(lambda: lower_trunk(network))
-    expected = () if patch or not _weighted(network) else _expected(network, radii)
-    return (
-        EngineReport("patch", patch, expected),
-        EngineReport("lipschitz", patch),
-        EngineReport("lirpa", lirpa),
-    )
+    found = []
+    for name, engine in ENGINES.items():
+        try:
+            engine().check(network)
+        except EngineError as error:
+            found.append(EngineReport(name, error))
+            continue
+        counted = name == "patch" and len(radii) > 0 and _weighted(network)
+        found.append(EngineReport(name, None, _expected(network, radii) if counted else ()))
+    return tuple(found)
 
 
-def _refusal(prepared: Callable[[], object]) -> str:
-    try:
-        prepared()
-    except EngineError as error:
-        return str(error)
-    return ""
+def _lirpa() -> BoundEngine:
+    """Its module refuses to load where auto_LiRPA is not installed."""
+    from corgi.engines.lirpa import LirpaEngine
+
+    return LirpaEngine()
+
+
+ENGINES: dict[str, Callable[[], BoundEngine]] = {
+    "patch": PatchEngine,
+    "lipschitz": LipschitzEngine,
+    "lirpa": _lirpa,
+}
+"""Every engine with its defaults, by the name a user gives it."""
 
 
 def _weighted(network: Network) -> bool:

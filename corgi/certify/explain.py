@@ -44,10 +44,10 @@ class Explanation:
     differs: float = math.inf
 
     @property
-    def doubt(self) -> str:
-        """Why no certificate of this map may be given; empty if it was seen to be that of onnxruntime."""
+    def doubt(self) -> str | None:
+        """Why no certificate of this map may be given; None if it was seen to be that of onnxruntime."""
         if self.differs <= MOST:
-            return ""
+            return None
         return (
             f"the map is within float32 rounding: onnxruntime's differs by {self.differs:.3g} of its range,"
             f" a certificate needs {MOST:g}"

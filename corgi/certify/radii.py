@@ -151,7 +151,7 @@ class _Radii:
         searched: list[PixelRadius] = []
         interrupted = False
         try:
-            if not self.explanation.doubt:
+            if self.explanation.doubt is None:
                 class_id = self.explanation.class_id
                 bounder = self.bounders.bind(self.options.engine, self.network, class_id)
                 with suppress(OutOfTime), limited(time.monotonic() + _INTERVAL_SHARE * left()):
@@ -213,7 +213,7 @@ class _Radii:
         margin = float(decision_margin(values, top, stay_within))
         if not margin > 2 * self.explanation.rounding:
             return PixelRadius(pixel, rank, 0.0, None, f"tie at rank {self.k}")
-        if self.explanation.doubt:
+        if self.explanation.doubt is not None:
             return PixelRadius(pixel, rank, 0.0, None, self.explanation.doubt)
 
         def told(progress: Progress) -> None:

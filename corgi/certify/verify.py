@@ -238,7 +238,7 @@ class _Verification:
             reason = self.tie_reason()
             return self.result(self.no_certificate(Status.UNKNOWN, reason), Status.UNKNOWN, reason)
         refusal = self.refusal()
-        self.run_attack(refused=bool(refusal))
+        self.run_attack(refused=refusal is not None)
         if self.options.eps is not None and self.attack is not None and self.attack.witness is not None:
             reason = f"a witness at radius {self.attack.witness.radius:.6g} breaks the property"
             none = self.no_certificate(Status.UNKNOWN, "not attempted: the property is refuted")
@@ -247,7 +247,7 @@ class _Verification:
             reason = "interrupted during the attack, before anything was certified"
             return self.result(self.no_certificate(self.stopped, reason), self.stopped, reason)
         try:
-            certificate = self.certify() if not refusal else self.no_certificate(Status.UNKNOWN, refusal)
+            certificate = self.certify() if refusal is None else self.no_certificate(Status.UNKNOWN, refusal)
         except KeyboardInterrupt:  # outside the search, which keeps what it has: nothing is confirmed
             reason = "interrupted before any radius was certified"
             certificate = self.no_certificate(Status.INTERRUPTED, reason)
@@ -265,8 +265,8 @@ class _Verification:
             return self.result(certificate, Status.REFUTED, reason)
         return self.result(certificate, certificate.status, certificate.reason)
 
-    def refusal(self) -> str:
-        """Why there can be no certificate, told before anything else is done; empty if there can.
+    def refusal(self) -> str | None:
+        """Why there can be no certificate, told before anything else is done; None if there can.
 
         Raises:
             EngineError: the engine cannot bound this network, and there is nothing else to do.

@@ -84,6 +84,13 @@ class BoundEngine(Protocol):
     def search_dtype(self) -> torch.dtype:
         """The precision to search a radius in; the final decision is always made in float64."""
 
+    def check(self, network: Network) -> None:
+        """Refuse a network that `bind` would refuse, for whichever class.
+
+        Raises:
+            EngineError: the network has a layer the engine does not bound exactly as it is defined.
+        """
+
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> Bounder:
         """Prepare to bound the map of a class.
 

@@ -33,7 +33,7 @@ from corgi.engines.auto_lirpa import (
     leaves_relaxed_range,
     release,
 )
-from corgi.engines.lowering import explained_class, lower_trunk
+from corgi.engines.lowering import check_plain, explained_class, lower_trunk
 from corgi.engines.patch.unfold import NotUnfolded
 from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.engines.whole import Whole, to_the_end
@@ -90,6 +90,15 @@ class LirpaEngine:
         return self.relaxation.value
 
     @settled()
+    def check(self, network: Network) -> None:
+        """By the layers alone: nothing is built.
+
+        Raises:
+            EngineError: a layer the engine does not honour exactly.
+        """
+        check_layers(network)
+
+    @settled()
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> LirpaBounder:
         """Prepare to bound the map of a class.
 
@@ -97,6 +106,21 @@ class LirpaEngine:
             EngineError: a layer the engine does not honour exactly.
         """
         return LirpaBounder(self, network, class_id, dtype)
+
+
+def check_layers(network: Network) -> None:
+    """Refuse what `LirpaBounder` does not bound, nothing built.
+
+    Raises:
+        EngineError: a layer that has no plain form, or that the library does not know.
+    """
+    check_plain(network)
+    for step in network.trunk.steps:
+        if isinstance(step.layer, layers.Curve):
+            raise EngineError(
+                f"{network.path}: {step}: engine lirpa does not support {type(step.layer).__name__}",
+                hint="Use engine patch.",
+            )
 
 
 class LirpaBounder(Whole):
@@ -115,13 +139,8 @@ class LirpaBounder(Whole):
         layout: str = MATRIX,
     ) -> None:
         self._engine, self._network, self._dtype = engine, network, dtype
+        check_layers(network)
         self._trunk, self._explained = lower_trunk(network), explained_class(network, class_id)
-        for step in self._trunk.steps:
-            if isinstance(step.layer, layers.Curve):
-                raise EngineError(
-                    f"{network.path}: {step}: engine lirpa does not support {type(step.layer).__name__}",
-                    hint="Use engine patch.",
-                )
         self._layout = layout
         self._built: dict[tuple[str, bool], Any] = {}
         errors = rounding(network, class_id)

@@ -83,6 +83,15 @@ def lower_trunk(network: Lowerable) -> TorchGraph:
     return Lowering(network).run()
 
 
+def check_plain(network: Lowerable) -> None:
+    """Refuse what `lower_trunk` refuses, by the layers alone: kernels written out may take gigabytes.
+
+    Raises:
+        EngineError: as `lower_trunk`.
+    """
+    _Check(network).run()
+
+
 def explained_class(network: Network, class_id: int) -> layers.Conv:
     """The 1x1 convolution with kernel w^c that turns the feature map into the map (theory 1.2)."""
     weight = network.head.weight[class_id][None, :, None, None]
@@ -331,6 +340,10 @@ class Lowering:
             self.refuse(step, "attribute ceil_mode=1", "ceil_mode=0")
         if any(layer.pads) and not layer.count_include_pad:
             self.refuse(step, "padding with count_include_pad=0", "count_include_pad=1, or no padding")
+        return self.mean(step, layer, source)
+
+    def mean(self, step: Step, layer: layers.AveragePool, source: str) -> str:
+        """The mean of every window, padding counted."""
         channels, (height, width) = self.channels[source], layer.kernel
         weight = torch.eye(channels, dtype=torch.float64)[:, :, None, None]
         weight = weight.expand(-1, -1, height, width) / (height * width)
@@ -352,6 +365,34 @@ class Lowering:
         if len({self.network.shapes[name] for name in step.inputs}) != 1:
             self.refuse(step, "operands of different shapes", "operands of one shape")
         return inputs
+
+
+class _Check(Lowering):
+    """The same cases, each convolution and constant that would be written out left away."""
+
+    def nothing(self, step: Step, channels: int, source: str) -> str:
+        """A step that only has its channels."""
+        name = self.emit(step, layers.Identity(), (source,))
+        self.channels[name] = channels
+        return name
+
+    def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
+        return self.nothing(step, len(layer.weight), source)
+
+    def select(self, step: Step, channels: tuple[int, ...], source: str) -> str:
+        return self.nothing(step, len(channels), source)
+
+    def pad(self, step: Step, pads: tuple[int, int, int, int], source: str) -> str:
+        return self.nothing(step, self.channels[source], source)
+
+    def diagonal(self, step: Step, scale: Tensor, shift: Tensor, magnitude: Tensor, source: str) -> str:
+        return self.nothing(step, self.channels[source], source)
+
+    def tournament(self, step: Step, layer: layers.MaxPool, source: str) -> str:
+        return self.nothing(step, self.channels[source], source)
+
+    def mean(self, step: Step, layer: layers.AveragePool, source: str) -> str:
+        return self.nothing(step, self.channels[source], source)
 
 
 def _dense(weight: Tensor, groups: int) -> Tensor:

@@ -26,6 +26,7 @@ from corgi.engines.patch.cones import cone_sizes
 from corgi.engines.patch.engine import PatchBounder, PatchEngine, same_image
 from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
+from corgi.engines.patch.prepare import prepare
 from corgi.engines.patch.rigour import plainly
 from corgi.engines.whole import to_the_end
 from corgi.errors import EngineError
@@ -33,6 +34,7 @@ from corgi.lipschitz.combine import combined_norms
 from corgi.lipschitz.jacobian import LAYERS, interval_norms
 from corgi.lipschitz.product import network_gains, row_constants
 from corgi.lipschitz.slopes import WITHOUT_SLOPES
+from corgi.network.convert import TorchGraph
 from corgi.network.network import Network
 from corgi.terms import LipschitzMethod, PatchMethod
 from corgi.types import Ball, Interval, Norm
@@ -76,6 +78,15 @@ class LipschitzEngine:
         return self.bound.value
 
     @settled()
+    def check(self, network: Network) -> None:
+        """Refuse what `bind` refuses.
+
+        Raises:
+            EngineError: a layer the patch engine or this one has no rule for.
+        """
+        check_slopes(network, prepare(network))
+
+    @settled()
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> LipschitzBounder:
         """Prepare to bound the map of a class.
 
@@ -83,6 +94,20 @@ class LipschitzEngine:
             EngineError: a layer the patch engine or this one has no rule for.
         """
         return LipschitzBounder(self, network, class_id, dtype)
+
+
+def check_slopes(network: Network, graph: TorchGraph) -> None:
+    """Refuse prepared steps whose slopes have no rule.
+
+    Raises:
+        EngineError: names the first of them.
+    """
+    for step in graph.steps:
+        if not isinstance(step.layer, LAYERS) or isinstance(step.layer, WITHOUT_SLOPES):
+            raise EngineError(
+                f"{network.path}: {step}: engine lipschitz does not support {type(step.layer).__name__}",
+                hint="Use engine patch.",
+            )
 
 
 @dataclass
@@ -107,12 +132,7 @@ class LipschitzBounder(PatchBounder):
         relaxation = PatchMethod.CROWN if rows else PatchMethod.CROWN_IBP
         values = PatchEngine(relaxation, budget=engine.budget, work=engine.work, device=engine.device)
         super().__init__(values, network, class_id, dtype)
-        for step in self._graph.steps:
-            if not isinstance(step.layer, LAYERS) or isinstance(step.layer, WITHOUT_SLOPES):
-                raise EngineError(
-                    f"{network.path}: {step}: engine lipschitz does not support {type(step.layer).__name__}",
-                    hint="Use engine patch.",
-                )
+        check_slopes(network, self._graph)
         self._bound = engine.bound
         self._around: Ball | None = None
         self._of_pixels: dict[float, _PixelConstants] = {}

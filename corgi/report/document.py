@@ -208,11 +208,11 @@ class ExpectedDocument(_Document):
 
 
 class EngineDocument(_Document):
-    """Whether an engine can bound the network; if not, `reason` says why."""
+    """Whether an engine can bound the network; if not, `reason` says why, else it is null."""
 
     engine: str
     bounds: bool
-    reason: str
+    reason: str | None
     expected: tuple[ExpectedDocument, ...]
 
 
@@ -241,7 +241,7 @@ class InspectDocument(_MapDocument):
     gate: Literal["passed"]
     gate_tolerance: FiniteFloat
     lirpa: bool
-    lirpa_reason: str
+    lirpa_reason: str | None
     engines: tuple[EngineDocument, ...]
     versions: Versions
 
@@ -408,8 +408,8 @@ def attack_document(
 def _engine(report: EngineReport) -> EngineDocument:
     return EngineDocument(
         engine=report.engine,
-        bounds=not report.refusal,
-        reason=report.refusal,
+        bounds=report.refusal is None,
+        reason=None if report.refusal is None else report.refusal.message,
         expected=tuple(
             ExpectedDocument(
                 radius=one.radius,
@@ -444,7 +444,7 @@ def inspect_document(
 ) -> InspectDocument:
     """The document of a loaded network, and of what the engines make of it."""
     head = network.head
-    refusals = {report.engine: report.refusal for report in engines}
+    documents = {report.engine: _engine(report) for report in engines}
     operators: dict[str, int] = {}
     for node in network.graph.nodes:
         operators[node.op] = operators.get(node.op, 0) + 1
@@ -471,9 +471,9 @@ def inspect_document(
         preprocess=network.preprocess,
         gate="passed",  # a network that does not equal onnxruntime cannot be loaded
         gate_tolerance=TOLERANCE,
-        lirpa=not refusals["lirpa"],
-        lirpa_reason=refusals["lirpa"],
-        engines=tuple(map(_engine, engines)),
+        lirpa=documents["lirpa"].bounds,
+        lirpa_reason=documents["lirpa"].reason,
+        engines=tuple(documents.values()),
         versions=versions,
     )
 

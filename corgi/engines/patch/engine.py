@@ -90,6 +90,15 @@ class PatchEngine:
         return self.relaxation is not PatchMethod.CROWN_IBP
 
     @settled()
+    def check(self, network: Network) -> None:
+        """Refuse what `bind` refuses.
+
+        Raises:
+            EngineError: a layer the engine has no rule for.
+        """
+        prepare(network)
+
+    @settled()
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> PatchBounder:
         """Prepare to bound the map of a class.
 
