@@ -61,6 +61,12 @@ class Bracket:
     scores: list[tuple[float, float]] = field(default_factory=list)
     status: Status = Status.UNKNOWN
 
+    @property
+    def margin(self) -> float:
+        """The largest positive score at the certified radius: each is a bound by itself; -inf without one."""
+        proved = (score for at, score in self.scores if at == self.certified and score > 0)
+        return max(proved, default=-math.inf)
+
     def record(self, radius: float, score: float) -> None:
         """Add a computed score; only a positive, non-NaN one certifies."""
         self.scores.append((radius, score))

@@ -20,7 +20,7 @@ from corgi.certify.exact import ExactOptions, ExactRadius, refuse_contradiction
 from corgi.certify.explain import check_image, explain
 from corgi.certify.label import certify_label
 from corgi.certify.radius import Bracket, SearchLimits, search_radius
-from corgi.certify.recheck import Rechecker
+from corgi.certify.recheck import recheck
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
@@ -138,31 +138,40 @@ def verify(
         return verification.run()
 
 
+_Key = tuple[BoundEngine, int, int, torch.dtype]
+"""Engine, network (by id), class and precision."""
+
+
 class Bounders:
     """Engines bound to networks, kept for the next question about the same class."""
 
     def __init__(self) -> None:
-        self._bound: dict[tuple[BoundEngine, int, int], tuple[Network, Bounder]] = {}
-        self._held: set[tuple[BoundEngine, int, int]] = set()
+        self._bound: dict[_Key, tuple[Network, Bounder]] = {}
+        self._held: set[_Key] = set()
         self._probed: set[tuple[int, int]] = set()
 
-    def prepared(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
-        """The engine bound in the precision it searches in, not yet held against onnxruntime.
+    def prepared(
+        self, engine: BoundEngine, network: Network, class_id: int, dtype: torch.dtype | None = None
+    ) -> Bounder:
+        """The engine bound in a precision, None for the one it searches in; not yet held against onnxruntime.
 
         One that was interrupted is not used again: the engine is bound anew.
 
         Raises:
             EngineError: it cannot bound this network.
         """
-        key = (engine, id(network), class_id)
+        dtype = dtype or engine.search_dtype
+        key = (engine, id(network), class_id, dtype)
         known = self._bound.get(key)
         if known is None or not known[1].whole:
             # The network is kept, too: its id may not be given to another one.
-            self._bound[key] = network, engine.bind(network, class_id, engine.search_dtype)
+            self._bound[key] = network, engine.bind(network, class_id, dtype)
         return self._bound[key][1]
 
     @settled()
-    def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
+    def bind(
+        self, engine: BoundEngine, network: Network, class_id: int, dtype: torch.dtype | None = None
+    ) -> Bounder:
         """The same, network and engine held against onnxruntime, once.
 
         The network is on images driven to its kinks (network/probes.py). The engine's gate may take a share
@@ -174,9 +183,9 @@ class Bounders:
                 small ball around it, do not hold there.
             OutOfTime: the gate was not passed in its time.
         """
-        key = (engine, id(network), class_id)
+        key = (engine, id(network), class_id, dtype or engine.search_dtype)
         if key not in self._held:
-            bounder = self.prepared(engine, network, class_id)
+            bounder = self.prepared(engine, network, class_id, dtype)
             noise = np.random.default_rng(0).random((1, *network.input_shape), dtype=np.float32)
             # By its trunk: other weights of the map alone, as those of it upside down, are no other network.
             trunk = (id(network.trunk), class_id)
@@ -187,7 +196,7 @@ class Bounders:
                 check_engine_at_radius_zero(network, class_id, bounder, noise)
                 check_engine_on_a_ball(network, class_id, bounder, noise[0])
             self._held.add(key)
-        return self.prepared(engine, network, class_id)
+        return self.prepared(engine, network, class_id, dtype)
 
 
 class _Verification:
@@ -218,7 +227,10 @@ class _Verification:
         self.margins: torch.Tensor | None = None
         self.doing = ""
         values = torch.from_numpy(self.explanation.cam).reshape(-1)
-        self.question = Question(network, self.explanation.class_id, self.top, self.k2, options.form, values)
+        self.final: Bounder | None = None
+        self.question = Question(
+            self.network, self.explanation.class_id, self.top, self.k2, options.form, values
+        )
         self.value = float(decision_margin(values, self.top, self.k2))
 
     @property
@@ -529,20 +541,19 @@ class _Verification:
         radius = bracket.certified
         if bounder is not None and bounder.outward:
             # The search was in float64 and every bound rounded outwards: its score is the decision.
-            (value,) = {value for at, value in bracket.scores if at == radius}
-            return Recheck(radius, value + bounder.rounding, bounder.rounding), 0
-        rechecker = Rechecker(self.question, self.options.engine)
+            value = bracket.margin
+            return (Recheck(radius, value + bounder.rounding, bounder.rounding) if value > 0 else None), 0
         for tries in range(1, _RECHECKS + 1):
             self.listener(Progress("recheck", f"radius {radius:.3g} in float64", certified=radius))
             try:
-                decided = rechecker.decide(self.ball.with_radius(radius), self.margins)
+                decided = self.decide_finally(radius)
             except KeyboardInterrupt:
                 if self.stopped is Status.INTERRUPTED or bracket.status is Status.INTERRUPTED:
                     raise
                 self.stopped = Status.INTERRUPTED
                 if self.options.eps is None:  # one radius asked for is decided all the same
                     bracket.status = Status.INTERRUPTED
-                decided = rechecker.decide(self.ball.with_radius(radius), self.margins)
+                decided = self.decide_finally(radius)
             except OutOfTime:
                 bracket.status = Status.TIME_LIMIT
                 return None, tries
@@ -553,6 +564,15 @@ class _Verification:
                 return None, tries
             radius *= 1 - self.step_back(decided)
         return None, _RECHECKS
+
+    def decide_finally(self, radius: float) -> Recheck:
+        """One ball in float64, by a bounder that is held against onnxruntime like the one that searched."""
+        network, class_id = self.network, self.explanation.class_id
+        bounder = self.bounders.bind(self.options.engine, network, class_id, torch.float64)
+        if bounder is not self.final:
+            check_engine_at_radius_zero(network, class_id, bounder, self.image[None])
+            self.final = bounder
+        return recheck(self.question, bounder, self.ball.with_radius(radius), self.margins)
 
     def step_back(self, failed: Recheck) -> float:
         """The share of the radius to give up: where the line from the value at 0 clears rounding."""
