@@ -75,7 +75,7 @@ def _numbers(result: VerifyResult) -> Table:
     if recheck is not None:
         _row(
             table,
-            "float64 recheck",
+            "float64 decision",
             f"margin {recheck.margin:.3g} at {round_down(recheck.radius)}",
             f"rounding explains at most {recheck.rounding_bound:.2g}",
         )

@@ -284,7 +284,7 @@ function factsOf(row, answer, sha256) {
       ["ranks", answer.k2 > answer.k ? `k = ${answer.k}, k2 = ${answer.k2}` : `k = ${answer.k}`],
       ["method", `${answer.method}, ${answer.form} form, ${answer.engine}`],
       ["less than the method", answer.method_note || null],
-      ["float64 recheck", answer.recheck && `margin ${answer.recheck.margin.toPrecision(3)}, rounding explains at most ${answer.recheck.rounding_bound.toPrecision(2)}`],
+      ["float64 decision", answer.recheck && `margin ${answer.recheck.margin.toPrecision(3)}, rounding explains at most ${answer.recheck.rounding_bound.toPrecision(2)}`],
       ["gap after rank k", answer.tie ? "tie" : answer.gap.toPrecision(3)],
     );
   }
