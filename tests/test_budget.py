@@ -13,8 +13,11 @@ import pytest
 
 from corgi import budget
 from corgi.attack.search import AttackOptions
-from corgi.budget import OutOfTime, Pace, check, left, limited, shielded
+from corgi.budget import GRACE, OutOfTime, Pace, check, grace, left, limited
 from corgi.certify.verify import VerifyOptions, verify
+from corgi.compare.compare import compare
+from corgi.compare.options import CompareOptions
+from corgi.compare.rows import Guarantee
 from corgi.errors import EngineError
 from corgi.network.network import load
 from corgi.progress import Progress
@@ -35,7 +38,9 @@ def test_the_earliest_deadline_counts_and_scopes_end() -> None:
         check()
         with pytest.raises(OutOfTime):
             check(200.0)
-        with limited(0.0), shielded():
+        with limited(time.monotonic()), grace():
+            assert left() > 0.9 * GRACE
+        with pytest.raises(OutOfTime), limited(0.0), grace():
             check()
     check()
 
@@ -58,7 +63,7 @@ def ends_at(count: int, monkeypatch) -> Iterator[list[int]]:
     looks = [0]
 
     def remaining() -> float:
-        if budget._DEADLINE.get() == math.inf:  # shielded
+        if budget._DEADLINE.get() == math.inf:  # not under a limit
             return math.inf
         looks[0] += 1
         return -1.0 if looks[0] >= count else 1e6
@@ -110,3 +115,21 @@ def test_what_cannot_be_bounded_is_told_first_and_attacked(tmp_path: Path) -> No
     assert "node 'culprit'" in found.label.reason
     with pytest.raises(EngineError, match="culprit"):
         verify(net, image, VerifyOptions(k=3, attack=None))
+
+
+@pytest.mark.slow
+def test_a_comparison_that_time_ends_keeps_its_rows(tmp_path: Path, monkeypatch) -> None:
+    """A row may end early, by its share of the time or by all of it; none claims more than the whole one."""
+    net = load(random_cam_network(np.random.default_rng(0), tmp_path))
+    image = np.random.default_rng(0).random(net.input_shape, dtype=np.float32)
+    options = CompareOptions(k=3, samples=9, time_limit=1e6)
+    with ends_at(10**9, monkeypatch) as looks:
+        whole = compare(net, image, options)
+    attacked = {row.norm: row.steps[0][1] for row in whole.rows if row.method == "attack" and row.steps}
+    for count in (1, looks[0] // 2):
+        with ends_at(count, monkeypatch):
+            found = compare(net, image, options)
+        assert len(found.rows) <= len(whole.rows)
+        for row in found.rows:
+            if row.guarantee is Guarantee.DETERMINISTIC and row.steps:
+                assert row.steps[0][1] < attacked[row.norm]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from corgi.attack.interface import Attempt
+from corgi.attack.interface import Attempt, step_taken
 from corgi.attack.steps import Projection, steepest
 from corgi.attack.target import Target
 from corgi.attack.twin import softplus_twin
 from corgi.budget import Pace
+from corgi.progress import Listener, silent
 from corgi.types import Ball
 
 
@@ -38,13 +40,21 @@ class GhorbaniAttack:
         """Name, for results."""
         return "topk-sum" if self.softplus_beta is None else f"topk-sum-softplus{self.softplus_beta:g}"
 
-    def run(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Attempt:
+    def run(
+        self,
+        target: Target,
+        ball: Ball,
+        starts: Tensor,
+        generator: torch.Generator,
+        listener: Listener = silent,
+    ) -> Attempt:
         """Attack one ball (see `Attack.run`); deterministic, starts from the centre only."""
         inside = Projection(ball)
         guide = target if self.softplus_beta is None else smooth_twin(target, self.softplus_beta)
         pixels = list(target.top.pixels)
         image = ball.center.to(torch.float32)[None]
         best, best_key, pace, steps = image[0], (math.inf, math.inf), Pace(), 0
+        began = time.monotonic()
         while steps < self.steps and pace.goes_on():
             steps += 1
             image.requires_grad_(True)
@@ -56,6 +66,7 @@ class GhorbaniAttack:
             key = (float(len(kept)), float(target.broken_margins(image)[0]))
             if key < best_key:
                 best, best_key = image[0].clone(), key
+            listener(step_taken(steps, self.steps, time.monotonic() - began))
         margin = float(target.broken_margins(best[None])[0])
         return Attempt(best, margin, steps)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from corgi.attack.target import Target
+from corgi.progress import Listener, Progress, silent
 from corgi.types import Ball
 
 
@@ -27,6 +28,12 @@ class Attempt:
     gradients: int
 
 
+def step_taken(step: int, steps: int, seconds: float) -> Progress:
+    """What a listener is told after so many of at most so many steps, which took so long."""
+    to_go = seconds / step * (steps - step)
+    return Progress("attack", f"step {step} of at most {steps}, about {to_go:.0f} s to go")
+
+
 class Attack(Protocol):
     """A way to look for a witness in one ball: a frozen value whose fields are its options."""
 
@@ -34,5 +41,15 @@ class Attack(Protocol):
     def name(self) -> str:
         """Name, for results."""
 
-    def run(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Attempt:
-        """Attack one ball. `starts` are images [S, C, H, W] worth starting from (S may be 0)."""
+    def run(
+        self,
+        target: Target,
+        ball: Ball,
+        starts: Tensor,
+        generator: torch.Generator,
+        listener: Listener = silent,
+    ) -> Attempt:
+        """Attack one ball. `starts` are images [S, C, H, W] worth starting from (S may be 0).
+
+        The listener is told of every gradient step, and how long the others may take.
+        """

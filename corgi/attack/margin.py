@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from corgi.attack.interface import Attempt
+from corgi.attack.interface import Attempt, step_taken
 from corgi.attack.steps import Projection, noise, steepest
 from corgi.attack.target import Target, at_once
 from corgi.budget import Pace, left
 from corgi.cam.topk import decision_margin
+from corgi.progress import Listener, silent
 from corgi.types import Ball
 
 _SHARE, _FEW = 0.15, 8
@@ -45,12 +46,19 @@ class MarginAttack:
         """Name, for results."""
         return "margin-pgd"
 
-    def run(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Attempt:
+    def run(
+        self,
+        target: Target,
+        ball: Ball,
+        starts: Tensor,
+        generator: torch.Generator,
+        listener: Listener = silent,
+    ) -> Attempt:
         """Attack one ball (see `Attack.run`)."""
         inside = Projection(ball)
         target, images, steps = self._affordable(target, ball, starts, generator)
         images = inside(images)
-        best, best_margin, pace = images[0], math.inf, Pace()
+        best, best_margin, pace, began = images[0], math.inf, Pace(), time.monotonic()
         for step in range(steps):
             if not pace.goes_on():
                 return Attempt(best, best_margin, step)
@@ -64,6 +72,7 @@ class MarginAttack:
             wave = 0.5 * (1 + math.cos(math.pi * step / steps))
             size = ball.radius * (self.last_step + (self.first_step - self.last_step) * wave)
             images = inside(images + size * steepest(ball, images, gradient))
+            listener(step_taken(step + 1, steps, time.monotonic() - began))
         return Attempt(best, best_margin, steps)
 
     def _affordable(

@@ -15,7 +15,7 @@ from corgi.attack.margin import MarginAttack
 from corgi.attack.pairs import critical_pairs, linear_radius
 from corgi.attack.target import Target
 from corgi.attack.witness import confirm, nearer
-from corgi.budget import OutOfTime, left
+from corgi.budget import OutOfTime, grace, left
 from corgi.progress import Listener, Progress, silent
 from corgi.results import EmpiricalBound, Witness
 from corgi.terms import AttackKind
@@ -139,9 +139,18 @@ class _Search:
         self.rounds += 1
         self.largest = max(self.largest, radius)
         ball = self.ball.with_radius(radius)
-        attempt = self.strategy.run(self.target, ball, self.starts(), self.generator)
+        found = None if self.best is None else self.best.radius
+
+        def told(progress: Progress) -> None:
+            where = f"radius {radius:.3g} (ball {self.rounds} of at most {self.options.rounds})"
+            self.listener(replace(progress, detail=f"{where}: {progress.detail}", attacked=found))
+
+        attempt = self.strategy.run(self.target, ball, self.starts(), self.generator, told)
         self.gradients += attempt.gradients
-        witness = confirm(self.target, ball, attempt.image, self.rounding) if attempt.margin < 0 else None
+        witness = None
+        if attempt.margin < 0:
+            with grace():  # found in time
+                witness = confirm(self.target, ball, attempt.image, self.rounding)
         if witness is None:
             self.withstood = max(self.withstood, radius)
         elif self.best is None or witness.radius < self.best.radius:

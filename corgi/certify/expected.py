@@ -20,6 +20,7 @@ from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.errors import EngineError
 from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
+from corgi.progress import Listener, Progress, silent
 from corgi.types import Ball
 
 RADII = (1 / 255, 1e-5)
@@ -60,7 +61,9 @@ class EngineReport:
 
 
 @settled()
-def engine_reports(network: Network, radii: Sequence[float] = RADII) -> tuple[EngineReport, ...]:
+def engine_reports(
+    network: Network, radii: Sequence[float] = RADII, listener: Listener = silent
+) -> tuple[EngineReport, ...]:
     """What every engine makes of a network; for a class whose weights are known."""
     found = []
     for name, engine in ENGINES.items():
@@ -70,7 +73,7 @@ def engine_reports(network: Network, radii: Sequence[float] = RADII) -> tuple[En
             found.append(EngineReport(name, error))
             continue
         counted = name == "patch" and len(radii) > 0 and _weighted(network)
-        found.append(EngineReport(name, None, _expected(network, radii) if counted else ()))
+        found.append(EngineReport(name, None, _expected(network, radii, listener) if counted else ()))
     return tuple(found)
 
 
@@ -94,16 +97,18 @@ def _weighted(network: Network) -> bool:
     return bool(torch.isfinite(network.head.weight[0]).all())
 
 
-def _expected(network: Network, radii: Sequence[float]) -> tuple[Expected, ...]:
+def _expected(network: Network, radii: Sequence[float], listener: Listener) -> tuple[Expected, ...]:
     engine = PatchEngine()
     noise = np.random.default_rng(0).random(network.input_shape, dtype=np.float32)
     found = []
     for radius in sorted(radii, reverse=True):
         check()
+        listener(Progress("inspect", f"intervals of a ball of radius {radius:.2g}; about as long for each"))
         bounder = engine.bind(network, 0, torch.float64)  # anew: one keeps the balls it has bounded
         work, kept = bounder.undecided_work(Ball(torch.from_numpy(noise), radius))
         # In float64, again in float32, and what passes hold at a time.
         found.append((radius, work, int(1.5 * kept) + 2 * engine.budget))
+    listener(Progress("inspect", "a few rows are timed"))
     rate = _rate(bounder, network, Ball(torch.from_numpy(noise), min(radii)))
     return tuple(
         Expected(radius, work, engine.work, min(work, engine.work) / rate, kept)

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from corgi.ambient import settled
-from corgi.budget import shielded
+from corgi.budget import grace
 from corgi.cam.topk import choose_k, top_k
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
@@ -66,7 +66,7 @@ def explain(
         GateError: the converted network differs from onnxruntime on this image.
     """
     image = check_image(network, image)
-    with shielded():
+    with grace():
         return _explain(network, image, k, class_id)
 
 

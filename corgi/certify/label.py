@@ -15,7 +15,7 @@ import torch
 
 from corgi.ambient import settled
 from corgi.attack.pairs import vanishing_radius
-from corgi.budget import OutOfTime, shielded
+from corgi.budget import OutOfTime, grace
 from corgi.certify.radius import SearchLimits, search_radius
 from corgi.engines.patch.engine import PatchBounder
 from corgi.network.head import CamHead
@@ -66,8 +66,12 @@ def certify_label(
         return answer(0.0, None, Status.UNKNOWN, "the scores are not affine in the pooled feature map", 0)
     if head.classes == 1:
         return answer(0.0, None, Status.UNKNOWN, "the network has one score, so there is no other class", 0)
-    with shielded(), torch.no_grad():
-        scores = head.logits(network.trunk(ball.center.to(torch.float64)[None]))[0]
+    nothing_yet = answer(0.0, None, Status.TIME_LIMIT, _NOTHING_YET[Status.TIME_LIMIT], 0)
+    try:
+        with grace(), torch.no_grad():
+            scores = head.logits(network.trunk(ball.center.to(torch.float64)[None]))[0]
+    except OutOfTime:
+        return nothing_yet
     rivals = scores.index_fill(0, torch.tensor(label), -torch.inf)
     margin = float(scores[label] - rivals.max())
     if not margin > 0:
@@ -89,9 +93,11 @@ def certify_label(
         status = Status.PROVED if proved else Status.UNKNOWN
         return answer(eps if proved else 0.0, None if proved else eps, status, reason, 1)
     images = ball.center.to(torch.float32)[None].requires_grad_(True)
-    with shielded():
+    try:
         logits = network.logits32(images)[0]
-        linear = vanishing_radius(logits[label] - logits[rivals.argmax()], images, ball.norm)
+    except OutOfTime:
+        return nothing_yet
+    linear = vanishing_radius(logits[label] - logits[rivals.argmax()], images, ball.norm)
     first = 0.5 * (linear or ball.largest)
     bracket = search_radius(score, margin, ceiling=ball.largest, limits=limits, first=(first,))
     nothing = _NOTHING_YET.get(bracket.status, f"the {bounder.method} bounds decide no radius")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from corgi.budget import limited, shielded
+from corgi.budget import grace, limited
 from corgi.cli.start import began
 from corgi.data.file import is_regular_file, resolved
 from corgi.errors import UsageError
@@ -134,7 +135,7 @@ def read_input(
     from corgi.data.preprocess import Recipe
 
     recipe = None if preprocess is None else Recipe.parse(preprocess)
-    with shielded():
+    with grace():
         network = loading.load(model)
     own = None if network.preprocess is None else Recipe.parse(network.preprocess)
     return network, load_input(image, network.input_shape, recipe, own)
@@ -257,7 +258,8 @@ def working(what: str, *, quiet: bool = False, seconds: float | None = None) -> 
     """Work that may take so many seconds from the start of the process on.
 
     It is told of by the listener yielded, on stderr: on a terminal always, elsewhere a line now and then once
-    it takes long. What libraries print meanwhile goes to stderr, so that stdout carries the answer alone.
+    it takes long, also where nothing was heard for long. What libraries print meanwhile goes to stderr, so
+    that stdout carries the answer alone.
     """
     from rich.console import Console
 
@@ -266,7 +268,8 @@ def working(what: str, *, quiet: bool = False, seconds: float | None = None) -> 
         if quiet:
             yield silent
         elif not console.is_terminal:
-            yield _now_and_then()
+            with _now_and_then(what) as listener:
+                yield listener
         else:
             with console.status(what) as status:
                 yield _show(status.update, console.print)
@@ -286,18 +289,30 @@ def _show(update: Callable[[str], None], keep: Callable[[str], None]) -> Listene
 
 
 _SILENT = 5.0
-"""Seconds without a line, at first; each line doubles them."""
+"""Seconds between two lines, at first; each line doubles them."""
 
 
-def _now_and_then() -> Listener:
-    last, pause = time.monotonic(), _SILENT
+@contextmanager
+def _now_and_then(what: str) -> Iterator[Listener]:
+    """Lines for a log: lasting ones at once, between them where the work is and how long it has taken."""
+    last, started, over = what, time.monotonic(), threading.Event()
+
+    def speak() -> None:
+        pause = _SILENT
+        while not over.wait(pause):
+            pause *= 2
+            note(f"{last} ({time.monotonic() - started:.0f} s so far)")
 
     def listener(progress: Progress) -> None:
-        nonlocal last, pause
-        late = time.monotonic() - last >= pause
-        if late:
-            last, pause = time.monotonic(), 2 * pause
-        if late or progress.lasting:
-            note(_text(progress))
+        nonlocal last
+        last = _text(progress)
+        if progress.lasting:
+            note(last)
 
-    return listener
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield listener
+    finally:
+        over.set()
+        speaker.join()

@@ -29,9 +29,7 @@ def command(
     failure: Annotated[
         float, typer.Option(help="Failure probability of each statistical answer.")
     ] = CompareOptions.failure,
-    time_limit: Annotated[
-        float | None, typer.Option(help="Seconds a deterministic answer may take.", show_default="none")
-    ] = None,
+    time_limit: common.TimeLimitOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     preprocess: common.PreprocessOption = None,
     *,
@@ -43,7 +41,7 @@ def command(
 ) -> int:
     """Compare deterministic, statistical and empirical answers about the largest pixels of IMAGE's map.
 
-    Exit code: 0 done, 3 Ctrl-C (finished rows are kept), 4 error.
+    Exit code: 0 done, 3 time limit or Ctrl-C (finished rows are kept), 4 error.
     """
     common.check_ending("--picture", picture_file, PICTURE_FORMATS)
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
@@ -54,7 +52,6 @@ def command(
         sigma=sigma,
         samples=samples,
         failure=failure,
-        time_limit=time_limit,
         seed=seed,
     )
     from corgi.compare.compare import compare
@@ -62,7 +59,7 @@ def command(
     from corgi.report.document import to_json
     from corgi.report.versions import installed_versions
 
-    with common.working("loading", quiet=quiet) as listener:
+    with common.working("loading", quiet=quiet, seconds=time_limit) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
         found = compare(network, pixels, options, listener=listener)
     document = compare_document(network, str(image), found, installed_versions())

@@ -23,8 +23,9 @@ def command(
     from corgi.report.text import inspect_text
     from corgi.report.versions import installed_versions
 
-    with common.working("loading", quiet=quiet):
+    with common.working("loading", quiet=quiet) as listener:
         network = loading.load(model)
-        document = inspect_document(network, engine_reports(network), installed_versions())
+        reports = engine_reports(network, listener=listener)
+    document = inspect_document(network, reports, installed_versions())
     common.emit(inspect_text(document), lambda: to_json(document), json, quiet=quiet)
     return Exit.OK

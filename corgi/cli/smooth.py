@@ -110,10 +110,7 @@ def command(
         int | None,
         typer.Option(help="Noisy images evaluated at once.", show_default="what 64 MiB hold, at most 16"),
     ] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(help="Seconds; then certify with the samples drawn until then.", show_default="none"),
-    ] = None,
+    time_limit: common.TimeLimitOption = None,
     preprocess: common.PreprocessOption = None,
     *,
     loading: Loading,
@@ -156,7 +153,6 @@ def command(
         as_published=as_published,
         seed=seed,
         batch=batch,
-        time_limit=time_limit,
     )
     of_gradients = map_kind in (MapName.SALIENCY, MapName.INTEGRATED_GRADIENTS)
     if map_kind is MapName.GRADCAM:
@@ -171,18 +167,16 @@ def command(
     from corgi.smoothing.smooth import begin, smooth
     from corgi.smoothing.state import state_bytes
 
-    with common.working("loading", quiet=quiet) as listener:
+    with common.working("loading", quiet=quiet, seconds=time_limit) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
-        begun = time.monotonic()
         ranks = common.parse_k(k)
         if of_gradients and ranks is None:
             raise UsageError(f"--k auto: not with --map {map_kind}", hint="It looks at gaps of the CAM.")
         explanation = explain(network, pixels, 1 if of_gradients else ranks, class_id)
         options = replace(asked, k=explanation.top.k if ranks is None else ranks)
-        if time_limit is not None:
-            options = replace(options, time_limit=max(0.0, time_limit - (time.monotonic() - begun)))
         base = _base(explanation, map_kind, form, tau, gamma, options)
         started = time.monotonic()
+        plain = base(torch.from_numpy(pixels)[None])[0].double().numpy().reshape(base.shape)
         start = None
         if state is not None:
             start = _continued(state, begin(base, pixels, options))
@@ -197,7 +191,7 @@ def command(
             class_id=explanation.class_id,
             class_name=network.class_name(explanation.class_id),
             predicted_class=explanation.predicted_class,
-            base=base(torch.from_numpy(pixels)[None])[0].double().numpy().reshape(base.shape),
+            base=plain,
             mean=(tally if start is None else tally.at_rung()).mean.reshape(base.shape),
             certificate=found,
             drawn=tally.samples,

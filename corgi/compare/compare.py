@@ -10,13 +10,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import torch
 
 from corgi.ambient import settled
-from corgi.budget import OutOfTime
+from corgi.budget import OutOfTime, Pace, grace, left, limited
 from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.compare.options import CompareOptions
@@ -39,8 +40,11 @@ from corgi.smoothing.tally import empty, sample
 from corgi.terms import MapName
 from corgi.types import Ball, Norm
 
+_METHODS = 10
+"""Methods, at most, that share the time there is."""
+
 _FORWARDS = 20
-"""Forward passes timed."""
+"""Forward passes timed, at most."""
 
 _STEEPNESS = 10.0
 """k eta of rank scores: they fall from 90% to 10% within 0.44 k ranks around rank k."""
@@ -56,12 +60,17 @@ def compare(
 ) -> Comparison:
     """Every kind of certificate for the map of an image [C, H, W] float32 in [0, 1].
 
-    Ctrl-C ends the comparison; finished rows are kept.
+    Ctrl-C and the time limit end the comparison; finished rows are kept. Every row may take an equal share of
+    the time that is left.
 
     Raises:
         ImageError, UsageError, GateError, EngineError: as `corgi.certify.verify.verify`.
     """
-    return _Comparison(network, image, options or CompareOptions(), listener).run()
+    options = options or CompareOptions()
+    deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
+    comparison = _Comparison(network, image, options, listener)
+    with limited(deadline):
+        return comparison.run()
 
 
 class _Comparison:
@@ -78,24 +87,28 @@ class _Comparison:
         self.cam = CamMap(self.network, self.explanation.class_id)
         self.bounders = Bounders()
         self.interrupted = False
+        with grace():
+            self.forward = self.forward_seconds()
 
     def run(self) -> Comparison:
         rows: list[Row] = []
         try:
-            for name, answers in self.methods():
+            for number, (name, answers) in enumerate(self.methods()):
                 self.doing = name
                 self.listener(Progress("compare", "begins"))
-                rows += answers()
+                with suppress(OutOfTime), limited(time.monotonic() + left() / (_METHODS - number)):
+                    rows += answers()
+                self.interrupted |= left() <= 0
                 if self.interrupted:
                     break
-        except (KeyboardInterrupt, OutOfTime):
+        except KeyboardInterrupt:
             self.interrupted = True
         return Comparison(
             self.explanation,
             self.image,
             tuple(rows),
             self.options.share,
-            self.forward_seconds(),
+            self.forward,
             self.interrupted,
             time.monotonic() - self.started,
         )
@@ -147,12 +160,10 @@ class _Comparison:
             seconds=0.0,
         )
         try:
-            self.bounders.bind(options.engine, self.network, explained.class_id)
+            self.bounders.prepared(options.engine, self.network, explained.class_id)
         except EngineError as error:  # others may serve this network
             return [replace(row, reason=error.message)]
-        asked = replace(
-            options, k=top.k, class_id=explained.class_id, norm=norm, time_limit=self.options.time_limit
-        )
+        asked = replace(options, k=top.k, class_id=explained.class_id, norm=norm)
         result = verify(self.network, self.image, asked, listener=self.listener, bounders=self.bounders)
         self.interrupted |= result.status is Status.INTERRUPTED
         certificate, exact = result.certificate, result.certificate.exact
@@ -195,9 +206,10 @@ class _Comparison:
         """The overlap certificate of a base map averaged over noise (theory 7)."""
         started, options, k = time.monotonic(), self.options, self.kept(base)
         noise = noise_for(norm.order, options.sigma, self.image.size, options.seed)
-        tally = empty(base, self.image, noise)
-        tally = sample(tally, base, self.image, options.samples, listener=self.listener)
-        self.interrupted |= tally.samples < options.samples
+        tally, pace = empty(base, self.image, noise), Pace()
+        tally = sample(tally, base, self.image, options.samples, listener=self.listener, pace=pace)
+        # Where there is time for another batch it was Ctrl-C that ended them.
+        self.interrupted |= tally.samples < options.samples and pace.goes_on()
         held = bounds(tally, usual(base.binary), options.failure)
         if isinstance(base, RankScores):
             radii = renyi_radii(tally, base, k, norm.order, held)
@@ -219,10 +231,10 @@ class _Comparison:
         return [row]
 
     def forward_seconds(self) -> float:
-        """Median time of one forward pass on the image alone."""
-        images, times = torch.from_numpy(self.image)[None], []
+        """Median time of one forward pass on the image alone: of some, as many as a second allows."""
+        images, times = torch.from_numpy(self.image)[None], list[float]()
         with torch.no_grad():
-            for _ in range(_FORWARDS):
+            while not times or (len(times) < _FORWARDS and sum(times) < 1):
                 started = time.monotonic()
                 self.network.trunk32(images)
                 times.append(time.monotonic() - started)

@@ -18,7 +18,7 @@ class CompareOptions:
         sigma: standard deviation of the noise, pixel scale.
         samples: noisy images a smoothed map.
         failure: failure probability of each statistical answer.
-        time_limit: seconds a deterministic answer may take; None for no limit.
+        time_limit: seconds that all of it may take; None for no limit beyond those around.
         seed: of the noise.
     """
 

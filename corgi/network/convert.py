@@ -139,6 +139,7 @@ def convert(graph: Graph) -> Converted:
     steps: list[Step] = []
     vectors: set[str] = set()
     for node in _needed(graph):
+        check()
         if _makes_vector(graph, node, shapes, vectors):
             vectors.update(node.outputs)
         for step in _convert_node(graph, node, shapes):

@@ -8,6 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from corgi.budget import check
 from corgi.errors import ModelError
 from corgi.network.graph import Graph, first_line
 
@@ -36,6 +37,7 @@ class OnnxOracle:
         self._last = nothing, (nothing, nothing)  # the images that ran last are often asked for again
 
     def _started(self, level: ort.GraphOptimizationLevel) -> ort.InferenceSession:
+        check()
         model = onnx.ModelProto()
         model.CopyFrom(self._graph.proto)
         if self._feature not in {o.name for o in model.graph.output}:
@@ -71,6 +73,7 @@ class OnnxOracle:
         names = [self._graph.output_name, self._feature]
         outputs = []
         for image in images:
+            check()
             feed = {self._graph.input_name: np.ascontiguousarray(image[None], dtype=np.float32)}
             try:
                 outputs.append(session.run(names, feed))

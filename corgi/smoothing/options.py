@@ -28,7 +28,7 @@ class SmoothOptions:
         correction: of pixel-wise tests.
         as_published: overlap: the index as published, which certifies less. Renyi: no guarantee.
         seed: of the noise; batch: noisy images evaluated at once, None for what memory allows (`batch_of`).
-        time_limit: seconds of sampling; then what there is certifies. None for no limit.
+        time_limit: seconds of sampling; then what there is certifies. None for no limit beyond those around.
     """
 
     claim: Claim = Claim.OVERLAP

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 
 from scipy.special import ndtri
 
 from corgi.ambient import settled
+from corgi.budget import limited
 from corgi.errors import UsageError
 from corgi.progress import Listener, silent
 from corgi.results import Claim, ImageArray, StatisticalCertificate
@@ -61,7 +61,7 @@ def smooth(
             noise, with more samples than asked for, or certified before in another way.
         EngineError: the base map is not finite somewhere.
     """
-    until = math.inf if options.time_limit is None else time.monotonic() + options.time_limit
+    deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
     averaged = _averaged(base, options)
     tally = begin(base, image, options)
     # Asked of no samples first, so that options that do not fit are refused before the work.
@@ -71,7 +71,8 @@ def smooth(
         check_continues(start, tally, "start")
         _check_start(start, method, options.samples)
         tally = start
-    tally = sample(tally, averaged, image, options.samples, until=until, listener=listener)
+    with limited(deadline):
+        tally = sample(tally, averaged, image, options.samples, listener=listener)
     if start is None:
         return replace(tally, spent=ONCE), _certify(tally, averaged, options)
     rung = tally.at_rung()

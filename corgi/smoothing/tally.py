@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from corgi.budget import OutOfTime, Pace
 from corgi.errors import EngineError, UsageError
 from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, Sampling
@@ -182,29 +182,32 @@ def sample(
     image: ImageArray,
     samples: int,
     *,
-    until: float = math.inf,
     listener: Listener = silent,
+    pace: Pace | None = None,
 ) -> Tally:
-    """The tally continued to `samples` samples; shorter if the user interrupts (Ctrl-C) or time is up.
+    """The tally continued to `samples` samples; shorter where Ctrl-C or time (budget.py) ends it.
 
     Sample i is always evaluated in batch i // batch, at place i % batch of it, and values are added one
     sample after the other. So each is a function of seed and i, and sums do not depend on where runs end.
+
+    A batch counts whole or not at all. Whether one is begun, and whether it comes to its end, follows from
+    the clock and not from values: none is looked at before its batch is added. So how many samples there are
+    is as good as chosen beforehand.
 
     Args:
         tally: where to go on.
         base: the map the tally is of.
         image: [C, H, W], float32, pixel scale.
         samples: how many there shall be in all; fewer than the tally has changes nothing.
-        until: no batch begins later, in seconds of `time.monotonic`. How many samples there are then follows
-            from the clock and not from their values, so it is as good as chosen beforehand.
         listener: hears after each batch how many samples there are, and about how long the others take.
+        pace: sizes batches; who gave it can ask it why sampling ended.
 
     Raises:
         EngineError: the base map breaks its contract (`interface.py`): NaN, values outside [0, 1].
     """
-    started, before = time.monotonic(), tally.samples
+    started, before, pace = time.monotonic(), tally.samples, pace or Pace()
     try:
-        while tally.samples < samples and time.monotonic() < until:
+        while tally.samples < samples and pace.goes_on():
             begun = tally.samples % tally.batch
             noisy = _noisy(tally, image, tally.samples - begun)
             tally = _added(tally, _checked(base, noisy)[begun:][: samples - tally.samples])
@@ -212,8 +215,8 @@ def sample(
             # Counts and times only: who could see values could stop at lucky ones.
             told = f"{tally.samples} of {samples} noisy images, about {left:.0f} s to go"
             listener(Progress("sampling", told))
-    except KeyboardInterrupt:
-        pass  # a batch counts whole or not at all
+    except (KeyboardInterrupt, OutOfTime):
+        pass  # the batch under way is dropped
     return tally
 
 

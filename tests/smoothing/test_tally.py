@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.api import read_image
+from corgi.budget import check, limited
 from corgi.cli.common import npy_bytes
 from corgi.errors import EngineError, UsageError
 from corgi.network.network import load
 from corgi.network.wrap import Normalisation
+from corgi.progress import Progress
 from corgi.results import MapKind
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.interface import BaseMap
@@ -82,23 +86,50 @@ def test_batches_fit_into_memory() -> None:
     assert cam.live < Sparsified(cam, 3).live
 
 
-def test_when_time_is_up_what_there_is_counts() -> None:
-    class Slow(Halfspaces):
-        def __call__(self, images: Tensor) -> Tensor:
-            clock.append(clock[-1] + 1.0)
-            return super().__call__(images)
+def in_time(limit: float, seconds: list[float], base: BaseMap = HALVES) -> tuple[Tally, list[Progress]]:
+    """What is sampled of 100 in a time, in batches of 8 that take so long, each checked in its middle."""
+    now, heard, rest = 0.0, list[Progress](), iter(seconds)
 
-    clock, heard = [0.0], []
-    base = Slow(HALVES.directions, HALVES.offsets)
+    class Timed:
+        def __getattr__(self, name: str) -> object:
+            return getattr(base, name)
+
+        def __call__(self, images: Tensor) -> Tensor:
+            nonlocal now
+            half = next(rest) / 2
+            now += half
+            check()
+            now += half
+            return base(images)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("corgi.smoothing.tally.time.monotonic", lambda: clock[-1])
-        tally = sample(empty(base, IMAGE, NOISE, 8), base, IMAGE, 100, until=3.0, listener=heard.append)
-        none = sample(empty(base, IMAGE, NOISE, 8), base, IMAGE, 100, until=3.0)
-    assert (tally.samples, none.samples) == (24, 0)
+        patch.setattr("corgi.budget.time.monotonic", lambda: now)
+        with limited(limit):
+            tally = sample(empty(Timed(), IMAGE, NOISE, 8), Timed(), IMAGE, 100, listener=heard.append)
+    return tally, heard
+
+
+def test_when_time_is_up_what_there_is_counts() -> None:
+    tally, heard = in_time(4.0, [1.0] * 9)
+    assert tally.samples == 24  # a fourth batch would take what is left
     assert [p.detail for p in heard][:2] == [
         "8 of 100 noisy images, about 12 s to go", "16 of 100 noisy images, about 10 s to go"
     ]  # fmt: skip
     assert np.array_equal(tally.sums, sample(empty(HALVES, IMAGE, NOISE), HALVES, IMAGE, 24).sums)
+    assert in_time(0.0, [1.0])[0].samples == 0
+
+
+def test_a_batch_that_time_ends_is_dropped_whole() -> None:
+    tally, heard = in_time(4.5, [1.0, 1.0, 9.0])
+    assert (tally.samples, len(heard)) == (16, 2)
+    assert np.array_equal(tally.sums, sample(empty(HALVES, IMAGE, NOISE, 8), HALVES, IMAGE, 16).sums)
+    assert in_time(4.5, [9.5])[0].samples == 0
+    assert in_time(4.5, [5.0])[0].samples == 8  # it ended late, and counts
+
+
+@given(st.floats(0, 20), st.lists(st.floats(0.01, 9), min_size=13, max_size=13))
+def test_how_many_samples_there_are_follows_from_the_clock_alone(limit: float, seconds: list[float]) -> None:
+    assert in_time(limit, seconds)[0].samples == in_time(limit, seconds, Spread())[0].samples
 
 
 def test_means_are_those_of_the_population() -> None:
