@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from corgi import budget
 from corgi.attack.search import AttackOptions
@@ -18,11 +19,14 @@ from corgi.certify.verify import VerifyOptions, verify
 from corgi.compare.compare import compare
 from corgi.compare.options import CompareOptions
 from corgi.compare.rows import Guarantee
+from corgi.engines.lirpa import LirpaEngine
 from corgi.errors import EngineError
 from corgi.network.network import load
 from corgi.progress import Progress
 from corgi.results import Status
-from tests.engines.trunks import REFUSED, network
+from corgi.terms import LirpaMethod
+from corgi.types import Ball
+from tests.engines.trunks import CASES, REFUSED, network
 from tests.onnx_models import random_cam_network
 
 
@@ -71,6 +75,24 @@ def ends_at(count: int, monkeypatch) -> Iterator[list[int]]:
     with monkeypatch.context() as patched:
         patched.setattr(budget, "left", remaining)
         yield looks
+
+
+@pytest.mark.parametrize("method", LirpaMethod)
+def test_lirpa_looks_at_the_time_between_layers(method: LirpaMethod, tmp_path: Path, monkeypatch) -> None:
+    net = network(tmp_path, CASES["residual"])
+    ball = Ball(torch.full(net.input_shape, 0.5), 0.01)
+    bounder = LirpaEngine(method, iterations=2).bind(net, 0, torch.float32)
+    with limited(1e9), ends_at(10**9, monkeypatch) as looks:
+        bounds = bounder.pixels(ball)
+    assert looks[0] >= 5
+    for count in {1, 2, looks[0] // 2, looks[0]}:
+        bounder = LirpaEngine(method, iterations=2).bind(net, 0, torch.float32)
+        with limited(1e9), ends_at(count, monkeypatch), pytest.raises(OutOfTime):
+            bounder.pixels(ball)
+        with pytest.raises(EngineError, match="interrupted"):
+            bounder.pixels(ball)
+    again = LirpaEngine(method, iterations=2).bind(net, 0, torch.float32).pixels(ball)
+    assert torch.equal(again.lower, bounds.lower)
 
 
 def test_time_that_ends_anywhere_is_no_proof(tmp_path: Path, monkeypatch) -> None:

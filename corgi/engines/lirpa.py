@@ -13,9 +13,10 @@ l_2 and l_1: where a patch outgrows its value, where branches of unequal kernels
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from corgi.ambient import settled
-from corgi.budget import OutOfTime
+from corgi.budget import OutOfTime, check
 from corgi.engines.auto_lirpa import (
     BoundedModule,
     BoundedTensor,
@@ -292,7 +293,9 @@ class LirpaBounder(Whole):
             "sparse_spec_alpha": False,
             "optimize_bound_args": {"iteration": self._engine.iterations, "early_stop_patience": 5},
         }
-        return BoundedModule(module, dummy, bound_opts=options, device=self._engine.device)
+        return _looking_at_the_time(
+            BoundedModule(module, dummy, bound_opts=options, device=self._engine.device)
+        )
 
     def _failure(self, error: Exception) -> EngineError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -355,6 +358,23 @@ def _with_parameters(module: nn.Module) -> nn.Module:
         for name, value in list(layer.named_buffers(recurse=False)):
             del layer._buffers[name]
             layer.register_parameter(name, nn.Parameter(value.contiguous(), requires_grad=False))
+    return module
+
+
+def _looking_at_the_time(module: Any) -> Any:
+    """A module of the library whose every step through a layer begins only while there is time."""
+
+    def timed(step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)
+        def begun(*inputs: Any, **options: Any) -> Any:
+            check()
+            return step(*inputs, **options)
+
+        return begun
+
+    for node in module._modules.values():
+        for name in ("interval_propagate", "bound_backward"):
+            setattr(node, name, timed(getattr(node, name)))
     return module
 
 
