@@ -134,7 +134,7 @@ def convert(graph: Graph) -> Converted:
         UnsupportedOperator: a node, attribute or operand outside the supported set.
         ModelError: a layer does not fit its input.
     """
-    values = {graph.input_name: torch.zeros(1, *graph.input_shape, dtype=torch.float64)}
+    nothing = torch.zeros((), dtype=torch.float64)  # no value changes a shape
     shapes: dict[str, tuple[int, ...]] = {graph.input_name: (1, *graph.input_shape)}
     steps: list[Step] = []
     vectors: set[str] = set()
@@ -145,15 +145,15 @@ def convert(graph: Graph) -> Converted:
         for step in _convert_node(graph, node, shapes):
             try:
                 with torch.no_grad():
-                    values[step.output] = step.layer(*(values[name] for name in step.inputs))
+                    made = step.layer(*(nothing.expand(shapes[name]) for name in step.inputs))
             except (RuntimeError, IndexError) as error:
                 reason = str(error).splitlines()[0]
                 raise ModelError(f"{graph.path}: {node} cannot be run: {reason}") from error
-            if values[step.output].numel() == 0:
+            if made.numel() == 0:
                 raise ModelError(f"{graph.path}: {node} makes a value without elements")
-            shapes[step.output] = tuple(values[step.output].shape)
+            shapes[step.output] = tuple(made.shape)
             steps.append(step)
-    if graph.output_name not in values:
+    if graph.output_name not in shapes:
         raise ModelError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
     return Converted(TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes, {})
 

@@ -46,6 +46,9 @@ nodes. The deepest published networks have 3000."""
 _SHOWN = 3
 """Computed constants that a note names."""
 
+_FEW = 1024
+"""Elements of a weight that is no larger than lists of sizes and axes are."""
+
 LARGEST_FILE = 2**31
 """Bytes of the file and its external data: onnxruntime is handed a protobuf message, which holds no more."""
 
@@ -350,16 +353,18 @@ def _check_count(path: Path, proto: onnx.ModelProto) -> None:
 
 def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
     """Refuse values that would not fit into memory, before anything runs the model."""
+    weights = {i.name: math.prod(i.dims) for i in proto.graph.initializer}
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto).graph
+        inferred = onnx.shape_inference.infer_shapes(_without_weights(proto)).graph
     except Exception as error:  # shape inference raises its own types
         raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
     sizes: dict[str, int] = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        dims = value.type.tensor_type.shape.dim
-        sizes[value.name] = math.prod(max(d.dim_value, 1) for d in dims)
+        if value.name not in weights:
+            dims = value.type.tensor_type.shape.dim
+            sizes[value.name] = math.prod(max(d.dim_value, 1) for d in dims)
     total = sum(sizes.values())
-    sizes |= {i.name: math.prod(i.dims) for i in proto.graph.initializer}
+    sizes |= weights
     name, largest = max(sizes.items(), key=lambda item: item[1])
     if largest > LARGEST_VALUE:
         raise ModelError(
@@ -371,6 +376,26 @@ def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
             f"{path}: all values would have {total:.3g} elements, at most {MOST_ELEMENTS} are served",
             hint="Verify at a smaller image size.",
         )
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model for shape inference alone: large weights are inputs, so that they are not copied twice.
+
+    What inference reads of a value are numbers of sizes and axes, which are few.
+    """
+    bare = onnx.ModelProto(
+        ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions
+    )
+    graph, given = bare.graph, proto.graph
+    graph.name = given.name
+    for field in ("node", "input", "output"):
+        getattr(graph, field).extend(getattr(given, field))
+    for tensor in given.initializer:
+        if math.prod(tensor.dims) > _FEW:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            graph.initializer.append(tensor)
+    return bare
 
 
 def _check_opsets(path: Path, proto: onnx.ModelProto) -> int:

@@ -74,8 +74,8 @@ class Affine(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
-        return x * self.scale + self.shift
+        """Keeps the shape; memory is what this takes, so the product is added to where it lies."""
+        return (x * self.scale).add_(self.shift)
 
 
 class Linear(nn.Module):

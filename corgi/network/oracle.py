@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -65,7 +67,11 @@ class OnnxOracle:
 
     def run_plainly(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same without any optimisation: node by node, as the file has it."""
-        return self._run(self._started(ort.GraphOptimizationLevel.ORT_DISABLE_ALL), images)
+        return self._run(self._plain, images)
+
+    @cached_property
+    def _plain(self) -> ort.InferenceSession:
+        return self._started(ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
 
     def _run(
         self, session: ort.InferenceSession, images: NDArray[np.float32]

@@ -1,15 +1,18 @@
 """Recognise channel shuffles (ShuffleNet): reshapes and transpositions that only permute channels.
 
-A chain of them is pushed through with numbers instead of values: if what comes out is the input's channels in
-another order, whole, the chain is replaced by that order. Any such chain is found, whatever its shapes.
+A chain of them that ends in an image's shape again, behind another rank, is run on numbers instead of values:
+if what comes out is the input's channels in another order, whole, the chain is replaced by that order. Any
+such chain is found, whatever its shapes.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import reduce
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from corgi.network import layers
 from corgi.network.convert import Converted, Step, TorchGraph
@@ -17,17 +20,16 @@ from corgi.network.convert import Converted, Step, TorchGraph
 
 def channel_shuffles(found: Converted) -> Converted:
     """The same network with chains that permute channels as one layer each."""
-    moved: dict[str, tuple[str, Tensor]] = {}
+    moved: dict[str, tuple[str, tuple[nn.Module, ...]]] = {}
     steps: list[Step] = []
     for step in found.module.steps:
         if isinstance(step.layer, layers.Reshape | layers.Transpose):
             (source,) = step.inputs
-            shape = found.shapes[source]
-            start = source, torch.arange(torch.Size(shape).numel()).reshape(shape)
-            origin, numbers = moved.get(source, start)
-            moved[step.output] = origin, step.layer(numbers)
-            order = _channel_order(found.shapes[origin], moved[step.output][1])
-            if order is not None and len(found.shapes[source]) != 4:
+            origin, chain = moved.get(source, (source, ()))
+            moved[step.output] = origin, (*chain, step.layer)
+            again = len(found.shapes[source]) != 4 and found.shapes[step.output] == found.shapes[origin]
+            order = _channel_order(found.shapes[origin], moved[step.output][1]) if again else None
+            if order is not None:
                 step = replace(step, layer=layers.Channels(order), inputs=(origin,))
                 del moved[step.output]
         steps.append(step)
@@ -35,11 +37,11 @@ def channel_shuffles(found: Converted) -> Converted:
     return replace(found, module=module.up_to(found.module.output_name).eval())
 
 
-def _channel_order(shape: tuple[int, ...], numbers: Tensor) -> tuple[int, ...] | None:
-    """Which channel of [N, C, H, W] each channel of a value made from it is; None if it is none, whole."""
-    if len(shape) != 4 or tuple(numbers.shape) != shape:
+def _channel_order(shape: tuple[int, ...], chain: tuple[nn.Module, ...]) -> tuple[int, ...] | None:
+    """Which channel of [N, C, H, W] each channel is that a chain makes of it; None if it is none, whole."""
+    if len(shape) != 4:
         return None
-    area = shape[2] * shape[3]
-    order = numbers[0, :, 0, 0] // area
-    whole = torch.arange(numbers.numel()).reshape(shape)[:, order]
-    return tuple(order.tolist()) if torch.equal(whole, numbers) else None
+    numbers = torch.arange(math.prod(shape)).reshape(shape)
+    made = reduce(lambda value, layer: layer(value), chain, numbers)
+    order = made[0, :, 0, 0] // (shape[2] * shape[3])
+    return tuple(order.tolist()) if torch.equal(numbers[:, order], made) else None
