@@ -44,7 +44,7 @@ from corgi.smoothing.maps.gradients import Colours
 from corgi.smoothing.maps.saliency import SaliencyMap
 from corgi.smoothing.noise import Noise
 from corgi.smoothing.overlap import overlap_radii
-from corgi.smoothing.rank_scores import STEEPNESS, RankScores
+from corgi.smoothing.rank_scores import ETA_AS_PUBLISHED, RankScores
 from corgi.smoothing.renyi import renyi_radii
 from corgi.smoothing.sparsified import Sparsified
 from corgi.smoothing.tally import empty, sample
@@ -60,8 +60,8 @@ def maps(base: BaseMap, k: int) -> dict[str, tuple[BaseMap, float]]:
     """What is compared: a map and the shape of its noise, by name."""
     wide = noise_for(math.inf, SIGMA, base.n, 0).shape
     return {
-        "Renyi, eta as in R": (RankScores(base, k, STEEPNESS), wide),
-        "Renyi, eta = 10 / k": (RankScores(base, k, 10 * base.n / k), wide),
+        "Renyi, eta as in R": (RankScores(base, k, ETA_AS_PUBLISHED / base.n), wide),
+        "Renyi, eta = 10 / k": (RankScores(base, k), wide),
         "sparsified, tau = k / n": (Sparsified(base, k), 2.0),
         "sparsified, tau = 0.1": (Sparsified(base, math.ceil(0.1 * base.n)), 2.0),
         "scaled SmoothGrad": (base, 2.0),
@@ -181,8 +181,8 @@ def certify(network: corgi.Network, samples: list[Sample], count: int) -> None:
     for number, one in enumerate(samples, 1):
         image = corgi.read_image(one.path, network, "gtsrb")
         cam = CamMap(network, network.predict(image))
-        sparse, scored = Sparsified(cam, k), RankScores(cam, k, 10 * cam.n / k)
-        original = RankScores(cam, k, STEEPNESS)
+        sparse, scored = Sparsified(cam, k), RankScores(cam, k)
+        original = RankScores(cam, k, ETA_AS_PUBLISHED / cam.n)
         for norm in (2.0, math.inf):
             noise = noise_for(norm, SIGMA, image.size, 0)
             for name, ranked in (("Renyi, eta = 10 / k", scored), ("Renyi, eta as in R", original)):

@@ -100,6 +100,13 @@ def command(
     correction: Annotated[
         Correction | None, typer.Option(help="Of pixels: over all of their tests.", show_default="holm")
     ] = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(help="renyi: how steeply scores fall per rank.", show_default="10 / center"),
+    ] = None,
+    center: Annotated[
+        int | None, typer.Option(help="renyi: the rank around which scores fall.", show_default="K")
+    ] = None,
     as_published: Annotated[
         bool,
         typer.Option("--as-published", help="overlap: the weaker index of the paper; renyi: NO guarantee."),
@@ -150,6 +157,8 @@ def command(
         failure=1 - confidence,
         confidence=interval,
         correction=SmoothOptions.correction if correction is None else correction,
+        eta=eta,
+        center=center,
         as_published=as_published,
         seed=seed,
         batch=batch,

@@ -46,9 +46,6 @@ _METHODS = 10
 _FORWARDS = 20
 """Forward passes timed, at most."""
 
-_STEEPNESS = 10.0
-"""k eta of rank scores: they fall from 90% to 10% within 0.44 k ranks around rank k."""
-
 
 @settled()
 def compare(
@@ -126,8 +123,8 @@ class _Comparison:
         ):
             yield f"{method}, {norm.label}", partial(self.certified, method, norm, options, attack)
         saliency = named_map(self.network, self.explanation.class_id, MapName.SALIENCY)
-        k, steepness = self.kept(self.cam), _STEEPNESS * self.cam.n / self.kept(self.cam)
-        scored = RankScores(self.cam, k, steepness)
+        k = self.kept(self.cam)
+        scored = RankScores(self.cam, k)
         for name, base, norm in (
             ("smoothed CAM", self.cam, Norm.L2),
             ("sparsified CAM", Sparsified(self.cam, k), Norm.L2),

@@ -26,6 +26,8 @@ class SmoothOptions:
         failure: probability that the claim may be wrong.
         confidence: how intervals are found; None for the narrower ones.
         correction: of pixel-wise tests.
+        eta, center: of the scores by rank of Renyi certificates (`RankScores`): how steeply they fall per
+            rank, None for 10 / center; and around which rank, None for k.
         as_published: overlap: the index as published, which certifies less. Renyi: no guarantee.
         seed: of the noise; batch: noisy images evaluated at once, None for what memory allows (`batch_of`).
         time_limit: seconds of sampling; then what there is certifies. None for no limit beyond those around.
@@ -41,6 +43,8 @@ class SmoothOptions:
     failure: float = 0.001
     confidence: Confidence | None = None
     correction: Correction = Correction.HOLM
+    eta: float | None = None
+    center: int | None = None
     as_published: bool = False
     seed: int = 0
     batch: int | None = None
@@ -58,6 +62,8 @@ class SmoothOptions:
             raise UsageError(
                 f"--norm: {self.claim} certificates hold in l_2", hint="Use --certificate renyi."
             )
+        if self.claim is not Claim.RENYI and not (self.eta is None and self.center is None):
+            raise UsageError("--eta and --center: only of renyi certificates, which score values by rank")
         if self.claim is Claim.RANK and self.radius is None:
             raise UsageError("--certificate rank: needs --radius, the ranks are certified for it")
         if self.claim in (Claim.RANK, Claim.PIXELS) and self.overlap is not None:

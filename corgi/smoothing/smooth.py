@@ -128,7 +128,9 @@ def _pixel_radius(options: SmoothOptions) -> float:
 
 
 def _averaged(base: BaseMap, options: SmoothOptions) -> BaseMap:
-    return RankScores(base, options.k) if options.claim is Claim.RENYI else base
+    if options.claim is not Claim.RENYI:
+        return base
+    return RankScores(base, options.k if options.center is None else options.center, options.eta)
 
 
 def _certify(tally: Tally, averaged: BaseMap, options: SmoothOptions) -> StatisticalCertificate:

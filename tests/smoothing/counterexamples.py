@@ -42,7 +42,7 @@ class Brightness:
         return torch.stack([bright, ~bright], 1).double()
 
 
-SCORED, NOISE = RankScores(Brightness(), 1), noise_for(math.inf, SIGMA, BRIGHT.size, 0)
+SCORED, NOISE = RankScores(Brightness(), 1, 7.5), noise_for(math.inf, SIGMA, BRIGHT.size, 0)
 
 
 @cache

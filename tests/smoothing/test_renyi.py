@@ -13,6 +13,7 @@ from corgi.errors import UsageError
 from corgi.results import Claim, FloatArray, Status
 from corgi.smoothing.confidence import Bounds, bounds
 from corgi.smoothing.noise import Noise
+from corgi.smoothing.options import SmoothOptions
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import certify_renyi, divergence_as_published, least_divergence, renyi_radii
 from corgi.smoothing.tally import Tally, empty, sample
@@ -189,5 +190,10 @@ def test_what_cannot_be_asked() -> None:
     for steepness in (0.0, -1.0, math.inf, math.nan, 1e-30):
         with pytest.raises(UsageError, match="rank scores"):
             RankScores(Spread(), 2, steepness)
+    for center in (0, 7):
+        with pytest.raises(UsageError, match="one of the ranks 1-6"):
+            RankScores(Spread(), center)
+    with pytest.raises(UsageError, match="only of renyi"):
+        SmoothOptions(eta=0.1)
     wild = RankScores(Spread(), 2, 1e5)  # all weight on the first two ranks
     assert wild.scores[:2].sum() == pytest.approx(1)

@@ -103,7 +103,7 @@ def smoothed(network: Network, class_id: int, kind: str) -> tuple[BaseMap, Guide
     def largest(images: Tensor) -> Tensor:
         return gradient(images).reshape(len(images), channels, height * width).amax(1)
 
-    scored = RankScores(cam, K, 10 * cam.n / K)
+    scored = RankScores(cam, K)
     return {
         "cam": (cam, cam_guide(network, class_id), Norm.L2),
         "sparsified cam": (Sparsified(cam, K), cam_guide(network, class_id), Norm.L2),
