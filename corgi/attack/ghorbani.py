@@ -22,8 +22,9 @@ from corgi.types import Ball
 class GhorbaniAttack:
     """Algorithm 1 of Gu et al., after Ghorbani et al.
 
-    The iterate that keeps the fewest of the original top-k pixels is returned (ties: the smaller margin),
-    measured on the true network also when the steps follow its softplus twin.
+    The iterate that keeps the fewest of the original top-k pixels is returned (ties: the smaller margin), of
+    those that keep the label if they must, measured on the true network also when the steps follow its
+    softplus twin.
 
     Attributes:
         steps: P of the paper.
@@ -63,7 +64,9 @@ class GhorbaniAttack:
             image = inside(image + self.step * ball.radius * steepest(ball, image, gradient))
             with torch.no_grad():
                 kept = set(target.cams(image)[0].topk(target.top.k).indices.tolist()) & set(pixels)
-            key = (float(len(kept)), float(target.broken_margins(image)[0]))
+            margin = float(target.broken_margins(image)[0])
+            # An iterate that lost the label it had to keep is no witness, however few pixels it keeps.
+            key = (float(len(kept)) if margin < math.inf else math.inf, margin)
             if key < best_key:
                 best, best_key = image[0].clone(), key
             listener(step_taken(steps, self.steps, time.monotonic() - began))

@@ -10,6 +10,7 @@ import torch
 
 from corgi import AttackKind, AttackOptions, explain, load
 from corgi.attack import margin
+from corgi.attack.ghorbani import GhorbaniAttack
 from corgi.attack.pairs import critical_pairs, linear_radius
 from corgi.attack.search import attack_radius
 from corgi.attack.target import Target
@@ -160,3 +161,18 @@ def test_little_time_makes_steps_and_starts_few_and_still_finds_a_witness(target
     assert len(runs) > 1
     assert {(len(images), steps) for _, images, steps in runs} == {(2, 8)}
     assert all(len(some.pairs) == 1 for some, _, _ in runs)
+
+
+class LosesItsLabel(Target):
+    """A target whose later iterates, which keep fewest of the pixels, have all lost the label."""
+
+    def broken_margins(self, images: torch.Tensor) -> torch.Tensor:
+        margins = self.margins(images).detach()
+        return torch.where(margins > -0.05, margins, torch.inf)
+
+
+def test_an_iterate_that_lost_the_label_hides_no_witness(target) -> None:
+    aim, image, _ = target
+    loses = LosesItsLabel(aim.trunk, aim.network, aim.class_id, aim.top, aim.k2, True, aim.label)
+    tried = GhorbaniAttack(steps=200, step=0.01).run(loses, Ball(image, 0.2), image[None], torch.Generator())
+    assert -0.05 < tried.margin < 0
