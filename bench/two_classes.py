@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import statistics
 import sys
@@ -81,24 +82,27 @@ def main() -> None:
         everything += rows
         solved = [row for row in rows if row["certified"] > 0]
         ratios = [row["attack"] / row["certified"] for row in solved]
-        low, _, high = statistics.quantiles(ratios, n=4)
-        theirs = paper[str(class_id)]
+        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [math.nan] * 3
+        theirs = paper.get(str(class_id))  # of the two classes of their figure
 
         def median(key: str, solved=solved) -> float:
-            return statistics.median(row[key] for row in solved)
+            return statistics.median([row[key] for row in solved] or [math.nan])
+
+        def beside(ours: str, key: str, theirs=theirs) -> str:
+            return ours if theirs is None else f"{ours} ({theirs[key]:.6g})"
 
         cells = [
             class_id,
             len(rows),
-            f"{median('certified'):.6f} ({theirs['median_certificate']:.6f})",
-            f"{median('attack'):.6f} ({theirs['median_attack']:.6f})",
-            f"{statistics.median(ratios):.3f} ({theirs['median_ratio']})",
+            beside(f"{median('certified'):.6f}", "median_certificate"),
+            beside(f"{median('attack'):.6f}", "median_attack"),
+            beside(f"{statistics.median(ratios or [math.nan]):.3f}", "median_ratio"),
             f"{low:.3f}-{high:.3f}",
             f"{sum(ratio <= 1.01 for ratio in ratios)} of {len(rows)}",
             len(rows) - len(solved),
             f"{median('evaluations'):g}",
             f"{median('seconds'):.2f}",
-            f"{max(row['seconds'] for row in rows):.1f}",
+            f"{max((row['seconds'] for row in rows), default=math.nan):.1f}",
         ]
         print(f"| {' | '.join(str(c) for c in cells)} |", flush=True)
     for row in everything:
