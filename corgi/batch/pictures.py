@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from corgi.batch.store import Pictures
-from corgi.results import VerifyResult
+from corgi.results import FloatArray, VerifyResult
 
 LARGEST_SIDE = 256
 """Pixels; a larger input is kept scaled down."""
@@ -26,9 +26,15 @@ def pictures_of(result: VerifyResult) -> Pictures:
     return Pictures(
         image_png=_png(image),
         change_png=change,
-        cam=result.cam.astype(np.float32),
-        witness_cam=None if witness is None else witness.cam.astype(np.float32),
+        cam=_drawn(result.cam),
+        witness_cam=None if witness is None else _drawn(witness.cam),
     )
+
+
+def _drawn(cam: FloatArray) -> NDArray[np.float32]:
+    """A map in float32; values beyond its range are drawn at the ends of it."""
+    most = float(np.finfo(np.float32).max)
+    return np.clip(cam, -most, most).astype(np.float32)
 
 
 def _png(values: NDArray[np.float64]) -> bytes:

@@ -61,7 +61,8 @@ def _radius_map(radii: FloatArray) -> str:
 
 def _coloured(values: FloatArray, low: float, high: float) -> str:
     """A map [h, w] as a picture with a palette; NaN is grey."""
-    scaled = (values - low) / (high - low if high > low else 1.0) * 254
+    # In float64, in which the difference of any two values of a float32 map is finite.
+    scaled = (values.astype(np.float64) - low) / (high - low if high > low else 1.0) * 254
     index = np.where(np.isnan(scaled), _NOTHING, np.clip(np.nan_to_num(scaled), 0, 254).round())
     return _url(_palette_png(index.astype(np.uint8)))
 
