@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -81,6 +82,50 @@ def interrupted(run: Callable[[], object], under: str, at: int) -> bool:
     except KeyboardInterrupt:
         return True
     finally:
+        torch.set_grad_enabled(graded)  # Ctrl-C while a `with` ends leaves what it had set
+    return False
+
+
+def meetings(run: Callable[[], object], under: str) -> dict[Line, int]:
+    """How often each line of a part of the package is met."""
+    count: dict[Line, int] = {}
+
+    def seen(line: Line, _function: str) -> None:
+        count[line] = count.get(line, 0) + 1
+
+    with _traced(under, seen):
+        run()
+    return count
+
+
+@functools.cache
+def _holds(code: CodeType, line: Line) -> bool:
+    return code.co_filename == f"{_PACKAGE}/{line[0]}" and line[1] in {at for *_, at in code.co_lines()}
+
+
+def interrupted_at(run: Callable[[], object], line: Line, meeting: int) -> bool:
+    """Whether Ctrl-C, pressed where a line is met for the `meeting`-th time, came out of `run`.
+
+    Only functions that hold the line are traced, so that it costs little more than `run` until there.
+    """
+    count = 0
+
+    def local(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        if event == "line" and frame.f_lineno == line[1]:
+            count += 1
+            if count == meeting:
+                raise KeyboardInterrupt
+        return local
+
+    graded, before = torch.is_grad_enabled(), sys.gettrace()
+    sys.settrace(lambda frame, _event, _arg: local if _holds(frame.f_code, line) else None)
+    try:
+        run()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
         torch.set_grad_enabled(graded)  # Ctrl-C while a `with` ends leaves what it had set
     return False
 

@@ -19,8 +19,8 @@ from corgi.engines.patch.forms import FormBounds, Forms
 from corgi.engines.patch.prepare import prepare
 from corgi.errors import EngineError
 from corgi.types import Ball, Interval
-from tests.interrupts import interrupted, lines_of, some
-from tests.onnx_models import random_cam_network
+from tests.interrupts import interrupted, interrupted_at, lines_of, meetings, some
+from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 
 MODELS = Path(__file__).parents[2] / "models"
 STATE = frozenset(
@@ -98,6 +98,41 @@ def test_an_interrupted_bounder_answers_as_a_fresh_one_or_not_at_all(engine, que
         return QUESTIONS[question](bounder, ball)
 
     assert_whole_or_refused(bound, ask, lines_to_try(bound, ask, 3))
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_any_line_of_a_bound_leaves_a_bounder_that_refuses_or_is_as_new(tmp_path) -> None:
+    """Every line that `differences` meets when it first does; of what is kept, when it last does, too."""
+    rng, model = np.random.default_rng(0), OnnxModel((1, 3, 3))
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(rng, 2, 1, 2, 2)))
+    value = model.node("MaxPool", value, kernel_shape=[2, 2], strides=[1, 1], pads=[0, 0, 1, 1])
+    value = model.node("Sigmoid", model.node("Conv", value, float32(rng, 1, 2, 1, 1)))
+    tiny = corgi.load(model.save(tmp_path, model.head(value, np.ones((2, 1)))))
+    around = Ball(torch.from_numpy(rng.random(tiny.input_shape, dtype=np.float32)), 0.1)
+
+    def bound() -> Any:
+        return corgi.PatchEngine().bind(tiny, 0, torch.float64)
+
+    def ask(bounder: Any) -> Tensor:
+        return bounder.differences(around, torch.tensor([0]), torch.tensor([1]))
+
+    fresh = ask(bound())  # what is kept for the whole process is there from now on
+    bounder = bound()
+    met = meetings(lambda b=bounder: ask(b), "engines")
+    for part in ("bounds", "backward", "intervals", "maximum", "curves", "patches"):
+        assert sum(file == f"engines/patch/{part}.py" for file, _ in met) >= 20, part
+    keep, as_new = {f"engines/{name}.py" for name in ("patch/bounds", "patch/engine", "whole")}, set()
+    for line, last in met.items():
+        for meeting in {1, last} if line[0] in keep else {1}:
+            bounder = bound()
+            assert interrupted_at(lambda b=bounder: ask(b), line, meeting), line
+            if bounder.whole:
+                as_new.add(line)
+                assert torch.equal(ask(bounder), fresh), line
+            else:
+                with pytest.raises(EngineError):
+                    ask(bounder)
+    assert {file for file, _ in as_new} == {"engines/whole.py"}
 
 
 @pytest.mark.parametrize("question", ["by_intervals", "by_rows", "learn"])
