@@ -19,10 +19,11 @@ def _case(tmp_path):
 
 def test_points_are_what_verify_says(case) -> None:
     network, image = case
-    found = radius_curve(network, image, [1, 2, 3], [2, 3], VerifyOptions(k=2))
-    assert [(point.k, point.k2) for point in found.by_k] == [(1, 1), (2, 2), (3, 3)]
+    found = radius_curve(network, image, [1, 2], [2, 3], VerifyOptions(k=2))
+    assert [(point.k, point.k2) for point in found.by_k] == [(1, 1), (2, 2)]
     assert [(point.k, point.k2) for point in found.by_k2] == [(2, 2), (2, 3)]
-    for point in (*found.by_k, *found.by_k2):
+    assert found.by_k2[0] == found.by_k[1]
+    for point in (*found.by_k, found.by_k2[1]):
         alone = verify(network, image, k=point.k, k2=point.k2)
         assert point.certified == pytest.approx(alone.certificate.radius, rel=0.02)
         assert 0 <= point.gap <= 1
@@ -32,7 +33,7 @@ def test_points_are_what_verify_says(case) -> None:
 
 def test_the_recommended_k_has_the_largest_radius(case) -> None:
     network, image = case
-    found = radius_curve(network, image, [1, 2, 3, 4])
+    found = radius_curve(network, image, [1, 2, 3])
     assert found.recommended is not None
     assert found.recommended.certified == max(point.certified for point in found.by_k)
 

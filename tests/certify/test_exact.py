@@ -35,7 +35,9 @@ from corgi.types import Ball
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
-SEEDS = range(100, 130)
+SEEDS = (102, 103, 104, 105, 106, 110, 112, 113, 116, 118, 119, 121, 127, 135, 136)
+"""Of piecewise linear networks on which bounds certify a radius, and an exact search is soon done."""
+
 GAP = 0.01
 QUICK = AttackOptions(steps=30)
 DECIDERS: list[Decider] = [TreeDecider(), BranchAndBound()]
@@ -92,7 +94,7 @@ def questions(tmp_path_factory) -> list[Question]:
     """Half of them relaxed by one or two ranks."""
     folder = tmp_path_factory.mktemp("networks")
     found = [question for seed in SEEDS if (question := asked(seed, folder)) is not None]
-    assert len(found) >= 15
+    assert len(found) == len(SEEDS)
     return found
 
 

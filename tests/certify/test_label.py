@@ -24,7 +24,7 @@ from tests.soundness.samples import inside
 
 @pytest.mark.parametrize(("dtype", "budget"), [(torch.float32, 20_000), (torch.float64, 256 * 2**20)])
 @pytest.mark.parametrize("norm", list(Norm))
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_margins_of_scores_hold_all_images_of_the_ball(
     seed: int, norm: Norm, dtype, budget: int, tmp_path
 ) -> None:
@@ -99,7 +99,9 @@ def test_the_joint_radius_is_the_smaller_one(paper_model, paper_image) -> None:
     assert result.label.label == result.predicted_class == 17
     assert result.label.radius > 0
     assert result.joint_radius == min(result.label.radius, result.certificate.radius)
-    assert verify(paper_model, paper_image, VerifyOptions(exact=None, attack=None)).joint_radius is None
+    assert (
+        verify(paper_model, paper_image, replace(bounds, label=False, max_evaluations=1)).joint_radius is None
+    )
 
 
 def test_engine_lirpa_keeps_the_label_of_a_small_network(tmp_path) -> None:

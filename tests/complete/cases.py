@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -117,14 +118,23 @@ class Case:
 def subjects(seeds: range, folder: Path) -> Iterator[tuple[Subject, np.random.Generator]]:
     """The piecewise linear ones among generated networks, and the generator each is to go on with."""
     for seed in seeds:
-        rng = np.random.default_rng(seed)
-        network = load(random_cam_network(rng, folder))
+        network, image, rng = _generated(seed, folder)
         bounder = PatchEngine().bind(network, 0, torch.float64)
         if bounder.unfolds:
-            yield (
-                Subject(network, bounder, torch.from_numpy(rng.random(network.input_shape, np.float32))),
-                rng,
-            )
+            yield Subject(network, bounder, image), deepcopy(rng)
+
+
+_made: dict[int, tuple[Network, Tensor, np.random.Generator]] = {}
+
+
+def _generated(seed: int, folder: Path) -> tuple[Network, Tensor, np.random.Generator]:
+    """Network, image and generator of a seed, made once a process: many tests ask for the same."""
+    if seed not in _made:
+        rng = np.random.default_rng(seed)
+        network = load(random_cam_network(rng, folder))
+        image = torch.from_numpy(rng.random(network.input_shape, np.float32))
+        _made[seed] = network, image, rng
+    return _made[seed]
 
 
 def raised(cone: Cone, amount: float) -> Cone:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from corgi.complete.tree import TreeDecider
 from corgi.engines.interface import BoundEngine
 from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.patch import intervals
+from corgi.engines.patch.alpha import Alpha
 from corgi.network.network import Network
 from corgi.types import Ball, Interval, Norm
 from tests.onnx_models import OnnxModel, random_cam_network
@@ -44,8 +46,12 @@ ENGINES = [
     PatchEngine(PatchMethod.CROWN_IBP),
     PatchEngine(PatchMethod.CROWN),
 ]
-SHARP_ENGINES = [PatchEngine(PatchMethod.ALPHA_CROWN), PatchEngine(PatchMethod.FOCUS)]
-"""Slower: they share all but the last pairs with CROWN, so they get fewer cases."""
+FEW_STEPS = Alpha(iterations=4, warm_iterations=2)
+SHARP_ENGINES = [
+    PatchEngine(PatchMethod.ALPHA_CROWN, FEW_STEPS),
+    PatchEngine(PatchMethod.FOCUS, FEW_STEPS, rounds=2),
+]
+"""Slower: they share all but the last pairs with CROWN, so they get fewer cases, and fewer steps."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +75,21 @@ class Method:
 
 BOUNDS = [Method(engine) for engine in ENGINES]
 EXACT = [
-    Method(PatchEngine(relaxation), ExactOptions(seconds=2.0, nodes=500, decider=decider))
+    Method(PatchEngine(relaxation), ExactOptions(gap=0.03, nodes=30, subsets=4, decider=decider))
     for relaxation, decider in (
         (PatchMethod.CROWN, TreeDecider()),
         (PatchMethod.CROWN, BranchAndBound()),
         (PatchMethod.CROWN_IBP, TreeDecider()),
     )
 ]
-"""With little time: what is certified must hold wherever the search was stopped."""
+"""With little work: what is certified must hold wherever the search was stopped."""
 
 every_method = pytest.mark.parametrize("method", [*BOUNDS, *EXACT], ids=lambda m: m.name)
-SEEDS = range(100, 112)
+SEEDS = (100, *range(102, 113))
+"""Of generated networks; that of 101 has a tie at the rank drawn, so that nothing is bounded."""
+
+DECIDED = (102, 103, 105, 106, 111, 123)
+"""Of those an exact search is soon done with: what it leaves open is little, or is left at once."""
 
 
 def case(seed: int, folder: Path) -> tuple[Network, np.ndarray, int, int]:
@@ -92,14 +102,20 @@ def case(seed: int, folder: Path) -> tuple[Network, np.ndarray, int, int]:
 
 
 FORMED = [
-    *((method, form) for method in BOUNDS for form in Form),
-    *((method, Form.PAIRWISE) for method in EXACT),
+    *(
+        (method, form, seed)
+        for i, (method, form) in enumerate(product(BOUNDS, Form))
+        for seed in SEEDS[i % 3 :: 3]
+    ),
+    *((method, Form.PAIRWISE, seed) for i, method in enumerate(EXACT) for seed in DECIDED[i % 2 :: 2]),
 ]
-"""Exact decisions are of the pairwise form only."""
+"""Each method and form on a few of the networks, each network with a few of them.
+
+Exact decisions are of the pairwise form only.
+"""
 
 
-@pytest.mark.parametrize(("method", "form"), FORMED, ids=lambda part: getattr(part, "name", None))
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("method", "form", "seed"), FORMED, ids=lambda part: getattr(part, "name", None))
 def test_nothing_inside_a_certified_ball_breaks_it(seed: int, method: Method, form: Form, tmp_path) -> None:
     assert_nothing_inside_breaks_it(seed, method, form, Norm.LINF, tmp_path)
 
@@ -131,11 +147,14 @@ def assert_nothing_inside_breaks_it(seed: int, method: Method, form: Form, norm:
     assert attempt.margin > -1e-5 * float(cams.abs().max())
 
 
-CURVED = [Method(PatchEngine(PatchMethod.CROWN_IBP)), Method(PatchEngine()), EXACT[0]]
+CURVED = [
+    *((Method(PatchEngine(PatchMethod.CROWN_IBP)), seed) for seed in range(200, 212, 3)),
+    *((Method(PatchEngine()), seed) for seed in range(201, 212, 2)),
+    *((EXACT[0], seed) for seed in (203, 208)),  # of a few the map is still piecewise linear
+]
 
 
-@pytest.mark.parametrize("method", CURVED, ids=lambda m: m.name)
-@pytest.mark.parametrize("seed", range(200, 212))
+@pytest.mark.parametrize(("method", "seed"), CURVED, ids=lambda part: getattr(part, "name", None))
 def test_nothing_inside_a_certified_ball_breaks_a_curved_network(seed: int, method: Method, tmp_path) -> None:
     """With activations that the patch engine alone bounds."""
     test_nothing_inside_a_certified_ball_breaks_it(seed, method, Form.PAIRWISE, tmp_path)
@@ -153,15 +172,21 @@ NORM_FORMED = [
 
 @every_other_norm
 @pytest.mark.parametrize(("method", "form"), NORM_FORMED, ids=lambda part: getattr(part, "name", None))
-@pytest.mark.parametrize("seed", [100, 105])
+@pytest.mark.parametrize("seed", [102, 105])
 def test_nothing_inside_other_certified_balls_breaks_it(
     seed: int, method: Method, form: Form, norm: Norm, tmp_path
 ) -> None:
     assert_nothing_inside_breaks_it(seed, method, form, norm, tmp_path)
 
 
-@every_method
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("method", "seed"),
+    [
+        *((method, seed) for i, method in enumerate(BOUNDS) for seed in SEEDS[i % 3 :: 3]),
+        *((method, seed) for i, method in enumerate(EXACT) for seed in DECIDED[i % 2 :: 2]),
+    ],
+    ids=lambda part: getattr(part, "name", None),
+)
 def test_an_absurd_radius_is_not_certified_where_an_attack_changes_the_map(
     seed: int, method: Method, tmp_path
 ) -> None:
@@ -199,8 +224,11 @@ every_lipschitz = pytest.mark.parametrize("method", LIPSCHITZ, ids=lambda m: m.n
 
 
 @every_lipschitz
-@pytest.mark.parametrize("norm", list(Norm), ids=str)
-@pytest.mark.parametrize("seed", [103, 106, 200])
+@pytest.mark.parametrize(
+    ("norm", "seed"),
+    [(Norm.LINF, 103), (Norm.LINF, 200), (Norm.L2, 106), (Norm.L2, 200), (Norm.L1, 102), (Norm.L1, 106)],
+    ids=str,
+)
 def test_nothing_inside_a_ball_certified_by_lipschitz_constants_breaks_it(
     seed: int, norm: Norm, method: Method, tmp_path
 ) -> None:
@@ -261,7 +289,7 @@ SHARP = [Method(engine) for engine in SHARP_ENGINES]
 
 
 @pytest.mark.parametrize("method", SHARP, ids=lambda m: m.name)
-@pytest.mark.parametrize("seed", [100, 101, 104])
+@pytest.mark.parametrize("seed", [102, 106])
 def test_nothing_inside_a_sharpened_certificate_breaks_it(seed: int, method: Method, tmp_path) -> None:
     test_nothing_inside_a_certified_ball_breaks_it(seed, method, Form.PAIRWISE, tmp_path)
 
@@ -286,23 +314,31 @@ def test_a_planted_counterexample_is_never_proved_in_other_norms(
     method: Method, norm: Norm, tmp_path
 ) -> None:
     network, image = hidden_violation(tmp_path)
-    options = {"k": 4, "norm": norm, "attack": None, **method.options}
+    options = {"k": 4, "norm": norm, "attack": None, "tolerance": 0.1, **method.options}
     result = verify(network, image, eps=PLANTED_IN[norm], **options)
     assert result.status is Status.UNKNOWN
     searched = verify(network, image, **options)
     assert 0 < searched.certificate.radius < PLANTED_IN[norm]
 
 
-@pytest.mark.parametrize(("seed", "norm"), [(101, Norm.L2), (101, Norm.L1), (104, Norm.L2)])
+@pytest.mark.parametrize(("seed", "norm"), [(102, Norm.L2), (106, Norm.L1)])
 def test_nothing_inside_other_sharpened_certificates_breaks_it(seed: int, norm: Norm, tmp_path) -> None:
     assert_nothing_inside_breaks_it(seed, SHARP[1], Form.PAIRWISE, norm, tmp_path)
 
 
-EXACT_SHARP = [Method(engine, ExactOptions()) for engine in SHARP_ENGINES]
+CLOSING = [
+    *((replace(method, exact=ExactOptions(decider=method.exact.decider)), None) for method in EXACT),
+    *((Method(engine, ExactOptions()), None) for engine in SHARP_ENGINES),
+    (Method(PatchEngine(), ExactOptions()), AttackOptions()),
+    (Method(SHARP_ENGINES[1], ExactOptions()), AttackOptions(steps=30)),
+]
 
 
-@pytest.mark.parametrize("attack", [None, AttackOptions()], ids=["alone", "attacked"])
-@pytest.mark.parametrize("method", [*EXACT, *EXACT_SHARP], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    ("method", "attack"),
+    CLOSING,
+    ids=lambda part: getattr(part, "name", "alone" if part is None else "attacked"),
+)
 def test_a_planted_counterexample_is_found_exactly(method: Method, attack, tmp_path) -> None:
     """What no attack finds: the radius just below it is certified, and onnxruntime confirms a witness."""
     network, image = hidden_violation(tmp_path)
@@ -355,8 +391,9 @@ def test_a_vacuous_bound_is_never_a_proof(method: Method, tmp_path, monkeypatch)
     network, image, k, k2 = case(105, tmp_path)
     blind_rows(monkeypatch)
     blind_intervals(monkeypatch, UNKNOWN[0])
-    for form in Form:
-        result = verify(network, image, k=k, k2=k2, attack=None, form=form, **method.options)
+    for form in Form if method.exact is None else [Form.PAIRWISE]:
+        options = {"form": form, "max_evaluations": 6, **method.options}
+        result = verify(network, image, k=k, k2=k2, attack=None, **options)
         assert result.certificate.radius == 0
         assert result.status is Status.UNKNOWN
 
@@ -366,7 +403,7 @@ every_patch_engine = pytest.mark.parametrize("engine", PATCH_ENGINES, ids=lambda
 
 
 @pytest.mark.parametrize("method", [*map(Method, PATCH_ENGINES), *EXACT], ids=lambda m: m.name)
-@pytest.mark.parametrize("seed", [101, 105, 107])
+@pytest.mark.parametrize("seed", [102, 105])
 def test_without_rows_intervals_still_only_prove_what_holds(
     seed: int, method: Method, tmp_path, monkeypatch
 ) -> None:
@@ -389,7 +426,7 @@ def test_without_rows_intervals_still_only_prove_what_holds(
 
 @unknown_ends
 @every_patch_engine
-@pytest.mark.parametrize("seed", range(100, 108))
+@pytest.mark.parametrize("seed", range(102, 106))
 def test_of_unknown_values_bounds_are_vacuous_or_hold(seed: int, engine, ends, tmp_path, monkeypatch) -> None:
     """Rows do not need intervals to be sound: where they come back finite all the same, they hold."""
     network, image, _, _ = case(seed, tmp_path)

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from corgi import Form, LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, Status, load, verify
+from corgi import (
+    AttackOptions,
+    Form,
+    LirpaEngine,
+    LirpaMethod,
+    PatchEngine,
+    PatchMethod,
+    Status,
+    load,
+    verify,
+)
 from corgi.cam.topk import decision_margin
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.patch import bounds as bounds_module
@@ -293,13 +303,12 @@ def test_a_deep_network_does_not_end_as_a_tie_within_rounding(tmp_path) -> None:
     rng = np.random.default_rng(0)
     network = load(deep_network(rng, tmp_path, 16))
     image = rng.random(network.input_shape, dtype=np.float32)
-    result = verify(network, image, k=5, attack=None)
-    assert rounding(network, result.class_id).value > result.top.gap
-    assert result.status is Status.CERTIFIED
-    assert result.certificate.radius > 0
+    result = verify(network, image, k=5, attack=None, exact=None, eps=1e-6)
+    assert rounding(network, result.class_id).value > 1e6 * result.top.gap
+    assert result.status is Status.PROVED
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_huge_weights_do_not_make_norms_vanish(seed: int, tmp_path) -> None:
     """Their squares overflowed float32, the norm became 0, and a whole layer counted as decided."""
     rng, model, value = np.random.default_rng(seed), OnnxModel((2, 8, 8)), IMAGE
@@ -309,8 +318,8 @@ def test_huge_weights_do_not_make_norms_vanish(seed: int, tmp_path) -> None:
         value = model.node("Relu", model.node("Conv", value, weight, bias))
     network = load(model.save(tmp_path, model.head(value, float32(rng, 2, 4))))
     image = rng.random(network.input_shape, dtype=np.float32)
-    bounds = {"k": 3, "exact": None, "engine": PatchEngine(work=0)}
-    attacked = verify(network, image, **bounds).attack
+    bounds = {"k": 3, "exact": None, "engine": PatchEngine(work=0), "max_evaluations": 8}
+    attacked = verify(network, image, attack=AttackOptions(steps=30, rounds=20), **bounds).attack
     alone = verify(network, image, attack=None, **bounds).certificate
     if attacked is None:  # a tie: nothing is attacked, and nothing may be certified
         assert alone.radius == 0
