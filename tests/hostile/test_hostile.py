@@ -106,7 +106,7 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
 def test_damaged_models_are_refused_or_certified_soundly(tmp_path: Path) -> None:
     """A flipped bit of a weight makes another model, which is served: no attack may break its certificate."""
     cases = []
-    for name, content, shape in damage.files(seed=0, count=30):
+    for name, content, shape in damage.files(seed=0, count=20):
         path, image = tmp_path / f"{name}.onnx", tmp_path / f"{name}.npy"
         path.write_bytes(content)
         image.write_bytes(images.npy(np.random.default_rng(1).random(shape, dtype=np.float32)))
