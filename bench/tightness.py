@@ -42,7 +42,6 @@ class OwnMaxPoolEngine:
 
     name: str = f"auto_LiRPA {release()}, MaxPool its own node"
     method: str = "crown"
-    search_dtype: torch.dtype = torch.float32
 
     def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> OwnMaxPoolBounder:
         """Prepare to bound the map of a class."""
@@ -57,7 +56,6 @@ class OwnMaxPoolBounder:
 
     whole = True
     rounding = 0.0
-    outward = False
     sharpens = False
 
     def __init__(self, engine: OwnMaxPoolEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:

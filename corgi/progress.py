@@ -11,7 +11,7 @@ class Progress:
     """One step of long work.
 
     Attributes:
-        stage: what is going on ("attack", "certify", "recheck").
+        stage: what is going on ("attack", "certify").
         detail: where it is, for people.
         certified: largest radius certified so far; attacked: smallest witness radius so far.
         lasting: whether it is worth a line that stays.

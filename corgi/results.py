@@ -42,7 +42,7 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class Recheck:
+class Decision:
     """The final decision in float64 (theory 5).
 
     Attributes:
@@ -92,8 +92,8 @@ class DeterministicCertificate:
         form: linear form bounded (feature, folded, pairwise).
         engine: name and version of the engine.
         k, k2, norm: the property.
-        evaluations: bound evaluations spent, a recheck included.
-        recheck: the float64 decision behind `radius`; None if and only if `radius` is 0.
+        evaluations: bound evaluations spent, a decision included.
+        decision: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
         exact: what deciding margins exactly took, None if it was not asked for.
         note: what was bounded by less than `method` to save work, empty if nothing was.
@@ -110,7 +110,7 @@ class DeterministicCertificate:
     k2: int
     norm: Norm
     evaluations: int
-    recheck: Recheck | None
+    decision: Decision | None
     seconds: float
     exact: ExactSearch | None = None
     note: str = ""

@@ -110,7 +110,7 @@ def test_time_that_ends_anywhere_is_no_proof(tmp_path: Path, monkeypatch) -> Non
             found = verify(net, image, options)
         attacked = math.inf if whole.attack is None else whole.attack.radius or math.inf
         assert found.certificate.radius < attacked
-        assert (found.certificate.radius > 0) == (found.certificate.recheck is not None)
+        assert (found.certificate.radius > 0) == (found.certificate.decision is not None)
         assert found.status is not Status.PROVED
         assert found.label is not None
         assert found.label.radius <= whole.label.radius

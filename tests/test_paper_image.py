@@ -28,8 +28,8 @@ def test_certificate_and_attack_beat_the_paper(paper_model, paper_image, data_di
     assert result.attack.radius <= 0.0016 < reference["attack_by_k"]["15"]
     assert result.certificate.radius < result.attack.radius
     assert result.certificate.evaluations <= 8
-    assert result.certificate.recheck is not None
-    assert result.certificate.recheck.margin > result.certificate.recheck.rounding_bound
+    assert result.certificate.decision is not None
+    assert result.certificate.decision.margin > result.certificate.decision.rounding_bound
 
 
 def test_one_radius_is_decided(paper_model, paper_image) -> None:

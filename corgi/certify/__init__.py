@@ -1,1 +1,1 @@
-"""From bounds to certificates: decide one radius, search for the largest, re-check in float64."""
+"""From bounds to certificates: decide one radius, search for the largest."""

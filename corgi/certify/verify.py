@@ -1,4 +1,4 @@
-"""One image, end to end: explain, attack, certify, re-check (theory 1)."""
+"""One image, end to end: explain, attack, certify (theory 1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from corgi.certify.exact import ExactOptions, ExactRadius, refuse_contradiction
 from corgi.certify.explain import check_image, explain
 from corgi.certify.label import certify_label
 from corgi.certify.radius import Bracket, SearchLimits, search_radius
-from corgi.certify.recheck import recheck
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
@@ -31,12 +30,12 @@ from corgi.network.network import Network
 from corgi.network.probes import check_at_probes
 from corgi.progress import Listener, Progress, silent
 from corgi.results import (
+    Decision,
     DeterministicCertificate,
     EmpiricalBound,
     ExactSearch,
     ImageArray,
     LabelCertificate,
-    Recheck,
     Status,
     VerifyResult,
 )
@@ -48,9 +47,6 @@ ATTACK_SHARE = 0.4
 
 GATE_SHARE = 0.3
 """Share of what is left of a time limit that holding the engine against onnxruntime may use."""
-
-_RECHECKS = 6
-"""How often the float64 recheck may step back from a radius that it cannot confirm."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class VerifyOptions:
         exact: how to decide what bounds leave open; None for bounds alone. Form pairwise and l_inf only.
         tolerance: relative width of the final bracket.
         max_evaluations: most bound evaluations of a search.
-        time_limit: seconds after which the best certificate so far is re-checked and returned.
+        time_limit: seconds after which the best certificate so far is returned.
         label: certify the predicted class, too.
     """
 
@@ -138,8 +134,8 @@ def verify(
         return verification.run()
 
 
-_Key = tuple[BoundEngine, int, int, torch.dtype]
-"""Engine, network (by id), class and precision."""
+_Key = tuple[BoundEngine, int, int]
+"""Engine, network (by id) and class."""
 
 
 class Bounders:
@@ -150,28 +146,23 @@ class Bounders:
         self._held: set[_Key] = set()
         self._probed: set[tuple[int, int]] = set()
 
-    def prepared(
-        self, engine: BoundEngine, network: Network, class_id: int, dtype: torch.dtype | None = None
-    ) -> Bounder:
-        """The engine bound in a precision, None for the one it searches in; not yet held against onnxruntime.
+    def prepared(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
+        """The engine bound to a class, not yet held against onnxruntime.
 
         One that was interrupted is not used again: the engine is bound anew.
 
         Raises:
             EngineError: it cannot bound this network.
         """
-        dtype = dtype or engine.search_dtype
-        key = (engine, id(network), class_id, dtype)
+        key = (engine, id(network), class_id)
         known = self._bound.get(key)
         if known is None or not known[1].whole:
             # The network is kept, too: its id may not be given to another one.
-            self._bound[key] = network, engine.bind(network, class_id, dtype)
+            self._bound[key] = network, engine.bind(network, class_id)
         return self._bound[key][1]
 
     @settled()
-    def bind(
-        self, engine: BoundEngine, network: Network, class_id: int, dtype: torch.dtype | None = None
-    ) -> Bounder:
+    def bind(self, engine: BoundEngine, network: Network, class_id: int) -> Bounder:
         """The same, network and engine held against onnxruntime, once.
 
         The network is on images driven to its kinks (network/probes.py). The engine's gate may take a share
@@ -183,9 +174,9 @@ class Bounders:
                 small ball around it, do not hold there.
             OutOfTime: the gate was not passed in its time.
         """
-        key = (engine, id(network), class_id, dtype or engine.search_dtype)
+        key = (engine, id(network), class_id)
         if key not in self._held:
-            bounder = self.prepared(engine, network, class_id, dtype)
+            bounder = self.prepared(engine, network, class_id)
             noise = np.random.default_rng(0).random((1, *network.input_shape), dtype=np.float32)
             # By its trunk: other weights of the map alone, as those of it upside down, are no other network.
             trunk = (id(network.trunk), class_id)
@@ -196,7 +187,7 @@ class Bounders:
                 check_engine_at_radius_zero(network, class_id, bounder, noise)
                 check_engine_on_a_ball(network, class_id, bounder, noise[0])
             self._held.add(key)
-        return self.prepared(engine, network, class_id, dtype)
+        return self.prepared(engine, network, class_id)
 
 
 class _Verification:
@@ -227,7 +218,6 @@ class _Verification:
         self.margins: torch.Tensor | None = None
         self.doing = ""
         values = torch.from_numpy(self.explanation.cam).reshape(-1)
-        self.final: Bounder | None = None
         self.question = Question(
             self.network, self.explanation.class_id, self.top, self.k2, options.form, values
         )
@@ -353,8 +343,7 @@ class _Verification:
         else:
             bounder = self.bounders.prepared(engine, self.network, self.explanation.class_id)
             bracket = self.search(bounder)
-        recheck, tries = self.recheck(bracket, bounder if engine.search_dtype is torch.float64 else None)
-        certificate = self.certificate(bracket, recheck, len(bracket.scores) + tries)
+        certificate = self.certificate(bracket, self.decision(bracket, bounder))
         asked = certificate.radius or certificate.uncertified_radius or 0.0
         certificate = replace(certificate, note=bounder.shortfall(self.ball.with_radius(asked)))
         if exact is None and self.options.exact is not None and self.options.form is Form.PAIRWISE:
@@ -396,8 +385,6 @@ class _Verification:
             return None
         if self.ball.norm is not Norm.LINF:
             return None  # a cone is a function over a box
-        if not (bounder.outward and self.options.engine.search_dtype is torch.float64):
-            return None  # its margins would not be final
         attack = self.options.attack
         return ExactRadius(
             self.question,
@@ -452,7 +439,7 @@ class _Verification:
             method="exact",
             note="",
             evaluations=certificate.evaluations + exact.evaluations,
-            recheck=Recheck(exact.certified, exact.least + rounding, rounding),
+            decision=Decision(exact.certified, exact.least + rounding, rounding),
             exact=details,
         )
 
@@ -488,17 +475,14 @@ class _Verification:
             detail = f"radius {radius:.3g} {'certified' if value > 0 else 'not certified'}"
             self.listener(Progress("certify", detail, bracket.certified, found))
 
-        # A search in float32 leaves half of the time to the recheck.
-        share = 1.0 if self.options.engine.search_dtype is torch.float64 and bounder.outward else 0.5
-        with limited(time.monotonic() + share * left()):
-            return search_radius(
-                lambda radius: self.score(bounder, radius),
-                self.value,
-                ceiling=self.ceiling(found),
-                limits=limits,
-                first=self.guesses(found),
-                on_step=on_step,
-            )
+        return search_radius(
+            lambda radius: self.score(bounder, radius),
+            self.value,
+            ceiling=self.ceiling(found),
+            limits=limits,
+            first=self.guesses(found),
+            on_step=on_step,
+        )
 
     def score(self, bounder: Bounder, radius: float) -> float:
         """The score at a radius; its margins tell where to begin at the next one."""
@@ -530,71 +514,20 @@ class _Verification:
         linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
         return () if linear is None else (0.85 * linear,)
 
-    def recheck(self, bracket: Bracket, bounder: Bounder | None) -> tuple[Recheck | None, int]:
-        """The largest radius near the searched one that float64 confirms, and the number of tries.
+    @staticmethod
+    def decision(bracket: Bracket, bounder: Bounder) -> Decision | None:
+        """The score that certifies a radius; every bound it was made of is rounded outwards."""
+        if not bracket.margin > 0:
+            return None
+        return Decision(bracket.certified, bracket.margin + bounder.rounding, bounder.rounding)
 
-        The first Ctrl-C only marks the answer as interrupted: a certificate that was found is not thrown away
-        for it. The second one is raised.
-        """
-        if bracket.certified <= 0:
-            return None, 0
-        radius = bracket.certified
-        if bounder is not None and bounder.outward:
-            # The search was in float64 and every bound rounded outwards: its score is the decision.
-            value = bracket.margin
-            return (Recheck(radius, value + bounder.rounding, bounder.rounding) if value > 0 else None), 0
-        for tries in range(1, _RECHECKS + 1):
-            self.listener(Progress("recheck", f"radius {radius:.3g} in float64", certified=radius))
-            try:
-                decided = self.decide_finally(radius)
-            except KeyboardInterrupt:
-                if self.stopped is Status.INTERRUPTED or bracket.status is Status.INTERRUPTED:
-                    raise
-                self.stopped = Status.INTERRUPTED
-                if self.options.eps is None:  # one radius asked for is decided all the same
-                    bracket.status = Status.INTERRUPTED
-                decided = self.decide_finally(radius)
-            except OutOfTime:
-                bracket.status = Status.TIME_LIMIT
-                return None, tries
-            if decided.margin > decided.rounding_bound:
-                return decided, tries
-            bracket.uncertified = radius
-            if self.options.eps is not None:
-                return None, tries
-            radius *= 1 - self.step_back(decided)
-        return None, _RECHECKS
-
-    def decide_finally(self, radius: float) -> Recheck:
-        """One ball in float64, by a bounder that is held against onnxruntime like the one that searched."""
-        network, class_id = self.network, self.explanation.class_id
-        bounder = self.bounders.bind(self.options.engine, network, class_id, torch.float64)
-        if bounder is not self.final:
-            check_engine_at_radius_zero(network, class_id, bounder, self.image[None])
-            self.final = bounder
-        return recheck(self.question, bounder, self.ball.with_radius(radius), self.margins)
-
-    def step_back(self, failed: Recheck) -> float:
-        """The share of the radius to give up: where the line from the value at 0 clears rounding."""
-        short, fall = failed.rounding_bound - failed.margin, self.value - failed.margin
-        share = 1.1 * short / fall if fall > 0 else 1.0
-        return min(max(share, 1e-4), 0.5) if math.isfinite(share) else 0.5
-
-    def certificate(
-        self, bracket: Bracket, recheck: Recheck | None, evaluations: int
-    ) -> DeterministicCertificate:
+    def certificate(self, bracket: Bracket, decision: Decision | None) -> DeterministicCertificate:
         status, reason = bracket.status, ""
-        if recheck is None and bracket.certified > 0:
-            reason = "float64 did not confirm the certificate beyond rounding"
-            if status is Status.TIME_LIMIT:
-                reason = f"{self.late_reason} before float64 confirmed the certificate"
-            else:
-                status = Status.UNKNOWN
-        elif status is Status.TIME_LIMIT:
+        if status is Status.TIME_LIMIT:
             reason = self.late_reason
         elif status is Status.INTERRUPTED:
             reason = "interrupted"
-        elif recheck is None:
+        elif decision is None:
             asked, method = self.options.eps, self.options.engine.method
             reason = "no radius was certified within the limits of the search"
             if asked is not None:
@@ -602,10 +535,10 @@ class _Verification:
                 reason = f"the {method} bounds do not decide radius {asked:g}, and {attacked}"
         return replace(
             self.no_certificate(status, reason),
-            radius=0.0 if recheck is None else recheck.radius,
+            radius=0.0 if decision is None else decision.radius,
             uncertified_radius=bracket.uncertified,
-            evaluations=evaluations,
-            recheck=recheck,
+            evaluations=len(bracket.scores),
+            decision=decision,
         )
 
     def no_certificate(self, status: Status, reason: str) -> DeterministicCertificate:
@@ -621,7 +554,7 @@ class _Verification:
             k2=self.k2,
             norm=self.ball.norm,
             evaluations=0,
-            recheck=None,
+            decision=None,
             seconds=0.0,
         )
 

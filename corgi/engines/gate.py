@@ -51,8 +51,6 @@ _RADIUS, _SLACK = 3e-4, 1e-4
 _MOVED, _FINE_SLACK = 1e-9, 1e-12
 """How far the map may move in the ball of a deep network, and what float64 may be off by there, in shares of
 the map's largest value."""
-_COARSE_SHARE = 0.01
-"""Of the radius, for a deep network and an engine that does not round outwards."""
 
 
 def check_engine_on_a_ball(
@@ -74,13 +72,10 @@ def check_engine_on_a_ball(
     values = network.head.cam(network.trunk32(images), class_id).flatten(1)
     chosen = values[torch.arange(len(pixels)), pixels]
     (gradient,) = torch.autograd.grad(chosen.sum(), images)
-    deep = is_deep(network.trunk)
-    fine, radius = deep and bounder.outward, _RADIUS
+    fine, radius = is_deep(network.trunk), _RADIUS
     if fine:
         steepest = float(gradient.abs().sum((1, 2, 3)).max())
         radius = min(radius, _MOVED * float(values.detach().abs().max()) / max(steepest, 1e-30))
-    elif deep:
-        radius *= _COARSE_SHARE
     ball = Ball(centre, radius)
     box = ball.inner_box(torch.float64 if fine else torch.float32)
     bounds = bounder.pixels(ball, pixels, pixels)

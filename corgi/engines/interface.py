@@ -26,11 +26,7 @@ class Bounder(Protocol):
 
     @property
     def rounding(self) -> float:
-        """Bound on the rounding error of the margins returned so far."""
-
-    @property
-    def outward(self) -> bool:
-        """Whether `rounding` is in the bounds already; if not, a margin must exceed it to be proved."""
+        """The most that was set aside for rounding in a margin returned so far: it is in the bounds."""
 
     def middle(self, ball: Ball) -> Tensor:
         """The map in the middle of a ball as the engine's own steps compute it, float64 [pixels]."""
@@ -80,10 +76,6 @@ class BoundEngine(Protocol):
     def method(self) -> str:
         """The relaxation it uses."""
 
-    @property
-    def search_dtype(self) -> torch.dtype:
-        """The precision to search a radius in; the final decision is always made in float64."""
-
     def check(self, network: Network) -> None:
         """Refuse a network that `bind` would refuse, for whichever class.
 
@@ -91,7 +83,7 @@ class BoundEngine(Protocol):
             EngineError: the network has a layer the engine does not bound exactly as it is defined.
         """
 
-    def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> Bounder:
+    def bind(self, network: Network, class_id: int, dtype: torch.dtype = torch.float64) -> Bounder:
         """Prepare to bound the map of a class.
 
         Raises:

@@ -81,11 +81,6 @@ class LirpaEngine:
         return f"lirpa (auto_LiRPA {release()})"
 
     @property
-    def search_dtype(self) -> torch.dtype:
-        """Float32: half the time; the radius found is decided again in float64."""
-        return torch.float32
-
-    @property
     def method(self) -> str:
         """The relaxation, as the user names it."""
         return self.relaxation.value
@@ -100,7 +95,7 @@ class LirpaEngine:
         check_layers(network)
 
     @settled()
-    def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> LirpaBounder:
+    def bind(self, network: Network, class_id: int, dtype: torch.dtype = torch.float64) -> LirpaBounder:
         """Prepare to bound the map of a class.
 
         Raises:
@@ -155,11 +150,6 @@ class LirpaBounder(Whole):
         """Two map values make a margin."""
         return 2 * self._slack[_MAP] * self._reach
 
-    @property
-    def outward(self) -> bool:
-        """The library does not round outwards."""
-        return False
-
     @settled()
     @to_the_end
     def middle(self, ball: Ball) -> Tensor:
@@ -191,7 +181,7 @@ class LirpaBounder(Whole):
             form[0, rows, above[start:stop]] += 1.0
             form[0, rows, below[start:stop]] -= 1.0
             lower, _ = self._bound(_MAP, ball, form)
-            chunks.append(self._interval(_MAP, lower, torch.full_like(lower, torch.inf)).lower)
+            chunks.append(self._interval(_MAP, lower, torch.full_like(lower, torch.inf), values=2).lower)
         return torch.cat(chunks)
 
     @property
@@ -224,10 +214,15 @@ class LirpaBounder(Whole):
         shape = (self._network.head.filters, self._network.pixels)
         return self._interval(_FEATURES, lower.reshape(shape), upper.reshape(shape))
 
-    def _interval(self, source: str, lower: Tensor, upper: Tensor) -> Interval:
-        return Interval.from_engine(
-            lower, upper, slack=self._slack[source] * self._reach, engine=self._engine.name
-        )
+    def _interval(self, source: str, lower: Tensor, upper: Tensor, *, values: int = 1) -> Interval:
+        """Bounds of the sum or difference of so many values as the library returned them, rounded outwards.
+
+        It rounds to nearest throughout, so the a-priori bound on all of its rounding is set aside.
+        """
+        slack = values * self._slack[source] * self._reach
+        found = Interval.from_engine(lower, upper, slack=slack, engine=self._engine.name)
+        infinite = torch.full_like(found.lower, torch.inf)
+        return Interval((found.lower - slack).nextafter(-infinite), (found.upper + slack).nextafter(infinite))
 
     def _bound(self, source: str, ball: Ball, form: Tensor | None) -> tuple[Tensor, Tensor]:
         """Bounds of all outputs, or of the rows of `form`.

@@ -68,11 +68,6 @@ class LipschitzEngine:
         return "lipschitz"
 
     @property
-    def search_dtype(self) -> torch.dtype:
-        """Float64: every bound of a search is final."""
-        return torch.float64
-
-    @property
     def method(self) -> str:
         """How gradients are bounded, as the user names it."""
         return self.bound.value
@@ -87,7 +82,7 @@ class LipschitzEngine:
         check_slopes(network, prepare(network))
 
     @settled()
-    def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> LipschitzBounder:
+    def bind(self, network: Network, class_id: int, dtype: torch.dtype = torch.float64) -> LipschitzBounder:
         """Prepare to bound the map of a class.
 
         Raises:

@@ -27,7 +27,7 @@ from corgi.network.gate import TOLERANCE
 from corgi.network.network import Network
 from corgi.report import wording
 from corgi.report.versions import Versions
-from corgi.results import EmpiricalBound, FloatArray, MapKind, Recheck, VerifyResult, Witness
+from corgi.results import Decision, EmpiricalBound, FloatArray, MapKind, VerifyResult, Witness
 
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve, CurvePoint
@@ -353,7 +353,7 @@ def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
         guarantee=wording.guarantee(result),
         caveat=wording.caveat(result),
         label=_label(result),
-        recheck=_recheck(certificate.recheck),
+        recheck=_recheck(certificate.decision),
         exact=None if certificate.exact is None else ExactDocument(**asdict(certificate.exact)),
         attack=None
         if result.attack is None
@@ -591,11 +591,11 @@ def _label(result: VerifyResult) -> LabelDocument | None:
     )
 
 
-def _recheck(recheck: Recheck | None) -> RecheckDocument | None:
-    if recheck is None:
+def _recheck(decision: Decision | None) -> RecheckDocument | None:
+    if decision is None:
         return None
     return RecheckDocument(
-        radius=recheck.radius, margin=recheck.margin, rounding_bound=recheck.rounding_bound
+        radius=decision.radius, margin=decision.margin, rounding_bound=decision.rounding_bound
     )
 
 

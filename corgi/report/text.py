@@ -71,13 +71,13 @@ def _numbers(result: VerifyResult) -> Table:
     if result.label is not None:
         how = f"deterministic, {result.label.evaluations} bound evaluations, {result.label.seconds:.1f} s"
         _row(table, "label radius", _radius(round_down, result.label.radius), how)
-    certificate, recheck = result.certificate, result.certificate.recheck
-    if recheck is not None:
+    certificate, decision = result.certificate, result.certificate.decision
+    if decision is not None:
         _row(
             table,
             "float64 decision",
-            f"margin {recheck.margin:.3g} at {round_down(recheck.radius)}",
-            f"rounding explains at most {recheck.rounding_bound:.2g}",
+            f"margin {decision.margin:.3g} at {round_down(decision.radius)}",
+            f"rounding explains at most {decision.rounding_bound:.2g}",
         )
     ranks = f"k = {certificate.k}" + (f", k2 = {certificate.k2}" if certificate.k2 != certificate.k else "")
     height, width = result.cam.shape

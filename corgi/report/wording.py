@@ -258,8 +258,7 @@ PROOF_KINDS: Mapping[str, str] = MappingProxyType(
         "deterministic": (
             "Certified radii. The statement holds for every image of the ball, without exception and "
             "without sampling, in real arithmetic on the weights stored in the file. It is decided in "
-            "float64, every bound rounded outwards; engine lirpa, which rounds to nearest, repeats the "
-            "decision in float64 against a bound on its own rounding."
+            "float64, every bound rounded outwards."
         ),
         "statistical": (
             "Holds with a stated probability over the sampling that led to it. No figure of this report is "

@@ -51,7 +51,7 @@ def test_a_row_says_what_verify_says(answerer: Answerer, model: Path, tmp_path: 
         assert answer.evaluations == expected.certificate.evaluations
         document = json.loads(answer.document)
         assert document["ratio"] == answer.ratio
-        assert document["recheck"]["rounding_bound"] == expected.certificate.recheck.rounding_bound
+        assert document["recheck"]["rounding_bound"] == expected.certificate.decision.rounding_bound
         assert np.array_equal(pictures.cam, expected.cam.astype(np.float32))
         assert pictures.witness_cam.shape == (6, 6)
         assert pictures.image_png.startswith(b"\x89PNG")

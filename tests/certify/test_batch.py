@@ -35,13 +35,13 @@ def test_one_result_an_image(network, images) -> None:
 def test_a_reused_buffer_is_another_image(network, images) -> None:
     """The engine keeps bounds by image: it must not be fooled by memory that was written anew."""
     buffer = images[0].copy()
-    bounder = corgi.PatchEngine().bind(network, 0, corgi.PatchEngine().search_dtype)
+    bounder = corgi.PatchEngine().bind(network, 0)
     results = []
     for image in images:
         buffer[:] = image
         bounder.pixels(corgi.Ball(torch.from_numpy(buffer), 0.01))
         results.append(bounder.pixels(corgi.Ball(torch.from_numpy(buffer), 0.01)).lower)
-    fresh = corgi.PatchEngine().bind(network, 0, corgi.PatchEngine().search_dtype)
+    fresh = corgi.PatchEngine().bind(network, 0)
     expected = fresh.pixels(corgi.Ball(torch.from_numpy(images[2].copy()), 0.01)).lower
     assert np.allclose(results[2], expected)
 

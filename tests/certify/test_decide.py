@@ -37,7 +37,6 @@ class FakeBounder:
     sharp: Tensor | None = None
     all_ends: bool = True
     rounding: float = 0.0
-    outward: bool = True
     asked: dict[str, int] = field(default_factory=lambda: {"pixels": 0, "pairs": 0, "sharp": 0})
 
     @property

@@ -110,9 +110,9 @@ def test_certificate_and_witness_meet(answers) -> None:
         certificate, attack = result.certificate, result.attack
         exact = certificate.exact
         assert result.status is Status.CERTIFIED
-        assert certificate.recheck is not None
-        assert certificate.recheck.radius == certificate.radius > 0
-        assert certificate.recheck.margin > certificate.recheck.rounding_bound >= 0
+        assert certificate.decision is not None
+        assert certificate.decision.radius == certificate.radius > 0
+        assert certificate.decision.margin > certificate.decision.rounding_bound >= 0
         assert attack.radius is None or certificate.radius < attack.radius
         assert exact.closed == (attack.radius is not None and attack.radius <= certificate.radius * (1 + GAP))
         assert exact.closed == (exact.reason == "")
@@ -164,7 +164,7 @@ def test_radii_around_the_gap_are_decided(answers) -> None:
         below = question.verify(eps=0.9999 * certificate.radius, attack=None)
         assert below.status is Status.PROVED
         assert below.certificate.radius == 0.9999 * certificate.radius
-        assert below.certificate.recheck is not None
+        assert below.certificate.decision is not None
         for share in (1.0, 1.03):
             for attack in (None, QUICK):
                 above = question.verify(eps=share * witness.radius, attack=attack)
@@ -313,7 +313,7 @@ def test_of_a_useless_decider_no_radius_is_proved_or_refuted(answer, answers) ->
             found = question.verify(eps=eps, attack=None, exact=exactly(answer))
             assert found.status is Status.UNKNOWN or (answer is far_away and eps > middle)
             assert found.certificate.radius == 0
-            assert found.certificate.recheck is None
+            assert found.certificate.decision is None
             assert found.certificate.exact.reason or found.status is Status.REFUTED
             assert "exactly: " in found.reason or found.status is Status.REFUTED
         attacked = question.verify(eps=1.5 * result.attack.radius, exact=exactly(answer))
@@ -328,7 +328,7 @@ def test_an_interrupted_decision_keeps_what_bounds_certified(answers) -> None:
         found = question.verify(attack=None, exact=exactly(interrupt))
         assert found.status is found.certificate.status is Status.INTERRUPTED
         assert found.certificate.radius == pytest.approx(question.by_bounds.certificate.radius, rel=GAP)
-        assert found.certificate.recheck is not None
+        assert found.certificate.decision is not None
         assert found.certificate.exact.reason == "interrupted"
         attacked = question.verify(exact=exactly(interrupt))
         assert attacked.status is attacked.certificate.status is Status.INTERRUPTED
@@ -360,8 +360,8 @@ def test_a_radius_that_bounds_decide_is_closed(answers) -> None:
 def test_what_intervals_certify_has_a_rounding_bound(tmp_path: Path) -> None:
     question = asked(133, tmp_path)
     assert question is not None
-    recheck = question.verify().certificate.recheck
-    assert recheck.margin > recheck.rounding_bound > 0
+    decision = question.verify().certificate.decision
+    assert decision.margin > decision.rounding_bound > 0
 
 
 def test_an_interrupt_keeps_what_was_decided_before(answers) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from corgi.report.versions import Versions
 from corgi.results import (
+    Decision,
     DeterministicCertificate,
     EmpiricalBound,
     ExactSearch,
-    Recheck,
     Status,
     TopK,
     VerifyResult,
@@ -84,7 +84,7 @@ def make_result(*, k: int = 15, k2: int | None = None, channels: int = 3) -> Ver
         k2=k2,
         norm=Norm.LINF,
         evaluations=9,
-        recheck=Recheck(0.00113456, 1.25e-4, 3.5e-12),
+        decision=Decision(0.00113456, 1.25e-4, 3.5e-12),
         seconds=12.25,
     )
     attack = EmpiricalBound(witness, "margin PGD", 0.002, False, 1200, 4.5)
@@ -114,7 +114,7 @@ def make_unknown(reason: str = "no bound at any radius tried") -> VerifyResult:
     certificate = replace(
         result.certificate,
         radius=0.0,
-        recheck=None,
+        decision=None,
         status=Status.UNKNOWN,
         reason=reason,
         uncertified_radius=1e-7,
@@ -145,7 +145,7 @@ def make_proved() -> VerifyResult:
         radius=0.001,
         status=Status.PROVED,
         uncertified_radius=None,
-        recheck=Recheck(0.001, 3e-4, 3.5e-12),
+        decision=Decision(0.001, 3e-4, 3.5e-12),
     )
     return replace(result, certificate=certificate, status=Status.PROVED, eps=0.001, attack=None)
 

@@ -128,12 +128,12 @@ def assert_nothing_inside_breaks_it(seed: int, method: Method, form: Form, norm:
     # A witness of the exact search is confirmed, and beyond what is certified.
     assert result.attack is None or certificate.radius < result.attack.witness.radius
     if certificate.radius == 0:
-        assert certificate.recheck is None
+        assert certificate.decision is None
         return
-    assert certificate.recheck is not None
-    assert certificate.recheck.margin > certificate.recheck.rounding_bound >= 0
-    assert certificate.recheck.rounding_bound > 0 or certificate.method == "exact"
-    assert certificate.recheck.radius == certificate.radius
+    assert certificate.decision is not None
+    assert certificate.decision.margin > certificate.decision.rounding_bound >= 0
+    assert certificate.decision.rounding_bound > 0 or certificate.method == "exact"
+    assert certificate.decision.radius == certificate.radius
     assert certificate.norm is norm
     ball = Ball(torch.from_numpy(image), certificate.radius, norm)
     images = inside(network, ball, result.class_id, 90, seed)

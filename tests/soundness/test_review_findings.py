@@ -269,8 +269,6 @@ def test_the_ball_of_a_deep_network_shows_bounds_five_percent_too_narrow(tmp_pat
     """It is tiny, so that rows have few undecided windows, and is looked at in float64."""
 
     class Narrowed:
-        outward = True
-
         def __init__(self, inner, share):
             self.inner, self.share = inner, share
 

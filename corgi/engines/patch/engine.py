@@ -75,11 +75,6 @@ class PatchEngine:
         return "patch"
 
     @property
-    def search_dtype(self) -> torch.dtype:
-        """Float64: the few rows of a search cost no more, and every one of them is final."""
-        return torch.float64
-
-    @property
     def method(self) -> str:
         """The relaxation, as the user names it."""
         return self.relaxation.value
@@ -99,7 +94,7 @@ class PatchEngine:
         prepare(network)
 
     @settled()
-    def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> PatchBounder:
+    def bind(self, network: Network, class_id: int, dtype: torch.dtype = torch.float64) -> PatchBounder:
         """Prepare to bound the map of a class.
 
         Raises:
@@ -154,11 +149,6 @@ class PatchBounder(Whole):
     def rounding(self) -> float:
         """The largest rounding error set aside in a row, or in a sum of intervals, so far."""
         return max((self._summed, *(known.bounds.largest_error for known in self._known)))
-
-    @property
-    def outward(self) -> bool:
-        """Every row sets its own rounding error aside."""
-        return True
 
     @to_the_end
     @plainly

@@ -1,4 +1,4 @@
-"""The decision in float64: by a bounder that passed the gates, total, and sound whatever was scored."""
+"""What decides in the end: by a bounder that passed the gates, total, and sound whatever was scored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from corgi.certify.radius import Bracket
 from corgi.certify.verify import Bounders, VerifyOptions, _Verification, verify
+from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import GateError
@@ -27,7 +28,7 @@ SCORES = st.sampled_from([1.0, 0.5, -1.0, 0.0, math.nan, math.inf, -math.inf])
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    return network(tmp_path_factory.mktemp("recheck"), CASES["4 relu before"])
+    return network(tmp_path_factory.mktemp("decision"), CASES["4 relu before"])
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +38,21 @@ def image(net: Network) -> ImageArray:
 
 @dataclass(frozen=True)
 class Recorded(LirpaEngine):
-    """Keeps what was bound; in float64 the bounds are moved by `shift`."""
+    """Counts what was bound; its bounds are moved by `shift`."""
 
-    bound: list[torch.dtype] = field(default_factory=list, compare=False)
+    bound: list[int] = field(default_factory=list, compare=False)
     shift: float = 0.0
 
-    def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> Any:
-        self.bound.append(dtype)
+    def bind(self, network: Network, class_id: int, dtype: torch.dtype = torch.float64) -> Any:
+        self.bound.append(class_id)
         bounder = super().bind(network, class_id, dtype)
-        if dtype is torch.float64 and self.shift:
+        if self.shift:
             compute = bounder._compute
             bounder._compute = lambda *asked: tuple(end + self.shift for end in compute(*asked))  # type: ignore[method-assign]
         return bounder
 
 
 def test_the_bounder_that_decides_passes_the_gates(net: Network, image: ImageArray) -> None:
-    """One whose bounds in float64 are too high is refused, however good those in float32 are."""
     options = VerifyOptions(k=3, engine=Recorded(), attack=None, exact=None)
     assert verify(net, image, options).certificate.radius > 0
     with pytest.raises(GateError, match="engine's"):
@@ -65,7 +65,7 @@ def test_it_is_kept_for_a_network(net: Network, image: ImageArray) -> None:
     radii = {verify(net, image, options, bounders=bounders).certificate.radius for _ in range(2)}
     other = verify(net, 1 - image, options, bounders=bounders)
     assert (len(radii), other.certificate.radius > 0) == (1, True)
-    assert sorted(engine.bound, key=str) == [torch.float32, torch.float64]
+    assert engine.bound == [0]
 
 
 @given(scores=st.lists(st.tuples(st.sampled_from([0.1, 0.2]), SCORES), max_size=6))
@@ -78,20 +78,21 @@ def test_a_radius_that_was_scored_twice_is_decided_by_a_score_that_proves_it(sco
     assert bracket.margin == max(positive, default=-math.inf)
 
 
-def test_nothing_is_confirmed_that_no_score_proves(net: Network, image: ImageArray) -> None:
+def test_nothing_is_confirmed_that_no_score_proves() -> None:
     """Whoever says certified: without a positive score there is no certificate; with several there is."""
-    verification = _Verification(net, image, VerifyOptions(k=3), "array", lambda _: None, None)
-    outward: Any = SimpleNamespace(outward=True, rounding=0.25)
+    bounder: Any = SimpleNamespace(rounding=0.25)
     bracket = Bracket(1.0, certified=0.1, scores=[(0.1, math.nan), (0.1, -1.0), (0.2, 1.0)])
-    assert verification.recheck(bracket, outward) == (None, 0)
+    assert _Verification.decision(bracket, bounder) is None
     bracket.scores += [(0.1, 0.5), (0.1, 0.75)]
-    found, _ = verification.recheck(bracket, outward)
+    found = _Verification.decision(bracket, bounder)
     assert found is not None
     assert (found.radius, found.margin, found.rounding_bound) == (0.1, 1.0, 0.25)
 
 
-def test_patch_decides_once(net: Network, image: ImageArray) -> None:
-    found = verify(net, image, VerifyOptions(k=3, engine=PatchEngine(), attack=None, exact=None))
-    recheck = found.certificate.recheck
-    assert recheck is not None
-    assert recheck.margin > recheck.rounding_bound
+@pytest.mark.parametrize("engine", [PatchEngine(), LirpaEngine()])
+def test_every_score_was_a_decision(engine: BoundEngine, net: Network, image: ImageArray) -> None:
+    found = verify(net, image, VerifyOptions(k=3, engine=engine, attack=None, exact=None))
+    decision = found.certificate.decision
+    assert decision is not None
+    assert decision.radius == found.certificate.radius > 0
+    assert decision.margin > decision.rounding_bound > 0
