@@ -14,12 +14,13 @@ import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,11 @@ CRASHED = "crashed"
 
 WAIT_SECONDS = 60.0
 """How long a writer waits for another one."""
+
+SILENT_SECONDS = 1.5
+"""How long it does so before it says that it waits."""
+
+_PAUSE = 0.05
 
 _SCHEMA = """
 CREATE TABLE settings (
@@ -241,6 +247,7 @@ class Store:
     Attributes:
         path: the file.
         owner: in whose name it claims: machine, process and a random word.
+        on_wait: told, once a wait, that another process keeps the file locked.
 
     Raises:
         StoreError: from every method: the file is no store or one of another schema version, another process
@@ -248,8 +255,10 @@ class Store:
             before stays.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, *, create: bool = False, on_wait: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.path, self.on_wait = path, on_wait
         # Claims are told apart by more than the process: its number may be given to another one.
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._watched: dict[tuple[int, str], _Watched] = {}
@@ -285,8 +294,12 @@ class Store:
             self._sql = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?{how}",
                 uri=True,
-                timeout=WAIT_SECONDS,
+                timeout=SILENT_SECONDS,
                 isolation_level=None,
+                factory=_Patient,
+            )
+            self._sql.on_wait = lambda: self.on_wait(
+                f"{self.path}: another process keeps it locked; waiting, {WAIT_SECONDS:g} s at most"
             )
         try:
             with self._answering():
@@ -566,6 +579,30 @@ class Store:
         if image is None:
             return None
         return Pictures(image, change, _map(cam), None if witness_cam is None else _map(witness_cam))
+
+
+class _Patient(sqlite3.Connection):
+    """A connection that waits for locks of others for `WAIT_SECONDS`, and says so.
+
+    SQLite itself waits in silence, and hears no Ctrl-C meanwhile: it is given `SILENT_SECONDS` at a time.
+    Only a statement that got no lock is begun again, so nothing of it was done.
+    """
+
+    on_wait: Callable[[], None]
+
+    def execute(self, *statement: Any) -> sqlite3.Cursor:
+        """As that of every connection."""
+        said, end = False, time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return super().execute(*statement)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                    raise
+                if not said:
+                    self.on_wait()
+                said = True
+                time.sleep(_PAUSE)  # SQLite may answer at once
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def command(
             describe=_describe,
             threads=max(1, cores // count),
         )
-        opened = stack.enter_context(Store(store, create=True))
+        waits = partial(common.note, quiet=quiet)
+        opened = stack.enter_context(Store(store, create=True, on_wait=waits))
         setting = opened.setting(network.sha256, encodable(str(model)), parameters, work.code)
         forget_failures(opened, setting, chosen, retry=retry)
         line = printable(shlex.join(["corgi", *sys.argv[1:]]))

@@ -30,7 +30,7 @@ def command(
     from corgi.batch.store import Store
 
     writers = {"--csv": export.write_csv, "--jsonl": export.write_jsonl, "--parquet": export.write_parquet}
-    with Store(store) as opened:
+    with Store(store, on_wait=common.note) as opened:
         if opened.incomplete:
             common.note(opened.incomplete)
         for option, path in files.items():

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,7 +72,8 @@ def command(
     from corgi.report.summary import make_report
 
     with common.working("reading", quiet=quiet) as listener, ExitStack() as stack:
-        opened = [stack.enter_context(Store(path)) for path in stores]
+        waits = partial(common.note, quiet=quiet)
+        opened = [stack.enter_context(Store(path, on_wait=waits)) for path in stores]
         for store in opened:
             if store.incomplete:
                 common.note(store.incomplete, quiet=quiet)

@@ -249,3 +249,19 @@ def _rows_by_another_user(path: Path) -> str:
     os.waitpid(child, 0)
     with os.fdopen(reader) as answer:
         return answer.read()
+
+
+def test_a_wait_for_a_lock_is_said_and_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.3)
+    with Store(path, create=True) as other, Store(path, on_wait=said.append) as store:
+        begin(store)
+        assert said == []
+        with other.transaction():
+            with pytest.raises(StoreError, match="locked"):
+                begin(store)
+            assert len(said) == 1
+            assert str(path) in said[0]
+            assert "another process keeps it locked" in said[0]
+        begin(store)
