@@ -63,7 +63,11 @@ ClassOption = Annotated[
 NormOption = Annotated[Norm, typer.Option(help="Norm of the radius, pixel scale [0, 1].")]
 PreprocessOption = Annotated[
     str | None,
-    typer.Option(help="Recipe for pictures, as `resize` or `gtsrb`; `none`.", show_default="the model's own"),
+    typer.Option(
+        help="Recipe for pictures in RGB, before --scale, --mean, --std and --colour-order: as `resize`,"
+        " `center-crop,resize` or `gtsrb`; `none`.",
+        show_default="the model's own",
+    ),
 ]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE|-", help="Write JSON; - prints it instead of the text.")

@@ -3,6 +3,9 @@
 A recipe is a comma-separated list of step names, applied from left to right; it travels with a model in
 the ONNX metadata key `corgi.preprocess`. `gtsrb` names the pipeline of Gu et al. (their published code):
 equalise V in HSV, cut the central square, resize.
+
+Steps see the picture in RGB. The order of channels that a network takes is no step but part of the network,
+as its normalisation is (`network/wrap.py`): pictures, witnesses and radii are the same for all networks.
 """
 
 from __future__ import annotations
@@ -111,7 +114,8 @@ class Recipe:
                 known = ", ".join([*STEPS, *ALIASES])
                 raise UsageError(
                     f"unknown pre-processing step {step!r}",
-                    hint=f"A recipe is a comma-separated list of: {known}.",
+                    hint=f"A recipe is a comma-separated list of: {known}."
+                    " What the network expects of pixels is no step: --colour-order, --scale, --mean, --std.",
                 )
 
     @staticmethod
