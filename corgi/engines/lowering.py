@@ -141,6 +141,8 @@ class Lowering:
             case layers.Pad():  # case 5
                 if any((*layer.before[:2], *layer.after[:2])):
                     self.refuse(step, "padding of channels", "padding of height and width")
+                if math.isinf(layer.value):
+                    self.refuse(step, "padding by -infinity here", "such padding in front of a MaxPool")
                 # pad(x, v) = pad(x - v, 0) + v
                 value = self.channelwise(step, inputs[0], 1.0, -layer.value)
                 (top, left), (bottom, right) = layer.before[2:], layer.after[2:]

@@ -1,12 +1,13 @@
-"""Padding with copies (edge, reflect, wrap) in front of a MaxPool, where it is what a MaxPool does anyway.
+"""Padding (-infinity, edge, reflect, wrap) in front of a MaxPool, where it is what a MaxPool does anyway.
 
-A padded entry is a copy of an entry of the value. Where every window of a MaxPool that holds a copy holds the
-entry it is a copy of, too, the copy never changes the maximum: the padding is that of MaxPool, which never
-wins. Windows are products of rows and columns, so this is looked at axis by axis, window by window.
+-infinity is what MaxPool itself pads with. Otherwise a padded entry is a copy of an entry of the value; where
+every window that holds a copy holds the entry it is a copy of, too, the copy never changes the maximum.
+Windows are products of rows and columns, so this is looked at axis by axis, window by window.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from corgi.network import layers
@@ -23,12 +24,30 @@ def pool_padding(found: Converted) -> Converted:
 
 def _merged(step: Step, before: Step | None, found: Converted) -> Step:
     pool = step.layer
-    if before is None or not isinstance(pool, layers.MaxPool) or not isinstance(before.layer, layers.Border):
+    if before is None or not isinstance(pool, layers.MaxPool):
         return step
+    match before.layer:
+        case layers.Pad(value=value, before=(0, 0, *first), after=(0, 0, *last)) if value == -math.inf:
+            return _padded(step, pool, before, (*first, *last))
+        case layers.Border():
+            return _with_copies(step, pool, before, found)
+    return step
+
+
+def _padded(step: Step, pool: layers.MaxPool, before: Step, more: tuple[int, ...]) -> Step:
+    """The pool with so much more padding (top, left, bottom, right), on what was padded."""
+    top, left, bottom, right = (a + b for a, b in zip(pool.pads, more, strict=True))
+    pads = top, left, bottom, right
+    merged = layers.MaxPool(pool.kernel, pool.stride, pads, pool.dilation, pool.ceil_mode)
+    return replace(step, layer=merged, inputs=before.inputs)
+
+
+def _with_copies(step: Step, pool: layers.MaxPool, before: Step, found: Converted) -> Step:
+    assert isinstance(before.layer, layers.Border)
     border, (rows, columns) = before.layer, found.shapes[step.output][2:]
     if border.entries[0] is not None or border.entries[1] is not None:
         return step
-    top, left, bottom, right = pool.pads
+    top, left, *_ = pool.pads
     for axis, first, count in ((2, top, rows), (3, left, columns)):
         entries = border.entries[axis]
         if entries is None:
@@ -47,6 +66,4 @@ def _merged(step: Step, before: Step | None, found: Converted) -> Step:
         0 if entries is None else len(entries) - border.before[axis] - found.shapes[before.inputs[0]][axis]
         for axis, entries in enumerate(border.entries)
     ]
-    pads = top + border.before[2], left + border.before[3], bottom + after[2], right + after[3]
-    merged = layers.MaxPool(pool.kernel, pool.stride, pads, pool.dilation, pool.ceil_mode)
-    return replace(step, layer=merged, inputs=before.inputs)
+    return _padded(step, pool, before, (*border.before[2:], *after[2:]))

@@ -1,7 +1,7 @@
 """One form for what an ONNX file may say in several; the function stays.
 
 1. the domain `ai.onnx` is the default domain, whose name is empty;
-2. nodes may stand in any order: they are sorted;
+2. nodes may stand in any order, those of subgraphs, too: they are sorted;
 3. a weight that is listed as an input, too, is a weight: a default nobody overrides;
 4. shapes a file notes of its inner values are left out: they may speak of symbolic sizes, and follow anyway;
 5. CastLike is the Cast to the type of its second operand;
@@ -27,9 +27,15 @@ def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """Nodes, and those of their subgraphs."""
     for node in nodes:
         yield node
-        for attribute in node.attribute:
-            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from all_nodes(graph.node)
+        for graph in _subgraphs(node):
+            yield from all_nodes(graph.node)
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def canonical(proto: onnx.ModelProto) -> None:
@@ -42,11 +48,7 @@ def canonical(proto: onnx.ModelProto) -> None:
         del entries[:]
         entries.extend(helper.make_opsetid(domain, version) for domain, version in sorted(versions))
     for holder in (proto.graph, *proto.functions):
-        order = _order(list(holder.node))
-        if order != list(range(len(order))):
-            ordered = [onnx.NodeProto.FromString(holder.node[i].SerializeToString()) for i in order]
-            del holder.node[:]
-            holder.node.extend(ordered)
+        _sort(holder)
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in weights]
     del proto.graph.input[:]
@@ -54,6 +56,18 @@ def canonical(proto: onnx.ModelProto) -> None:
     if 0 < proto.ir_version < 4:
         proto.ir_version = 4  # before, every weight had to be listed
     del proto.graph.value_info[:]
+
+
+def _sort(holder: onnx.GraphProto | onnx.FunctionProto) -> None:
+    """Put nodes in order, and those of their subgraphs."""
+    for node in holder.node:
+        for graph in _subgraphs(node):
+            _sort(graph)
+    order = _order(list(holder.node))
+    if order != list(range(len(order))):
+        ordered = [onnx.NodeProto.FromString(holder.node[i].SerializeToString()) for i in order]
+        del holder.node[:]
+        holder.node.extend(ordered)
 
 
 def _domain(name: str) -> str:

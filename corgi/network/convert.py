@@ -14,7 +14,9 @@ from corgi.errors import ModelError, UnsupportedOperator
 from corgi.network.graph import Graph
 from corgi.network.node import Node
 from corgi.network.node_reader import NodeReader
+from corgi.network.rows import ELEMENTWISE
 from corgi.network.rules import RULES, SPLITTING_RULES
+from corgi.network.written import WRITTEN_OUT
 
 _SPARE_OUTPUTS = ("Dropout", "MaxPool")
 """Operators whose further outputs only say more (those of BatchNormalization mean training)."""
@@ -158,12 +160,6 @@ def convert(graph: Graph) -> Converted:
     return Converted(TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes, {})
 
 
-_VECTORWISE = (
-    *("Add", "Cast", "Celu", "Clip", "Div", "Dropout", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish"),
-    *("Identity", "LeakyRelu", "Mul", "Neg", "Relu", "Selu", "Sigmoid", "Softplus", "Sub", "Tanh"),
-)
-
-
 def _makes_vector(
     graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]], vectors: Collection[str]
 ) -> bool:
@@ -182,7 +178,7 @@ def _makes_vector(
             return len(target) == 1
         if sum(size > 1 for size in shape) == 1:
             return True
-    elif node.op in _VECTORWISE:
+    elif node.op in ELEMENTWISE:
         others = [name for name in node.inputs if name in shapes]
         if all(name in vectors for name in others) and all(value.ndim <= 1 for value in constants):
             return True
@@ -200,6 +196,24 @@ def _makes_vector(
     )
 
 
+_ELSEWHERE = (
+    (
+        (
+            *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"),
+            *("ConvInteger", "MatMulInteger"),
+        ),
+        "The network is quantised, and its steps have no slopes. Take the float32 network it was made of.",
+    ),
+    (
+        ("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero"),
+        "It picks numbers, and no class scores are left: export the network up to its scores, or name them by"
+        " --output.",
+    ),
+    (("LSTM", "GRU", "RNN", "Loop", "Scan"), "corgi explains convolutional networks."),
+)
+"""Operators that say of the whole network what it is."""
+
+
 def _needed(graph: Graph) -> list[Node]:
     names, kept = {graph.output_name}, []
     for node in reversed(graph.nodes):
@@ -212,10 +226,9 @@ def _needed(graph: Graph) -> list[Node]:
 def _convert_node(graph: Graph, node: Node, shapes: dict[str, tuple[int, ...]]) -> list[Step]:
     rule, splitting = RULES.get(node.op), SPLITTING_RULES.get(node.op)
     if rule is None and splitting is None:
-        raise UnsupportedOperator(
-            f"{graph.path}: {node}: operator {node.op} is not supported",
-            hint=f"Supported operators: {', '.join(sorted({*RULES, *SPLITTING_RULES}))}.",
-        )
+        known = ", ".join(sorted({*RULES, *SPLITTING_RULES, *WRITTEN_OUT}))
+        why = next((why for ops, why in _ELSEWHERE if node.op in ops), f"Supported operators: {known}.")
+        raise UnsupportedOperator(f"{graph.path}: {node}: operator {node.op} is not supported", hint=why)
     reader = NodeReader(str(graph.path), node, graph.constants, shapes, graph.opset)
     missing = [n for n in node.inputs if n and n not in shapes and n not in graph.constants]
     if missing or not reader.variables:

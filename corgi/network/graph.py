@@ -27,8 +27,10 @@ from corgi.errors import LONGEST_TEXT, ModelError, UnsupportedOperator, printabl
 from corgi.network.canonical import all_nodes, branches, canonical, casts_like, take_branches
 from corgi.network.computed import rounded_constants
 from corgi.network.node import Attribute, Node
+from corgi.network.rows import with_batch_axis
 from corgi.network.vendor import VENDOR_OPERATORS, expanded
 from corgi.network.wrap import Normalisation, wrap
+from corgi.network.written import written_out
 
 OPSETS = range(7, 27)
 """ONNX opset versions corgi converts: to the newest that onnxruntime runs."""
@@ -147,10 +149,17 @@ def read_graph(
     written = [*constants]
     for node in proto.graph.node:
         if node.output and node.output[0] not in constants:
-            parts, more = expanded(path, _node(path, node), node.domain)
-            nodes += parts
-            written += more
+            standard, more = expanded(path, _node(path, node), node.domain)
             constants |= more
+            written += more
+            for part in standard:
+                parts, more = written_out(path, part, constants)
+                nodes += parts
+                constants |= more
+                written += more
+    if wrapped.bare:
+        rows, more = with_batch_axis(path, nodes, constants, wrapped.bare)
+        nodes, written, constants = list(rows), [*written, *more], constants | more
     written += [output for node in nodes for output in node.outputs if output]
     if len(set(written)) < len(written):
         twice = next(name for name in written if written.count(name) > 1)

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -103,52 +105,60 @@ class Head(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CamHead(Head):
-    """Scores that are affine in the pooled feature map; its weights are the map's.
+class PooledHead(Head):
+    """Scores computed from the pooled feature map.
 
     Attributes:
         sums: whether pooling adds up instead of averaging.
         bias: [classes] float64.
-        bias_terms: sums of the absolute terms of the bias: where several layers were composed and cancelled,
-            rounding is relative to these. That of `weight` is 4 units of itself.
     """
 
     sums: bool
     bias: Tensor
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """One number a filter: [N, F, h, w] -> [N, F]."""
+        return features.sum((2, 3)) if self.sums else features.mean((2, 3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamHead(PooledHead):
+    """Scores that are affine in the pooled feature map; its weights are the map's.
+
+    Attributes:
+        bias_terms: sums of the absolute terms of the bias: where several layers were composed and cancelled,
+            rounding is relative to these. That of `weight` is 4 units of itself.
+    """
+
     bias_terms: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
         """Class scores before any activation: [N, F, h, w] -> [N, classes]."""
-        pooled = features.sum((2, 3)) if self.sums else features.mean((2, 3))
-        return pooled @ self.weight.to(features).T + self.bias.to(features)
+        return self.pooled(features) @ self.weight.to(features).T + self.bias.to(features)
 
     def score_terms(self, features: Tensor) -> Tensor:
         """Beside what each score is compared: [N, F, h, w] -> [N, classes], > 0.
 
         The absolute terms of the weights; of the bias no more than hides what float32 rounds in it.
         """
-        pooled = features.abs().sum((2, 3)) if self.sums else features.abs().mean((2, 3))
+        pooled = self.pooled(features.abs())
         terms = pooled @ self.weight.abs().T.to(features) + 2.0**-10 * self.bias_terms.to(features)
         return terms.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormalisedHead(Head):
+class NormalisedHead(PooledHead):
     """Scores behind a layer normalisation of the pooled feature map; the map is theirs but for its factor.
 
     Attributes:
-        sums: whether pooling adds up instead of averaging.
         epsilon: of the normalisation.
-        bias: [classes] float64.
     """
 
-    sums: bool
     epsilon: float
-    bias: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
         """Class scores before any activation: [N, F, h, w] -> [N, classes]."""
-        pooled = features.sum((2, 3)) if self.sums else features.mean((2, 3))
+        pooled = self.pooled(features)
         off = pooled - pooled.mean(1, keepdim=True)
         deviation = ((off * off).mean(1, keepdim=True) + self.epsilon).sqrt()
         return off @ self.weight.to(features).T / deviation + self.bias.to(features)
@@ -162,7 +172,7 @@ def recognise_head(path: Path, found: Converted) -> CamHead | NormalisedHead:
     """
     reader = _Backwards(path, found)
     activation, tail = reader.take_tail()
-    pooling = reader.take_pooling()
+    pooling = reader.take_pooling(tail)
     filters = found.shapes[reader.at][1]
     norm = next((step.layer for step in tail if isinstance(step.layer, layers.Standardise)), None)
     tail = [part for step in tail for part in _without_deviation(step, filters)]
@@ -181,21 +191,13 @@ def recognise_head(path: Path, found: Converted) -> CamHead | NormalisedHead:
     if reader.at == found.module.input_name:
         reader.fail("a feature map computed from the image")
     _, filters, height, width = found.shapes[reader.at]
-    if norm is not None:
-        return NormalisedHead(
-            feature=reader.at,
-            order=found.orders.get(reader.at, (0, 1, 2, 3)),
-            map_shape=(height, width),
-            filters=filters,
-            pooling=str(pooling),
-            sums=isinstance(pooling.layer, layers.Sum),
-            dense=f"{dense}; the map is taken without the positive factor of the normalisation",
-            weight=composed.weight / filters,
-            epsilon=norm.epsilon,
-            bias=composed.bias,
-            activation=activation,
-        )
-    return CamHead(
+    kind: Callable[..., CamHead | NormalisedHead]
+    if norm is None:
+        kind = partial(CamHead, weight=composed.weight, bias_terms=composed.bias_terms)
+    else:
+        kind = partial(NormalisedHead, weight=composed.weight / filters, epsilon=norm.epsilon)
+        dense += "; the map is taken without the positive factor of the normalisation"
+    return kind(
         feature=reader.at,
         order=found.orders.get(reader.at, (0, 1, 2, 3)),
         map_shape=(height, width),
@@ -203,15 +205,13 @@ def recognise_head(path: Path, found: Converted) -> CamHead | NormalisedHead:
         pooling=str(pooling),
         sums=isinstance(pooling.layer, layers.Sum),
         dense=dense,
-        weight=composed.weight,
         bias=composed.bias,
         activation=activation,
-        bias_terms=composed.bias_terms,
     )
 
 
 def refuse_transformer(graph: Graph) -> None:
-    """Say of a transformer that it is one, before an operator of it is refused.
+    """Say of a network without a CAM that it is a transformer, which explains more than its last node does.
 
     Raises:
         NoCamHead: a softmax of the file weights another value by a matrix product: attention.
@@ -222,7 +222,7 @@ def refuse_transformer(graph: Graph) -> None:
             weights.update(node.outputs)
         if node.op == "MatMul" and node.inputs[0] in weights and node.inputs[1] not in graph.constants:
             raise NoCamHead(
-                f"{graph.path}: no CAM head: {node} is attention, so this is a transformer",
+                f"{graph.path}: no CAM head: {node} is attention, so this is a transformer, or in part one",
                 hint="corgi explains convolutional networks.",
             )
 
@@ -338,7 +338,8 @@ class _Backwards:
         activation, tail = Activation.NONE, list[Step]()
         while (step := self.step) is not None:
             kind = next((a for layer, a in ACTIVATIONS if isinstance(step.layer, layer)), None)
-            if kind is not None and activation is Activation.NONE and not any(map(_computes, tail)):
+            first = activation is Activation.NONE and not any(map(_computes, tail))
+            if kind is not None and first and self.is_over_classes(step):
                 activation = kind
             elif not self.is_pooled(step.inputs[0]):
                 break
@@ -357,6 +358,12 @@ class _Backwards:
         """Whether a value has one number a filter or class."""
         shape = self.shapes[value]
         return sorted(shape, reverse=True)[1:] == [1] * (len(shape) - 1)
+
+    def is_over_classes(self, step: Step) -> bool:
+        """Whether an activation takes in all scores, or one of them at a time."""
+        shape = self.shapes[step.inputs[0]]
+        axis = getattr(step.layer, "axis", None)
+        return axis is None or shape[axis] == math.prod(shape)
 
     def is_affine(self, step: Step) -> bool:
         """Whether a step on pooled values is affine, filter by filter or mixing them."""
@@ -386,8 +393,11 @@ class _Backwards:
             v.numel() in (1, count) for v in (norm.scale, norm.shift)
         )
 
-    def take_pooling(self) -> Step:
-        """Step over pooling of the whole map, whatever moves its numbers on the way; the step that pools."""
+    def take_pooling(self, tail: list[Step]) -> Step:
+        """Step over pooling of the whole map, whatever moves its numbers on the way; the step that pools.
+
+        `tail`: the steps behind, of which one may pool a map of one pixel.
+        """
         if self.step is None:
             self.fail("pooling of a feature map computed from the image")
         chain, at, found = list[Step](), self.at, self.at
@@ -397,6 +407,11 @@ class _Backwards:
             if len(self.shapes[at]) == 4 and _pools_channels(chain, self.shapes[at]):
                 found = at  # and further: a mean over width may stand in front of one over height
         if found == self.at:
+            if any(isinstance(step.layer, layers.Mean | layers.Sum | layers.AveragePool) for step in tail):
+                raise NoCamHead(
+                    f"{self.path}: no CAM head: the map that pooling reads has one pixel at this image size",
+                    hint="Take a larger image: --size, or export the network at another size.",
+                )
             self.fail("global average pooling over height and width")
         self.at = found
         return next(step for step in reversed(chain) if _computes(step))

@@ -241,6 +241,22 @@ class Softplus(Curve):
         return torch.logaddexp(x, torch.zeros_like(x))
 
 
+class Exp(nn.Module):
+    """exp(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return x.exp()
+
+
+class Log(nn.Module):
+    """log(x), NaN below 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape."""
+        return x.log()
+
+
 class Power(nn.Module):
     """x^exponent, exponent neither 0 nor 1.
 
@@ -253,12 +269,15 @@ class Power(nn.Module):
         self.exponent, self.least = exponent, least
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
+        """Keeps the shape. A root's slope at 0, which is infinite, counts as 0: gradients stay numbers."""
+        if 0 < self.exponent < 1:
+            zero = x == 0
+            root = x.masked_fill(zero, 1.0)
+            root = root.sqrt() if self.exponent == 0.5 else root**self.exponent
+            return root.masked_fill(zero, 0.0)
         match self.exponent:
             case 2:
                 return x * x
-            case 0.5:
-                return x.sqrt()
             case -1:
                 return 1 / x
             case -0.5:
@@ -487,6 +506,14 @@ class Div(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Broadcasts as ONNX does."""
         return a / b
+
+
+class MatMul(nn.Module):
+    """Matrix product of two values of the network, over their last two axes."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """[N, ..., m, k], [N, ..., k, n] -> [N, ..., m, n]; axes between broadcast."""
+        return a @ b
 
 
 class Concat(nn.Module):

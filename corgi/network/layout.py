@@ -31,6 +31,8 @@ _ELEMENTWISE = (
     layers.Erf,
     layers.Curve,
     layers.Power,
+    layers.Exp,
+    layers.Log,
     layers.Clip,
     layers.Identity,
 )

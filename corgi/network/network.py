@@ -16,7 +16,7 @@ from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.data.preprocess import METADATA_KEY, Recipe
-from corgi.errors import ModelError, UsageError
+from corgi.errors import ModelError, NoCamHead, UnsupportedOperator, UsageError
 from corgi.network import names
 from corgi.network.activations import recognise_activations
 from corgi.network.borders import pool_padding
@@ -175,15 +175,18 @@ def load(
             f"--layer {layer}: only with --map gradcam; a CAM's feature map is what pooling reads"
         )
     graph = read_graph(Path(path), output=output, size=size, normalisation=normalisation)
-    refuse_transformer(graph)
-    found = group_normalisations(without_unreached_limits(convert(graph)))
-    found = pool_padding(channels_first(channel_shuffles(found)))
-    found = replace(found, module=recognise_activations(found.module, found.shapes))
-    head: Head
-    if map_kind is MapKind.GRADCAM:
-        head = gradcam_head(graph.path, found, layer)
-    else:
-        head = recognise_head(graph.path, found)
+    try:
+        found = group_normalisations(without_unreached_limits(convert(graph)))
+        found = pool_padding(channels_first(channel_shuffles(found)))
+        found = replace(found, module=recognise_activations(found.module, found.shapes))
+        head: Head
+        if map_kind is MapKind.GRADCAM:
+            head = gradcam_head(graph.path, found, layer)
+        else:
+            head = recognise_head(graph.path, found)
+    except (NoCamHead, UnsupportedOperator):
+        refuse_transformer(graph)
+        raise
     network = Network(
         graph=graph,
         module=found.module,

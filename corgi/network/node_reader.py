@@ -27,6 +27,7 @@ class NodeReader:
     Attributes:
         node: the node.
         shapes: shape of every operand that varies with the image, batch size 1 included.
+        opset: of the file.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class NodeReader:
         opset: int,
     ) -> None:
         self.node = node
-        self._opset = opset
+        self.opset = opset
         self._where = where
         self._constants = constants
         self.shapes = shapes
@@ -100,7 +101,7 @@ class NodeReader:
     def _attribute(self, name: str, otherwise: Attribute | None) -> Attribute | None:
         """What the file says, else the standard, else `otherwise`."""
         self._unread.discard(name)
-        default = attribute_default(self.node.op, name, self._opset)
+        default = attribute_default(self.node.op, name, self.opset)
         assert default is None or otherwise is None, f"{self.node.op}: the standard has a default of {name}"
         return self.node.attributes.get(name, otherwise if default is None else default)
 
@@ -114,7 +115,8 @@ class NodeReader:
         value = self._attribute(name, otherwise)
         if not isinstance(value, int | float):
             self.refuse(f"attribute {name}={value!r} is no number")
-        if not math.isfinite(value) and name not in ("min", "max"):  # Clip may have no limit
+        # Clip may have no limit, and what Pad puts in front of a MaxPool is never the maximum.
+        if not math.isfinite(value) and name not in ("min", "max", "value"):
             self.refuse(f"attribute {name}={value}", supported="a finite number")
         return float(value)
 

@@ -32,7 +32,7 @@ class OnnxOracle:
         if feature not in produced:
             raise ModelError(
                 f"{graph.path}: the feature map '{feature}' is not a value of the original file",
-                hint="onnxruntime renamed it while folding constants; simplify the model with onnxsim.",
+                hint="It stands inside a node that corgi writes out, or was renamed in folding constants.",
             )
         self._session = self._started(ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
         nothing = np.zeros(0, np.float32)

@@ -2,8 +2,8 @@
 
 Per axis, output i stands at a real place x of the input, which the attribute coordinate_transformation_mode
 gives (ONNX specification, Resize); `nearest` takes one input for it, `linear` the two around it, both cut to
-the input. Places are computed in exact fractions of what the file says: scales are float32 numbers, and where
-sizes are given instead the scale is the ratio of two sizes.
+the input, `cubic` the four around it (Keys 1981). Places are computed in exact fractions of what the file
+says: scales are float32 numbers, and where sizes are given instead the scale is the ratio of two sizes.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def resize(node: NodeReader) -> layers.Resample:
     """Resize of height and width; up to opset 10 it has scales alone, and is asymmetric."""
     shape = node.shape()
     mode = node.str_attribute("mode")
-    if mode not in ("nearest", "linear"):
-        node.refuse(f"attribute mode={mode}", supported="mode=nearest, mode=linear")
+    if mode not in ("nearest", "linear", "cubic"):
+        node.refuse(f"attribute mode={mode}", supported="mode=nearest, mode=linear, mode=cubic")
     if len(shape) != 4:
         node.refuse(f"an operand of rank {len(shape)}", supported="[N, C, H, W]")
     if node.node.op == "Upsample" or len(node.node.inputs) == 2:  # later versions have the scales third
@@ -60,9 +60,8 @@ def resize(node: NodeReader) -> layers.Resample:
     if nearest not in _NEAREST:
         node.refuse(f"attribute nearest_mode={nearest}", supported=", ".join(_NEAREST))
     node.require("antialias", node.int_attribute("antialias"), 0)
-    # These speak of modes that are refused above: cubic, and tf_crop_and_resize with its regions.
-    node.float_attribute("cubic_coeff_a")
-    node.float_attribute("extrapolation_value")
+    node.float_attribute("extrapolation_value")  # speaks of tf_crop_and_resize, as the regions do
+    coefficient = Fraction(node.float_attribute("cubic_coeff_a"))
     node.require("exclude_outside", node.int_attribute("exclude_outside"), 0)
     if node.has(1):
         node.array(1)
@@ -81,7 +80,7 @@ def resize(node: NodeReader) -> layers.Resample:
             sizes[axis], scales[axis] = int(number), Fraction(int(number), shape[axis])
         else:
             scales[axis] = Fraction(number)
-    return _resample(node, scales, sizes if by_size else None, mode, coordinates, nearest)
+    return _resample(node, scales, sizes if by_size else None, mode, coordinates, nearest, coefficient)
 
 
 def _resample(
@@ -91,6 +90,7 @@ def _resample(
     mode: str,
     coordinates: str,
     nearest: str,
+    coefficient: Fraction = Fraction(0),
 ) -> layers.Resample:
     shape = node.shape()
     if len(scales) != 4 or scales[:2] != [1, 1] or min(scales) <= 0:
@@ -107,8 +107,13 @@ def _resample(
     matrices = []
     for size, count, scale in zip(shape[2:], counts[2:], scales[2:], strict=True):
         places = [_place(i, scale, size, count, coordinates) for i in range(count)]
-        picked = _linear(places, size) if mode == "linear" else _picked(places, size, _NEAREST[nearest])
-        matrices.append(picked)
+        match mode:
+            case "linear":
+                matrices.append(_linear(places, size))
+            case "cubic":
+                matrices.append(_cubic(places, size, coefficient))
+            case _:
+                matrices.append(_picked(places, size, _NEAREST[nearest]))
     return layers.Resample(*matrices)
 
 
@@ -148,4 +153,25 @@ def _linear(places: list[Fraction], size: int) -> Tensor:
         matrix[i, before] = float(1 - share)
         if share:
             matrix[i, before + 1] = float(share)
+    return matrix
+
+
+def _cubic(places: list[Fraction], size: int, a: Fraction) -> Tensor:
+    """The four inputs around each output, those beyond the ends repeated: [outputs, inputs].
+
+    An input at distance d has the weight (a + 2) d^3 - (a + 3) d^2 + 1 up to 1, and from there to 2
+    a d^3 - 5 a d^2 + 8 a d - 4 a.
+    """
+    matrix = torch.zeros(len(places), size, dtype=torch.float64)
+    for i, place in enumerate(places):
+        before = math.floor(place)
+        weights: dict[int, Fraction] = {}
+        for at in range(before - 1, before + 3):
+            d = abs(place - at)
+            near = ((a + 2) * d - (a + 3)) * d * d + 1
+            weight = near if d <= 1 else a * (((d - 5) * d + 8) * d - 4)
+            kept = min(max(at, 0), size - 1)
+            weights[kept] = weights.get(kept, Fraction(0)) + weight
+        for at, weight in weights.items():
+            matrix[i, at] = float(weight)
     return matrix

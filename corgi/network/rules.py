@@ -7,7 +7,7 @@ no rule may touch axis 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 import torch
@@ -368,7 +368,7 @@ def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
             supported="axes other than 0",
         )
     keepdims = bool(node.int_attribute("keepdims"))
-    return tuple(_axis(node, a, rank) for a in axes), keepdims
+    return tuple(sorted(_axis(node, a, rank) for a in axes)), keepdims
 
 
 def reduce_mean(node: NodeReader) -> nn.Module:
@@ -445,9 +445,9 @@ def div(node: NodeReader) -> nn.Module:
     constant = _constant_operand(node)
     if constant is None:
         return layers.Div()
-    index, value = constant
-    if index == 0 or bool((value == 0).any()):
-        node.refuse("a constant numerator or a zero divisor", supported="value / non-zero constant")
+    _, value = constant  # a constant over a value is written as a Reciprocal (`written.py`)
+    if bool((value == 0).any()):
+        node.refuse("a zero divisor", supported="value / non-zero constant")
     nothing = torch.zeros_like(value)
     scale, rest = quotient(torch.ones_like(value), value)
     return layers.Affine(scale, nothing, rest=(rest, nothing))
@@ -495,13 +495,18 @@ def _copied_entries(mode: str, size: int, before: int, after: int) -> tuple[int,
 
 
 def pad(node: NodeReader) -> nn.Module:
-    """Pad behind the batch axis, with a constant or copies; amounts are an attribute before opset 11."""
+    """Pad behind the batch axis, with a constant or copies; amounts are an attribute before opset 11.
+
+    The constant may be -infinity: in front of a MaxPool (`borders.py`) that is its own padding.
+    """
     rank = len(node.shape())
     mode = node.str_attribute("mode")
     if mode not in ("constant", *_COPYING):
         node.refuse(f"attribute mode={mode}", supported="mode=constant, edge, reflect or wrap")
     amounts = node.integers(1) if node.has(1) else node.ints_attribute("pads", ()) or ()
-    value = float(node.tensor(2)) if node.has(2) else node.float_attribute("value")
+    value = node.limit(2) if node.has(2) else node.float_attribute("value")
+    if not value < math.inf:
+        node.refuse(f"the value {value}", supported="numbers, and -infinity in front of a MaxPool")
     axes = node.integers(3) if node.has(3) else tuple(range(rank))
     if len(amounts) != 2 * len(axes) or min(amounts, default=0) < 0:
         node.refuse(f"padding {list(amounts)}", supported="amounts >= 0, two an axis")
@@ -601,6 +606,42 @@ def gather(node: NodeReader) -> nn.Module:
     return layers.Take(tuple(entries))
 
 
+def _copies(node: NodeReader, sizes: Sequence[int]) -> nn.Module:
+    """A value copied along its axes until they have these sizes, multiples of those they have."""
+    _fits(node, "a value", *sizes)
+    pairs = list(zip(node.shape(), sizes, strict=True))
+    if pairs[0][0] != pairs[0][1]:
+        node.refuse(f"{pairs[0][1]} copies along the batch axis", supported="copies along other axes")
+    return layers.Take(tuple(None if a == b else tuple(range(a)) * (b // a) for a, b in pairs))
+
+
+def expand(node: NodeReader) -> nn.Module:
+    """Expand to a constant shape of the same rank: axes of size 1 are copied."""
+    shape, target = node.shape(), node.integers(1)
+    wide = (1,) * (len(shape) - len(target)) + target
+    if len(wide) != len(shape) or any(1 not in (a, b) and a != b for a, b in zip(shape, wide, strict=True)):
+        node.refuse(f"{list(shape)} to {list(target)}", supported="a shape of the same rank")
+    return _copies(node, [max(sizes) for sizes in zip(shape, wide, strict=True)])
+
+
+def tile(node: NodeReader) -> nn.Module:
+    """Tile by constant numbers of copies."""
+    repeats = node.integers(1)
+    if len(repeats) != len(node.shape()) or min(repeats) < 1:
+        node.refuse(f"repeats {list(repeats)}", supported="one number > 0 an axis")
+    return _copies(node, [size * times for size, times in zip(node.shape(), repeats, strict=True)])
+
+
+def exp(node: NodeReader) -> nn.Module:
+    """Exp."""
+    return layers.Exp()
+
+
+def log(node: NodeReader) -> nn.Module:
+    """Log."""
+    return layers.Log()
+
+
 def split(node: NodeReader) -> tuple[nn.Module, ...]:
     """Split along an axis other than the batch: one slice an output."""
     shape = node.shape()
@@ -639,7 +680,15 @@ def gemm(node: NodeReader) -> nn.Module:
 
 
 def matmul(node: NodeReader) -> nn.Module:
-    """MatMul of a value with a constant matrix."""
+    """MatMul of a value with a constant matrix, or of two values of one rank, the batch axis in front."""
+    if len(node.variables) == 2:
+        ranks = len(node.shape(0)), len(node.shape(1))
+        if ranks[0] != ranks[1] or ranks[0] < 3:
+            node.refuse(
+                f"operands of shapes {list(node.shape(0))} and {list(node.shape(1))}",
+                supported="value @ matrix, or values [N, ..., m, k] @ [N, ..., k, n]",
+            )
+        return layers.MatMul()
     weight = node.tensor(1)
     if weight.dim() != 2:
         node.refuse(f"a constant of rank {weight.dim()}", supported="value @ matrix")
@@ -663,19 +712,16 @@ def identity(node: NodeReader) -> nn.Module:
 
 
 def _softmax_axis(node: NodeReader) -> int:
-    """The axis of a softmax, where all opsets mean the same by it.
-
-    Before opset 13 the axes behind it belonged to it too.
-    """
+    """The axis of a softmax. Before opset 13 the axes behind it belonged to it, too: those have size 1."""
     shape = node.shape()
     axis = _axis(node, node.int_attribute("axis"), len(shape))
-    if math.prod(shape[axis + 1 :]) != 1:
+    if node.opset < 13 and math.prod(shape[axis + 1 :]) != 1:
         node.refuse(f"attribute axis={axis}", supported="the last axis, or one with axes of size 1 behind it")
     return axis
 
 
 def softmax(node: NodeReader) -> nn.Module:
-    """Softmax over the last axis (axes of size 1 behind it do not count)."""
+    """Softmax over one axis."""
     return layers.Softmax(_softmax_axis(node))
 
 
@@ -707,6 +753,8 @@ RULES: Mapping[str, Rule] = {
     "Dropout": dropout,
     "Elu": elu,
     "Erf": erf,
+    "Exp": exp,
+    "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
     "Gelu": gelu,
@@ -721,6 +769,7 @@ RULES: Mapping[str, Rule] = {
     "LRN": lrn,
     "LayerNormalization": layer_normalization,
     "LeakyRelu": leaky_relu,
+    "Log": log,
     "LogSoftmax": log_softmax,
     "MatMul": matmul,
     "MaxPool": max_pool,
@@ -746,6 +795,7 @@ RULES: Mapping[str, Rule] = {
     "Sub": sub,
     "Sum": sum_,
     "Tanh": tanh,
+    "Tile": tile,
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
     "Upsample": resize,

@@ -10,11 +10,14 @@ one. The cases, numbered as in the code:
   3. Mean and Sum over height and width: an average pool, a convolution with ones;
   4. elementwise layers act on what the view is of; constants are moved along;
   5. Add and Sub of equal views, and Concat of vectors that are no views of anything else;
-  6. every other layer needs the value as it stands.
+  6. every other layer takes values [N, C, H, W] as they stand;
+  7. a linear layer on any other view of a few elements is a matrix, as in case 2 (a convolution along the
+     channels of a pooled value, as in ECA-Net).
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +40,12 @@ _ELEMENTWISE = (
     layers.Power,
     layers.Clip,
 )
+
+_MATRICES = (layers.Conv, layers.Linear, layers.Take, layers.Slice, layers.Channels)
+"""Case 7: layers whose matrix is read off exactly."""
+
+LARGEST_MATRIX = 2**24
+"""Entries of a matrix of case 7, and of the identity it is read off with."""
 
 LARGEST_KERNEL = 2**27
 """Entries of a convolution written for a fully connected layer."""
@@ -151,6 +160,9 @@ class _Rewriting:
             case layers.Mean(axes=(2, 3)) if self.is_plain(first):  # case 3
                 self.emit(step, layers.AveragePool(self.size(first), (1, 1)), first.name)
                 return self.fresh(step.output, shape)
+            case layers.Max(axes=(2, 3)) if self.is_plain(first):
+                self.emit(step, layers.MaxPool(self.size(first), (1, 1)), first.name)
+                return self.fresh(step.output, shape)
             case layers.Sum(axes=(2, 3)) if self.is_plain(first):  # case 3
                 channels = first.index.shape[0]
                 ones = torch.ones(channels, 1, *self.size(first), dtype=torch.float64)
@@ -174,9 +186,24 @@ class _Rewriting:
                 self.emit(step, layers.Concat(1), *(view.name for view in inputs))
                 return self.fresh(step.output, shape)
         if len(shape) != 4 or not all(map(self.is_plain, inputs)):  # case 6
-            self.refuse(step)
+            return self.matrix(step, first)
         self.emit(step, step.layer, *(view.name for view in inputs))
         return self.fresh(step.output, shape)
+
+    def matrix(self, step: Step, view: _View) -> _View:
+        """Case 7."""
+        before, after = (self.found.shapes[name][1:] for name in (step.inputs[0], step.output))
+        count, made, layer = math.prod(before), math.prod(after), step.layer
+        if not isinstance(layer, _MATRICES) or count * max(count, made) > LARGEST_MATRIX:
+            self.refuse(step)
+        bias = layer(torch.zeros(1, *before, dtype=torch.float64)).flatten()
+        if isinstance(layer, layers.Conv | layers.Linear):  # each entry alone, without the bias beside it
+            layer = copy.deepcopy(layer)
+            layer.bias.zero_()
+        rows = layer(torch.eye(count, dtype=torch.float64).reshape(count, *before)).reshape(count, made)
+        self.emit(step, self.whole(step, layers.Linear(rows, bias), view), view.name)
+        self.shapes[step.output] = (1, made, 1, 1)
+        return _View(step.output, torch.arange(made).reshape(after))
 
     def is_plain(self, view: _View) -> bool:
         """Whether a view is an image as it stands."""

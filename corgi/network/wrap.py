@@ -2,8 +2,9 @@
 
 Steps, each noted in plain words where it changed anything:
   1. functions of the file (the dynamo exporter writes them) are inlined;
-  2. float16 tensors become float32, exactly: the file is then compared with, and certified as, that model,
-     not as float16 arithmetic would run it;
+  2. float16 and bfloat16 tensors become float32, exactly: the file is then compared with, and certified as,
+     that model, not as float16 arithmetic would run it; an input of bytes that are cast before anything is
+     computed becomes one of real numbers, and a pixel 255 times itself (unless a scale is given);
   3. one of several outputs is chosen;
   4. symbolic height and width become the size asked for, a symbolic batch becomes 1;
   5. an input [N, H, W, C] gets a Transpose in front of it, an input on another pixel scale its normalisation;
@@ -13,7 +14,7 @@ Steps, each noted in plain words where it changed anything:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,16 @@ _CHANNELS = (1, 3)
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 
-_FULL = {TensorProto.FLOAT16: TensorProto.FLOAT}
+_FULL = {TensorProto.FLOAT16: TensorProto.FLOAT, TensorProto.BFLOAT16: TensorProto.FLOAT}
+
+_MOVING = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split", "Flatten")
+"""Operators that hand bytes on as they are."""
+
+_MOST_BYTE = 255.0
+
+
+TAKEN_AS_FLOAT32 = "is taken as float32"
+"""What a note says of a file whose arithmetic is another one."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ class Wrapped:
         input_shape: [C, H, W].
         notes: what was changed, in plain words.
         channels_last: whether the file's input is [N, H, W, C].
+        bare: the value that stands for an input without a batch axis; empty if the file's has one.
     """
 
     proto: onnx.ModelProto
@@ -92,6 +103,7 @@ class Wrapped:
     output_name: str
     notes: tuple[str, ...]
     channels_last: bool
+    bare: str
 
 
 def wrap(
@@ -120,9 +132,17 @@ def wrap(
     proto = onnx.ModelProto()
     proto.CopyFrom(inliner.inline_local_functions(original) if original.functions else original)
     if _upcast(path, proto):
-        notes.append("float16 is taken as float32: bounds, onnxruntime and witnesses are of that model")
+        notes.append(f"float16 {TAKEN_AS_FLOAT32}: bounds, onnxruntime and witnesses are of that model")
     output_name = _choose_output(path, proto, output)
-    nodes = _spread_input(proto) if any_rank else []
+    if not any_rank and _takes_bytes(path, proto):
+        if normalisation.scale == 1.0:
+            normalisation = replace(normalisation, scale=_MOST_BYTE)
+        notes.append(
+            f"its input of bytes {TAKEN_AS_FLOAT32}, not rounded to bytes: bounds, onnxruntime and"
+            " witnesses are of that model"
+        )
+    nodes, bare = _spread_input(proto) if any_rank else ([], False)
+    given = nodes[-1].output[0] if bare else ""
     name, shape, channels_last = _fix_input(path, proto, size)
     value = nodes[-1].output[0] if nodes else name
     if not normalisation.is_identity:
@@ -141,7 +161,7 @@ def wrap(
         for node in reversed(nodes):
             node.name = node.output[0]
             proto.graph.node.insert(0, node)
-    return Wrapped(proto, name, shape, output_name, tuple(notes), channels_last)
+    return Wrapped(proto, name, shape, output_name, tuple(notes), channels_last, given)
 
 
 def _upcast(path: Path, proto: onnx.ModelProto) -> bool:
@@ -170,6 +190,36 @@ def _upcast(path: Path, proto: onnx.ModelProto) -> bool:
                     )
                 attribute.i = _FULL[attribute.i]
     return found
+
+
+def _takes_bytes(path: Path, proto: onnx.ModelProto) -> bool:
+    """Make an input of bytes one of float32; whether there was one.
+
+    Raises:
+        ModelError: something is computed with the bytes, which may wrap around.
+    """
+    if len(proto.graph.input) != 1 or proto.graph.input[0].type.tensor_type.elem_type != TensorProto.UINT8:
+        return False
+    given = proto.graph.input[0]
+    bytes_ = {given.name}
+    for node in proto.graph.node:  # in order
+        read = bytes_.intersection(name for part in all_nodes([node]) for name in part.input)
+        real = node.op_type == "Cast" and _attribute(node, "to") in _FLOATS
+        if not read or real or node.op_type in ("Shape", "Size"):
+            continue
+        if node.op_type not in _MOVING or bytes_.intersection(node.input[1:]):
+            raise ModelError(
+                f"{path}: input '{given.name}' has type UINT8, and node '{node.name}' ({node.op_type})"
+                " computes with the bytes; expected a Cast to float32 before",
+                hint="Export the network with a float32 input.",
+            )
+        bytes_.update(node.output)
+    given.type.tensor_type.elem_type = TensorProto.FLOAT
+    return True
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)
 
 
 def _choose_output(path: Path, proto: onnx.ModelProto, output: str | None) -> str:
@@ -205,7 +255,10 @@ def _fix_input(
     if kind.elem_type != TensorProto.FLOAT:
         known = kind.elem_type in TensorProto.DataType.values()
         found = TensorProto.DataType.Name(kind.elem_type) if known else kind.elem_type
-        raise ModelError(f"{path}: input '{name}' has type {found}, expected FLOAT (float32)")
+        raise ModelError(
+            f"{path}: input '{name}' has type {found}, expected FLOAT (float32)",
+            hint="Export the network with a float32 input.",
+        )
     dims = list(kind.shape.dim)
     shown = ", ".join(str(d.dim_value or d.dim_param or "?") for d in dims)
     sizes = [d.dim_value if d.dim_value > 0 else 0 for d in dims]
@@ -243,25 +296,29 @@ def _fix_input(
     return name, (channels, height, width), channels_last
 
 
-def _spread_input(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Make an input [N, d, ...] of another rank than 4, or [n], one [N, 1, 1, n]; the nodes that undo it."""
+def _spread_input(proto: onnx.ModelProto) -> tuple[list[onnx.NodeProto], bool]:
+    """Make an input of another rank than 4 one [N, 1, 1, n]; the nodes that undo it.
+
+    Returns also whether the input has no batch axis: [n], or a column [n, 1].
+    """
     inputs = list(proto.graph.input)
     dims = list(inputs[0].type.tensor_type.shape.dim) if len(inputs) == 1 else []
     sizes = [d.dim_value for d in dims]
-    inner = sizes if len(sizes) == 1 else sizes[1:]
+    bare = len(sizes) == 1 or (len(sizes) == 2 and sizes[0] > 1 and sizes[1] == 1)
+    inner = sizes if bare else sizes[1:]
     if not sizes or len(sizes) == 4 or min(inner) <= 0:
-        return []
+        return [], False
     name = inputs[0].name
     shape = inputs[0].type.tensor_type.shape
-    del shape.dim[len(sizes) > 1 :]
+    del shape.dim[0 if bare else 1 :]
     for size in (1,) * (4 - len(shape.dim) - 1) + (math.prod(inner),):
         shape.dim.add().dim_value = size
-    given = inner if len(sizes) == 1 else [1, *inner]
+    given = inner if bare else [1, *inner]
     target = numpy_helper.from_array(np.array(given, np.int64), f"{name}:shape")
     return [
         helper.make_node("Constant", [], [target.name], value=target),
         helper.make_node("Reshape", [name, target.name], [f"{name}:given"]),
-    ]
+    ], bare
 
 
 def _normalising(path: Path, given: Normalisation, channels: int, name: str) -> list[onnx.NodeProto]:

@@ -26,6 +26,7 @@ from corgi.network.groups import group_normalisations
 from corgi.network.layout import channels_first
 from corgi.network.shuffle import channel_shuffles
 from corgi.network.spatial import as_convolutions
+from corgi.network.wrap import TAKEN_AS_FLOAT32
 from corgi.vnnlib.spec import Spec, Syntax
 
 Points = NDArray[np.float32]
@@ -97,7 +98,7 @@ def load_plain(path: Path) -> PlainNetwork:
         UnsupportedOperator: a node, attribute or operand outside the supported set.
     """
     graph = read_graph(path, any_rank=True)
-    if any(note.startswith("float16") for note in graph.notes):
+    if any(TAKEN_AS_FLOAT32 in note for note in graph.notes):
         raise ModelError(f"{path}: float16 arithmetic is not what corgi decides", hint="Export as float32.")
     found = pool_padding(channels_first(channel_shuffles(group_normalisations(convert(graph)))))
     found = replace(found, module=recognise_activations(found.module, found.shapes))

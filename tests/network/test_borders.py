@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 
 from corgi.engines.interface import Ball
 from corgi.engines.patch.engine import PatchEngine
+from corgi.errors import ModelError
 from corgi.network import layers
 from corgi.network.network import Network, load
 from tests.onnx_models import IMAGE, OnnxModel, float32, run_onnxruntime
@@ -105,3 +106,29 @@ def test_bounds_hold(mode: str, merges: bool, tmp_path: Path) -> None:
     maps = found.head.cam(found.trunk(images), 0).flatten(1)
     assert bool((maps >= bounds.lower - 1e-9).all())
     assert bool((maps <= bounds.upper + 1e-9).all())
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_minus_infinity_is_the_padding_of_a_pool(last: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    model = OnnxModel((2, 6, 7), 10 if last else 13)
+    value = model.node("Conv", IMAGE, float32(rng, 3, 2, 1, 1), float32(rng, 3))
+    value = model.pad(value, [0, 1, 2, 0], -np.inf)
+    value = model.node("MaxPool", value, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 0, 1])
+    path = model.save(tmp_path, model.head(value, float32(rng, 3, 3)))
+    found = load(path)
+    assert not any(isinstance(step.layer, layers.Pad) for step in found.module.steps)
+    images = float32(rng, 3, 2, 6, 7)
+    expected, features = run_onnxruntime(path, images, found.head.feature)
+    x = torch.from_numpy(images).double()
+    assert_allclose(found.trunk(x), features, atol=1e-5)
+    assert_allclose(found.module(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_padding_by_no_number(value: float, tmp_path: Path) -> None:
+    model = OnnxModel((2, 6, 7))
+    padded = model.pad(model.node("Conv", IMAGE, np.ones((3, 2, 1, 1), np.float32)), [1, 1, 1, 1], value)
+    pooled = model.node("MaxPool", padded, kernel_shape=[2, 2])
+    with pytest.raises(ModelError, match=r"node '.*' \(Pad\)"):
+        load(model.save(tmp_path, model.head(pooled, np.ones((3, 3)))))

@@ -131,7 +131,28 @@ def test_a_branch_that_shapes_decide(rank: int, nested: bool, tmp_path: Path) ->
             "If", known, then_branch=branch("Tanh", value, inner=inner), else_branch=branch("Sigmoid", value)
         )
 
-    check(network(build), tmp_path)
+    proto = network(build)
+    check(proto, tmp_path)
+    # The same with the nodes of every branch turned round.
+    path = tmp_path / "turned.onnx"
+    path.write_bytes(turned(proto).SerializeToString())
+    images = RNG.random((3, 2, 8, 8), dtype=np.float32)
+    assert_allclose(load(path).oracle.run(images)[0], scores(proto, images), rtol=1e-5, atol=1e-6)
+
+
+def turned(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the nodes of all its graphs in the other order."""
+    made = onnx.ModelProto.FromString(proto.SerializeToString())
+    graphs = [made.graph]
+    while graphs:
+        graph = graphs.pop()
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(graph.node)]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        graphs += [
+            attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")
+        ]
+    return made
 
 
 @pytest.mark.parametrize("opset", [7, 8])

@@ -32,7 +32,8 @@ def run_file(case: Case, images: NDArray[np.float32]) -> NDArray[np.float64]:
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(case.path), options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
-    kind = np.float16 if given.type == "tensor(float16)" else np.float32
+    kind = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(given.type, np.float32)
+    images = np.rint(255 * images) if kind is np.uint8 else images
     if case.channels_last:
         images = images.transpose(0, 2, 3, 1)
     outputs = [case.output or session.get_outputs()[0].name]
@@ -57,7 +58,8 @@ def assert_close(case: Case, ours: torch.Tensor, reference: NDArray[np.float64])
 @pytest.mark.parametrize("case", LOADED, ids=str)
 def test_a_file_computes_what_onnxruntime_computes(case: Case) -> None:
     network = load(case)
-    images = np.random.default_rng(7).random((3, *network.input_shape), dtype=np.float32)
+    pixels = np.random.default_rng(7).integers(0, 256, (3, *network.input_shape), dtype=np.uint8)
+    images = pixels / np.float32(255)
     reference = run_file(case, images)
     with torch.no_grad():
         assert_close(case, network.module(torch.from_numpy(images).double()), reference)

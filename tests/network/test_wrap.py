@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -213,3 +215,77 @@ def test_where_weights_are_kept(form: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.onnx"
     onnx.save(proto, path)
     load(path)
+
+
+def test_bfloat16(tmp_path: Path) -> None:
+    """Weights, input and output: the model of the same numbers in float32."""
+    import ml_dtypes
+
+    proto = onnx.load(saved(plain(), tmp_path))
+    full, half = onnx.ModelProto.FromString(proto.SerializeToString()), proto
+    for i, tensor in enumerate(proto.graph.initializer):
+        if tensor.data_type == TensorProto.FLOAT:
+            short = numpy_helper.to_array(tensor).astype(ml_dtypes.bfloat16)
+            half.graph.initializer[i].CopyFrom(numpy_helper.from_array(short, tensor.name))
+            full.graph.initializer[i].CopyFrom(
+                numpy_helper.from_array(short.astype(np.float32), full.graph.initializer[i].name)
+            )
+    for value in (*half.graph.input, *half.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.BFLOAT16
+    image = RNG.random((1, 3, 8, 7), dtype=np.float32)
+    found = []
+    for name, model in (("half", half), ("full", full)):
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        found.append(load(tmp_path / f"{name}.onnx"))
+    assert_allclose(*(network.oracle.run(image)[0] for network in found))
+    assert any("is taken as float32" in note for note in found[0].graph.notes)
+
+
+def of_bytes(build: Callable[[OnnxModel], str], shape: tuple[int, ...], folder: Path) -> Path:
+    """A file that takes bytes, what is built with them, and a network."""
+    model = plain(shape)
+    value = model.node("Relu", model.node("Conv", build(model), float32(RNG, 4, 3, 3, 3)))
+    path = model.save(folder, model.head(value, float32(RNG, 3, 4)))
+    proto = onnx.load(path)
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    onnx.save(proto, path)
+    return path
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_input_of_bytes(last: bool, tmp_path: Path) -> None:
+    """On pixels that are bytes the network is the file; [N, H, W, C] is turned before the cast."""
+
+    def build(model: OnnxModel) -> str:
+        value = model.node("Transpose", IMAGE, perm=[0, 3, 1, 2]) if last else IMAGE
+        value = model.node("Cast", value, to=TensorProto.FLOAT)
+        return model.node("Sub", model.node("Mul", value, np.float32(1 / 127.5)), np.float32(1))
+
+    path = of_bytes(build, (8, 7, 3) if last else (3, 8, 7), tmp_path)
+    network = load(path)
+    assert any("bytes" in note for note in network.graph.notes)
+    pixels = RNG.integers(0, 256, (3, 8, 7), dtype=np.uint8)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {IMAGE: (pixels.transpose(1, 2, 0) if last else pixels)[None]})[0]
+    image = (pixels / np.float32(255)).astype(np.float32)
+    assert_allclose(network.oracle.run(image[None])[0], expected, rtol=1e-4, atol=1e-5)
+    assert_allclose(network.module(torch.from_numpy(image[None]).double()), expected, rtol=1e-4, atol=1e-5)
+    # A scale that is given counts instead.
+    given = load(path, normalisation=Normalisation(scale=100.0))
+    assert_allclose(given.oracle.run(image[None] * 2.55)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "op"),
+    [
+        (lambda m: m.node("Cast", m.node("Sub", IMAGE, np.uint8([3])), to=TensorProto.FLOAT), "Sub"),
+        (
+            lambda m: m.node("Cast", m.node("Cast", IMAGE, to=TensorProto.INT8), to=TensorProto.FLOAT),
+            "Cast",
+        ),
+    ],
+)
+def test_bytes_that_are_computed_with(build: Callable[[OnnxModel], str], op: str, tmp_path: Path) -> None:
+    """They may wrap around."""
+    with pytest.raises(ModelError, match=rf"type UINT8, and node '.*' \({op}\) computes with the bytes"):
+        load(of_bytes(build, (3, 8, 7), tmp_path))

@@ -1,4 +1,4 @@
-"""Small networks of the kinds people use: squeeze-and-excite, layer normalisation, resizes."""
+"""Small networks of the kinds people use: squeeze-and-excite, normalisation, resizes, attention."""
 
 from __future__ import annotations
 
@@ -78,8 +78,46 @@ def pyramid(rng: Rng, folder: Path) -> Path:
     return model.save(folder, model.head(model.node("Mul", both, attention), float32(rng, 3, 4)))
 
 
+def extremes(rng: Rng, folder: Path) -> Path:
+    """Operators that are written out in others; -infinity in front of a MaxPool; a cubic resize."""
+    model = OnnxModel((1, 5, 5), 18)
+    value = _conv(model, rng, IMAGE, 1, 3, 3)
+    value = model.node("Max", value, _conv(model, rng, IMAGE, 1, 3, 1), float32(rng, 3, 1, 1, scale=0.2))
+    padded = model.pad(value, [0, 0, 1, 1], -np.inf)
+    value = model.node("MaxPool", padded, kernel_shape=[2, 2], strides=[2, 2])
+    mish = model.node("Mish", _conv(model, rng, value, 3, 3, 1))
+    value = model.node("Mean", mish, model.node("Softsign", value), model.node("Abs", value))
+    under = model.node("Add", model.node("Sigmoid", value), np.float32(1))
+    value = model.node("Min", value, model.node("Div", float32(rng, 3, 1, 1), under))
+    value = model.node("Resize", value, None, np.float32([1, 1, 1.5, 1]), mode="cubic")
+    return model.save(folder, model.head(value, float32(rng, 3, 3)))
+
+
+def attention(rng: Rng, folder: Path) -> Path:
+    """By channel (CBAM, its maxima too; ECA-Net, along channels) and place; GRN (ConvNeXt V2)."""
+    model = OnnxModel((2, 6, 6))
+    value = model.node("Relu", _conv(model, rng, IMAGE, 2, 3, 3, stride=2))
+    wide = float32(rng, 3, 3, 1, 1)
+    each = [model.node("Conv", model.node(f"Global{kind}Pool", value), wide) for kind in ("Average", "Max")]
+    value = model.node("Mul", value, model.node("Sigmoid", model.node("Add", *each)))
+    places = [model.reduce_mean(value, [1]), model.node("ReduceMax", value, axes=[1])]
+    place = model.node("Conv", model.node("Concat", *places, axis=1), float32(rng, 1, 2, 1, 1))
+    value = model.node("Mul", value, model.node("Sigmoid", place))
+    row = model.node("Squeeze", model.node("GlobalAveragePool", value), np.array([3]))
+    row = model.node("Conv", model.node("Transpose", row, perm=[0, 2, 1]), float32(rng, 1, 1, 3), pads=[1, 1])
+    gate = model.squeeze(model.node("Transpose", row, perm=[0, 2, 1]), [3], "Unsqueeze")
+    gate = model.node("Expand", model.node("Sigmoid", gate), np.array([1, 3, 3, 3]))
+    value = model.node("Mul", value, gate)
+    size = model.node("ReduceL2", value, axes=[2, 3])
+    share = model.node("Div", size, model.node("Add", model.reduce_mean(size, [1]), np.float32(0.01)))
+    scaled = model.node("Mul", model.node("Mul", value, share), float32(rng, 3, 1, 1))
+    return model.save(folder, model.head(model.node("Add", scaled, value), float32(rng, 3, 3)))
+
+
 NETWORKS: dict[str, Callable[[Rng, Path], Path]] = {
     "mobilenet v3": mobilenet_v3,
     "convnext": convnext,
     "pyramid": pyramid,
+    "extremes": extremes,
+    "attention": attention,
 }

@@ -13,13 +13,15 @@ Maximum, Sigmoid, Tanh, Curve, Power, Add, Sub, Mul and Concat along channels. V
  11. operands that are copied along an axis (broadcasting): a convolution of ones, a Resample of ones;
  12. entries taken along axes: a 1 x 1 convolution for channels, a Resample for rows and columns;
  13. Mul of a value with itself is its square, Div a product with the power -1, of a root -1/2;
- 14. Standardise: means and squares of what is left, its product with the variance's power -1/2, an Affine.
+ 14. Max over height and width: Maximum along one, then the other; over channels: max(a, b) = b + relu(a - b)
+     of two halves of them, until one is left;
+ 15. Standardise: means and squares of what is left, its product with the variance's power -1/2, an Affine.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +96,40 @@ class Maximum(nn.Module):
         """[N, C, H, W] -> [N, C, H', W']."""
         largest = self.windows(x).amax(-1)
         return largest.clamp(min=0) if self.zero else largest
+
+
+def least_value(steps: Sequence[Step], name: str) -> float:
+    """What a value of the steps is at least, in real arithmetic, whatever the image; -inf: nothing is known.
+
+    Squares, roots, sigmoids and maxima with 0 are at least 0, and so are sums of what is, with weights >= 0;
+    a constant that is added counts then.
+    """
+    made = {step.output: step for step in steps}
+
+    def of(name: str) -> float:
+        step = made.get(name)
+        if step is None:
+            return -math.inf
+        match step.layer:
+            case layers.Sigmoid() | layers.Softplus() | Maximum(zero=True):
+                return 0.0
+            case layers.Power(exponent=exponent) if exponent in (2, 0.5):
+                return 0.0
+            case layers.Affine() as affine if bool((affine.scale >= 0).all()):
+                return float(affine.shift.min()) if of(step.inputs[0]) >= 0 else -math.inf
+            case layers.Conv(weight=weight, bias=bias) if bool((weight >= 0).all() and (bias >= 0).all()):
+                signed = [step.inputs[0]]
+            case layers.Resample(rows=rows, columns=columns) if bool(
+                (rows >= 0).all() and (columns >= 0).all()
+            ):
+                signed = [step.inputs[0]]
+            case layers.Add() | layers.Mul() | layers.Concat() | Maximum():
+                signed = list(step.inputs)
+            case _:
+                return -math.inf
+        return 0.0 if all(of(source) >= 0 for source in signed) else -math.inf
+
+    return of(name)
 
 
 POINTWISE = (
@@ -204,11 +240,13 @@ class _Preparation(Lowering):
                     for size, places in zip(sizes, (rows, columns), strict=True)
                 )
                 return self.emit(step, layers.Resample(*chosen), inputs)
-            case layers.Power():
-                return self.emit(step, step.layer, inputs)
+            case layers.Power() as power:
+                return self.power(step, power.exponent, inputs[0])
             case layers.Mean() | layers.Sum():  # case 10
                 return self.reduced(step, step.layer, inputs[0])
-            case layers.Standardise():  # case 14
+            case layers.Max():  # case 14
+                return self.largest(step, step.layer, inputs[0])
+            case layers.Standardise():  # case 15
                 return self.standardised(step, step.layer, inputs[0])
             case layers.Mul() if inputs[0] == inputs[1]:  # case 13
                 return self.emit(step, layers.Power(2), inputs[:1])
@@ -221,7 +259,7 @@ class _Preparation(Lowering):
         return super().lower(step)
 
     def standardised(self, step: Step, layer: layers.Standardise, source: str) -> str:
-        """Case 14.
+        """Case 15.
 
         With n values that share a mean and a variance, off_i^2 <= n variance, so no result exceeds sqrt(n).
         """
@@ -242,8 +280,12 @@ class _Preparation(Lowering):
         """Case 13: 1 / z, and of a root z = sqrt(x) at once x^(-1/2)."""
         made = next((s for s in self.steps if s.output == source), None)
         if made is not None and isinstance(made.layer, layers.Power) and made.layer.exponent == 0.5:
-            return self.emit(step, layers.Power(-0.5), made.inputs)
-        return self.emit(step, layers.Power(-1), (source,))
+            return self.power(step, -0.5, made.inputs[0])
+        return self.power(step, -1, source)
+
+    def power(self, step: Step, exponent: float, source: str) -> str:
+        """A power, with what is known of its operand: intervals of sums of squares end a little below 0."""
+        return self.emit(step, layers.Power(exponent, least_value(self.steps, source)), (source,))
 
     def reduced(self, step: Step, layer: layers.Reduction, source: str) -> str:
         """Case 10."""
@@ -252,6 +294,26 @@ class _Preparation(Lowering):
             self.refuse(step, "axes that are dropped", "keepdims=1")
         count = math.prod(shape[axis] for axis in layer.axes) if isinstance(layer, layers.Sum) else 1.0
         return self.pooled(step, source, shape, layer.axes, count)[0]
+
+    def largest(self, step: Step, layer: layers.Max, source: str) -> str:
+        """Case 14."""
+        if not layer.keepdims:
+            self.refuse(step, "axes that are dropped", "keepdims=1")
+        shape = self.network.shapes[step.inputs[0]]
+        for axis in (2, 3):
+            if axis in layer.axes:
+                kernel = (shape[2], 1) if axis == 2 else (1, shape[3])
+                source = self.emit(step, Maximum(kernel, zero=False), (source,))
+        count = shape[1] if 1 in layer.axes else 1
+        while count > 1:
+            half, odd = count // 2, count % 2
+            rest = (self.select(step, (count - 1,), source),) if odd else ()
+            first, second = (self.select(step, tuple(range(i, i + half)), source) for i in (0, half))
+            over = self.emit(step, layers.Relu(), (self.emit(step, layers.Sub(), (first, second)),))
+            source = self.emit(step, layers.Add(), (second, over))
+            source = self.emit(step, layers.Concat(1), (source, *rest)) if odd else source
+            count = half + odd
+        return source
 
     def pooled(
         self,

@@ -1,0 +1,192 @@
+"""Networks whose input has no batch axis, [n] or the column [n, 1]: each value gets one, as a row [1, n].
+
+requires: the nodes of a graph in order, and the first value without a batch axis.
+ensures: the same numbers in the same sequence; the file's value is [n] or [n, 1] where the new one is [1, n].
+A column is a row transposed: where the file has A @ x + b, the row is x^T A^T + b^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from corgi.errors import UnsupportedOperator
+from corgi.network.node import Attribute, Node
+
+ELEMENTWISE = (
+    *(
+        "Add",
+        "Cast",
+        "Celu",
+        "Clip",
+        "Div",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+    ),
+    *("Identity", "LeakyRelu", "Log", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Selu", "Sigmoid"),
+    *("Softplus", "Sqrt", "Sub", "Sum", "Tanh"),
+)
+"""Operators that act entry by entry, constants broadcasting."""
+
+
+def with_batch_axis(
+    path: Path, nodes: Sequence[Node], constants: Mapping[str, np.ndarray], given: str
+) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
+    """Nodes that compute with rows [1, n], and the constants they need beside those there are.
+
+    Args:
+        path: the file, for messages.
+        nodes: of the file, in order; one of them reshapes the input to `given`.
+        constants: by name.
+        given: the value the file calls its input, [n] or [n, 1].
+
+    Raises:
+        UnsupportedOperator: a node reads a value without a batch axis that is not served there.
+    """
+    rows = _Rows(path, dict(constants), {}, {}, given)
+    return tuple(part for node in nodes for part in rows.read(node)), rows.made
+
+
+@dataclass
+class _Rows:
+    """What was read so far; `ranks`: of the file's values without a batch axis, 1 or 2."""
+
+    path: Path
+    constants: dict[str, np.ndarray]
+    made: dict[str, np.ndarray]
+    ranks: dict[str, int]
+    given: str
+
+    def read(self, node: Node) -> tuple[Node, ...]:
+        """The node on rows; it stays what it is where all it reads has a batch axis."""
+        (output, *others), bare = node.outputs, [name for name in node.inputs if name in self.ranks]
+        if output == self.given:
+            shape = self.constants[node.inputs[1]]
+            self.ranks[output] = len(shape)
+            row = self.constant(output, np.array([1, int(shape[0])]))
+            return (replace(node, inputs=(node.inputs[0], row)),)
+        if not bare:
+            return (node,)
+        if len({self.ranks[name] for name in bare}) > 1 or len(bare) < sum(
+            name not in self.constants for name in node.inputs if name
+        ):
+            self.refuse(node)
+        found, rank = self.turned(node, self.ranks[bare[0]])
+        if rank is not None:
+            self.ranks |= dict.fromkeys((output, *others), rank)
+        return (found,)
+
+    def turned(self, node: Node, rank: int) -> tuple[Node, int | None]:
+        """A node that reads values of a rank, and the rank of what it makes; None: it has a batch axis."""
+        source = node.inputs[0]
+        match node.op:
+            case "MatMul" if source in self.constants:
+                matrix = self.constants[source]
+                if matrix.ndim == 2:
+                    turned = self.constant(node.outputs[0], np.ascontiguousarray(matrix.T))
+                    return replace(node, inputs=(node.inputs[1], turned)), rank
+            case "MatMul" if rank == 1 and node.inputs[1] in self.constants:
+                if self.constants[node.inputs[1]].ndim == 2:
+                    return node, rank
+            case "Gemm":
+                return self.gemm(node)
+            case "Reshape":
+                return self.reshaped(node)
+            case "Flatten":
+                return _identity(node), None if node.attributes.get("axis", 1) == 0 else 2
+            case "Unsqueeze" if rank == 1:
+                first, *axes = sorted(self.axes(node)) or [-1]
+                if first in (1, -1) and not axes:
+                    return _identity(node), 2
+                if first == 0:
+                    inner = self.constant(node.outputs[0], np.array(axes))
+                    moved = replace(node, inputs=(source, inner), attributes={})
+                    return moved if axes else _identity(node), None
+            case "Squeeze" if rank == 2:
+                if self.axes(node) in ([], [1], [-1]):
+                    return _identity(node), 1
+            case "Transpose":
+                turns = rank == 2 and node.attributes.get("perm", [1, 0]) == [1, 0]
+                return _identity(node), None if turns else rank
+            case "Concat" | "Split" | "Gather" if node.attributes.get("axis", 0) in (0, -rank):
+                if node.op != "Gather" or self.constants[node.inputs[1]].ndim == 1:
+                    return replace(node, attributes={**node.attributes, "axis": 1}), rank
+            case "Softmax" | "LogSoftmax" if node.attributes.get("axis", -1) in (0, -rank):
+                return replace(node, attributes={"axis": 1}), rank
+            case op if op in ELEMENTWISE:
+                return self.elementwise(node, rank), rank
+        self.refuse(node)
+
+    def elementwise(self, node: Node, rank: int) -> Node:
+        """Constants as rows, where the file has them as columns."""
+        names: list[str] = []
+        for name in node.inputs:
+            value = self.constants.get(name)
+            if value is not None and value.size > 1 and value.ndim > 0:
+                if value.ndim != rank or value.shape[1:] not in ((), (1,)):
+                    self.refuse(node)
+                name = self.constant(f"{node.outputs[0]}:{len(names)}", value.reshape(1, -1))
+            elif value is not None and value.ndim > rank:
+                self.refuse(node)
+            names.append(name)
+        return replace(node, inputs=tuple(names))
+
+    def gemm(self, node: Node) -> tuple[Node, int | None]:
+        """With A' and B' what is multiplied: (A' x)^T = x^T A'^T, and x^T B' is a row already."""
+        first, second, *bias = node.inputs
+        attributes: dict[str, Attribute] = dict(node.attributes)
+        turns = bool(attributes.pop("transA", 0)), bool(attributes.pop("transB", 0))
+        if first in self.ranks and turns[0]:
+            return replace(node, attributes={**attributes, "transB": int(turns[1])}), None
+        if second not in self.ranks or turns[1]:
+            self.refuse(node)
+        names = [second, first]
+        for name in filter(None, bias):
+            value = self.constants[name]
+            if value.size > 1 and value.shape[1:] != (1,):
+                self.refuse(node)
+            names.append(self.constant(f"{node.outputs[0]}:bias", value.reshape(1, -1)))
+        return replace(node, inputs=tuple(names), attributes={**attributes, "transB": int(not turns[0])}), 2
+
+    def reshaped(self, node: Node) -> tuple[Node, int | None]:
+        target = self.constants[node.inputs[1]].reshape(-1).tolist()
+        if len(target) == 1:
+            return _identity(node), 1
+        if len(target) == 2 and target[1] == 1 and target[0] not in (0, 1):
+            return _identity(node), 2
+        if not target or 0 in target or target[0] not in (1, -1):
+            self.refuse(node)
+        return node, None
+
+    def axes(self, node: Node) -> list[int]:
+        if len(node.inputs) > 1:
+            found: list[int] = self.constants[node.inputs[1]].reshape(-1).tolist()
+            return found
+        given = node.attributes.get("axes", [])
+        return [int(axis) for axis in given] if isinstance(given, list) else []
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """A constant of this rewriting's own; its name."""
+        self.made[f"{name}:row"] = value
+        return f"{name}:row"
+
+    def refuse(self, node: Node) -> NoReturn:
+        rank = max(self.ranks[name] for name in node.inputs if name in self.ranks)
+        raise UnsupportedOperator(
+            f"{self.path}: {node}: a value {'[n]' if rank == 1 else '[n, 1]'} without a batch axis is not"
+            " supported here, nor is a batch of n",
+            hint="Export the network with an input [1, n], or an open batch axis.",
+        )
+
+
+def _identity(node: Node) -> Node:
+    return Node("Identity", node.name, node.inputs[:1], node.outputs[:1], {})
