@@ -462,6 +462,7 @@ PIECEWISE = (1, 5, 6, 7, 8, 10, 11, 12, 14, 17, 22, 24, 25, 26, 27, 28, 29, 30, 
 """Of networks without sigmoid and tanh, around which the libraries draw different lines."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", PIECEWISE)
 def test_as_tight_as_auto_lirpa(seed: int, tmp_path: Path) -> None:
     """CROWN on the lowered graph, networks of piecewise linear layers: no wider on average, nor any pixel."""
