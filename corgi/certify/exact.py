@@ -68,19 +68,8 @@ _OUTWARDS = (16, 8, 4, 2)
 """By which parts of the gap a counterexample is moved outwards to be confirmed."""
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What became of one ball.
-
-    Attributes:
-        least: if certified, a lower bound of the decision margin (> 0); else None.
-        witness: a confirmed image that breaks the property, or None.
-        reason: why neither.
-    """
-
-    least: float | None = None
-    witness: Witness | None = None
-    reason: str = ""
+Finding = Proved | Witness | Undecided
+"""Of one ball: the property holds, a confirmed image breaks it, or neither is known."""
 
 
 @dataclass
@@ -111,11 +100,11 @@ class ExactRadius:
     margins: Tensor | None = None
     one_radius: bool = False
     stopped: bool = False
-    reason: str = ""
+    reason: str | None = None
     started: float = field(default_factory=time.monotonic)
 
-    def run(self, *, until_failure: bool = False) -> str:
-        """Narrow the bracket; returns why it ended early, empty if the gap was reached.
+    def run(self, *, until_failure: bool = False) -> str | None:
+        """Narrow the bracket; returns why it ended early, None if the gap was reached.
 
         Ctrl-C ends it, too: what was found until then is kept, and `stopped` is set.
         """
@@ -123,7 +112,7 @@ class ExactRadius:
             self.reason = self._run(until_failure)
         return self.reason
 
-    def _run(self, until_failure: bool) -> str:
+    def _run(self, until_failure: bool) -> str | None:
         try:
             while not self.closed:
                 if until_failure and self.failed:
@@ -141,7 +130,7 @@ class ExactRadius:
         except KeyboardInterrupt:
             self.stopped = True
             return "interrupted"
-        return ""
+        return None
 
     @property
     def too_late(self) -> str:
@@ -150,8 +139,8 @@ class ExactRadius:
             return "the time limit was reached"
         return f"stopped after the {self.options.seconds:g} s an exact search may take"
 
-    def decide_one(self, radius: float) -> str:
-        """Decide one radius only; returns why it stayed undecided."""
+    def decide_one(self, radius: float) -> str | None:
+        """Decide one radius only; returns why it stayed undecided, None if it did not."""
         self.one_radius = True
         if time.monotonic() >= self.deadline:
             return "time was up before it began"
@@ -163,20 +152,20 @@ class ExactRadius:
         except KeyboardInterrupt:
             self.stopped = True
             return "interrupted"
-        return self.failed[-1][1] if self.failed else ""
+        return self.failed[-1][1] if self.failed else None
 
     def take_over(self, radius: float) -> None:
         """A radius that was certified otherwise."""
         self.check(radius, self.witness)
         self.certified = max(self.certified, radius)
 
-    def details(self, reason: str) -> ExactSearch:
-        """What it took."""
+    def details(self, reason: str | None) -> ExactSearch:
+        """What it took; `reason`: why it ended early, if it did."""
         return ExactSearch(
             decider=self.options.decider.name,
             gap=self.options.gap,
-            closed=self.closed or (self.one_radius and not reason),
-            reason=reason,
+            closed=self.closed or (self.one_radius and reason is None),
+            reason=reason or "",
             decisions=self.decisions,
             nodes=self.nodes,
             radii=self.evaluations,
@@ -215,16 +204,19 @@ class ExactRadius:
     def step(self, radius: float) -> None:
         """Decide one radius and keep what it says."""
         found = self.decide(radius)
-        if found.least is not None:
-            self.check(radius, self.witness)
-            # In this order: Ctrl-C in between leaves the margin of a larger ball, which holds in a smaller.
-            self.least = found.least
-            self.certified = radius
-        elif found.witness is not None:
-            self.learn(found.witness)
-        else:
-            self.failed.append((radius, found.reason))
-        outcome = "certified" if found.least is not None else "broken" if found.witness else "undecided"
+        match found:
+            case Proved(least=least):
+                self.check(radius, self.witness)
+                # In this order: the margin Ctrl-C leaves in between is of a larger ball, so it holds.
+                self.least = least
+                self.certified = radius
+                outcome = "certified"
+            case Witness():
+                self.learn(found)
+                outcome = "broken"
+            case Undecided(reason=reason):
+                self.failed.append((radius, reason))
+                outcome = "undecided"
         self.report(f"radius {radius:.4g} {outcome}")
 
     def learn(self, witness: Witness) -> None:
@@ -244,14 +236,14 @@ class ExactRadius:
         attacked = None if self.witness is None else self.witness.radius
         self.listener(Progress("exact", detail, self.certified, attacked))
 
-    def decide(self, radius: float) -> Decision:
+    def decide(self, radius: float) -> Finding:
         """Decide the property on the ball of a radius."""
         ball = self.ball.with_radius(radius)
         found = score(self.question, self.bounder, ball, self.margins, sign_only=True)
         self.evaluations += 1
         self.margins = found.margins
         if found.value > 0:
-            return Decision(found.value)
+            return Proved(found.value, 0)
         return _BallDecision(self, ball, found.margins).run()
 
 
@@ -284,22 +276,22 @@ class _BallDecision:
         self.started, self.decided = time.monotonic(), 0
         self.inside, self.others = inside, outside(self.question.top, self.question.network.pixels)
 
-    def run(self) -> Decision:
+    def run(self) -> Finding:
         spare = self.question.spare
         open_pairs = ~(self.margins > 0)  # a NaN is open
         rows = (open_pairs.sum(1) > spare).nonzero().reshape(-1)
         # The top pixel whose margins are smallest first: it is the likeliest to be lost.
         rows = rows[self.margins[rows].amin(1).argsort()]
         for done, row in enumerate(rows.tolist()):
-            failed = self.row(row, f"pixel {done + 1} of {len(rows)}")
-            if failed is not None:
-                return failed
+            found = self.row(row, f"pixel {done + 1} of {len(rows)}")
+            if not isinstance(found, Proved):
+                return found
         # Rows were left with at most `spare` margins <= 0: what is certified is the smallest of the others.
         least = float(self.margins.nan_to_num(nan=-math.inf).kthvalue(spare + 1, dim=1).values.min())
-        return Decision(least) if 0 < least < math.inf else Decision(reason="margins stay open")
+        return Proved(least, 0) if 0 < least < math.inf else Undecided("margins stay open", 0)
 
-    def row(self, row: int, detail: str) -> Decision | None:
-        """Decide whether a top pixel can be lost: None where it cannot."""
+    def row(self, row: int, detail: str) -> Finding:
+        """Decide whether a top pixel can be lost."""
         spare = self.question.spare
         columns = (~(self.margins[row] > 0)).nonzero().reshape(-1)
         columns = columns[self.margins[row, columns].argsort(descending=spare > 0)]
@@ -315,7 +307,7 @@ class _BallDecision:
                     self.margins[row, column] = verdict.least
                     left -= 1
                     if left <= spare:
-                        return None
+                        return verdict
                 else:
                     failing.append(column)
         else:
@@ -323,14 +315,16 @@ class _BallDecision:
         count = math.comb(len(failing), spare + 1)
         if spare > 0 and (count > self.options.subsets or spare >= self.options.jointly):
             pairs = f"{len(failing)} pairs of one pixel stay open where {spare} may"
-            return Decision(reason=f"{pairs}: too many to decide jointly")
+            return Undecided(f"{pairs}: too many to decide jointly", 0)
         jointly = math.inf
         for subset in itertools.combinations(failing, spare + 1):
             verdict = self.decide(row, list(subset), detail)
             if isinstance(verdict, Counterexample):
                 return self.witnessed(verdict)
+            if isinstance(verdict, Undecided) and verdict.reason:
+                return verdict
             if not proves(verdict):
-                return Decision(reason=getattr(verdict, "reason", "") or "a decider gave no usable answer")
+                return Undecided("a decider gave no usable answer", verdict.nodes)
             jointly = min(jointly, verdict.least)
             if spare == 0:
                 self.margins[row, subset[0]] = verdict.least
@@ -338,7 +332,7 @@ class _BallDecision:
             # At every point one of any spare + 1 of them is at least this, and so are all others.
             self.margins[row, failing] = jointly
             self.margins[row] = self.margins[row].min()
-        return None
+        return Proved(float(self.margins[row].min()), 0)
 
     def beyond(self, row: int, column: int) -> bool:
         """Whether an outside pixel is the larger one at the image itself: no use in deciding that pair."""
@@ -381,7 +375,7 @@ class _BallDecision:
             return f"{left} more to decide at about {each:.1f} s each do not fit the time left"
         return ""
 
-    def witnessed(self, found: Counterexample) -> Decision:
+    def witnessed(self, found: Counterexample) -> Witness | Undecided:
         """The counterexample as an image, if onnxruntime confirms it.
 
         Where float32 hides that little, it is moved outwards along its own direction, by less than the gap.
@@ -398,5 +392,5 @@ class _BallDecision:
             pixels = image.reshape(ball.center.shape).to(torch.float32).clamp(box.lower, box.upper)
             witness = confirm(self.search.target, ball, pixels, self.search.rounding)
             if witness is not None:
-                return Decision(witness=witness)
-        return Decision(reason=f"onnxruntime does not confirm a counterexample ({found.margin:.3g})")
+                return witness
+        return Undecided(f"onnxruntime does not confirm a counterexample ({found.margin:.3g})", found.nodes)

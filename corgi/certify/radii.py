@@ -245,4 +245,4 @@ class _Radii:
         if exact.stopped:
             raise KeyboardInterrupt
         attacked = None if exact.witness is None else exact.witness.radius
-        return PixelRadius(pixel, rank, exact.certified, attacked, reason)
+        return PixelRadius(pixel, rank, exact.certified, attacked, reason or "")

@@ -335,7 +335,7 @@ class _Verification:
             exact is not None
             and exact.witness is not None
             and not is_deep(self.network.trunk)  # bounds near a witness would take long to say nothing
-            and exact.run(until_failure=True) == ""
+            and exact.run(until_failure=True) is None
         ):
             bracket = Bracket(self.value)  # certificate and witness have met already
         elif exact is not None and exact.stopped:
@@ -402,13 +402,14 @@ class _Verification:
         self, exact: ExactRadius, certificate: DeterministicCertificate
     ) -> DeterministicCertificate:
         """The certificate after margins that bounds leave open were decided; a nearer witness is kept."""
+        reason: str | None
         if certificate.status is Status.INTERRUPTED or exact.stopped:
             reason = exact.reason or certificate.reason
         elif self.options.eps is None:
             exact.take_over(certificate.radius)
             reason = exact.run()
         else:
-            reason = exact.decide_one(self.options.eps) if certificate.radius == 0 else ""
+            reason = exact.decide_one(self.options.eps) if certificate.radius == 0 else None
             exact.one_radius = True
         self.keep_witness(exact)
         details = exact.details(reason)
@@ -416,7 +417,7 @@ class _Verification:
             stopped = exact.stopped and certificate.status is not Status.INTERRUPTED
             status = Status.INTERRUPTED if stopped else certificate.status
             if status is Status.INTERRUPTED:
-                certificate = replace(certificate, reason=certificate.reason or reason)
+                certificate = replace(certificate, reason=certificate.reason or reason or "")
             if status is Status.UNKNOWN and reason:
                 certificate = replace(certificate, reason=f"{certificate.reason}; exactly: {reason}")
             return replace(certificate, status=status, exact=details)
@@ -435,7 +436,7 @@ class _Verification:
             radius=exact.certified,
             uncertified_radius=min(failed, default=None),
             status=status,
-            reason=reason if status in (Status.INTERRUPTED, Status.TIME_LIMIT) else "",
+            reason=(reason or "") if status in (Status.INTERRUPTED, Status.TIME_LIMIT) else "",
             method="exact",
             note="",
             evaluations=certificate.evaluations + exact.evaluations,
