@@ -15,19 +15,20 @@ import torch
 from corgi import budget
 from corgi.attack.search import AttackOptions
 from corgi.budget import GRACE, OutOfTime, Pace, check, grace, left, limited
-from corgi.certify.verify import VerifyOptions, verify
+from corgi.certify.verify import VerifyOptions, _Verification, verify
 from corgi.compare.compare import compare
 from corgi.compare.options import CompareOptions
 from corgi.compare.rows import Guarantee
 from corgi.engines.lirpa import LirpaEngine
 from corgi.errors import EngineError
+from corgi.network.depth import DEEP
 from corgi.network.network import load
 from corgi.progress import Progress
-from corgi.results import Status
+from corgi.results import DeterministicCertificate, Status
 from corgi.terms import LirpaMethod
 from corgi.types import Ball
 from tests.engines.trunks import CASES, REFUSED, network
-from tests.onnx_models import random_cam_network
+from tests.onnx_models import OnnxModel, float32, random_cam_network
 
 
 def test_the_earliest_deadline_counts_and_scopes_end() -> None:
@@ -155,3 +156,36 @@ def test_a_comparison_that_time_ends_keeps_its_rows(tmp_path: Path, monkeypatch)
         for row in found.rows:
             if row.guarantee is Guarantee.DETERMINISTIC and row.steps:
                 assert row.steps[0][1] < attacked[row.norm]
+
+
+@pytest.mark.parametrize("stop", [OutOfTime, KeyboardInterrupt])
+def test_what_is_certified_of_a_deep_network_first_stands(stop, tmp_path: Path, monkeypatch) -> None:
+    """Without rows on windows first: what ends the certificate with rows leaves that one."""
+    rng = np.random.default_rng(0)
+    model = OnnxModel((1, 6, 6))
+    layers = [("Conv", [float32(rng, 2, 1, 3, 3)], {"pads": [1, 1, 1, 1]}), ("Relu", [], {})]
+    for _ in range(DEEP - 1):
+        layers += [("Conv", [float32(rng, 2, 2, 1, 1)], {}), ("LeakyRelu", [], {"alpha": 0.5})]
+    net = load(model.save(tmp_path, model.head(model.chain(layers), float32(rng, 2, 2))))
+    image = rng.random(net.input_shape, dtype=np.float32)
+    attack = AttackOptions(steps=3, rounds=3)
+    options = VerifyOptions(k=3, attack=attack, max_evaluations=4)
+    whole = verify(net, image, options)
+    assert whole.certificate.radius > 0
+    assert whole.certificate.method in ("crown", "exact")
+    certify, calls = _Verification.certify, []
+
+    def stopped(self: _Verification) -> DeterministicCertificate:
+        calls.append(self.options.engine.method)
+        if len(calls) == 2:
+            raise stop
+        return certify(self)
+
+    monkeypatch.setattr(_Verification, "certify", stopped)
+    found = verify(net, image, options)
+    assert calls == ["crown-ibp", "crown"]
+    assert 0 < found.certificate.radius <= whole.certificate.radius
+    assert found.certificate.method == "crown-ibp"
+    assert found.certificate.decision is not None
+    assert found.status is (Status.TIME_LIMIT if stop is OutOfTime else Status.INTERRUPTED)
+    assert found.reason

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from corgi.ambient import settled
-from corgi.budget import left
+from corgi.budget import OutOfTime, left
 from corgi.cam.topk import check_ranks, relative_gaps
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
@@ -120,7 +120,7 @@ def radius_curve(
             if result.certificate.exact is not None and bounds > 0:
                 alone = replace(asked, exact=None, attack=None)
                 bounds = verify(network, image, alone, **given).certificate.radius  # type: ignore[arg-type]
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OutOfTime):
             interrupted = True
             break
         points[k, k2] = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,7 @@ from corgi.results import (
     Status,
     VerifyResult,
 )
-from corgi.terms import Form
+from corgi.terms import Form, PatchMethod
 from corgi.types import Ball, Norm
 
 ATTACK_SHARE = 0.4
@@ -47,6 +48,16 @@ ATTACK_SHARE = 0.4
 
 GATE_SHARE = 0.3
 """Share of what is left of a time limit that holding the engine against onnxruntime may use."""
+
+FIRST_SHARE, _FEW = 0.25, 8
+"""Share of what is left of a time limit that the first certificate of a deep network may take, and its most
+bound evaluations."""
+
+_WIDEST = 10.0
+"""Width of intervals of the map, in its ranges, from which on a first certificate is not tried."""
+
+_DEEP_TOLERANCE = 0.05
+"""Relative width at which the attack on a deep network stops before a certificate."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,7 @@ class _Verification:
         self.stopped: Status | None = None
         self.label: LabelCertificate | None = None
         self.margins: torch.Tensor | None = None
-        self.doing = ""
+        self.doing, self.fallback = "", 0.0
         values = torch.from_numpy(self.explanation.cam).reshape(-1)
         self.question = Question(
             self.network, self.explanation.class_id, self.top, self.k2, options.form, values
@@ -249,14 +260,13 @@ class _Verification:
             reason = "interrupted during the attack, before anything was certified"
             return self.result(self.no_certificate(self.stopped, reason), self.stopped, reason)
         try:
-            certificate = self.certify() if refusal is None else self.no_certificate(Status.UNKNOWN, refusal)
+            none = self.no_certificate(Status.UNKNOWN, refusal or "")
+            certificate = none if refusal is not None else self.certify_in_steps()
         except KeyboardInterrupt:  # outside the search, which keeps what it has: nothing is confirmed
             reason = "interrupted before any radius was certified"
             certificate = self.no_certificate(Status.INTERRUPTED, reason)
         except OutOfTime:
-            share = f"the {GATE_SHARE:.0%} of the time left that it may take are over"
-            late = self.late_reason if left() <= 0 else share
-            reason = f"{late}, before any radius was certified: while {self.doing}"
+            reason = f"{self.late_while}, before any radius was certified: while {self.doing}"
             certificate = self.no_certificate(Status.TIME_LIMIT, reason)
         self.check_consistent(certificate)
         if self.options.label and certificate.status is not Status.INTERRUPTED:
@@ -289,11 +299,19 @@ class _Verification:
         limit = self.options.time_limit
         return "time limit reached" if limit is None else f"time limit of {limit:g} s reached"
 
+    @property
+    def late_while(self) -> str:
+        """The same of work that had a share of the time."""
+        share = f"the {GATE_SHARE:.0%} of the time left that it may take are over"
+        return self.late_reason if left() <= 0 else share
+
     def run_attack(self, *, refused: bool) -> None:
         options = self.options.attack
         if options is None:
             return
         share = 1.0 if refused else ATTACK_SHARE
+        if is_deep(self.network.trunk) and not refused:  # bounds end orders of magnitude below a witness
+            options = replace(options, tolerance=max(options.tolerance, _DEEP_TOLERANCE))
         try:
             with limited(time.monotonic() + share * left()):
                 self.attack = attack_radius(
@@ -319,6 +337,66 @@ class _Verification:
             keep_label,
             explained.predicted_class,
         )
+
+    def certify_in_steps(self) -> DeterministicCertificate:
+        """The certificate; of a deep network the larger of two, the first of them without rows on windows.
+
+        Rows on the windows of a deep network can take all the time there is. What end of time or Ctrl-C leave
+        of the second certificate is the first, which is whole by then.
+        """
+        first = self.without_rows()
+        if first is None or first.status is Status.INTERRUPTED:
+            return first or self.certify()
+        self.fallback = first.radius
+        try:
+            found = self.certify()
+        except KeyboardInterrupt:
+            found = self.no_certificate(Status.INTERRUPTED, "interrupted")
+        except OutOfTime:
+            found = self.no_certificate(Status.TIME_LIMIT, f"{self.late_while}, while {self.doing}")
+        evaluations, seconds = first.evaluations + found.evaluations, first.seconds + found.seconds
+        if found.radius < first.radius:
+            ended = found.status in (Status.TIME_LIMIT, Status.INTERRUPTED)
+            failed = [r for r in (first.uncertified_radius, found.uncertified_radius) if r]
+            found = replace(
+                first,
+                status=found.status if ended else first.status,
+                reason=found.reason if ended else "",
+                exact=found.exact,
+                uncertified_radius=min((r for r in failed if r > first.radius), default=None),
+            )
+        return replace(found, evaluations=evaluations, seconds=seconds)
+
+    def without_rows(self) -> DeterministicCertificate | None:
+        """What CROWN-IBP certifies of a deep network, in a share of the time; None for nothing.
+
+        It begins with intervals, and is of use where those of the map are not far wider than the map itself.
+        """
+        engine, found = self.options.engine, None if self.attack is None else self.attack.radius
+        if found is None or self.options.eps is not None or not is_deep(self.network.trunk):
+            return None
+        if not (isinstance(engine, PatchEngine) and engine.refines):
+            return None
+        plain = copy.copy(self)
+        plain.options = replace(
+            self.options,
+            engine=replace(engine, relaxation=PatchMethod.CROWN_IBP),
+            exact=None,
+            max_evaluations=min(self.options.max_evaluations, _FEW),
+        )
+        try:
+            with limited(time.monotonic() + FIRST_SHARE * left()):
+                bounder = self.bounders.prepared(
+                    plain.options.engine, self.network, self.explanation.class_id
+                )
+                map_bounds = bounder.cheap(self.ball.with_radius(self.guesses(found)[0]))
+                width = float((map_bounds.upper - map_bounds.lower).max())
+                if not width <= _WIDEST * float(np.ptp(self.explanation.cam)):
+                    return None
+                first = plain.certify()
+        except OutOfTime:
+            return None
+        return first if first.radius > 0 or first.status is Status.INTERRUPTED else None
 
     def certify(self) -> DeterministicCertificate:
         started = time.monotonic()
@@ -488,6 +566,8 @@ class _Verification:
     def score(self, bounder: Bounder, radius: float) -> float:
         """The score at a radius; its margins tell where to begin at the next one."""
         ball, decides = self.ball.with_radius(radius), self.options.eps is not None
+        attacked = None if self.attack is None else self.attack.radius
+        self.listener(Progress("certify", f"radius {radius:.3g} is bounded", self.fallback, attacked))
         found = score(self.question, bounder, ball, self.margins, sign_only=decides)
         self.margins = found.margins
         return found.value
@@ -506,14 +586,19 @@ class _Verification:
     def guesses(self, found: float | None) -> tuple[float, ...]:
         """Just below what the attack found, or below where a linear network would break.
 
-        Bounds of a deep network end far below what an attack finds, and take longest beyond: there first a
-        radius in which intervals decide nearly all windows, for an answer to fall back on, then larger ones.
+        Bounds of a deep network end below what an attack finds, and take longest beyond. Where a radius is
+        certified already they take about as long for all larger ones, and there may be time for one; else
+        first a radius in which intervals decide nearly all windows, for an answer to fall back on.
         """
-        if found is not None:
-            shares = (1e-6, 0.001, 0.1) if is_deep(self.network.trunk) else (0.93,)
-            return tuple(share * found for share in shares)
-        linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
-        return () if linear is None else (0.85 * linear,)
+        shares: tuple[float, ...] = (0.93,)
+        if found is None:
+            found = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
+            shares = (0.85,)
+        if found is None:
+            return ()
+        if is_deep(self.network.trunk):
+            shares = (0.1,) if self.fallback > 0 else (1e-6, 0.001, 0.1)
+        return tuple(share * found for share in shares if share * found > self.fallback)
 
     @staticmethod
     def decision(bracket: Bracket, bounder: Bounder) -> Decision | None:
