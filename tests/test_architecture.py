@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import corgi
 
@@ -82,3 +85,13 @@ def test_files_that_are_no_modules_are_installed() -> None:
         p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts
     }
     assert found == listed
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_a_document_names_exist(name: str) -> None:
+    """From the repository, from corgi/, or from the document; a bare name stands anywhere in corgi/."""
+    document = PACKAGE.parent / name
+    named = set(re.findall(r"[\w.-]+(?:/[\w.-]+)*\.(?:py|md|toml)\b", document.read_text()))
+    bare = {path.name for path in PACKAGE.rglob("*.py")}
+    places = (PACKAGE.parent, PACKAGE, document.parent)
+    assert [n for n in sorted(named - bare) if not any((place / n).is_file() for place in places)] == []
