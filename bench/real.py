@@ -14,10 +14,12 @@ import argparse
 import csv
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -39,8 +41,8 @@ FILES = {
 COMMANDS = {
     "inspect": [],
     "cam": [],
-    "attack": ["--time-limit", "60"],
-    "smooth": ["--samples", "1000", "--time-limit", "60"],
+    "attack": ["--time-limit", "30"],
+    "smooth": ["--samples", "500", "--time-limit", "30"],
     "verify": ["--time-limit", "60"],
 }
 
@@ -132,6 +134,26 @@ def run(data: Path, model: str, picture: int, command: str, imports: float) -> R
     return Run(model, picture, command, processor, processor - imports, clock, peak, code, said)
 
 
+def summary(runs: list[Run]) -> str:
+    """A row a network and command in Markdown: the median over pictures, and the largest where they differ."""
+    lines = [
+        "| network | command | pictures | processor s beyond imports | clock s | peak MB | exit codes | answers |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for model, command in dict.fromkeys((one.model, one.command) for one in runs):
+        some = [one for one in runs if (one.model, one.command) == (model, command)]
+        cells = []
+        for name, digits in (("beyond_imports", 1), ("clock", 0), ("peak", 0)):
+            values = [getattr(one, name) for one in some]
+            largest = f" ({max(values):.{digits}f})" if len(values) > 1 else ""
+            cells.append(f"{statistics.median(values):.{digits}f}{largest}")
+        codes = Counter(one.code for one in some)
+        exits = ", ".join(f"{code} x {count}" for code, count in sorted(codes.items()))
+        answers = "; ".join(one.answer.replace("|", "/")[:70] for one in some[:2])
+        lines.append(f"| {model} | {command} | {len(some)} | {' | '.join(cells)} | {exits} | {answers} |")
+    return "\n".join(lines)
+
+
 def table(runs: list[Run]) -> str:
     """All runs in Markdown."""
     lines = [
@@ -182,6 +204,7 @@ def main() -> None:
                         writer.writeheader()
                     writer.writerow(asdict(found))
     print(table(runs))
+    print(f"\n{summary(runs)}\n\nimports: {imports:.1f} s of the processor")
 
 
 if __name__ == "__main__":
