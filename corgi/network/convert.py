@@ -15,7 +15,7 @@ from corgi.network.graph import Graph
 from corgi.network.node import Node
 from corgi.network.node_reader import NodeReader
 from corgi.network.rows import ELEMENTWISE
-from corgi.network.rules import RULES, SPLITTING_RULES
+from corgi.network.rules import RULES, SPLITTING_RULES, gives_batch_axis
 from corgi.network.written import WRITTEN_OUT
 
 _SPARE_OUTPUTS = ("Dropout", "MaxPool")
@@ -188,6 +188,9 @@ def _makes_vector(
     elif node.op in ("Softmax", "LogSoftmax"):
         if node.attributes.get("axis", -1 if graph.opset >= 13 else 1) == -1:
             return True
+    elif node.op == "Gather" and node.attributes.get("axis", 0) == 0 and constants:
+        if gives_batch_axis(constants[0], shapes[node.inputs[0]]):
+            return False
     elif target and 0 not in target:
         return len(target) == 1
     raise UnsupportedOperator(

@@ -30,7 +30,7 @@ from corgi.network.node import Attribute, Node
 from corgi.network.rows import with_batch_axis
 from corgi.network.vendor import VENDOR_OPERATORS, expanded
 from corgi.network.wrap import Normalisation, wrap
-from corgi.network.written import written_out
+from corgi.network.written import without_sequences, written_out
 
 OPSETS = range(7, 27)
 """ONNX opset versions corgi converts: to the newest that onnxruntime runs."""
@@ -157,6 +157,8 @@ def read_graph(
                 nodes += parts
                 constants |= more
                 written += more
+    plain, more = without_sequences(nodes, constants)
+    nodes, written, constants = list(plain), [*written, *more], constants | more
     if wrapped.bare:
         rows, more = with_batch_axis(path, nodes, constants, wrapped.bare)
         nodes, written, constants = list(rows), [*written, *more], constants | more

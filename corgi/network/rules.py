@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -595,9 +596,18 @@ def slice_(node: NodeReader) -> nn.Module:
     return kept[0] if kept else layers.Identity()
 
 
+def gives_batch_axis(indices: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether a Gather along axis 0 makes of a vector [n], here [1, n], a value [1, ...] (as_strided)."""
+    whole = len(shape) == 2 and 1 < shape[1] == indices.size and indices.ndim > 1
+    return whole and indices.shape[0] == 1 and np.array_equal(indices.reshape(-1), np.arange(shape[1]))
+
+
 def gather(node: NodeReader) -> nn.Module:
-    """Gather of a list of entries along an axis other than the batch."""
+    """Gather of a list of entries along an axis other than the batch; see also `gives_batch_axis`."""
     shape, indices = node.shape(), node.array(1)
+    if gives_batch_axis(indices, shape):
+        node.int_attribute("axis")
+        return layers.Reshape(indices.shape[1:])
     axis = _axis(node, node.int_attribute("axis"), len(shape))
     if indices.ndim != 1 or not ((indices >= -shape[axis]) & (indices < shape[axis])).all():
         node.refuse(f"indices of shape {list(indices.shape)}", supported="a list of entries of the axis")

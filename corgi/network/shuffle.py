@@ -30,7 +30,9 @@ def channel_shuffles(found: Converted) -> Converted:
             again = len(found.shapes[source]) != 4 and found.shapes[step.output] == found.shapes[origin]
             order = _channel_order(found.shapes[origin], moved[step.output][1]) if again else None
             if order is not None:
-                step = replace(step, layer=layers.Channels(order), inputs=(origin,))
+                stays = order == tuple(range(len(order)))
+                layer = layers.Identity() if stays else layers.Channels(order)
+                step = replace(step, layer=layer, inputs=(origin,))
                 del moved[step.output]
         steps.append(step)
     module = TorchGraph(tuple(steps), found.module.input_name, found.module.output_name)

@@ -22,7 +22,7 @@ the node's output. Whatever is real arithmetic of the operator is that of what i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -295,6 +295,43 @@ def _gather(writing: _Writing) -> None:
         return
     taken = writing.emit("Gather", node.inputs[0], writing.constant(indices.reshape(1)), axis=axis)
     writing.emit("Squeeze", taken, writing.constant(np.array([axis])), last=True)
+
+
+def without_sequences(
+    nodes: Sequence[Node], constants: Constants
+) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
+    """SplitToSequence and SequenceAt (torch.chunk, exported without optimisation) as slices.
+
+    Those of which the part that is asked for is not known stay, and are refused as operators.
+    """
+    splits = {node.outputs[0]: node for node in nodes if node.op == "SplitToSequence"}
+    found, made = list[Node](), dict[str, np.ndarray]()
+    for node in nodes:
+        split = splits.get(node.inputs[0]) if node.op == "SequenceAt" else None
+        ends = None if split is None else _part(split, constants.get(node.inputs[1]), constants)
+        if split is None or ends is None:
+            found.append(node)
+            continue
+        (output,), axis = node.outputs, split.attributes.get("axis", 0)
+        operands = {f"{output}:{name}": np.array([v]) for name, v in zip("sea", (*ends, axis), strict=True)}
+        made |= operands
+        found.append(Node("Slice", node.name, (split.inputs[0], *operands), (output,), {}))
+    read = {name for node in found for name in node.inputs}
+    return tuple(node for node in found if node.outputs[0] in read or node.outputs[0] not in splits), made
+
+
+def _part(split: Node, number: np.ndarray | None, constants: Constants) -> tuple[int, int] | None:
+    """From where to where a part of a split goes; a slice ends where the axis does."""
+    sizes = constants.get(split.inputs[1]) if len(split.inputs) > 1 else None
+    if number is None or sizes is None:
+        return None
+    at = int(number.reshape(()))
+    if sizes.ndim == 0:
+        return None if at < 0 else (at * int(sizes), (at + 1) * int(sizes))
+    if not -len(sizes) <= at < len(sizes):
+        return None
+    start = int(sizes[: at % len(sizes)].sum())
+    return start, start + int(sizes[at])
 
 
 _WRITERS: Mapping[str, Callable[[_Writing], None]] = {

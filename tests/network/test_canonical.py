@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from corgi.errors import UnsupportedOperator
 from corgi.network.network import load
 from tests.onnx_models import IMAGE, OnnxModel, float32
 
@@ -215,6 +216,45 @@ def test_scores_that_have_lost_the_batch_axis(vector: str, back: bool, tmp_path:
     assert_allclose(
         network.oracle.run(images)[0].reshape(-1), scores(onnx.load(path), images).reshape(-1), rtol=1e-5
     )
+
+
+def test_a_value_that_regains_its_batch_axis_by_gather(tmp_path: Path) -> None:
+    """As torch's exporter writes as_strided, in ConvNeXt's head."""
+    model = OnnxModel((2, 8, 8))
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(RNG, 4, 2, 3, 3), float32(RNG, 4)))
+    flat = model.node("Reshape", model.node("GlobalAveragePool", value), np.array([-1]))
+    back = model.node("Gather", flat, np.arange(4).reshape(1, 4, 1, 1), axis=0)
+    turned = model.node("Transpose", back, perm=[0, 2, 3, 1])
+    turned = model.node("LayerNormalization", turned, float32(RNG, 4), float32(RNG, 4))
+    value = model.node("Flatten", model.node("Transpose", turned, perm=[0, 3, 1, 2]))
+    check(model.proto(model.node("Gemm", value, float32(RNG, 4, 3), float32(RNG, 3))), tmp_path)
+    for wrong in (np.array([[1, 0, 2, 3]]), np.arange(4).reshape(2, 2)):
+        picked = model.node("Gather", flat, wrong, axis=0)
+        with pytest.raises(UnsupportedOperator, match="Gather"):
+            load(model.save(tmp_path, model.node("Reshape", picked, np.array([1, 4]))))
+
+
+@pytest.mark.parametrize("sizes", [np.array(3), np.array([1, 3, 2])])
+def test_parts_of_a_sequence(sizes: NDArray[np.int64], tmp_path: Path) -> None:
+    """torch.chunk and torch.split, exported without optimisation."""
+
+    def build(model: OnnxModel, value: str) -> str:
+        parts = model.node("SplitToSequence", value, sizes, axis=2)
+        first, last = (model.node("SequenceAt", parts, np.array(i)) for i in (0, 1))
+        return model.node("Concat", last, first, axis=2)
+
+    check(network(build), tmp_path)
+
+
+def test_a_part_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    def build(model: OnnxModel, value: str) -> str:
+        parts = model.node("SplitToSequence", value, np.array(3), axis=2)
+        return model.node("SequenceAt", parts, np.array(-1))
+
+    path = tmp_path / "model.onnx"
+    path.write_bytes(network(build).SerializeToString())
+    with pytest.raises(UnsupportedOperator, match="SplitToSequence"):
+        load(path)
 
 
 @pytest.mark.parametrize("data", [True, False])
