@@ -127,6 +127,7 @@ class _Search:
     def aim(self) -> None:
         """Find the pairs likely to change places first."""
         if self.target.k2 == self.target.top.k:
+            self.listener(Progress("attack", "which pixels change places first, by gradients of each"))
             pairs = critical_pairs(self.target, self.ball.center, self.options.pairs, self.ball.norm)
             self.target = replace(self.target, pairs=pairs)
 

@@ -107,7 +107,11 @@ def decide_files(
     """
     listener(Progress("read", vnnlib.name))
     spec = read_spec(vnnlib)
-    network = load_plain(onnx)
+    try:
+        with limited(deadline):
+            network = load_plain(onnx)
+    except OutOfTime:
+        return Outcome(Answer.TIMEOUT, "time was up while the network was loaded", spec=spec)
     check_fits(network, spec)
     return replace(decide(network, spec, deadline, options, listener), notes=network.notes)
 

@@ -181,8 +181,10 @@ def test_time_and_curves_are_no_proof(tmp_path: Path) -> None:
     network = load_plain(dense_network(rng, tmp_path))
     spec = one_case(-np.ones(3, np.float32), np.ones(3, np.float32), 3, (at_least(0, 1e4),))
     late = decide(network, spec, time.monotonic() - 1)
-    assert late.answer is Answer.TIMEOUT
-    assert late.reason
+    (tmp_path / "s.vnnlib").write_text(spec_text(spec))
+    for found in (late, decide_files(network.path, tmp_path / "s.vnnlib", time.monotonic() - 1)):
+        assert found.answer is Answer.TIMEOUT
+        assert found.reason
     net = OnnxModel((3,))
     curved = net.node("Sigmoid", net.node("Gemm", IMAGE, float32(rng, 3, 2, scale=9.0), float32(rng, 2)))
     network = load_plain(net.save(tmp_path, net.node("Gemm", curved, float32(rng, 2, 1))))
