@@ -109,7 +109,10 @@ def answer(command: str, code: int, out: str, err: str) -> str:
         case "inspect":
             engines = {one["engine"]: one for one in found.get("engines", [])}
             patch = engines.get("patch", {})
-            bounds = [f"{one['radius']:.2g}: {one['seconds']:.0f} s" for one in patch.get("expected", [])]
+            bounds = [
+                f"{one['radius']:.2g}: {one['seconds']:.0f} s, {one['bytes'] >> 20} MB"
+                for one in patch.get("expected", [])
+            ]
             return f"patch bounds {', '.join(bounds)}" if patch.get("bounds") else str(patch.get("reason"))
         case "cam":
             return f"class {found['class_id']}, top {found['top_k'][0]}"

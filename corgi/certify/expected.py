@@ -1,14 +1,11 @@
-"""What one bound of a network will take, before any is drawn: counted from intervals, timed on a few rows.
-
-Rows on undecided windows are nearly all of the work. How many there are intervals say, which are far wider
-than the bounds of the windows before will be: the count is what rows can take at most.
-"""
+"""What one bound of a network will take, before any is drawn."""
 
 from __future__ import annotations
 
-import time
+import resource
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +13,8 @@ import torch
 from corgi.ambient import settled
 from corgi.budget import check
 from corgi.engines.interface import BoundEngine
-from corgi.engines.patch.engine import PatchBounder, PatchEngine
+from corgi.engines.patch.engine import PatchEngine
+from corgi.engines.patch.sampled import Sampled, SampledBounder
 from corgi.errors import EngineError
 from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
@@ -33,16 +31,11 @@ class Expected:
 
     Attributes:
         radius: of the l_inf ball around an image of noise, pixel scale.
-        multiply_adds: that rows on undecided windows can take.
-        most: that the engine spends; where they would take more, bounds are cut short and looser.
-        seconds: at most, on this machine; bytes: about, in memory.
+        taken: what it takes; memory with what the process holds already.
     """
 
     radius: float
-    multiply_adds: float
-    most: float
-    seconds: float
-    bytes: int
+    taken: Sampled
 
 
 @dataclass(frozen=True)
@@ -98,36 +91,18 @@ def _weighted(network: Network) -> bool:
 
 
 def _expected(network: Network, radii: Sequence[float], listener: Listener) -> tuple[Expected, ...]:
-    engine = PatchEngine()
+    bounder = SampledBounder(PatchEngine(), network, 0, torch.float64)
     noise = np.random.default_rng(0).random(network.input_shape, dtype=np.float32)
-    found = []
+    before, found = _memory(), []
     for radius in sorted(radii, reverse=True):
         check()
-        listener(Progress("inspect", f"intervals of a ball of radius {radius:.2g}; about as long for each"))
-        bounder = engine.bind(network, 0, torch.float64)  # anew: one keeps the balls it has bounded
-        work, kept = bounder.undecided_work(Ball(torch.from_numpy(noise), radius))
-        # In float64, again in float32, and what passes hold at a time.
-        found.append((radius, work, int(1.5 * kept) + 2 * engine.budget))
-    listener(Progress("inspect", "a few rows are timed"))
-    rate = _rate(bounder, network, Ball(torch.from_numpy(noise), min(radii)))
-    return tuple(
-        Expected(radius, work, engine.work, min(work, engine.work) / rate, kept)
-        for radius, work, kept in found
-    )
+        listener(Progress("inspect", f"a few rows of a ball of radius {radius:.2g} are timed"))
+        taken = bounder.taken_by(Ball(torch.from_numpy(noise), radius))
+        found.append(Expected(radius, replace(taken, bytes=before + taken.bytes)))
+    return tuple(found)
 
 
-_ROWS, _SAMPLE = 64, 0.5
-"""Rows that are timed at most, and the seconds of a sample that is long enough."""
-
-
-def _rate(bounder: PatchBounder, network: Network, ball: Ball) -> float:
-    """Multiply-adds a second of rows from the map to the image, as they run in float32."""
-    count, most = 1, min(_ROWS, network.pixels)
-    bounder.begin_rows(ball)  # what is made once, for all rows
-    while True:
-        started = time.perf_counter()
-        work = bounder.sample_rows(ball, torch.arange(count))
-        seconds = max(time.perf_counter() - started, 1e-9)
-        if count == most or seconds > _SAMPLE:
-            return max(work / seconds, 1.0)
-        count = min(most, 8 * count)
+def _memory() -> int:
+    """The most bytes that this process has held so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

@@ -41,13 +41,14 @@ class TorchGraph(nn.Module):
 
     Attributes:
         steps: the layers; input_name: the value the image is bound to; output_name: the value returned.
+        read_last: of every step, the values that no later one reads.
     """
 
     def __init__(self, steps: tuple[Step, ...], input_name: str, output_name: str) -> None:
         super().__init__()
         self.steps, self.input_name, self.output_name = steps, input_name, output_name
         self.layers = nn.ModuleList(step.layer for step in steps)
-        self._read_last = _read_last(steps, output_name)
+        self.read_last = _read_last(steps, output_name)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the output value [N, ...]; samples are independent.
@@ -55,7 +56,7 @@ class TorchGraph(nn.Module):
         A value is let go behind the last step that reads it, unless a gradient needs it.
         """
         values = {self.input_name: x}
-        for step, done in zip(self.steps, self._read_last, strict=True):
+        for step, done in zip(self.steps, self.read_last, strict=True):
             check()
             values[step.output] = step.layer(*(values[name] for name in step.inputs))
             for name in done:
@@ -73,7 +74,7 @@ class TorchGraph(nn.Module):
     def live(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
         """The most numbers that a forward pass holds at once, for values of these shapes."""
         held, most = {self.input_name}, 0
-        for step, done in zip(self.steps, self._read_last, strict=True):
+        for step, done in zip(self.steps, self.read_last, strict=True):
             held.add(step.output)
             most = max(most, sum(math.prod(shapes[name]) for name in held))
             held -= done

@@ -198,12 +198,17 @@ class AttackDocument(SubjectDocument):
 
 
 class ExpectedDocument(_Document):
-    """What one bound of the whole map will take, at most."""
+    """What one bound of the whole map will take, about; at least, where it was not found out to the end.
+
+    `bytes`: of the whole process, at most.
+    """
 
     radius: PositiveFloat
+    rows: NonNegativeInt
     multiply_adds: NonNegativeFloat
-    spent: NonNegativeFloat
     seconds: NonNegativeFloat
+    complete: bool
+    shortened: bool
     bytes: PositiveInt
 
 
@@ -413,10 +418,12 @@ def _engine(report: EngineReport) -> EngineDocument:
         expected=tuple(
             ExpectedDocument(
                 radius=one.radius,
-                multiply_adds=one.multiply_adds,
-                spent=min(one.multiply_adds, one.most),
-                seconds=one.seconds,
-                bytes=one.bytes,
+                rows=one.taken.rows,
+                multiply_adds=one.taken.multiply_adds,
+                seconds=one.taken.seconds,
+                complete=one.taken.complete,
+                shortened=one.taken.shortened,
+                bytes=one.taken.bytes,
             )
             for one in report.expected
         ),

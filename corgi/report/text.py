@@ -266,11 +266,11 @@ def _can(engine: EngineDocument) -> str:
 
 def _one_bound(one: ExpectedDocument) -> str:
     """What a bound of one radius may take."""
-    cut = f", cut to {one.spent:.1g}" if one.spent < one.multiply_adds else ""
-    size = f"{one.bytes / 2**30:.1f} GB"
+    share = "about" if one.complete else "at least"
+    cut = ", cut short to save work" if one.shortened else ""
     return (
-        f"one bound at radius {one.radius:.3g}: at most {one.multiply_adds:.1g} multiply-adds{cut},"
-        f" {wording.duration(one.seconds)}, {size}"
+        f"one bound at radius {one.radius:.3g}: {share} {wording.duration(one.seconds)}, {one.rows:.2g} rows,"
+        f" {one.multiply_adds:.1g} multiply-adds{cut}; at most {one.bytes / 2**30:.1f} GB"
     )
 
 

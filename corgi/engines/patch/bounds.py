@@ -705,23 +705,32 @@ class BallBounds:
         assert isinstance(layer, Maximum)
         live = windows.live[..., 1:] & todo[:, None, :, :, None]
         *at, element = live.nonzero(as_tuple=True)
-        units, until = torch.stack(at, 1), self._until.get(step.output)
-        size = self._at_once(step, layer)
+        lower, upper, error = self.two_sided_rows(step, layer, torch.stack(at, 1), element)
+        where = (*at, element + 1)
+        lead = windows.lead[where]
+        slack = error * 1.01 + 2.0**-50 * (lead.abs() + lower.abs() + upper.abs())
+        low = -cast_up(slack - lead - lower, windows.lower.dtype)
+        high = cast_up(lead + upper + slack, windows.upper.dtype)
+        windows.lower[where] = torch.fmax(windows.lower[where], low)
+        windows.upper[where] = torch.fmin(windows.upper[where], high)
+        windows.drop_beaten()
+
+    def two_sided_rows(
+        self, step: Step, layer: Maximum, units: Tensor, element: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Bounds of elements [R] of windows [R, 4] from both sides, and what both are off by: float64 [R]."""
+        parts = [torch.zeros(3, 0, dtype=torch.float64, device=units.device)]
+        size, until = self._at_once(step, layer), self._until.get(step.output)
         for start in range(0, len(units), size):
-            some = units[start : start + size]
-            weights = F.one_hot(element[start : start + size], layer.elements).to(torch.float64)
-            name, rows, error = self.window_patches(step, layer, some, weights)
+            some = slice(start, start + size)
+            weights = F.one_hot(element[some], layer.elements).to(torch.float64)
+            name, rows, error = self.window_patches(step, layer, units[some], weights)
             for part, chunk in self._chunks(name, rows, until):
                 nothing = torch.zeros_like(error[part])
                 lower, upper = TwoSidedPass(self.relaxation, nothing, nothing).both({name: chunk}, until)
-                where = (*some[part].unbind(1), element[start : start + size][part] + 1)
-                lead = windows.lead[where]
-                slack = error[part] * 1.01 + 2.0**-50 * (lead.abs() + lower.abs() + upper.abs())
-                low = -cast_up(slack - lead - lower, windows.lower.dtype)
-                high = cast_up(lead + upper + slack, windows.upper.dtype)
-                windows.lower[where] = torch.fmax(windows.lower[where], low)
-                windows.upper[where] = torch.fmin(windows.upper[where], high)
-        windows.drop_beaten()
+                parts.append(torch.stack([lower, upper, error[part]]))
+        lower, upper, error = torch.cat(parts, 1)
+        return lower, upper, error
 
     def _at_once(self, step: Step, layer: Maximum) -> int:
         """How many rows on windows may begin at once, for the memory of their patches."""

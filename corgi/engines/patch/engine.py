@@ -15,7 +15,7 @@ from corgi.ambient import settled
 from corgi.engines.lowering import explained_class
 from corgi.engines.patch.alpha import Alpha, Optimised, OwnPlanes, optimised
 from corgi.engines.patch.bounds import BallBounds
-from corgi.engines.patch.cones import horizons, map_reach
+from corgi.engines.patch.cones import map_reach
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.halfspace import mean
 from corgi.engines.patch.intervals import Centre, cast_out, centres
@@ -127,6 +127,8 @@ class _Known:
 
 class PatchBounder(Whole):
     """The patch engine bound to one network, class and precision. Keeps what it found for the last balls."""
+
+    _kind: type[BallBounds] = BallBounds
 
     def __init__(self, engine: PatchEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
         self._engine, self._network, self._dtype = engine, network, dtype
@@ -361,32 +363,6 @@ class PatchBounder(Whole):
         lower[label] = torch.inf
         return lower
 
-    @to_the_end
-    @plainly
-    def undecided_work(self, ball: Ball) -> tuple[float, int]:
-        """Multiply-adds that rows on windows undecided by intervals can take, and bytes that are kept."""
-        work = self._bounds(ball).work_of(self._graph.output_name, self._where_all())
-        return work, self._known_ball(ball).bytes
-
-    @to_the_end
-    @plainly
-    def begin_rows(self, ball: Ball) -> BallBounds:
-        """Intervals of a ball in float32."""
-        known = self._known_ball(ball)
-        if known.fast is None:
-            centre = known.bounds.relaxation.centres
-            known.fast = self._begun(self._fast, torch.float32, ball, centre, None).complete()
-        return known.fast
-
-    def sample_rows(self, ball: Ball, pixels: Tensor) -> float:
-        """Bound some pixels in float32 by what intervals know; how many multiply-adds that took."""
-        fast, output = self.begin_rows(ball), self._graph.output_name
-        rows = self._rows(pixels, torch.ones(len(pixels), dtype=torch.float64))
-        rows = Patches(rows.values.to(torch.float32), rows.places, rows.place)
-        with self._mode():
-            fast.lower_rows(output, rows, torch.zeros(len(pixels), dtype=torch.float64))
-        return len(pixels) * horizons(self._graph, output, (1, 1), fast.relaxation.shape)[-1][1]
-
     @property
     def unfolds(self) -> bool:
         """Whether all activations are maxima, and the engine runs where the deciders do."""
@@ -483,7 +459,7 @@ class PatchBounder(Whole):
         sibling: BallBounds | None = None,
     ) -> BallBounds:
         with self._mode():
-            return BallBounds(
+            return self._kind(
                 graph,
                 centre,
                 deviations([ball], dtype, self._engine.device),
