@@ -133,6 +133,10 @@ class Lowering:
             case layers.Clip():  # case 3
                 return self.clip(step, layer, inputs[0])
             case layers.MaxPool():  # case 4
+                image = torch.zeros(1, 1, *self.network.shapes[step.inputs[0]][2:])
+                if bool(layer(image).isinf().any()):
+                    # Their maximum is -infinity; a Relu that comes behind the pool instead would make it 0.
+                    self.refuse(step, "windows of padding alone", "windows that hold a value")
                 return self.max_pool(step, layer, inputs[0])
             case layers.Relu() if self.pooled_only(step.output):  # case 4: comes behind the pool
                 return inputs[0]

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from corgi.engines.interface import Ball
+from corgi.engines.interface import Ball, BoundEngine
+from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch.engine import PatchEngine
-from corgi.errors import ModelError
+from corgi.errors import EngineError, ModelError
+from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network import layers
 from corgi.network.network import Network, load
 from tests.onnx_models import IMAGE, OnnxModel, float32, run_onnxruntime
@@ -132,3 +134,20 @@ def test_padding_by_no_number(value: float, tmp_path: Path) -> None:
     pooled = model.node("MaxPool", padded, kernel_shape=[2, 2])
     with pytest.raises(ModelError, match=r"node '.*' \(Pad\)"):
         load(model.save(tmp_path, model.head(pooled, np.ones((3, 3)))))
+
+
+@pytest.mark.parametrize("engine", [PatchEngine(), LirpaEngine(), LipschitzEngine()])
+@pytest.mark.parametrize("own", [False, True])
+def test_the_maximum_of_padding_alone_has_no_bounds(engine: BoundEngine, own: bool, tmp_path: Path) -> None:
+    """It is -infinity, and a Relu in front that is taken behind the pool would make it 0."""
+    rng = np.random.default_rng(4)
+    model = OnnxModel((1, 4, 4))
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(rng, 3, 1, 4 if own else 1, 1)))
+    if own:
+        window = {"kernel_shape": [2, 2], "dilations": [2, 1], "pads": [1, 0, 1, 0]}
+    else:
+        value, window = model.pad(value, [0, 0, 2, 0], -np.inf), {"kernel_shape": [2, 2]}
+    value = model.node("Sigmoid", model.node("MaxPool", value, **window))
+    path = model.save(tmp_path, model.head(value, float32(rng, 3, 3)))
+    with pytest.raises(EngineError, match=r"padding alone|dilations"):
+        engine.bind(load(path), 0)
