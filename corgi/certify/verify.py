@@ -586,9 +586,9 @@ class _Verification:
     def guesses(self, found: float | None) -> tuple[float, ...]:
         """Just below what the attack found, or below where a linear network would break.
 
-        Bounds of a deep network end below what an attack finds, and take longest beyond. Where a radius is
-        certified already they take about as long for all larger ones, and there may be time for one; else
-        first a radius in which intervals decide nearly all windows, for an answer to fall back on.
+        Bounds of a deep network end below what an attack finds, and take longest beyond: there first a radius
+        in which intervals decide nearly all windows, if none is certified yet, for an answer to fall back on,
+        then larger ones.
         """
         shares: tuple[float, ...] = (0.93,)
         if found is None:
@@ -597,7 +597,7 @@ class _Verification:
         if found is None:
             return ()
         if is_deep(self.network.trunk):
-            shares = (0.1,) if self.fallback > 0 else (1e-6, 0.001, 0.1)
+            shares = (0.001, 0.1) if self.fallback > 0 else (1e-6, 0.001, 0.1)
         return tuple(share * found for share in shares if share * found > self.fallback)
 
     @staticmethod
