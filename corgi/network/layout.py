@@ -139,6 +139,8 @@ class _Layout:
                 places = [first.order.index(at) for at in range(len(first.order))]
                 widened = tuple(shape[axis] for axis in places)
                 return self.emit(step, take.permuted(places), (first.name,), widened, first.order)
+            case layers.Reduction(axes=(2, 3)) if first.order[1] != 1:
+                pass  # a map whose channels are no base's channels is brought into its own order first
             case layers.Reduction() as reduction:
                 axes = tuple(sorted(first.order[a] for a in reduction.axes))
                 left = [a for a in first.order if a not in axes]
@@ -170,7 +172,7 @@ class _Layout:
         if name not in self.bases:
             made = self.makers[value]
             turn = layers.Transpose(base.order)
-            self.steps.append(replace(made, layer=turn, inputs=(base.name,), output=name))
+            self.steps.append(replace(made, op="Transpose", layer=turn, inputs=(base.name,), output=name))
             self.bases[name] = _plain(name, _seen(base))
         return self.bases[name]
 

@@ -652,6 +652,19 @@ def log(node: NodeReader) -> nn.Module:
     return layers.Log()
 
 
+def space_to_depth(node: NodeReader) -> nn.Module:
+    """SpaceToDepth: pixels of a block become channels, a convolution that picks them."""
+    _image_shaped(node)
+    size, channels = node.int_attribute("blocksize"), node.shape()[1]
+    if size < 1 or any(side % size for side in node.shape()[2:]):
+        node.refuse(f"attribute blocksize={size}", supported="a size that divides height and width")
+    _fits(node, "a kernel", size**4, channels, channels)
+    places = torch.eye(size * size, dtype=torch.float64).reshape(-1, 1, 1, size, size)
+    weight = torch.eye(channels, dtype=torch.float64)[None, :, :, None, None] * places
+    weight = weight.reshape(-1, channels, size, size)
+    return layers.Conv(weight, weight.new_zeros(len(weight)), (size, size))
+
+
 def split(node: NodeReader) -> tuple[nn.Module, ...]:
     """Split along an axis other than the batch: one slice an output."""
     shape = node.shape()
@@ -800,6 +813,7 @@ RULES: Mapping[str, Rule] = {
     "Slice": slice_,
     "Softmax": softmax,
     "Softplus": softplus,
+    "SpaceToDepth": space_to_depth,
     "Sqrt": sqrt,
     "Squeeze": squeeze,
     "Sub": sub,

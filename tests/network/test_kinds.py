@@ -85,6 +85,22 @@ def channel_by_channel(model: OnnxModel, _: str) -> str:
     return stem(model, model.node("Concat", *parts, axis=1))
 
 
+def triplet(model: OnnxModel, value: str) -> str:
+    """Attention across two other axes (Triplet Attention): the map is turned and turned back."""
+    value = model.node("Transpose", model.node("Relu", conv(model, value)), perm=[0, 2, 1, 3])
+    gate = model.node("Sigmoid", model.node("Conv", model.reduce_mean(value, [1]), weights(1, 1, 1, 1)))
+    return model.node("Transpose", model.node("Mul", value, gate), perm=[0, 2, 1, 3])
+
+
+def focus(model: OnnxModel, value: str) -> str:
+    """Every second row and column, four times, as channels; and the same as an operator."""
+    value = model.slice(model.slice(value, 0, 4, 2), 1, 5, 3)
+    rows = [model.slice(value, i, 4, 2, 2) for i in (0, 1)]
+    parts = [model.slice(row, i, 4, 3, 2) for row in rows for i in (0, 1)]
+    both = model.node("Concat", *parts, model.node("SpaceToDepth", value, blocksize=2), axis=1)
+    return model.node("Conv", both, weights(FILTERS, 8 * FILTERS, 1, 1))
+
+
 def of_classes(model: OnnxModel, value: str) -> str:
     """Einsum as a 1x1 classifier."""
     return model.reduce_mean(
@@ -112,6 +128,8 @@ TRUNKS: dict[str, tuple[Part, str | None]] = {
         lambda m, v: m.node("Div", v, m.node("Add", m.node("ReduceL2", v, axes=[2, 3]), np.float32(0.1))),
         None,
     ),
+    "focus": (focus, None),
+    "triplet": (triplet, "Transpose"),
     "channel by channel": (channel_by_channel, None),
     "LRN": (
         lambda m, v: m.node(

@@ -201,6 +201,9 @@ CASES: dict[str, Build] = {
         "Sub", value, model.node("Expand", model.node("GlobalAveragePool", value), np.array([8, 8]))
     ),
     "tile": node("Tile", np.array([1, 1, 2, 3])),
+    "space-to-depth": lambda model, value: model.node(
+        "Reshape", model.node("SpaceToDepth", value, blocksize=2), np.array([0, 4, 8, -1])
+    ),
     "exp": node("Exp"),
     "log": lambda model, value: model.node("Log", model.node("Softplus", value)),
     "matmul-two": lambda model, value: model.node(

@@ -232,14 +232,10 @@ class _Preparation(Lowering):
             case layers.Take(entries=(None, channels, rows, columns)):  # case 12
                 if channels is not None:
                     inputs = (self.select(step, channels, inputs[0]),)
-                if rows is None and columns is None:
-                    return inputs[0]
-                sizes = self.network.shapes[step.inputs[0]][2:]
-                chosen = (
-                    torch.eye(size, dtype=torch.float64)[list(range(size) if places is None else places)]
-                    for size, places in zip(sizes, (rows, columns), strict=True)
-                )
-                return self.emit(step, layers.Resample(*chosen), inputs)
+                return self.picked(step, (rows, columns), inputs[0])
+            case layers.Slice(axis=(2 | 3) as axis):  # case 12
+                places = tuple(range(step.layer.start, step.layer.stop, step.layer.step))
+                return self.picked(step, (places, None) if axis == 2 else (None, places), inputs[0])
             case layers.Power() as power:
                 return self.power(step, power.exponent, inputs[0])
             case layers.Mean() | layers.Sum():  # case 10
@@ -257,6 +253,17 @@ class _Preparation(Lowering):
                     step, layers.Mul(), self.fitted(step, (inputs[0], self.inverse(step, inputs[1])))
                 )
         return super().lower(step)
+
+    def picked(self, step: Step, entries: tuple[tuple[int, ...] | None, ...], source: str) -> str:
+        """Case 12: rows and columns; None: all of them."""
+        if entries == (None, None):
+            return source
+        sizes = self.network.shapes[step.inputs[0]][2:]
+        chosen = (
+            torch.eye(size, dtype=torch.float64)[list(range(size) if places is None else places)]
+            for size, places in zip(sizes, entries, strict=True)
+        )
+        return self.emit(step, layers.Resample(*chosen), (source,))
 
     def standardised(self, step: Step, layer: layers.Standardise, source: str) -> str:
         """Case 15.
