@@ -295,28 +295,33 @@ class _BallDecision:
         spare = self.question.spare
         columns = (~(self.margins[row] > 0)).nonzero().reshape(-1)
         columns = columns[self.margins[row, columns].argsort(descending=spare > 0)]
-        left = len(columns)
-        failing: list[int] = []
-        if spare > 0:  # pairs one by one; with nothing to spare every subset is one pair
-            for column in columns.tolist():
-                if self.beyond(row, column):
-                    failing.append(column)
-                    continue
-                verdict = self.decide(row, [column], detail)
-                if proves(verdict):
-                    self.margins[row, column] = verdict.least
-                    left -= 1
-                    if left <= spare:
-                        return verdict
-                else:
-                    failing.append(column)
-        else:
-            failing = columns.tolist()
+        # With nothing to spare every subset is one pair.
+        failing = self.one_by_one(row, columns.tolist(), detail) if spare > 0 else columns.tolist()
+        if len(failing) <= spare:
+            return Proved(float(self.margins[row].kthvalue(spare + 1).values), 0)
         count = math.comb(len(failing), spare + 1)
         if spare > 0 and (count > self.options.subsets or spare >= self.options.jointly):
             pairs = f"{len(failing)} pairs of one pixel stay open where {spare} may"
             return Undecided(f"{pairs}: too many to decide jointly", 0)
-        jointly = math.inf
+        return self.jointly(row, failing, detail)
+
+    def one_by_one(self, row: int, columns: list[int], detail: str) -> list[int]:
+        """Decide pairs of one top pixel until no more are open than may be: those that are."""
+        left, failing = list(columns), []
+        for column in columns:
+            if len(left) <= self.question.spare:
+                return left
+            verdict = None if self.beyond(row, column) else self.decide(row, [column], detail)
+            if verdict is not None and proves(verdict):
+                self.margins[row, column] = verdict.least
+                left.remove(column)
+            else:
+                failing.append(column)
+        return failing
+
+    def jointly(self, row: int, failing: list[int], detail: str) -> Finding:
+        """Decide whether all of some spare + 1 outside pixels can exceed a top pixel at once."""
+        spare, least = self.question.spare, math.inf
         for subset in itertools.combinations(failing, spare + 1):
             verdict = self.decide(row, list(subset), detail)
             if isinstance(verdict, Counterexample):
@@ -325,12 +330,12 @@ class _BallDecision:
                 return verdict
             if not proves(verdict):
                 return Undecided("a decider gave no usable answer", verdict.nodes)
-            jointly = min(jointly, verdict.least)
+            least = min(least, verdict.least)
             if spare == 0:
                 self.margins[row, subset[0]] = verdict.least
         if spare > 0:
             # At every point one of any spare + 1 of them is at least this, and so are all others.
-            self.margins[row, failing] = jointly
+            self.margins[row, failing] = least
             self.margins[row] = self.margins[row].min()
         return Proved(float(self.margins[row].min()), 0)
 
