@@ -21,6 +21,7 @@ from corgi.network import layers
 from corgi.network.convert import Converted, Step, TorchGraph
 
 Order = tuple[int, ...]
+_FIRST, _LAST = (0, 1, 2, 3), (0, 2, 3, 1)
 
 _ELEMENTWISE = (
     layers.Relu,
@@ -139,8 +140,8 @@ class _Layout:
                 places = [first.order.index(at) for at in range(len(first.order))]
                 widened = tuple(shape[axis] for axis in places)
                 return self.emit(step, take.permuted(places), (first.name,), widened, first.order)
-            case layers.Reduction(axes=(2, 3)) if first.order[1] != 1:
-                pass  # a map whose channels are no base's channels is brought into its own order first
+            case layers.Reduction(axes=(2, 3)) if first.order not in (_FIRST, _LAST):
+                pass  # a map whose axes are turned about otherwise is brought into its own order first
             case layers.Reduction() as reduction:
                 axes = tuple(sorted(first.order[a] for a in reduction.axes))
                 left = [a for a in first.order if a not in axes]
