@@ -29,7 +29,7 @@ def _known(layer: layers.Power, lower: Tensor) -> Tensor:
 
 def _from(layer: layers.Power, lower: Tensor) -> Tensor:
     """The lower end, and what is known beside it; fmax passes NaN over."""
-    return torch.fmax(lower, torch.full_like(lower, layer.least * (1 - 2.0**-40)))
+    return torch.fmax(lower, torch.full_like(lower, layer.least - 2.0**-40 * abs(layer.least)))
 
 
 def power_error(*sizes: Tensor) -> Tensor:

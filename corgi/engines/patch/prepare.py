@@ -21,7 +21,7 @@ Maximum, Sigmoid, Tanh, Curve, Power, Add, Sub, Mul and Concat along channels. V
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,38 +98,33 @@ class Maximum(nn.Module):
         return largest.clamp(min=0) if self.zero else largest
 
 
-def least_value(steps: Sequence[Step], name: str) -> float:
-    """What a value of the steps is at least, in real arithmetic, whatever the image; -inf: nothing is known.
+_ROUNDED = 2.0**-48
+"""Of its terms: more than a shift or bias that was composed of several constants is off by."""
+
+
+def least_value(step: Step, known: Mapping[str, float]) -> float:
+    """What a step makes is at least, in real arithmetic, whatever the image; -inf: nothing is known.
 
     Squares, roots, sigmoids and maxima with 0 are at least 0, and so are sums of what is, with weights >= 0;
-    a constant that is added counts then.
+    a constant that is added counts then. `known`: the same of the values before it.
     """
-    made = {step.output: step for step in steps}
-
-    def of(name: str) -> float:
-        step = made.get(name)
-        if step is None:
+    if isinstance(step.layer, layers.Sigmoid | layers.Softplus):
+        return 0.0
+    if not all(known.get(name, -math.inf) >= 0 for name in step.inputs):
+        sign = isinstance(step.layer, layers.Power) and step.layer.exponent in (2, 0.5)
+        return 0.0 if sign or (isinstance(step.layer, Maximum) and step.layer.zero) else -math.inf
+    match step.layer:
+        case layers.Affine() as affine if bool((affine.scale >= 0).all()):
+            return float((affine.shift - _ROUNDED * affine.shift_magnitude).min())
+        case layers.Conv() as conv:
+            signed = (conv.weight >= 0).all() & (conv.bias - _ROUNDED * conv.bias_magnitude >= 0).all()
+        case layers.Resample(rows=rows, columns=columns):
+            signed = (rows >= 0).all() & (columns >= 0).all()
+        case layers.Add() | layers.Mul() | layers.Concat() | Maximum() | layers.Power():
+            return 0.0
+        case _:
             return -math.inf
-        match step.layer:
-            case layers.Sigmoid() | layers.Softplus() | Maximum(zero=True):
-                return 0.0
-            case layers.Power(exponent=exponent) if exponent in (2, 0.5):
-                return 0.0
-            case layers.Affine() as affine if bool((affine.scale >= 0).all()):
-                return float(affine.shift.min()) if of(step.inputs[0]) >= 0 else -math.inf
-            case layers.Conv(weight=weight, bias=bias) if bool((weight >= 0).all() and (bias >= 0).all()):
-                signed = [step.inputs[0]]
-            case layers.Resample(rows=rows, columns=columns) if bool(
-                (rows >= 0).all() and (columns >= 0).all()
-            ):
-                signed = [step.inputs[0]]
-            case layers.Add() | layers.Mul() | layers.Concat() | Maximum():
-                signed = list(step.inputs)
-            case _:
-                return -math.inf
-        return 0.0 if all(of(source) >= 0 for source in signed) else -math.inf
-
-    return of(name)
+    return 0.0 if bool(signed) else -math.inf
 
 
 POINTWISE = (
@@ -220,6 +215,10 @@ def cast(graph: TorchGraph, dtype: torch.dtype, device: str) -> TorchGraph:
 class _Preparation(Lowering):
     """The cases in which the patch engine keeps more than the plain layers."""
 
+    def __init__(self, network: Lowerable) -> None:
+        super().__init__(network)
+        self.least: dict[str, float] = {}
+
     def lower(self, step: Step) -> str:
         inputs = tuple(self.renamed[name] for name in step.inputs)
         if isinstance(step.layer, layers.Relu) and self.steps and self.steps[-1].output == inputs[0]:
@@ -292,7 +291,9 @@ class _Preparation(Lowering):
 
     def power(self, step: Step, exponent: float, source: str) -> str:
         """A power, with what is known of its operand: intervals of sums of squares end a little below 0."""
-        return self.emit(step, layers.Power(exponent, least_value(self.steps, source)), (source,))
+        for made in self.steps[len(self.least) :]:  # the last is whole, too: a power follows it
+            self.least[made.output] = least_value(made, self.least)
+        return self.emit(step, layers.Power(exponent, self.least.get(source, -math.inf)), (source,))
 
     def reduced(self, step: Step, layer: layers.Reduction, source: str) -> str:
         """Case 10."""

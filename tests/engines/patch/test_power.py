@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from corgi.engines.patch.curves import relax
 from corgi.engines.patch.intervals import Centre, _centre_error, interval_step
 from corgi.engines.patch.power import steepest
+from corgi.engines.patch.prepare import Maximum, least_value
 from corgi.network import layers
 from corgi.network.convert import Step
 from corgi.types import Interval
@@ -28,9 +29,11 @@ def field(number: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.full((1, 1, 1, 1), number, dtype=torch.float64).to(dtype)
 
 
-def assert_held(exponent: float, centre: float, down: float, up: float, dtype: torch.dtype) -> bool:
+def assert_held(
+    exponent: float, centre: float, down: float, up: float, dtype: torch.dtype, least: float = -math.inf
+) -> bool:
     """Interval and lines around f at a centre, exactly; whether they are finite."""
-    layer = layers.Power(exponent)
+    layer = layers.Power(exponent, least)
     before = Centre(field(centre), torch.zeros(1, 1).double())
     value = layer(before.value)
     after = Centre(value, _centre_error(Step("", "", layer, ("x",), "y"), value, [before]))
@@ -74,6 +77,39 @@ def test_ranges_and_lines_hold_exactly(exponent, dtype, centre, down, up) -> Non
 @example(0.0, 1e-160, 1e-160)
 def test_squares_of_any_number(dtype, centre, down, up) -> None:
     assert assert_held(2, centre, down, up, dtype)
+
+
+@both
+@given(st.floats(-1e3, 1e3), st.floats(0, 1e3), st.floats(0, 1e3))
+@example(-1.0, 7.0, 0.0)
+def test_what_is_known_from_below_cuts_nothing_off(dtype, centre, down, up) -> None:
+    least = math.nextafter(centre - float(field(down, dtype)), -math.inf)
+    assert assert_held(2, centre, down, up, dtype, least)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["Relu", "Add", "Mul", "Concat", "Shift"]), st.floats(-2, 2)), max_size=40
+    )
+)
+def test_a_least_value_is_one(written: list[tuple[str, float]]) -> None:
+    """Of steps that read the last value twice: what is known of it takes one look at each."""
+    images = 10 * torch.rand(50, 1, 1, 1, generator=torch.Generator().manual_seed(0)).double() - 5
+    values, known = {"0": images}, dict[str, float]()
+    for i, (kind, number) in enumerate(written):
+        shift = layers.Affine(torch.tensor([[[abs(number)]]]), torch.tensor([[[number]]]))
+        made = {
+            "Relu": Maximum(),
+            "Add": layers.Add(),
+            "Mul": layers.Mul(),
+            "Concat": layers.Concat(2),
+            "Shift": shift,
+        }
+        layer, count = made[kind], 1 if kind in ("Relu", "Shift") else 2
+        step = Step("", kind, layer, (str(i),) * count, str(i + 1))
+        values[step.output] = layer(*(values[name] for name in step.inputs))[:, :, :2].clamp(-1e9, 1e9)
+        known[step.output] = least_value(step, known)
+        assert float(values[step.output].min()) >= known[step.output] - 1e-9 * abs(known[step.output])
 
 
 @pytest.mark.parametrize("exponent", WITH_A_DOMAIN)
