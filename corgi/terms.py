@@ -138,6 +138,29 @@ class LipschitzMethod(StrEnum):
     """Jacobian rows linear in the derivatives of windows that linear bounds leave undecided."""
 
 
+class EngineName(StrEnum):
+    """The bounding engines a user can choose."""
+
+    PATCH = "patch"
+    LIRPA = "lirpa"
+    LIPSCHITZ = "lipschitz"
+
+
+class Method(StrEnum):
+    """All ways to certify: relaxations from fast and loose to slow and tight, then Lipschitz constants."""
+
+    IBP = "ibp"
+    CROWN_IBP = "crown-ibp"
+    CROWN = "crown"
+    ALPHA_CROWN = "alpha-crown"
+    FOCUS = "focus"
+    EXACT = "exact"
+    LIPSCHITZ = "lipschitz"
+    LIPSCHITZ_NORMS = "lipschitz-norms"
+    LIPSCHITZ_INTERVALS = "lipschitz-intervals"
+    LIPSCHITZ_ROWS = "lipschitz-rows"
+
+
 class AttackKind(StrEnum):
     """The attacks a user can choose."""
 

@@ -79,7 +79,8 @@ def test_the_list_of_commands_says_what_each_of_them_says(name: str) -> None:
 
 
 def test_an_engine_without_its_library_is_refused_with_a_line_that_installs_it(monkeypatch) -> None:
-    from corgi.cli.asked import EngineName, Method, build_engine
+    from corgi.certify.methods import build_engine
+    from corgi.terms import EngineName, Method
 
     for module in ("auto_LiRPA", "corgi.engines.lirpa", "corgi.engines.auto_lirpa"):
         monkeypatch.delitem(sys.modules, module, raising=False)

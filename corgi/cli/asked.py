@@ -3,97 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from corgi.certify.methods import build_engine, decides_exactly, engine_of
 from corgi.cli import common
 from corgi.cli.groups import with_group
-from corgi.errors import UsageError
-from corgi.terms import GAP, AttackKind, Form, LipschitzMethod, LirpaMethod, Norm, PatchMethod
+from corgi.terms import GAP, AttackKind, EngineName, Form, Method, Norm
 
 if TYPE_CHECKING:
     from corgi.certify.verify import VerifyOptions
-    from corgi.engines.interface import BoundEngine
-
-
-class EngineName(StrEnum):
-    """The bounding engines a user can choose."""
-
-    PATCH = "patch"
-    LIRPA = "lirpa"
-    LIPSCHITZ = "lipschitz"
-
-
-class Method(StrEnum):
-    """All ways to certify: relaxations from fast and loose to slow and tight, then Lipschitz constants."""
-
-    IBP = "ibp"
-    CROWN_IBP = "crown-ibp"
-    CROWN = "crown"
-    ALPHA_CROWN = "alpha-crown"
-    FOCUS = "focus"
-    EXACT = "exact"
-    LIPSCHITZ = "lipschitz"
-    LIPSCHITZ_NORMS = "lipschitz-norms"
-    LIPSCHITZ_INTERVALS = "lipschitz-intervals"
-    LIPSCHITZ_ROWS = "lipschitz-rows"
-
-
-_METHODS: dict[EngineName, type[StrEnum]] = {
-    EngineName.PATCH: PatchMethod,
-    EngineName.LIRPA: LirpaMethod,
-    EngineName.LIPSCHITZ: LipschitzMethod,
-}
-
-
-def decides_exactly(engine: EngineName | None, method: Method | None, form: Form) -> bool:
-    """Whether margins are decided exactly: if asked for, or if nothing was asked that rules it out."""
-    if method is not None:
-        return method is Method.EXACT
-    return engine in (None, EngineName.PATCH) and form is Form.PAIRWISE
-
-
-def engine_of(name: EngineName | None, method: Method | None, form: Form) -> tuple[EngineName, Method]:
-    """Engine and relaxation a user asked for; without a name, the first engine that has the method.
-
-    Raises:
-        UsageError: the engine does not have the method, or exact decisions are asked of another form.
-    """
-    if method is Method.EXACT and (name not in (None, EngineName.PATCH) or form is not Form.PAIRWISE):
-        wrong = f"--form {form}" if name in (None, EngineName.PATCH) else f"--engine {name}"
-        raise UsageError(f"--method exact: not with {wrong}", hint="Leave that option away.")
-    if method is Method.LIPSCHITZ or (method is None and name is EngineName.LIPSCHITZ):
-        method = Method.LIPSCHITZ_ROWS
-    if method is None or method is Method.EXACT:
-        method = Method.CROWN
-    known = {engine: [m.value for m in methods] for engine, methods in _METHODS.items()}
-    if name is None:
-        name = next(engine for engine, methods in known.items() if method.value in methods)
-    if method.value not in known[name]:
-        raise UsageError(f"--engine {name}: no method {method}", hint=f"It has {', '.join(known[name])}.")
-    return name, method
-
-
-def build_engine(name: EngineName, method: Method, device: str) -> BoundEngine:
-    """The engine that `engine_of` names.
-
-    Raises:
-        EngineError: it is lirpa, and auto_LiRPA is not installed.
-    """
-    match name:
-        case EngineName.LIRPA:
-            from corgi.engines.lirpa import LirpaEngine
-
-            return LirpaEngine(relaxation=LirpaMethod(method.value), device=device)
-        case EngineName.LIPSCHITZ:
-            from corgi.lipschitz.engine import LipschitzEngine
-
-            return LipschitzEngine(bound=LipschitzMethod(method.value), device=device)
-    from corgi.engines.patch.engine import PatchEngine
-
-    return PatchEngine(relaxation=PatchMethod(method.value), device=device)
 
 
 @dataclass(frozen=True)
