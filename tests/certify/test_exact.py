@@ -25,13 +25,13 @@ from corgi import (
 from corgi.attack.margin import MarginAttack
 from corgi.attack.target import Target
 from corgi.cam.topk import decision_margin
-from corgi.complete.bab import BranchAndBound
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.complete.tree import TreeDecider
 from corgi.engines.patch.unfold import Cone
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.types import Ball
+from tests.complete.branch_and_bound import BranchAndBound
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 

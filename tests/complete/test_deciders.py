@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from corgi import load
-from corgi.complete.bab import BranchAndBound
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.complete.tree import TreeDecider
 from corgi.engines.patch.engine import PatchEngine
+from tests.complete.branch_and_bound import BranchAndBound
 from tests.complete.cases import Case, Subject, brute_force, patterns, raised, subjects
 from tests.onnx_models import IMAGE, OnnxModel
 from tests.soundness.samples import inside

@@ -28,7 +28,6 @@ from corgi import (
 from corgi.attack.margin import MarginAttack
 from corgi.attack.target import Target
 from corgi.cam.topk import decision_margin
-from corgi.complete.bab import BranchAndBound
 from corgi.complete.tree import TreeDecider
 from corgi.engines.interface import BoundEngine
 from corgi.engines.patch import bounds as bounds_module
@@ -36,6 +35,7 @@ from corgi.engines.patch import intervals
 from corgi.engines.patch.alpha import Alpha
 from corgi.network.network import Network
 from corgi.types import Ball, Interval, Norm
+from tests.complete.branch_and_bound import BranchAndBound
 from tests.onnx_models import OnnxModel, random_cam_network
 from tests.soundness.samples import inside
 
