@@ -136,7 +136,7 @@ def test_ctrl_c_while_sampling_keeps_what_was_sampled(
 def test_an_engine_that_cannot_serve_the_network_has_a_row_with_the_reason(
     model: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self, network, class_id, dtype):
+    def refuse(self, network, class_id):
         raise EngineError("no rule for this network")
 
     monkeypatch.setattr(LipschitzEngine, "bind", refuse)
