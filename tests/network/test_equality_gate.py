@@ -11,7 +11,7 @@ import torch
 
 from corgi.errors import GateError, ModelError
 from corgi.network import network as network_module
-from corgi.network.gate import TOLERANCE, check_equal_to_onnxruntime, check_map, compare
+from corgi.network.gate import TOLERANCE, check_equal_to_onnxruntime, check_map, compare, float32_errors
 from corgi.network.network import Network, load
 from corgi.network.oracle import OnnxOracle
 from corgi.network.wrap import Normalisation
@@ -198,3 +198,15 @@ def test_every_conversion_is_reached_by_generated_networks(tmp_path: Path) -> No
         weights[0].mul_(1.5).add_(0.3)
         with pytest.raises(GateError):
             check_equal_to_onnxruntime(network, images(network))
+
+
+def test_float32_is_looked_at_on_neighbours_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    network = load(random_cam_network(rng, tmp_path))
+    images = rng.random((2, *network.input_shape), dtype=np.float32)
+    first, *others = float32_errors(network, images)
+    x = torch.from_numpy(images)
+    with torch.no_grad():
+        assert torch.equal(first, network.trunk32(x).double() - network.trunk(x.double()))
+    assert others
+    assert all(not torch.equal(first, other) and other.abs().max() < 1e-4 for other in others)
