@@ -137,7 +137,7 @@ def answers(data: Path) -> Iterator[tuple[str, str]]:
             slow = at < SLOW and network.pixels > FEW
             for of in (bounds, verdicts):
                 for what, found in of(network, image, slow):
-                    yield f"{name} {path.name} {what}", found
+                    yield f"{name} {at} {path.name} {what}", found
     yield from specs()
 
 
