@@ -24,7 +24,7 @@ from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
-from corgi.errors import EngineError, UsageError
+from corgi.errors import EngineError, GateError, UsageError
 from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.depth import is_deep
 from corgi.network.network import Network
@@ -134,7 +134,7 @@ def verify(
 
     Raises:
         ImageError, UsageError: the image or an option does not fit the network.
-        GateError: network or engine differ from onnxruntime on this image.
+        GateError: network or engine differ from onnxruntime, and there is no witness to answer with.
         EngineError: the engine cannot bound this network, and no attack was asked for; or a certificate and
             a witness contradict each other.
     """
@@ -268,6 +268,11 @@ class _Verification:
         except OutOfTime:
             reason = f"{self.late_while}, before any radius was certified: while {self.doing}"
             certificate = self.no_certificate(Status.TIME_LIMIT, reason)
+        except GateError as error:
+            # A witness is what onnxruntime itself computes: it stands, whatever corgi makes of the network.
+            if self.attack is None or self.attack.witness is None:
+                raise
+            certificate = self.no_certificate(Status.UNKNOWN, f"no certificate: {error.message}")
         self.check_consistent(certificate)
         if self.options.label and certificate.status is not Status.INTERRUPTED:
             self.label = self.certify_label()
@@ -447,6 +452,8 @@ class _Verification:
             bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
             assert isinstance(bounder, PatchBounder)
             return certify_label(bounder, self.network, self.ball, label, limits, eps, self.listener)
+        except GateError as error:
+            return self.no_label(Status.UNKNOWN, f"no certificate: {error.message}")
         except KeyboardInterrupt:
             return self.no_label(Status.INTERRUPTED, "interrupted before any radius was certified")
         except OutOfTime:

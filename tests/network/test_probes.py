@@ -126,6 +126,14 @@ def test_they_come_before_a_certificate_once_a_class_and_not_before_a_map(
     network = misread(network, "Clip", layers.Relu())
     with pytest.raises(GateError, match="differs from onnxruntime"):
         verify(network, random(network)[0], VerifyOptions(k=5, attack=None, exact=None))
+    found = verify(network, random(network)[0], VerifyOptions(k=5, label=True))
+    assert found.attack is not None
+    assert found.attack.witness is not None  # onnxruntime's own
+    assert found.status is Status.UNKNOWN
+    assert "differs from onnxruntime" in found.reason
+    assert found.certificate.radius == 0
+    assert found.label is not None
+    assert found.label.radius == 0
 
 
 def test_a_map_within_rounding_is_shown_and_never_certified(tmp_path: Path) -> None:
