@@ -56,13 +56,8 @@ def linear_radius(target: Target, image: Tensor, norm: Norm = Norm.LINF) -> floa
 def vanishing_radius(margin: Tensor, images: Tensor, norm: Norm) -> float | None:
     """Where a margin of one image [1, C, H, W] would be 0 were it linear; None if it is flat or not > 0."""
     (gradient,) = torch.autograd.grad(margin, images)
-    value, slope = float(margin.detach()), _size(gradient, norm.dual)
+    value, slope = float(margin.detach()), float(norm.dual.sizes(gradient)[0])
     return value / slope if slope > 0 and value > 0 else None
-
-
-def _size(gradient: Tensor, norm: Norm) -> float:
-    # In l_1 by float32 sums, as ever: radii searched from it stay what they were.
-    return float(gradient.abs().sum() if norm is Norm.L1 else norm.sizes(gradient)[0])
 
 
 def _gradients(target: Target, image: Tensor, pixels: Tensor) -> Tensor:
