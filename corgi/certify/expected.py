@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,13 +12,14 @@ import torch
 
 from corgi.ambient import settled
 from corgi.budget import check
+from corgi.certify.methods import build_engine, engine_of
 from corgi.engines.interface import BoundEngine
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.sampled import Sampled, SampledBounder
 from corgi.errors import EngineError
-from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
+from corgi.terms import EngineName, Form
 from corgi.types import Ball
 
 RADII = (1 / 255, 1e-5)
@@ -59,30 +60,28 @@ def engine_reports(
 ) -> tuple[EngineReport, ...]:
     """What every engine makes of a network; for a class whose weights are known."""
     found = []
-    for name, engine in ENGINES.items():
+    for name in ENGINES:
         try:
-            engine().check(network)
+            default_engine(name).check(network)
         except EngineError as error:
             found.append(EngineReport(name, error))
             continue
-        counted = name == "patch" and len(radii) > 0 and _weighted(network)
+        counted = name is EngineName.PATCH and len(radii) > 0 and _weighted(network)
         found.append(EngineReport(name, None, _expected(network, radii, listener) if counted else ()))
     return tuple(found)
 
 
-def _lirpa() -> BoundEngine:
-    """Its module refuses to load where auto_LiRPA is not installed."""
-    from corgi.engines.lirpa import LirpaEngine
-
-    return LirpaEngine()
+ENGINES = (EngineName.PATCH, EngineName.LIPSCHITZ, EngineName.LIRPA)
+"""Every engine, in the order of the reports."""
 
 
-ENGINES: dict[str, Callable[[], BoundEngine]] = {
-    "patch": PatchEngine,
-    "lipschitz": LipschitzEngine,
-    "lirpa": _lirpa,
-}
-"""Every engine with its defaults, by the name a user gives it."""
+def default_engine(name: EngineName) -> BoundEngine:
+    """What a user gets who names an engine and no method.
+
+    Raises:
+        EngineError: it is lirpa, and auto_LiRPA is not installed.
+    """
+    return build_engine(*engine_of(name, None, Form.PAIRWISE))
 
 
 def _weighted(network: Network) -> bool:

@@ -11,13 +11,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from corgi.certify.expected import ENGINES, engine_reports
+from corgi.certify import expected
+from corgi.certify.expected import ENGINES, default_engine, engine_reports
+from corgi.certify.methods import build_engine
 from corgi.engines import lirpa, lowering
+from corgi.engines.interface import BoundEngine
 from corgi.errors import EngineError
 from corgi.network.network import Network
 from corgi.report.document import inspect_document
 from corgi.report.text import inspect_text
 from corgi.report.versions import installed_versions
+from corgi.terms import EngineName, Method
 from tests.engines.trunks import (
     ALIASES,
     CASES,
@@ -69,9 +73,10 @@ def test_an_engine_checks_what_it_binds(tmp_path: Path) -> None:
     """`check` and `bind` agree, in words, on every construct the tests know."""
     for case, build in BUILDS.items():
         net = network(tmp_path, build)
-        for name, engine in ENGINES.items():
+        for name in ENGINES:
             said: list[str | None] = []
-            for ask in (engine().check, partial(engine().bind, class_id=0, dtype=torch.float64)):
+            engine = default_engine(name)
+            for ask in (engine.check, partial(engine.bind, class_id=0, dtype=torch.float64)):
                 try:
                     ask(net)
                     said.append(None)
@@ -81,10 +86,12 @@ def test_an_engine_checks_what_it_binds(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        raise EngineError("engine lirpa: auto_LiRPA, which it runs on, cannot be imported")
+    def built(name: EngineName, method: Method) -> BoundEngine:
+        if name is EngineName.LIRPA:
+            raise EngineError("engine lirpa: auto_LiRPA, which it runs on, cannot be imported")
+        return build_engine(name, method)
 
-    monkeypatch.setitem(ENGINES, "lirpa", missing)
+    monkeypatch.setattr(expected, "build_engine", built)
     found = {
         report.engine: report.refusal for report in engine_reports(network(tmp_path, CASES["residual"]), ())
     }
