@@ -51,7 +51,7 @@ def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) ->
         head_scores = network.head.scores(ours)
     plainly = functools.cache(lambda: network.oracle.run_plainly(images))
 
-    errors = functools.cache(lambda: float32_errors(network, images))
+    errors = functools.cache(lambda: float32_errors(network, images, ours))
 
     @functools.cache
     def of_scores() -> tuple[NDArray[np.float64], ...]:
@@ -99,19 +99,22 @@ def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) ->
     return ours
 
 
-def float32_errors(network: Network, images: NDArray[np.float32]) -> tuple[torch.Tensor, ...]:
+def float32_errors(
+    network: Network, images: NDArray[np.float32], exact: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
     """What float32 changes in corgi's own feature map, at images and at neighbours: [N, F, h, w] each.
 
     Rounding is one draw of something with long tails: beside a kink a unit's last bits decide what becomes of
     all behind it. Neighbours whose last bits differ are other draws; the largest value tells how far it goes.
+    `exact`: the feature map at the images in float64.
     """
-    rng, near, found = np.random.default_rng(0), images, []
-    for _ in range(1 + _NEIGHBOURS):
-        x = torch.from_numpy(near)
-        with torch.no_grad():
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        found = [network.trunk32(torch.from_numpy(images)).to(torch.float64) - exact]
+        for _ in range(_NEIGHBOURS):
+            ulps = rng.choice([-1.0, 1.0], images.shape) * 2.0**-23
+            x = torch.from_numpy((images * (1 + ulps)).clip(0, 1).astype(np.float32))
             found.append(network.trunk32(x).to(torch.float64) - network.trunk(x.to(torch.float64)))
-        ulps = rng.choice([-1.0, 1.0], images.shape) * 2.0**-23
-        near = (images * (1 + ulps)).clip(0, 1).astype(np.float32)
     return tuple(found)
 
 
@@ -138,7 +141,8 @@ def check_map(network: Network, image: NDArray[np.float32], class_id: int, cam: 
         return differs
     with torch.no_grad():
         ours = network.trunk(torch.from_numpy(image)[None].to(torch.float64))
-        maps = [network.head.cam(ours + error, class_id)[0] for error in float32_errors(network, image[None])]
+        errors = float32_errors(network, image[None], ours)
+        maps = [network.head.cam(ours + error, class_id)[0] for error in errors]
     own = max(float(np.abs(map_.numpy() - cam).max()) for map_ in maps)
     plain = network.oracle.run_plainly(image[None])[1]
     again = network.head.cam(torch.from_numpy(plain).to(torch.float64), class_id)[0].numpy()
