@@ -147,21 +147,21 @@ def read_graph(
     # there (it moves a zero Pad into MaxPool, whose padding means -inf).
     nodes: list[Node] = []
     written = [*constants]
+
+    def known(found: tuple[tuple[Node, ...], Mapping[str, np.ndarray]]) -> tuple[Node, ...]:
+        """Nodes that were written out; the constants they need are taken in."""
+        parts, more = found
+        written.extend(more)
+        constants.update(more)
+        return parts
+
     for node in proto.graph.node:
         if node.output and node.output[0] not in constants:
-            standard, more = expanded(path, _node(path, node), node.domain)
-            constants |= more
-            written += more
-            for part in standard:
-                parts, more = written_out(path, part, constants)
-                nodes += parts
-                constants |= more
-                written += more
-    plain, more = without_sequences(nodes, constants)
-    nodes, written, constants = list(plain), [*written, *more], constants | more
+            for part in known(expanded(path, _node(path, node), node.domain)):
+                nodes += known(written_out(path, part, constants))
+    nodes = list(known(without_sequences(nodes, constants)))
     if wrapped.bare:
-        rows, more = with_batch_axis(path, nodes, constants, wrapped.bare)
-        nodes, written, constants = list(rows), [*written, *more], constants | more
+        nodes = list(known(with_batch_axis(path, nodes, constants, wrapped.bare)))
     written += [output for node in nodes for output in node.outputs if output]
     if len(set(written)) < len(written):
         twice = next(name for name in written if written.count(name) > 1)
