@@ -1,11 +1,12 @@
-"""Whether bounds, radii and verdicts are, bit for bit, what they were: of 3 networks, 30 images, all methods.
+"""Whether bounds, radii and verdicts are, bit for bit, what they were: of 3 networks, 30 images.
 
     python bench/same.py record FILE.json [DATA_DIR]      before a change
     python bench/same.py compare FILE.json [DATA_DIR]     after it; lists every difference, exit code 1 if any
 
 A change of the house that shall not change the mathematics is held against a record made before its first
-commit. Floats are kept as hexadecimal digits; of long rows, a digest. Nothing has a time limit, so nothing
-follows from the clock. Threads are set to one: sums in another order end in other last digits.
+commit. All methods of the engines patch and lipschitz; auto_LiRPA takes minutes a ball. Floats are kept as
+hexadecimal digits; of long rows, a digest. But for the minute that an exact search may take nothing follows
+from the clock. Threads are set to one: sums in another order end in other last digits.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SLOW = 2
 """Images on which the slow methods are asked, and verdicts by name: label, pixels, other norms."""
 
 FEW = 150
-"""Map pixels up to which auto_LiRPA takes less than minutes a ball; such a network is deep."""
+"""Map pixels up to which a network counts as deep: its bounds take long."""
 
 QUICK = {"exact": None, "max_evaluations": 3}
 """Of deep networks, whose bounds take long."""
@@ -59,15 +60,11 @@ def load(name: str, data: Path) -> tuple[corgi.Network, list[Path], str]:
     return corgi.load(ROOT / "models" / f"{name}.onnx"), [min(f.iterdir()) for f in folders][:IMAGES], "none"
 
 
-def engines(slow: bool, lirpa: bool) -> dict[str, object]:
+def engines(slow: bool) -> dict[str, object]:
     """Every engine and method that is asked for bounds."""
     patch = [method for method in corgi.PatchMethod if slow or method in FAST]
     found: dict[str, object] = {f"patch {m}": corgi.PatchEngine(m) for m in patch}
     found |= {str(m): corgi.LipschitzEngine(m) for m in corgi.LipschitzMethod}
-    if slow and lirpa:
-        found |= {
-            f"lirpa {m}": corgi.LirpaEngine(m) for m in (corgi.LirpaMethod.IBP, corgi.LirpaMethod.CROWN)
-        }
     return found
 
 
@@ -76,8 +73,7 @@ def bounds(network: corgi.Network, image: np.ndarray, slow: bool) -> Iterator[tu
     class_id = network.predict(image)
     order = (-network.cam(image, class_id).reshape(-1)).argsort(stable=True)
     above, below = order[:3].repeat_interleave(4), order[3:7].repeat(3)
-    lirpa = network.pixels < FEW
-    for name, engine in engines(slow, lirpa).items():
+    for name, engine in engines(slow).items():
         for norm in corgi.Norm if slow else (corgi.Norm.LINF,):
             for radius in RADII if network.pixels > FEW else RADII[:1]:
                 ball = Ball(torch.from_numpy(image), radius, norm)
