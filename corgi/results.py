@@ -92,7 +92,7 @@ class DeterministicCertificate:
         form: linear form bounded (feature, folded, pairwise).
         engine: name and version of the engine.
         k, k2, norm: the property.
-        evaluations: bound evaluations spent, a decision included.
+        evaluations: bound evaluations spent.
         decision: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
         exact: what deciding margins exactly took, None if it was not asked for.

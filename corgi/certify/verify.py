@@ -260,8 +260,10 @@ class _Verification:
             reason = "interrupted during the attack, before anything was certified"
             return self.result(self.no_certificate(self.stopped, reason), self.stopped, reason)
         try:
-            none = self.no_certificate(Status.UNKNOWN, refusal or "")
-            certificate = none if refusal is not None else self.certify_in_steps()
+            if refusal is None:
+                certificate = self.certify_in_steps()
+            else:
+                certificate = self.no_certificate(Status.UNKNOWN, refusal)
         except KeyboardInterrupt:  # outside the search, which keeps what it has: nothing is confirmed
             reason = "interrupted before any radius was certified"
             certificate = self.no_certificate(Status.INTERRUPTED, reason)
