@@ -150,8 +150,8 @@ def chosen_picture(network: Any) -> np.ndarray:
     """The picture whose linear radius at k = 15 is nearest to `RADIUS`."""
     import torch
 
-    from corgi.attack.pairs import linear_radius
-    from corgi.attack.target import Target
+    from corgi.attacks.pairs import linear_radius
+    from corgi.attacks.target import Target
     from corgi.cam.topk import top_k
 
     def distance(image: np.ndarray) -> float:

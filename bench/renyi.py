@@ -28,9 +28,9 @@ import torch
 from matplotlib.figure import Figure
 
 import corgi
-from corgi.attack.overlap import kept_share
-from corgi.attack.transfer import TransferAttack
-from corgi.attack.twin import saliency_guide
+from corgi.attacks.overlap import kept_share
+from corgi.attacks.transfer import TransferAttack
+from corgi.attacks.twin import saliency_guide
 from corgi.cam.pointing import pointing_share
 from corgi.data.gtsrb import read_test
 from corgi.data.image import read_image

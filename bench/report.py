@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from corgi.batch.store import Answer, Item, Row, Store
 from corgi.cli.browser import find_browser
-from corgi.report.wording import round_down
+from corgi.reporting.wording import round_down
 
 OPENED = 5
 """Times the page is opened, each in a new tab; the median counts."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from corgi.api import read_image, verify, verify_batch, verify_ranks
-    from corgi.attack.search import AttackOptions
+    from corgi.attacks.search import AttackOptions
     from corgi.certify.exact import ExactOptions
     from corgi.certify.explain import Explanation, explain
     from corgi.certify.verify import VerifyOptions
@@ -59,7 +59,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 _HOMES = {
     "corgi.api": ("read_image", "verify", "verify_batch", "verify_ranks"),
-    "corgi.attack.search": ("AttackOptions",),
+    "corgi.attacks.search": ("AttackOptions",),
     "corgi.certify.exact": ("ExactOptions",),
     "corgi.certify.explain": ("Explanation", "explain"),
     "corgi.certify.verify": ("VerifyOptions",),

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
-from corgi.attack.search import AttackOptions
+from corgi.attacks.search import AttackOptions
 from corgi.certify.batch import verify_batch as _verify_batch
 from corgi.certify.batch import verify_radii
 from corgi.certify.batch import verify_ranks as _verify_ranks

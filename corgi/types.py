@@ -74,7 +74,7 @@ class Ball:
         """The largest pixel interval inside the real l_inf ball, each [C, H, W]: where witnesses live.
 
         Rounded inwards, so an image of type `dtype` between the two is in that ball in exact arithmetic. In
-        other norms no box is the ball: see `attack/steps.py: Projection`.
+        other norms no box is the ball: see `attacks/steps.py: Projection`.
         """
         center = self.center.to(torch.float64)
         low, high = self.pixel_box

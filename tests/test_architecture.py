@@ -14,11 +14,11 @@ import corgi
 PACKAGE = Path(corgi.__file__).parent
 LAYERS = [
     {"cli"},
-    {"api", "batch", "report"},
-    {"train", "compare", "vnnlib"},
+    {"api", "batch", "reporting"},
+    {"train", "comparison", "vnnlib"},
     {"certify"},
     {"complete", "lipschitz"},
-    {"attack", "engines"},
+    {"attacks", "engines"},
     {"smoothing"},
     {"cam"},
     {"network"},

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from corgi import budget
-from corgi.attack.search import AttackOptions
+from corgi.attacks.search import AttackOptions
 from corgi.budget import GRACE, OutOfTime, Pace, check, grace, left, limited
 from corgi.certify.verify import VerifyOptions, _Verification, verify
-from corgi.compare.compare import compare
-from corgi.compare.options import CompareOptions
-from corgi.compare.rows import Guarantee
+from corgi.comparison.compare import compare
+from corgi.comparison.options import CompareOptions
+from corgi.comparison.rows import Guarantee
 from corgi.engines.lirpa import LirpaEngine
 from corgi.errors import EngineError
 from corgi.network.depth import DEEP

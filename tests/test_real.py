@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corgi.attack.search import AttackOptions
+from corgi.attacks.search import AttackOptions
 from corgi.certify.explain import explain
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.data.image import load_input

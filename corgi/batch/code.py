@@ -9,7 +9,7 @@ from pathlib import Path
 
 import corgi
 
-_TAKES_PART = frozenset({"report/document.py", "report/wording.py", "cli/asked.py", "cli/loading.py"})
+_TAKES_PART = frozenset({"reporting/document.py", "reporting/wording.py", "cli/asked.py", "cli/loading.py"})
 """Of folders that take no part: what makes the documents of rows, and options of a command line."""
 
 _LIBRARIES = (
@@ -27,7 +27,7 @@ _LIBRARIES = (
 )
 """Distributions that results depend on; one that is not there counts as such."""
 
-_NO_PART = frozenset({"cli", "report", "train", "vnnlib", "smoothing", "compare"})
+_NO_PART = frozenset({"cli", "reporting", "train", "vnnlib", "smoothing", "comparison"})
 """Folders of the package that ask, show, train or answer other questions than `verify`."""
 
 

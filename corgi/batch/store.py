@@ -131,7 +131,7 @@ class Run:
         id, setting: its number and that of its setting.
         command: the command line.
         host: name of the machine; workers, threads: processes, and threads of each.
-        versions: releases of what took part, as JSON (`corgi.report.versions.Versions`).
+        versions: releases of what took part, as JSON (`corgi.reporting.versions.Versions`).
         started, finished: ISO 8601, UTC; None for a run that goes on or was killed.
     """
 

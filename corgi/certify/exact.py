@@ -21,8 +21,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from corgi.attack.target import Target
-from corgi.attack.witness import confirm, nearer
+from corgi.attacks.target import Target
+from corgi.attacks.witness import confirm, nearer
 from corgi.budget import OutOfTime, limited
 from corgi.cam.topk import outside
 from corgi.certify.decide import Question, score

@@ -14,7 +14,7 @@ import time
 import torch
 
 from corgi.ambient import settled
-from corgi.attack.pairs import vanishing_radius
+from corgi.attacks.pairs import vanishing_radius
 from corgi.budget import OutOfTime, grace
 from corgi.certify.radius import SearchLimits, search_radius
 from corgi.engines.patch.engine import PatchBounder

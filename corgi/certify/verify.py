@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from corgi.ambient import settled
-from corgi.attack.pairs import linear_radius
-from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
-from corgi.attack.target import Target
+from corgi.attacks.pairs import linear_radius
+from corgi.attacks.search import AttackInterrupted, AttackOptions, attack_radius
+from corgi.attacks.target import Target
 from corgi.budget import OutOfTime, check, left, limited
 from corgi.cam.topk import check_ranks, decision_margin
 from corgi.certify.decide import Question, score

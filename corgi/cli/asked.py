@@ -71,7 +71,7 @@ class Asked:
             UsageError: a value cannot be, or the device cannot be used.
             EngineError: see `build_engine`.
         """
-        from corgi.attack.search import AttackOptions
+        from corgi.attacks.search import AttackOptions
         from corgi.certify.exact import ExactOptions
         from corgi.certify.verify import VerifyOptions
 

@@ -12,7 +12,7 @@ from corgi.cli.loading import Loading, with_loading
 from corgi.terms import PICTURE_FORMATS, AttackKind, Norm
 
 if TYPE_CHECKING:
-    from corgi.attack.target import Target
+    from corgi.attacks.target import Target
     from corgi.certify.explain import Explanation
     from corgi.network.network import Network
     from corgi.results import EmpiricalBound
@@ -56,12 +56,12 @@ def command(
     ranks = common.parse_k(k)
     import torch
 
-    from corgi.attack.search import AttackInterrupted, AttackOptions, attack_radius
+    from corgi.attacks.search import AttackInterrupted, AttackOptions, attack_radius
     from corgi.certify.explain import explain
     from corgi.certify.verify import check_radius
-    from corgi.report.document import attack_document, to_json
-    from corgi.report.text import attack_text
-    from corgi.report.versions import installed_versions
+    from corgi.reporting.document import attack_document, to_json
+    from corgi.reporting.text import attack_text
+    from corgi.reporting.versions import installed_versions
 
     check_radius("--eps", eps, norm)
     options = AttackOptions(kind=attack_kind, keep_label=keep_label, seed=seed)
@@ -97,7 +97,7 @@ def command(
     common.emit(attack_text(document), lambda: to_json(document), json, quiet=quiet)
     common.save_witness(found, witness, quiet=quiet)
     if picture_file is not None:
-        from corgi.report.picture import attack_picture
+        from corgi.reporting.picture import attack_picture
 
         name = network.class_name(explanation.class_id)
         common.save_picture(attack_picture(pixels, explanation, k2, name, found), picture_file)
@@ -105,7 +105,7 @@ def command(
 
 
 def _target(network: Network, explanation: Explanation, k2: int, keep_label: bool) -> Target:
-    from corgi.attack.target import Target
+    from corgi.attacks.target import Target
     from corgi.cam.topk import check_ranks
 
     check_ranks(explanation.top.k, k2, network.pixels)

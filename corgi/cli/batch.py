@@ -77,7 +77,7 @@ def command(
     from corgi.batch.run import forget_failures, run_batch
     from corgi.batch.store import Store
     from corgi.batch.work import Work
-    from corgi.report.versions import installed_versions
+    from corgi.reporting.versions import installed_versions
 
     with common.working("reading the images", quiet=quiet):
         skipped: list[str] = []
@@ -173,8 +173,8 @@ def _classes(text: str) -> list[int]:
 
 
 def _describe(result: VerifyResult) -> str:
-    from corgi.report.document import verify_document
-    from corgi.report.versions import installed_versions
+    from corgi.reporting.document import verify_document
+    from corgi.reporting.versions import installed_versions
 
     return verify_document(result, installed_versions()).model_dump_json()
 

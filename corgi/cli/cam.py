@@ -34,9 +34,9 @@ def command(
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file, "--save": save})
     ranks = common.parse_k(k)
     from corgi.certify.explain import explain
-    from corgi.report.document import cam_document, to_json
-    from corgi.report.text import cam_text
-    from corgi.report.versions import installed_versions
+    from corgi.reporting.document import cam_document, to_json
+    from corgi.reporting.text import cam_text
+    from corgi.reporting.versions import installed_versions
 
     with common.working("loading", quiet=quiet):
         network, pixels = common.read_input(loading, model, image, preprocess)
@@ -46,7 +46,7 @@ def command(
     if save is not None:
         common.write("--save", save, common.npy_bytes(explanation.cam))
     if picture_file is not None:
-        from corgi.report.picture import cam_picture
+        from corgi.reporting.picture import cam_picture
 
         figure = cam_picture(pixels, explanation, network.class_name(explanation.class_id))
         common.save_picture(figure, picture_file)

@@ -215,7 +215,7 @@ def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
 
 def save_picture(figure: Figure, path: Path) -> None:
     """Write what `--picture` asked for."""
-    from corgi.report import picture
+    from corgi.reporting import picture
 
     write("--picture", path, picture.picture_bytes(figure, path.suffix[1:].lower()))
 

@@ -9,7 +9,7 @@ import typer
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
-from corgi.compare.options import CompareOptions
+from corgi.comparison.options import CompareOptions
 from corgi.terms import PICTURE_FORMATS
 
 
@@ -54,10 +54,10 @@ def command(
         failure=failure,
         seed=seed,
     )
-    from corgi.compare.compare import compare
-    from corgi.report.comparison import compare_document, compare_text
-    from corgi.report.document import to_json
-    from corgi.report.versions import installed_versions
+    from corgi.comparison.compare import compare
+    from corgi.reporting.comparison import compare_document, compare_text
+    from corgi.reporting.document import to_json
+    from corgi.reporting.versions import installed_versions
 
     with common.working("loading", quiet=quiet, seconds=time_limit) as listener:
         network, pixels = common.read_input(loading, model, image, preprocess)
@@ -65,7 +65,7 @@ def command(
     document = compare_document(network, str(image), found, installed_versions())
     common.emit(compare_text(document), lambda: to_json(document), json, quiet=quiet)
     if picture_file is not None:
-        from corgi.report.compare_picture import compare_picture
+        from corgi.reporting.compare_picture import compare_picture
 
         name = network.class_name(found.explanation.class_id)
         common.save_picture(compare_picture(found, name), picture_file)

@@ -68,10 +68,10 @@ def command(
     from corgi.certify.curve import radius_curve
     from corgi.certify.exact import ExactOptions
     from corgi.certify.verify import VerifyOptions
-    from corgi.report import wording
-    from corgi.report.document import curve_document, to_json
-    from corgi.report.text import curve_text
-    from corgi.report.versions import installed_versions
+    from corgi.reporting import wording
+    from corgi.reporting.document import curve_document, to_json
+    from corgi.reporting.text import curve_text
+    from corgi.reporting.versions import installed_versions
 
     options = VerifyOptions(
         k=ranks, class_id=class_id, norm=norm, exact=ExactOptions(gap=gap, seconds=seconds)
@@ -83,7 +83,7 @@ def command(
     text = curve_text(document, wording.recommendation(curve))
     common.emit(text, lambda: to_json(document), json, quiet=quiet)
     if picture_file is not None:
-        from corgi.report.series_picture import curve_picture
+        from corgi.reporting.series_picture import curve_picture
 
         name = network.class_name(curve.explanation.class_id)
         common.save_picture(curve_picture(curve, name), picture_file)

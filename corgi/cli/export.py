@@ -39,7 +39,7 @@ def command(
     """
     if not timeout > 0:
         raise UsageError(f"--timeout {timeout:g}: expected seconds > 0")
-    from corgi.report.vnn_text import export_text
+    from corgi.reporting.vnn_text import export_text
     from corgi.vnnlib.export import export_cam, write_instance
 
     with common.working("loading", quiet=quiet) as listener:

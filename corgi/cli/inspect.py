@@ -19,9 +19,9 @@ def command(
     """Show the input, the CAM head and the classes of MODEL, and what bounding it takes."""
     common.check_outputs((model,), {"--json": json})
     from corgi.certify.expected import engine_reports
-    from corgi.report.document import inspect_document, to_json
-    from corgi.report.text import inspect_text
-    from corgi.report.versions import installed_versions
+    from corgi.reporting.document import inspect_document, to_json
+    from corgi.reporting.text import inspect_text
+    from corgi.reporting.versions import installed_versions
 
     with common.working("loading", quiet=quiet) as listener:
         network = loading.load(model)

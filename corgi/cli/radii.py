@@ -39,10 +39,10 @@ def command(
     common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
     ranks = common.parse_k(k)
     from corgi.certify.radii import RadiiOptions, pixel_radii
-    from corgi.report import wording
-    from corgi.report.document import radii_document, to_json
-    from corgi.report.text import radii_text
-    from corgi.report.versions import installed_versions
+    from corgi.reporting import wording
+    from corgi.reporting.document import radii_document, to_json
+    from corgi.reporting.text import radii_text
+    from corgi.reporting.versions import installed_versions
 
     options = RadiiOptions(k=ranks, class_id=class_id, norm=norm, outside=outside, time_limit=time_limit)
     with common.working("loading", quiet=quiet, seconds=time_limit) as listener:
@@ -52,7 +52,7 @@ def command(
     text = radii_text(document, wording.rank_of_pixel(radii))
     common.emit(text, lambda: to_json(document), json, quiet=quiet)
     if picture_file is not None:
-        from corgi.report.series_picture import radii_picture
+        from corgi.reporting.series_picture import radii_picture
 
         name = network.class_name(radii.explanation.class_id)
         common.save_picture(radii_picture(pixels, radii, name), picture_file)

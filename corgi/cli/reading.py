@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from corgi.batch.store import Row, Store
 from corgi.errors import StoreError, UsageError
 from corgi.progress import Listener, Progress
-from corgi.report.case import Call, Case, CasePictures, Setup
-from corgi.report.document import RadiiDocument, VerifyDocument
-from corgi.report.summary import Run, make_run
-from corgi.report.versions import Versions
+from corgi.reporting.case import Call, Case, CasePictures, Setup
+from corgi.reporting.document import RadiiDocument, VerifyDocument
+from corgi.reporting.summary import Run, make_run
+from corgi.reporting.versions import Versions
 
 
 class Reading:

@@ -22,7 +22,7 @@ from corgi.progress import Progress
 from corgi.terms import PAGE_BUDGET
 
 if TYPE_CHECKING:
-    from corgi.report.summary import Origin, Report
+    from corgi.reporting.summary import Origin, Report
 
 _MEGABYTE = 1_000_000
 
@@ -67,9 +67,9 @@ def command(
         check_printing()
     from corgi.batch.store import Store
     from corgi.cli.reading import Reading, read_radii
-    from corgi.report.bundle import report_document
-    from corgi.report.page.render import page
-    from corgi.report.summary import make_report
+    from corgi.reporting.bundle import report_document
+    from corgi.reporting.page.render import page
+    from corgi.reporting.summary import make_report
 
     with common.working("reading", quiet=quiet) as listener, ExitStack() as stack:
         waits = partial(common.note, quiet=quiet)
@@ -96,8 +96,8 @@ def command(
 
 
 def _origin(stores: Sequence[Path]) -> Origin:
-    from corgi.report.summary import Origin
-    from corgi.report.versions import installed_versions
+    from corgi.reporting.summary import Origin
+    from corgi.reporting.versions import installed_versions
 
     created = datetime.now(UTC).isoformat(timespec="seconds")
     command_line = shlex.join(["corgi", *sys.argv[1:]])
@@ -124,7 +124,7 @@ def _write(html: Path | None, pdf: Path | None, written: str, bundle: bytes) -> 
 
 
 def _show_markdown(report: Report, target: Path | None, *, wanted: bool, quiet: bool) -> None:
-    from corgi.report.markdown import report_markdown
+    from corgi.reporting.markdown import report_markdown
 
     if target is not None and target != common.STDOUT:
         common.write("--markdown", target, report_markdown(report).encode())

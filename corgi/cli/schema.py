@@ -30,7 +30,7 @@ def command(
     debug: common.DebugOption = False,
 ) -> int:
     """Print the JSON Schema of a command's --json document."""
-    from corgi.report.schemas import json_schema
+    from corgi.reporting.schemas import json_schema
 
     typer.echo(json_schema(kind.value), nl=False)
     return Exit.OK

@@ -169,9 +169,9 @@ def command(
     import torch
 
     from corgi.certify.explain import explain
-    from corgi.report.document import to_json
-    from corgi.report.smoothing import smooth_document, smooth_text
-    from corgi.report.versions import installed_versions
+    from corgi.reporting.document import to_json
+    from corgi.reporting.smoothing import smooth_document, smooth_text
+    from corgi.reporting.versions import installed_versions
     from corgi.results import SmoothResult
     from corgi.smoothing.smooth import begin, smooth
     from corgi.smoothing.state import state_bytes
@@ -211,7 +211,7 @@ def command(
     document = smooth_document(result, installed_versions())
     common.emit(smooth_text(result), lambda: to_json(document), json, quiet=quiet)
     if picture_file is not None:
-        from corgi.report.smooth_picture import smooth_picture
+        from corgi.reporting.smooth_picture import smooth_picture
 
         common.save_picture(smooth_picture(result), picture_file)
     if result.interrupted:

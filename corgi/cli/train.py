@@ -103,7 +103,7 @@ def _train(out: Path, quiet: bool, training: Callable[[Callable[[Progress], None
 
         report = training(show)
     if not quiet:
-        from corgi.report.text import training_text
+        from corgi.reporting.text import training_text
 
         common.show(training_text(report))
     return Exit.OK

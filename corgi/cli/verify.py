@@ -41,7 +41,7 @@ def command(
         raise UsageError("--witness: with --no-attack there is none to save")
     from corgi.certify.verify import verify
     from corgi.network.depth import is_deep
-    from corgi.report.text import verify_text
+    from corgi.reporting.text import verify_text
 
     options = asked.options()
     with common.working("loading", quiet=quiet, seconds=asked.time_limit) as listener:
@@ -53,15 +53,15 @@ def command(
         result = verify(network, pixels, options, image_name=str(image), listener=listener)
 
     def document() -> str:
-        from corgi.report.document import to_json, verify_document
-        from corgi.report.versions import installed_versions
+        from corgi.reporting.document import to_json, verify_document
+        from corgi.reporting.versions import installed_versions
 
         return to_json(verify_document(result, installed_versions()))
 
     common.emit(verify_text(result), document, json, quiet=quiet)
     common.save_witness(result.attack, witness, quiet=quiet)
     if picture_file is not None:
-        from corgi.report.picture import verify_picture
+        from corgi.reporting.picture import verify_picture
 
         common.save_picture(verify_picture(result), picture_file)
     return exit_of(result.status)

@@ -76,7 +76,7 @@ def run(
     witnesses = {} if results is None else _witness_files(results.parent / name, listed)
     for path in witnesses.values():
         _remove(path)  # of another run
-    from corgi.report.vnn_text import results_text, wrong_answers
+    from corgi.reporting.vnn_text import results_text, wrong_answers
     from corgi.vnnlib.run import run_instances
 
     found: dict[int, Result] = {}

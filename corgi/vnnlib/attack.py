@@ -1,8 +1,8 @@
 """Look for an input that satisfies a case: projected gradient descent on its alternatives.
 
 The value of an alternative is its largest constraint, that of a case its smallest alternative: <= 0 where the
-specification is satisfied. As with maps (attack/margin.py), some starts follow one alternative each, the ones
-that look closest, and the others the smallest.
+specification is satisfied. As with maps (attacks/margin.py), some starts follow one alternative each, the
+ones that look closest, and the others the smallest.
 """
 
 from __future__ import annotations

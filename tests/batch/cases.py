@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import corgi
-from corgi.attack.search import AttackOptions
+from corgi.attacks.search import AttackOptions
 from corgi.batch.code import code_version
 from corgi.batch.items import files
 from corgi.batch.local import LocalWorker
@@ -22,8 +22,8 @@ from corgi.batch.run import run_batch
 from corgi.batch.store import Answer, Item, Store
 from corgi.batch.work import Found, Work
 from corgi.certify.verify import VerifyOptions
-from corgi.report.document import verify_document
-from corgi.report.versions import installed_versions
+from corgi.reporting.document import verify_document
+from corgi.reporting.versions import installed_versions
 from corgi.results import VerifyResult
 from tests.onnx_models import OnnxModel, float32
 

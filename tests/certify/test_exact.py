@@ -22,8 +22,8 @@ from corgi import (
     Status,
     VerifyResult,
 )
-from corgi.attack.margin import MarginAttack
-from corgi.attack.target import Target
+from corgi.attacks.margin import MarginAttack
+from corgi.attacks.target import Target
 from corgi.cam.topk import decision_margin
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.complete.tree import TreeDecider

@@ -18,9 +18,9 @@ from corgi.engines import lirpa, lowering
 from corgi.engines.interface import BoundEngine
 from corgi.errors import EngineError
 from corgi.network.network import Network
-from corgi.report.document import inspect_document
-from corgi.report.text import inspect_text
-from corgi.report.versions import installed_versions
+from corgi.reporting.document import inspect_document
+from corgi.reporting.text import inspect_text
+from corgi.reporting.versions import installed_versions
 from corgi.terms import EngineName, Method
 from tests.engines.trunks import (
     ALIASES,

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from corgi.attack.search import AttackInterrupted
+from corgi.attacks.search import AttackInterrupted
 from corgi.cli.exits import Exit, exit_of
 from corgi.cli.main import app
-from corgi.report.schemas import json_schema
+from corgi.reporting.schemas import json_schema
 from corgi.results import EmpiricalBound, Status
 from tests.onnx_models import IMAGE, OnnxModel, float32
 
@@ -209,7 +209,7 @@ def test_interrupted_attack_reports_what_it_has(
     def stopped(*_: object, **__: object) -> None:
         raise AttackInterrupted(EmpiricalBound(None, "margin", 0.1, False, 7, 1.0))
 
-    monkeypatch.setattr("corgi.attack.search.attack_radius", stopped)
+    monkeypatch.setattr("corgi.attacks.search.attack_radius", stopped)
     result = corgi("attack", model, image, "--k", 3)
     assert result.exit_code == Exit.TIME_LIMIT
     assert "7 gradients" in result.stdout

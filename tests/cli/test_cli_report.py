@@ -15,10 +15,10 @@ from corgi.cli import browser
 from corgi.cli.browser import find_browser
 from corgi.cli.exits import Exit
 from corgi.cli.main import app
-from corgi.report.document import VerifyDocument
-from corgi.report.schemas import json_schema
-from tests.report.example_cases import HOSTILE, document_of, example_pictures, make_case, make_radii
-from tests.report.example_results import VERSIONS, make_result
+from corgi.reporting.document import VerifyDocument
+from corgi.reporting.schemas import json_schema
+from tests.reporting.example_cases import HOSTILE, document_of, example_pictures, make_case, make_radii
+from tests.reporting.example_results import VERSIONS, make_result
 
 
 def corgi(*arguments: object) -> Result:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from corgi.cli.exits import Exit
 from corgi.cli.main import app
-from corgi.report.schemas import json_schema
+from corgi.reporting.schemas import json_schema
 from corgi.smoothing import tally as tallies
 
 MODELS = Path(__file__).parents[2] / "models"

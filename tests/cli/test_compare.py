@@ -12,11 +12,11 @@ from typer.testing import CliRunner, Result
 
 from corgi.cli.exits import Exit
 from corgi.cli.main import app
-from corgi.compare import compare as module
+from corgi.comparison import compare as module
 from corgi.errors import EngineError
 from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import load
-from corgi.report.schemas import json_schema
+from corgi.reporting.schemas import json_schema
 from corgi.results import VerifyResult
 from tests.onnx_models import OnnxModel, float32, random_cam_network
 

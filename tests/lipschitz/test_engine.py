@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from corgi import LipschitzEngine, LipschitzMethod, PatchEngine, Status, VerifyOptions, load, verify
-from corgi.attack.pairs import linear_radius
-from corgi.attack.target import Target
+from corgi.attacks.pairs import linear_radius
+from corgi.attacks.target import Target
 from corgi.certify.verify import Bounders
 from corgi.certify.verify import verify as verify_with
 from corgi.errors import EngineError

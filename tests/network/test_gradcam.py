@@ -15,7 +15,7 @@ from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import ModelError, NoCamHead, UsageError
 from corgi.network.head import Activation
 from corgi.network.network import Network, load
-from corgi.report.wording import guarantee
+from corgi.reporting.wording import guarantee
 from corgi.results import MapKind
 from corgi.types import Ball
 from tests.onnx_models import IMAGE, OnnxModel, float32

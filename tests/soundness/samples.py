@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corgi.attack.steps import Projection, steepest
+from corgi.attacks.steps import Projection, steepest
 from corgi.network.network import Network
 from corgi.types import Ball, Norm
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from corgi import AttackKind, AttackOptions, explain, load
-from corgi.attack.levine import LevineAttack
-from corgi.attack.search import attack_radius
-from corgi.attack.target import Target
-from corgi.attack.transfer import TransferAttack
-from corgi.attack.twin import Guide, averaged, saliency_guide
+from corgi.attacks.levine import LevineAttack
+from corgi.attacks.search import attack_radius
+from corgi.attacks.target import Target
+from corgi.attacks.transfer import TransferAttack
+from corgi.attacks.twin import Guide, averaged, saliency_guide
 from corgi.certify.verify import VerifyOptions, verify
-from corgi.compare.rows import converted
+from corgi.comparison.rows import converted
 from corgi.engines.interface import BoundEngine
 from corgi.engines.patch.engine import PatchEngine
 from corgi.lipschitz.engine import LipschitzEngine

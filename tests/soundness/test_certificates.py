@@ -25,8 +25,8 @@ from corgi import (
     load,
     verify,
 )
-from corgi.attack.margin import MarginAttack
-from corgi.attack.target import Target
+from corgi.attacks.margin import MarginAttack
+from corgi.attacks.target import Target
 from corgi.cam.topk import decision_margin
 from corgi.complete.tree import TreeDecider
 from corgi.engines.interface import BoundEngine

@@ -23,7 +23,7 @@ from rich.console import Console
 import corgi
 from corgi.errors import UsageError
 from corgi.network.wrap import Normalisation
-from corgi.report.vnn_text import export_text
+from corgi.reporting.vnn_text import export_text
 from corgi.terms import Answer
 from corgi.types import Ball
 from corgi.vnnlib.decide import decide_files

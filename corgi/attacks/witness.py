@@ -1,0 +1,65 @@
+"""A counterexample counts only after onnxruntime confirms it on the original file (theory 1.8)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from corgi.attacks.target import Target
+from corgi.cam.topk import decision_margin, lost_pixels
+from corgi.results import Witness
+from corgi.types import Ball
+
+_STEPS = 32
+"""Points of a grid on the way to a witness."""
+
+
+def nearer(target: Target, ball: Ball, witness: Witness, rounding: float) -> Witness:
+    """The first broken point on the way from the centre of a ball to a witness that onnxruntime confirms.
+
+    Looked for on a grid, then on a finer one before what that found.
+    """
+    image = ball.center
+    direction = torch.from_numpy(witness.image) - image
+    low, high = 0.0, 1.0
+    for _ in range(2):
+        shares = torch.linspace(low, high, _STEPS + 1)[1:]
+        path = image + shares[:, None, None, None] * direction
+        margins = target.broken_margins(path)
+        for index in (margins < 0).nonzero().reshape(-1)[:2].tolist():
+            closer = confirm(target, ball.with_radius(witness.radius), path[index], rounding)
+            if closer is not None:
+                witness = closer
+                low, high = float(shares[index]) - (high - low) / _STEPS, float(shares[index])
+                break
+        else:
+            break
+    return witness
+
+
+def confirm(target: Target, ball: Ball, image: Tensor, rounding: float) -> Witness | None:
+    """The witness an image [C, H, W] is, or None.
+
+    It must be a finite float32 image inside the ball and the pixel box; its map by onnxruntime must break the
+    property strictly; and the same in float64 arithmetic by more than `rounding` (the error bound of one map
+    value), so that a float32 artefact of onnxruntime is not mistaken for a property of the network.
+    """
+    pixels = image.detach().to(torch.float32)
+    low, high = ball.pixel_box
+    if not bool(torch.isfinite(pixels).all()) or not bool(((pixels >= low) & (pixels <= high)).all()):
+        return None
+    distance = ball.distance(pixels)
+    if distance > ball.radius:
+        return None
+    array = np.ascontiguousarray(pixels.numpy())
+    cam, label = target.network.oracle_cam(array, target.class_id)
+    if target.keep_label and label != target.label:
+        return None
+    values = torch.from_numpy(cam).reshape(-1)
+    margin = float(decision_margin(values, target.top, target.k2))
+    exact = target.network.cam(array, target.class_id).reshape(-1)
+    if not (margin < 0 and float(decision_margin(exact, target.top, target.k2)) < -2 * rounding):
+        return None
+    lost = lost_pixels(values, target.top, target.k2)
+    return Witness(array, distance, cam, lost, label, -margin)

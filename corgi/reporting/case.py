@@ -1,0 +1,102 @@
+"""What a report is made from: the rows of stores, whoever keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from corgi.reporting.document import RadiiDocument, VerifyDocument
+from corgi.reporting.versions import Versions
+from corgi.results import FloatArray
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all rows of a run share: the model, what was asked of it, and the code that answered.
+
+    Attributes:
+        model, model_sha256: the file verified.
+        parameters: all that the answer depends on beside model, image and code, by name.
+        code: which code answered.
+    """
+
+    model: str
+    model_sha256: str
+    parameters: dict[str, Any]
+    code: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the command that filled a run, or a part of it.
+
+    Attributes:
+        command: the command line; host: the machine; workers, threads: processes, and threads of each.
+        versions: releases of what took part.
+        started, finished: ISO 8601, UTC; None for a call that goes on or was killed.
+    """
+
+    command: str
+    host: str
+    workers: int
+    threads: int
+    versions: Versions
+    started: str
+    finished: str | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image of one run.
+
+    Attributes:
+        key: finds its pictures in the store.
+        image, image_sha256: name and digest of the file; true_class: what the data says it shows.
+        status: of a verification, or why there is none (failed, error, crashed);
+            reason: why no more was reached.
+        seconds: wall time, None where nobody measured.
+        document: the answer; None if there is none.
+        radii: radii of its pixels, where they were computed.
+    """
+
+    key: int
+    image: str
+    image_sha256: str
+    true_class: str | None
+    status: str
+    reason: str
+    seconds: float | None
+    document: VerifyDocument | None
+    radii: RadiiDocument | None = None
+
+    @property
+    def certified(self) -> float:
+        """The certified radius; 0 where nothing is certified or there is no answer."""
+        return 0.0 if self.document is None else self.document.certified_radius
+
+    @property
+    def attacked(self) -> float | None:
+        """Distance of the witness; None if there is none."""
+        return None if self.document is None else self.document.attack_radius
+
+    @property
+    def joint(self) -> float | None:
+        """Within which map and label both stay; None where the label was not looked at."""
+        if self.document is None or self.document.label is None:
+            return None
+        return self.document.label.joint_radius
+
+
+@dataclass(frozen=True)
+class CasePictures:
+    """What a card draws of a case.
+
+    Attributes:
+        image_png: the network input; change_png: witness minus image, amplified around middle grey.
+        cam, witness_cam: the maps [h, w]; None without a witness.
+    """
+
+    image_png: bytes
+    change_png: bytes | None
+    cam: FloatArray
+    witness_cam: FloatArray | None

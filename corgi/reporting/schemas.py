@@ -1,0 +1,48 @@
+"""The published documents and their JSON Schemas: docs/schema, `corgi schema`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+from corgi.reporting.bundle import ReportDocument
+from corgi.reporting.comparison import CompareDocument
+from corgi.reporting.document import (
+    SCHEMA_VERSION,
+    AttackDocument,
+    CamDocument,
+    CurveDocument,
+    InspectDocument,
+    RadiiDocument,
+    VerifyDocument,
+)
+from corgi.reporting.smoothing import SmoothDocument
+
+DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
+    {
+        "verify": VerifyDocument,
+        "cam": CamDocument,
+        "attack": AttackDocument,
+        "inspect": InspectDocument,
+        "radii": RadiiDocument,
+        "curve": CurveDocument,
+        "compare": CompareDocument,
+        "smooth": SmoothDocument,
+        "report": ReportDocument,
+    }
+)
+"""The published documents by the subcommand that writes them."""
+
+
+def json_schema(kind: str) -> str:
+    """The JSON Schema (draft 2020-12) of a document of `DOCUMENTS`, with a final newline."""
+    schema: dict[str, Any] = DOCUMENTS[kind].model_json_schema(mode="serialization")
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:corgi:schema:{kind}-{SCHEMA_VERSION}",
+    }
+    return json.dumps(head | schema, indent=2) + "\n"

@@ -1,0 +1,300 @@
+"""`corgi smooth` in words, as a JSON document and as text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from corgi.reporting import wording
+from corgi.reporting.document import SCHEMA_VERSION, Pixel, pixels
+from corgi.reporting.versions import Versions
+from corgi.reporting.wording import class_label, round_down
+from corgi.results import Claim, SmoothResult, StatisticalCertificate
+
+COMPARED = (
+    "the empirical smoothed map at the image with the expected (population) smoothed map at every image of "
+    "the ball"
+)
+"""What a statistical certificate compares."""
+
+CAVEAT = (
+    "The claim is about the map averaged over noise, not about the map without noise, and says nothing about "
+    "the label. The noise counts as drawn exactly from its distribution, and the map as computed in float32. "
+    "Image and model must not depend on the noise, that is, on its seed."
+)
+"""What a statistical certificate does not say."""
+
+
+AT_ONCE = "All of this curve holds at once, with that probability: it follows from the same intervals"
+"""Why one may choose from the curve after seeing it."""
+
+_LINES = 15
+"""Points of a curve that a text shows."""
+
+
+class OverlapRadius(BaseModel):
+    """Within this radius so many of the k largest pixels stay among the k largest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    overlap: PositiveInt
+    certified_radius: FiniteFloat
+    certified_radius_255: FiniteFloat
+
+
+class SmoothDocument(BaseModel):
+    """The answer of `corgi smooth`: a statistical certificate, wrong with `failure_probability` at most.
+
+    Of `overlap`, `ranks`, and `inside` with `outside`, those are given that `claim` is about. Each pixel of
+    `inside` by itself is in the top set for more than half of all noise, each of `outside` by itself outside:
+    no noise need have all of them so at once.
+    `curve`, of overlap and renyi: every overlap that the samples show and its radius, the largest overlap
+    first. All of them hold at once, with the probability of the claim, which is one of them or at a smaller
+    radius. Overlaps up to 2k - n of n map pixels are left out: any two sets of k share so many.
+    `interrupted`: Ctrl-C or the time limit ended the sampling early.
+    `claimed_radius` and `claimed_overlap` are what a published form claims that is no guarantee; nothing is
+    certified then.
+    """
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    kind: Literal["smooth"] = "smooth"
+    model: str
+    model_sha256: str
+    loaded_as: tuple[str, ...]
+    image: str
+    class_id: NonNegativeInt
+    class_name: str | None
+    predicted_class: NonNegativeInt
+    claim: Claim
+    status: Literal["certified", "unknown"]
+    reason: str
+    guarantee: str | None
+    compared: str = COMPARED
+    caveat: str = CAVEAT
+    note: str
+    pixel_scale: str = wording.PIXEL_SCALE
+    norm: str
+    certified_radius: FiniteFloat
+    certified_radius_255: FiniteFloat
+    k: PositiveInt
+    top_k: tuple[Pixel, ...]
+    overlap: PositiveInt | None
+    curve: tuple[OverlapRadius, ...]
+    ranks: tuple[PositiveInt, ...] | None
+    inside: tuple[Pixel, ...] | None
+    outside: tuple[Pixel, ...] | None
+    claimed_radius: FiniteFloat | None
+    claimed_overlap: NonNegativeInt | None
+    map_name: str
+    map_shape: tuple[PositiveInt, PositiveInt]
+    smoothed_map: tuple[tuple[FiniteFloat, ...], ...]
+    noise: str
+    sigma: FiniteFloat
+    seed: NonNegativeInt
+    samples: NonNegativeInt
+    samples_drawn: NonNegativeInt
+    samples_wanted: PositiveInt
+    interrupted: bool
+    inputs: PositiveInt
+    confidence: str
+    correction: str
+    failure_probability: FiniteFloat
+    failure_share: FiniteFloat
+    rung: NonNegativeInt | None
+    seconds: FiniteFloat
+    versions: Versions
+
+
+def smooth_document(result: SmoothResult, versions: Versions) -> SmoothDocument:
+    """The document of a statistical certificate."""
+    certificate, sampling, mean = result.certificate, result.certificate.sampling, result.mean
+
+    def listed(flat: tuple[int, ...] | None) -> tuple[Pixel, ...] | None:
+        return None if flat is None else pixels(flat, mean)
+
+    return SmoothDocument(
+        model=str(result.model),
+        model_sha256=result.model_sha256,
+        loaded_as=result.notes,
+        image=result.image_name,
+        class_id=result.class_id,
+        class_name=result.class_name,
+        predicted_class=result.predicted_class,
+        claim=certificate.claim,
+        status=certificate.status.value,  # type: ignore[arg-type]  # one of the two, see its type
+        reason=certificate.reason,
+        guarantee=guarantee(certificate),
+        note=certificate.note,
+        norm=certificate.norm_label.replace("_", ""),
+        certified_radius=certificate.radius,
+        certified_radius_255=certificate.radius * 255,
+        k=certificate.k,
+        top_k=pixels(certificate.pixels, mean),
+        overlap=certificate.overlap,
+        curve=tuple(
+            OverlapRadius(overlap=overlap, certified_radius=radius, certified_radius_255=radius * 255)
+            for overlap, radius in certificate.curve
+        ),
+        ranks=certificate.ranks,
+        inside=listed(certificate.inside),
+        outside=listed(certificate.outside),
+        claimed_radius=certificate.claimed_radius,
+        claimed_overlap=certificate.claimed_overlap,
+        map_name=sampling.map_name,
+        map_shape=sampling.map_shape,
+        smoothed_map=tuple(tuple(float(value) for value in row) for row in mean),
+        noise=sampling.noise,
+        sigma=sampling.sigma,
+        seed=sampling.seed,
+        samples=sampling.samples,
+        samples_drawn=result.drawn,
+        samples_wanted=result.wanted,
+        interrupted=result.interrupted,
+        inputs=sampling.inputs,
+        confidence=sampling.confidence,
+        correction=sampling.correction,
+        failure_probability=sampling.failure_probability,
+        failure_share=sampling.failure_share,
+        rung=sampling.rung,
+        seconds=result.seconds,
+        versions=versions,
+    )
+
+
+def guarantee(certificate: StatisticalCertificate) -> str | None:
+    """What is certified, as one sentence; None if nothing is."""
+    if not certificate.radius > 0:
+        return None
+    sampling = certificate.sampling
+    ball = f"within {certificate.norm_label} distance {round_down(certificate.radius)} (scale [0, 1])"
+    return (
+        f"With probability at least {_confidence(sampling.failure_probability)} over the noise drawn, this "
+        f"holds for every image {ball} of this one: {_holds(certificate)}."
+    )
+
+
+def _confidence(failure: float) -> str:
+    """1 - failure, rounded down."""
+    return round_down(1 - failure, 6)
+
+
+def _holds(certificate: StatisticalCertificate) -> str:
+    k, largest = certificate.k, _largest(certificate.k)
+    match certificate.claim:
+        case Claim.OVERLAP | Claim.RENYI:
+            many = "all" if certificate.overlap == k else f"at least {certificate.overlap}"
+            return (
+                f"{many} of {largest} of the smoothed map averaged here are among the {k} largest of that "
+                "image's expected smoothed map"
+            )
+        case Claim.RANK:
+            ranks = certificate.ranks or ()
+            return (
+                f"in that image's expected smoothed map, {largest} of the one averaged here have at most the "
+                f"ranks {', '.join(map(str, ranks))}"
+            )
+        case Claim.PIXELS:
+            inside, outside = certificate.inside or (), certificate.outside or ()
+            height, width = certificate.sampling.map_shape
+            rest = height * width - len(inside) - len(outside)
+            # The noise that has one pixel inside need not have another one inside.
+            return (
+                f"each of {len(inside)} pixels by itself is in the top set ({certificate.sampling.map_name}) "
+                f"for more than half of all noise; each of {len(outside)} by itself is outside for more than "
+                f"half; {rest} pixels abstain"
+            )
+
+
+def _largest(k: int) -> str:
+    return f"the {k} largest pixels"
+
+
+def no_guarantee(certificate: StatisticalCertificate) -> str:
+    """Why nothing is certified, as one sentence."""
+    if certificate.claimed_radius is not None:
+        return (
+            f"No guarantee: the published form claims an overlap of {certificate.claimed_overlap} of "
+            f"{certificate.k} up to {certificate.norm_label} distance {certificate.claimed_radius:.4g}."
+        )
+    return f"Nothing is certified: {certificate.reason}."
+
+
+def smooth_text(result: SmoothResult) -> RenderableType:
+    """What was asked, what is certified, what it rests on, and what it does not say."""
+    certificate, sampling = result.certificate, result.certificate.sampling
+    claim = guarantee(certificate)
+    stopped = ", stopped early" if result.interrupted else ""
+    head = Text(f"{certificate.status.value.upper()}{stopped}", "bold green" if claim else "bold yellow")
+    head.append(f"  {class_label(result.class_id, result.class_name)}\n", "not bold default")
+    about = f"model {result.model}, image {result.image_name}" + "".join(
+        f"\nread so: {n}" for n in result.notes
+    )
+    head.append(f"{about}\nmap: {sampling.map_name}", "not bold dim default")
+    parts: list[RenderableType] = [
+        head,
+        Text(),
+        Text(claim or no_guarantee(certificate), style="bold"),
+        Text(),
+    ]
+    parts += [Padding(_numbers(result), (0, 0, 0, 2)), Text()]
+    if certificate.curve:
+        parts += [Padding(_curve(certificate), (0, 0, 0, 2)), Text()]
+    if certificate.claimed_radius is not None:
+        parts.append(Text(f"Why not: {certificate.reason}.", style="dim"))
+    if certificate.note:
+        parts.append(Text(f"Note: {certificate.note}.", style="dim"))
+    if certificate.curve:
+        parts.append(Text(f"{AT_ONCE}.", style="dim"))
+    if claim or certificate.curve:
+        parts.append(Text(f"Compared: {COMPARED}. {CAVEAT}", style="dim"))
+    return Group(*parts)
+
+
+def _curve(certificate: StatisticalCertificate) -> Table:
+    """Overlaps and their radii: all, or of a long curve some evenly, with both ends."""
+    k, curve = certificate.k, certificate.curve
+    last = len(curve) - 1
+    shown = sorted({i * last // (_LINES - 1) for i in range(_LINES)}) if last >= _LINES else range(last + 1)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for overlap, radius in (curve[i] for i in shown):
+        stay = f"all {k} stay" if overlap == k else f"at least {overlap} of {k} stay"
+        table.add_row(Text(stay), Text(f"within {round_down(radius)} ({round_down(radius * 255)}/255)"))
+    return table
+
+
+def _numbers(result: SmoothResult) -> Table:
+    certificate, sampling = result.certificate, result.certificate.sampling
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(style="dim", overflow="fold")
+    radius = f"{round_down(certificate.radius)} ({round_down(certificate.radius * 255)}/255)"
+    height, width = sampling.map_shape
+    share = "" if sampling.rung is None else f", {sampling.failure_share:.3g} of it for this many samples"
+    samples = f"{sampling.samples}"
+    if result.drawn != sampling.samples:
+        samples = f"the first {samples} of {result.drawn}"
+    if result.interrupted:
+        samples += f" of {result.wanted}"
+    rows = [
+        (f"certified {certificate.norm_label} radius", radius, f"statistical: {certificate.claim}"),
+        ("failure probability", f"{sampling.failure_probability:.4g}",
+         f"{sampling.confidence}, {sampling.correction} over {height * width} pixels{share}"),
+        ("samples", samples,
+         f"{sampling.noise} noise, sigma {sampling.sigma:g}, seed {sampling.seed}"),
+        ("smoothed map", f"{height} x {width} pixels, k = {certificate.k}",
+         f"values from {result.mean.min():.4g} to {result.mean.max():.4g}"),
+        ("time", f"{result.seconds:.1f} s", ""),
+    ]  # fmt: skip
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

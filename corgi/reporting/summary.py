@@ -1,0 +1,304 @@
+"""Every figure of a report, computed here and nowhere else; the renderers only write them down.
+
+What is unknown never helps: a failed image and one without a certificate count as radius 0, in shares and in
+medians alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from corgi.errors import printable
+from corgi.reporting.case import Call, Case, Setup
+from corgi.reporting.versions import Versions
+
+MOST_RADII = 12
+"""Radii at which shares are given."""
+
+MOST_CHANGED = 10
+"""Images that a comparison names."""
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """Median and quartiles (linear interpolation) of `count` numbers."""
+
+    low: float
+    median: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """What holds at a radius, of all images of a run.
+
+    Attributes:
+        radius: in the pixel scale.
+        certified: share certified at this radius: a lower bound on the share that keeps the property.
+        unbroken: share without a witness within this radius: an upper bound on the same.
+    """
+
+    radius: float
+    certified: float
+    unbroken: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A set of images.
+
+    Attributes:
+        images: how many, failures included; failed: those without an answer.
+        statuses: how many ended how, most frequent first.
+        certified: images with a certified radius above 0; witnesses: images with a witness.
+        certified_radius: over all images, 0 where nothing is certified.
+        attack_radius: over the images with a witness; None if there is none.
+        ratio: attack / certified over the images with both; None if there is none.
+        joint_radius: map and label together, over all images; None where the label was not looked at.
+        seconds: wall time of an image, over those measured; total_seconds: of all together.
+        contradictions: images with a witness inside their certified radius. Anything but 0 is a fault.
+    """
+
+    images: int
+    failed: int
+    statuses: tuple[tuple[str, int], ...]
+    certified: int
+    witnesses: int
+    certified_radius: Quartiles
+    attack_radius: Quartiles | None
+    ratio: Quartiles | None
+    joint_radius: Quartiles | None
+    seconds: Quartiles | None
+    total_seconds: float
+    contradictions: int
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """The images of a run whose map of one class was explained."""
+
+    class_id: int
+    class_name: str | None
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Run:
+    """All cases of one setup.
+
+    Attributes:
+        setup: what they share; calls: the calls that computed them, oldest first.
+        norm: of their radii, as documents spell it; None if no image has an answer.
+        cases: in the order of the store.
+        summary: of all; classes: by explained class; shares: by radius.
+    """
+
+    setup: Setup
+    calls: tuple[Call, ...]
+    norm: str | None
+    cases: tuple[Case, ...]
+    summary: Summary
+    classes: tuple[ClassSummary, ...]
+    shares: tuple[Share, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the images they share.
+
+    Attributes:
+        first, second: places of the runs in the report.
+        images: how many they share, by hash.
+        larger, equal, smaller: images whose certified radius in the second run is so, against the first.
+        only_first, only_second: images certified in one of them alone.
+        ratio: certified radius, second / first, over the images certified in both.
+        seconds: wall time, second / first.
+        same_property: images of which both ask the same of the same model, so that radii bound one number.
+        contradictions: those of them whose witness in one run lies inside the radius certified in the other.
+            Anything but 0 is a fault.
+        most_changed: places, in both runs, of the images whose certified radius differs most by factor.
+    """
+
+    first: int
+    second: int
+    images: int
+    larger: int
+    equal: int
+    smaller: int
+    only_first: int
+    only_second: int
+    ratio: Quartiles | None
+    seconds: Quartiles | None
+    same_property: int
+    contradictions: int
+    most_changed: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a report comes from.
+
+    Attributes:
+        stores: names of the files it was made from.
+        command: the command line that made it.
+        created: date and time, ISO 8601, UTC.
+        versions: releases installed where it was made.
+    """
+
+    stores: tuple[str, ...]
+    command: str
+    created: str
+    versions: Versions
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the renderers write down: runs, and every two of them compared."""
+
+    title: str
+    origin: Origin
+    runs: tuple[Run, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def make_run(setup: Setup, calls: Iterable[Call], cases: Iterable[Case]) -> Run:
+    """The run of at least one case."""
+    members = tuple(cases)
+    documents = [case.document for case in members if case.document is not None]
+    explained = sorted({(d.class_id, d.class_name or "") for d in documents})
+    return Run(
+        setup,
+        tuple(calls),
+        documents[0].norm if documents else None,
+        members,
+        summarise(members),
+        tuple(
+            ClassSummary(class_id, name or None, summarise(_of_class(members, class_id)))
+            for class_id, name in explained
+        ),
+        shares(members),
+    )
+
+
+def make_report(title: str, runs: Sequence[Run], origin: Origin) -> Report:
+    """The report of some runs, in their order. Names the user gave may be no text; what is shown is."""
+    stores = tuple(printable(store) for store in origin.stores)
+    origin = replace(origin, stores=stores, command=printable(origin.command))
+    pairs = [(i, j) for i in range(len(runs)) for j in range(i + 1, len(runs))]
+    return Report(printable(title), origin, tuple(runs), tuple(compare(runs, i, j) for i, j in pairs))
+
+
+def _of_class(cases: Sequence[Case], class_id: int) -> tuple[Case, ...]:
+    return tuple(c for c in cases if c.document is not None and c.document.class_id == class_id)
+
+
+def summarise(cases: Sequence[Case]) -> Summary:
+    """The figures of at least one case."""
+    attacked = [case.attacked for case in cases if case.attacked is not None]
+    both = [(c.certified, c.attacked) for c in cases if c.certified > 0 and c.attacked is not None]
+    joint = [case.joint or 0.0 for case in cases] if any(c.joint is not None for c in cases) else []
+    seconds = [case.seconds for case in cases if case.seconds is not None]
+    radii = quartiles([case.certified for case in cases])
+    assert radii is not None
+    return Summary(
+        images=len(cases),
+        failed=sum(case.document is None for case in cases),
+        statuses=tuple(Counter(case.status for case in cases).most_common()),
+        certified=sum(case.certified > 0 for case in cases),
+        witnesses=len(attacked),
+        certified_radius=radii,
+        attack_radius=quartiles(attacked),
+        ratio=quartiles([attack / certified for certified, attack in both]),
+        joint_radius=quartiles(joint),
+        seconds=quartiles(seconds),
+        total_seconds=math.fsum(seconds),
+        contradictions=sum(attack <= certified for certified, attack in both),
+    )
+
+
+def quartiles(numbers: Sequence[float]) -> Quartiles | None:
+    """Quartiles of some numbers; None of none."""
+    if not numbers:
+        return None
+    low, median, high = (float(value) for value in np.quantile(numbers, (0.25, 0.5, 0.75)))
+    return Quartiles(low, median, high, len(numbers))
+
+
+def shares(cases: Sequence[Case]) -> tuple[Share, ...]:
+    """Shares at round radii that span those of the cases, but for outliers."""
+    found = [r for case in cases for r in (case.certified, case.attacked) if r is not None and r > 0]
+    if not found:
+        return ()
+    certified = np.array([case.certified for case in cases])
+    attacked = np.array([math.inf if case.attacked is None else case.attacked for case in cases])
+    low, high = (float(radius) for radius in np.quantile(found, (0.02, 0.98)))
+    return tuple(
+        Share(radius, float((certified >= radius).mean()), float((attacked > radius).mean()))
+        for radius in round_numbers(low / 2, 2.5 * high)[-MOST_RADII:]
+    )
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """All of 1, 2 and 5 times a power of ten from `low` > 0 to `high`."""
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    steps = [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
+    return [step for step in steps if low <= step <= high]
+
+
+def compare(runs: Sequence[Run], i: int, j: int) -> Comparison:
+    """Run j against run i, on the images they share."""
+    cases = runs[i].cases, runs[j].cases
+    places = {case.image_sha256: place for place, case in enumerate(cases[0])}
+    shared = [(places[c.image_sha256], p) for p, c in enumerate(cases[1]) if c.image_sha256 in places]
+    pairs = [(cases[0][a], cases[1][b]) for a, b in shared]
+    ratios = [b.certified / a.certified for a, b in pairs if a.certified > 0 and b.certified > 0]
+    alike = [(a, b) for a, b in pairs if _same_property(a, b)]
+    changed = [(a, b) for a, b in shared if cases[0][a].certified != cases[1][b].certified]
+    changed.sort(key=lambda p: _factor(cases[0][p[0]].certified, cases[1][p[1]].certified), reverse=True)
+    return Comparison(
+        first=i,
+        second=j,
+        images=len(pairs),
+        larger=sum(b.certified > a.certified for a, b in pairs),
+        equal=sum(b.certified == a.certified for a, b in pairs),
+        smaller=sum(b.certified < a.certified for a, b in pairs),
+        only_first=sum(a.certified > 0 >= b.certified for a, b in pairs),
+        only_second=sum(b.certified > 0 >= a.certified for a, b in pairs),
+        ratio=quartiles(ratios),
+        seconds=quartiles([b.seconds / a.seconds for a, b in pairs if a.seconds and b.seconds]),
+        same_property=len(alike),
+        contradictions=sum(_refutes(a, b) or _refutes(b, a) for a, b in alike),
+        most_changed=tuple(changed[:MOST_CHANGED]),
+    )
+
+
+def _factor(a: float, b: float) -> float:
+    """How many times the larger of two radii is the smaller; infinite for 0."""
+    return max(a, b) / min(a, b) if min(a, b) > 0 else math.inf
+
+
+def _same_property(a: Case, b: Case) -> bool:
+    """Whether two cases of one image file ask the same of the same map, so that their radii bound one number.
+
+    Another pre-processing makes another map of the same file, with another gap after rank k.
+    """
+    x, y = a.document, b.document
+    return (
+        x is not None
+        and y is not None
+        and (x.model_sha256, x.map_kind, x.class_id) == (y.model_sha256, y.map_kind, y.class_id)
+        and (x.k, x.k2, x.norm) == (y.k, y.k2, y.norm)
+        and math.isclose(x.gap, y.gap, rel_tol=1e-6)
+        and set(x.top_k) == set(y.top_k)
+    )
+
+
+def _refutes(a: Case, b: Case) -> bool:
+    """Whether the witness of one case lies inside the radius certified in another."""
+    return a.attacked is not None and a.attacked <= b.certified

@@ -1,0 +1,178 @@
+"""Attacks: what counts as a witness, and that every attack finds one where one is easy to find."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from corgi import AttackKind, AttackOptions, explain, load
+from corgi.attacks import margin
+from corgi.attacks.ghorbani import GhorbaniAttack
+from corgi.attacks.pairs import critical_pairs, linear_radius
+from corgi.attacks.search import attack_radius
+from corgi.attacks.target import Target
+from corgi.attacks.witness import confirm
+from corgi.budget import limited
+from corgi.types import Ball, Norm
+from tests.onnx_models import random_cam_network
+
+
+def exact_distance(a: np.ndarray, b: np.ndarray, norm: Norm) -> Fraction:
+    """In l_2 its square."""
+    changes = [abs(Fraction(float(x)) - Fraction(float(y))) for x, y in zip(a.flat, b.flat, strict=True)]
+    return sum((c * c for c in changes) if norm is Norm.L2 else changes, Fraction(0))
+
+
+@pytest.fixture
+def target(tmp_path) -> tuple[Target, torch.Tensor, float]:
+    rng = np.random.default_rng(11)
+    network = load(random_cam_network(rng, tmp_path))
+    image = rng.random(network.input_shape, dtype=np.float32)
+    explanation = explain(network, image, k=5)
+    assert not explanation.top.tie
+    label = explanation.predicted_class
+    found = Target(network.trunk32, network, explanation.class_id, explanation.top, 5, False, label)
+    return found, torch.from_numpy(image), explanation.rounding
+
+
+@pytest.mark.parametrize("kind", list(AttackKind))
+def test_a_witness_is_inside_the_ball_and_breaks_the_map_in_onnxruntime(target, kind) -> None:
+    aim, image, rounding = target
+    options = AttackOptions(kind=kind, steps=60)
+    found = attack_radius(aim, image, options, rounding=rounding)
+    assert found.witness is not None
+    witness = found.witness
+    assert witness.image.dtype == np.float32
+    assert witness.image.min() >= 0
+    assert witness.image.max() <= 1
+    distance = np.abs(witness.image.astype(np.float64) - image.numpy().astype(np.float64)).max()
+    assert witness.radius == distance == found.radius
+    cam, label = aim.network.oracle_cam(witness.image, aim.class_id)
+    largest = set(np.argsort(-cam.reshape(-1))[:5].tolist())
+    assert set(witness.lost) == set(aim.top.pixels) - largest
+    assert label == witness.class_id
+    assert witness.margin > 0
+
+
+@pytest.mark.parametrize("kind", [AttackKind.MARGIN, AttackKind.TOPK])
+@pytest.mark.parametrize("norm", [Norm.L2, Norm.L1])
+def test_a_witness_in_another_norm_is_inside_its_ball_exactly(target, kind, norm) -> None:
+    aim, image, rounding = target
+    found = attack_radius(aim, image, AttackOptions(kind=kind, steps=30), rounding=rounding, norm=norm)
+    assert found.witness is not None
+    assert ((found.witness.image >= 0) & (found.witness.image <= 1)).all()
+    radius, distance = Fraction(found.radius), exact_distance(found.witness.image, image.numpy(), norm)
+    assert distance <= radius ** (2 if norm is Norm.L2 else 1)
+    assert confirm(aim, Ball(image, found.radius, norm), torch.from_numpy(found.witness.image), rounding)
+    assert not confirm(
+        aim, Ball(image, 0.999 * found.radius, norm), torch.from_numpy(found.witness.image), rounding
+    )
+    # The nearest pair is aimed at in this norm: no farther than the l_inf attack's witness is in it.
+    other = attack_radius(aim, image, AttackOptions(kind=kind, steps=30), rounding=rounding).witness
+    assert found.radius < Ball(image, 0.0, norm).distance(torch.from_numpy(other.image))
+
+
+def test_critical_pairs_and_linear_radii_take_the_dual_norm(target) -> None:
+    aim, image, _ = target
+    ((above, below),) = critical_pairs(aim, image, 1, Norm.L2)
+    images = image[None].clone().requires_grad_(True)
+    cams = aim.cams(images)
+    margin = cams[0, above] - cams[0, below]
+    (gradient,) = torch.autograd.grad(margin, images)
+    expected = float(margin.detach()) / float(gradient.square().sum().sqrt())
+    assert linear_radius(aim, image, Norm.L2) == pytest.approx(expected, rel=1e-4)
+    assert linear_radius(aim, image, Norm.LINF) < expected < linear_radius(aim, image, Norm.L1)
+
+
+def test_bisection_does_not_return_a_larger_radius_than_it_saw(target) -> None:
+    aim, image, rounding = target
+    radii = []
+    found = attack_radius(
+        aim, image, AttackOptions(steps=40), rounding=rounding, listener=lambda p: radii.append(p.attacked)
+    )
+    assert found.radius == min(r for r in radii if r is not None)
+
+
+def test_only_one_radius(target) -> None:
+    aim, image, rounding = target
+    tiny = attack_radius(aim, image, AttackOptions(steps=10), rounding=rounding, only=1e-7)
+    assert tiny.witness is None
+    assert tiny.radius is None
+    assert tiny.searched_up_to == 1e-7
+
+
+def test_a_deadline_in_the_past_attacks_at_most_once(target) -> None:
+    aim, image, rounding = target
+    with limited(0.0):
+        found = attack_radius(aim, image, AttackOptions(steps=5), rounding=rounding)
+    assert found.gradients <= 5
+
+
+@pytest.mark.parametrize("fault", ["nan", "outside the ball", "outside the box", "unchanged map"])
+def test_no_witness_without_confirmation(target, fault) -> None:
+    aim, image, rounding = target
+    broken = attack_radius(aim, image, AttackOptions(steps=60), rounding=rounding).witness
+    assert broken is not None
+    candidate, radius = torch.from_numpy(broken.image.copy()), broken.radius
+    assert confirm(aim, Ball(image, radius), candidate, rounding) is not None
+    if fault == "nan":
+        candidate[0, 0, 0] = torch.nan
+    elif fault == "outside the ball":
+        radius *= 0.999
+    elif fault == "outside the box":
+        candidate[0, 0, 0] = -1e-6
+        radius = 1.0
+    else:
+        candidate = image.clone()
+    assert confirm(aim, Ball(image, radius), candidate, rounding) is None
+
+
+def test_keep_label(target) -> None:
+    aim, image, rounding = target
+    kept = Target(aim.trunk, aim.network, aim.class_id, aim.top, aim.k2, True, aim.label)
+    found = attack_radius(kept, image, AttackOptions(steps=40, keep_label=True), rounding=rounding)
+    assert found.witness is None or found.witness.class_id == aim.label
+
+
+def test_the_same_seed_gives_the_same_witness(target) -> None:
+    aim, image, rounding = target
+    first, second = (
+        attack_radius(aim, image, AttackOptions(steps=30, seed=5), rounding=rounding) for _ in "ab"
+    )
+    assert first.radius == second.radius
+
+
+def test_little_time_makes_steps_and_starts_few_and_still_finds_a_witness(target, monkeypatch) -> None:
+    aim, image, rounding = target
+    monkeypatch.setattr(margin, "left", lambda: 1e-6)  # as on a network whose gradients take very long
+    options, runs = AttackOptions(steps=60), []
+    original = margin.MarginAttack._affordable
+
+    def noted(*arguments):
+        runs.append(original(*arguments))
+        return runs[-1]
+
+    monkeypatch.setattr(margin.MarginAttack, "_affordable", noted)
+    found = attack_radius(aim, image, options, rounding=rounding)
+    assert found.witness is not None
+    assert len(runs) > 1
+    assert {(len(images), steps) for _, images, steps in runs} == {(2, 8)}
+    assert all(len(some.pairs) == 1 for some, _, _ in runs)
+
+
+class LosesItsLabel(Target):
+    """A target whose later iterates, which keep fewest of the pixels, have all lost the label."""
+
+    def broken_margins(self, images: torch.Tensor) -> torch.Tensor:
+        margins = self.margins(images).detach()
+        return torch.where(margins > -0.05, margins, torch.inf)
+
+
+def test_an_iterate_that_lost_the_label_hides_no_witness(target) -> None:
+    aim, image, _ = target
+    loses = LosesItsLabel(aim.trunk, aim.network, aim.class_id, aim.top, aim.k2, True, aim.label)
+    tried = GhorbaniAttack(steps=200, step=0.01).run(loses, Ball(image, 0.2), image[None], torch.Generator())
+    assert -0.05 < tried.margin < 0
