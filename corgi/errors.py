@@ -6,9 +6,10 @@ Every message names the file, node or value, says what was expected, and `hint` 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 LONGEST_TEXT = 2000
 """Characters of a message: names in a hostile file can be megabytes long."""
@@ -26,6 +27,21 @@ def printable(text: str) -> str:
     return "".join(
         c if kept else c.encode("unicode_escape").decode() for c, kept in zip(cut, plain, strict=True)
     )
+
+
+@contextlib.contextmanager
+def naming(file: object) -> Iterator[None]:
+    """What is raised inside of a file's content names the file; code in there does not have to know it."""
+    try:
+        yield
+    except (ModelError, SpecError) as error:
+        raise type(error)(f"{file}: {error.message}", hint=error.hint) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def encodable(text: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -97,7 +96,7 @@ def _order(nodes: list[onnx.NodeProto]) -> list[int]:
     return order + [i for i in range(len(nodes)) if i not in placed]
 
 
-def casts_like(path: Path, proto: onnx.ModelProto) -> None:
+def casts_like(proto: onnx.ModelProto) -> None:
     """Case 5, in place.
 
     Raises:
@@ -114,7 +113,7 @@ def casts_like(path: Path, proto: onnx.ModelProto) -> None:
             kind = types.get(node.input[1], TensorProto.UNDEFINED)
             if kind == TensorProto.UNDEFINED:
                 raise UnsupportedOperator(
-                    f"{path}: node '{node.name}' (CastLike): the type of '{node.input[1]}' is not known",
+                    f"node '{node.name}' (CastLike): the type of '{node.input[1]}' is not known",
                     hint="Export with Cast.",
                 )
             node.op_type = "Cast"
@@ -127,7 +126,7 @@ def branches(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in proto.graph.node if node.op_type == "If" and node.domain == ""]
 
 
-def take_branches(path: Path, proto: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> None:
+def take_branches(proto: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> None:
     """Case 6, in place, for all If nodes of the graph; those within the branches come up to it.
 
     Raises:
@@ -138,7 +137,7 @@ def take_branches(path: Path, proto: onnx.ModelProto, constants: Mapping[str, np
         if node.op_type != "If" or node.domain != "":
             nodes.append(node)
             continue
-        where = f"{path}: node '{node.name}' (If)"
+        where = f"node '{node.name}' (If)"
         condition = constants.get(node.input[0])
         if condition is None or condition.size != 1:
             raise UnsupportedOperator(

@@ -151,13 +151,13 @@ def convert(graph: Graph) -> Converted:
                     made = step.layer(*(nothing.expand(shapes[name]) for name in step.inputs))
             except (RuntimeError, IndexError) as error:
                 reason = str(error).splitlines()[0]
-                raise ModelError(f"{graph.path}: {node} cannot be run: {reason}") from error
+                raise ModelError(f"{node} cannot be run: {reason}") from error
             if made.numel() == 0:
-                raise ModelError(f"{graph.path}: {node} makes a value without elements")
+                raise ModelError(f"{node} makes a value without elements")
             shapes[step.output] = tuple(made.shape)
             steps.append(step)
     if graph.output_name not in shapes:
-        raise ModelError(f"{graph.path}: the output '{graph.output_name}' does not depend on the image")
+        raise ModelError(f"the output '{graph.output_name}' does not depend on the image")
     return Converted(TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes, {})
 
 
@@ -195,7 +195,7 @@ def _makes_vector(
     elif target and 0 not in target:
         return len(target) == 1
     raise UnsupportedOperator(
-        f"{graph.path}: {node}: a value without a batch axis is not supported here",
+        f"{node}: a value without a batch axis is not supported here",
         hint="Export with a batch axis; Squeeze with named axes.",
     )
 
@@ -232,8 +232,8 @@ def _convert_node(graph: Graph, node: Node, shapes: dict[str, tuple[int, ...]]) 
     if rule is None and splitting is None:
         known = ", ".join(sorted({*RULES, *SPLITTING_RULES, *WRITTEN_OUT}))
         why = next((why for ops, why in _ELSEWHERE if node.op in ops), f"Supported operators: {known}.")
-        raise UnsupportedOperator(f"{graph.path}: {node}: operator {node.op} is not supported", hint=why)
-    reader = NodeReader(str(graph.path), node, graph.constants, shapes, graph.opset)
+        raise UnsupportedOperator(f"{node}: operator {node.op} is not supported", hint=why)
+    reader = NodeReader(node, graph.constants, shapes, graph.opset)
     missing = [n for n in node.inputs if n and n not in shapes and n not in graph.constants]
     if missing or not reader.variables:
         reader.refuse(f"operand '{missing[0]}'" if missing else "a node without an operand from the image")

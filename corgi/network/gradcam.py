@@ -12,7 +12,6 @@ not change the order of positive values, and it would tie all others.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -50,11 +49,10 @@ class GradCamHead(Head):
         return logits.to(features)
 
 
-def gradcam_head(path: Path, found: Converted, layer: str | None) -> GradCamHead:
+def gradcam_head(found: Converted, layer: str | None) -> GradCamHead:
     """Split a network at a feature map.
 
     Args:
-        path: the file, for messages.
         found: the network.
         layer: the feature map's value or the node that makes it; None takes the last one with more than one
             pixel that everything behind depends on.
@@ -65,14 +63,12 @@ def gradcam_head(path: Path, found: Converted, layer: str | None) -> GradCamHead
     """
     maps = _feature_maps(found)
     if not maps:
-        raise NoCamHead(
-            f"{path}: no feature map that the class scores depend on alone, so no Grad-CAM either"
-        )
+        raise NoCamHead("no feature map that the class scores depend on alone, so no Grad-CAM either")
     nodes = {step.node: step.output for step in found.module.steps}
     feature = maps[-1] if layer is None else layer if layer in maps else nodes.get(layer)
     if feature not in maps:
         raise ModelError(
-            f"{path}: '{layer}' is no feature map the class scores depend on alone",
+            f"'{layer}' is no feature map the class scores depend on alone",
             hint=f"Those are: {', '.join(maps)}.",
         )
     steps, output, activation = list(found.module.steps), found.module.output_name, Activation.NONE
@@ -87,7 +83,7 @@ def gradcam_head(path: Path, found: Converted, layer: str | None) -> GradCamHead
     behind = TorchGraph(tuple(steps), feature, output).after(feature)
     _, filters, height, width = found.shapes[feature]
     if len(found.shapes[output]) != 2:
-        raise NoCamHead(f"{path}: the output has shape {list(found.shapes[output])}, expected [N, classes]")
+        raise NoCamHead(f"the output has shape {list(found.shapes[output])}, expected [N, classes]")
     classes = found.shapes[output][1]
     return GradCamHead(
         feature=feature,

@@ -23,7 +23,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from corgi.data.file import is_regular_file, resolved
-from corgi.errors import LONGEST_TEXT, ModelError, UnsupportedOperator, printable
+from corgi.errors import LONGEST_TEXT, ModelError, UnsupportedOperator, first_line, naming, printable
+from corgi.network import runtime
 from corgi.network.canonical import all_nodes, branches, canonical, casts_like, take_branches
 from corgi.network.computed import rounded_constants
 from corgi.network.node import Attribute, Node
@@ -119,26 +120,32 @@ def read_graph(
             input or output corgi cannot serve; the message names the file and the reason.
         UnsupportedOperator: a node of a vendor domain or a hidden subgraph.
     """
+    with naming(path):
+        return _graph(path, output, size, normalisation or Normalisation(), any_rank)
+
+
+def _graph(
+    path: Path, output: str | None, size: tuple[int, int] | None, normalisation: Normalisation, any_rank: bool
+) -> Graph:
     proto, digest = read_model(path)
-    _check_names(path, proto)
+    _check_names(proto)
     canonical(proto)
-    opset = _check_opsets(path, proto)
-    _check_nodes(path, proto)
-    _check_count(path, proto)
-    _check_valid(path, proto)
-    normalisation = normalisation or Normalisation()
-    wrapped = wrap(path, proto, output=output, size=size, normalisation=normalisation, any_rank=any_rank)
+    opset = _check_opsets(proto)
+    _check_nodes(proto)
+    _check_count(proto)
+    _check_valid(proto)
+    wrapped = wrap(proto, output=output, size=size, normalisation=normalisation, any_rank=any_rank)
     proto = wrapped.proto
-    _check_sizes(path, proto)
+    _check_sizes(proto)
     while conditions := [node.input[0] for node in branches(proto)]:
-        take_branches(path, proto, _constants(path, proto, _fold_constants(path, proto, conditions)))
-    casts_like(path, proto)
-    _check_names(path, proto)
-    _check_nodes(path, proto, whole=True)  # functions were inlined, branches taken
-    _check_sizes(path, proto)
-    folded = _fold_constants(path, proto)
-    _check_sizes(path, folded)  # sizes that were computed are constants now
-    constants = _constants(path, proto, folded)
+        take_branches(proto, _constants(proto, _fold_constants(proto, conditions)))
+    casts_like(proto)
+    _check_names(proto)
+    _check_nodes(proto, whole=True)  # functions were inlined, branches taken
+    _check_sizes(proto)
+    folded = _fold_constants(proto)
+    _check_sizes(folded)  # sizes that were computed are constants now
+    constants = _constants(proto, folded)
     notes = wrapped.notes
     if computed := rounded_constants(proto, constants):
         shown = ", ".join(f"'{name}'" for name in computed[:_SHOWN]) + (" ..." if computed[_SHOWN:] else "")
@@ -157,15 +164,15 @@ def read_graph(
 
     for node in proto.graph.node:
         if node.output and node.output[0] not in constants:
-            for part in known(expanded(path, _node(path, node), node.domain)):
-                nodes += known(written_out(path, part, constants))
+            for part in known(expanded(_node(node), node.domain)):
+                nodes += known(written_out(part, constants))
     nodes = list(known(without_sequences(nodes, constants)))
     if wrapped.bare:
-        nodes = list(known(with_batch_axis(path, nodes, constants, wrapped.bare)))
+        nodes = list(known(with_batch_axis(nodes, constants, wrapped.bare)))
     written += [output for node in nodes for output in node.outputs if output]
     if len(set(written)) < len(written):
         twice = next(name for name in written if written.count(name) > 1)
-        raise ModelError(f"{path}: value '{twice}' is named as one that corgi writes out", hint="Rename it.")
+        raise ModelError(f"value '{twice}' is named as one that corgi writes out", hint="Rename it.")
     return Graph(
         path=path,
         sha256=digest,
@@ -182,23 +189,17 @@ def read_graph(
     )
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what a library says."""
-    lines: list[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
 def _text(value: str | bytes) -> str:
     """A string of the file; protobuf hands over bytes where it is no UTF-8."""
     return value if isinstance(value, str) else value.decode(errors="replace")
 
 
-def _constants(path: Path, *models: onnx.ModelProto) -> dict[str, np.ndarray]:
+def _constants(*models: onnx.ModelProto) -> dict[str, np.ndarray]:
     """The weights and constants of models, by name."""
     found: dict[str, np.ndarray] = {}
     for graph in (model.graph for model in models):
         found |= {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-        found |= {n.output[0]: _constant(path, n) for n in graph.node if n.op_type == "Constant"}
+        found |= {n.output[0]: _constant(n) for n in graph.node if n.op_type == "Constant"}
     return found
 
 
@@ -209,17 +210,17 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
         ModelError: it is missing, is no ONNX file, or points outside its folder.
     """
     if not is_regular_file(path):
-        raise ModelError(f"{path}: no such model file")
+        raise ModelError("no such model file")
     try:
-        _check_bytes(path, path.stat().st_size)
+        _check_bytes(path.stat().st_size)
         raw = path.read_bytes()
         proto = onnx.load_from_string(raw)
     except (DecodeError, ValueError, MemoryError) as error:
-        raise ModelError(f"{path} is not an ONNX file: {first_line(error)}") from error
+        raise ModelError(f"not an ONNX file: {first_line(error)}") from error
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+        raise ModelError(f"cannot be read: {error.strerror}") from error
     if not proto.graph.node:
-        raise ModelError(f"{path} is not an ONNX model: it holds no graph nodes")
+        raise ModelError("not an ONNX model: it holds no graph nodes")
     digest, size = sha256(raw), len(raw)
     for tensor in external_data_helper._get_all_tensors(proto):
         if external_data_helper.uses_external_data(tensor):
@@ -229,13 +230,13 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
         try:
             numpy_helper.to_array(tensor)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: the data of '{tensor.name}': {first_line(error)}") from error
+            raise ModelError(f"the data of '{tensor.name}': {first_line(error)}") from error
     return proto, digest.hexdigest()
 
 
-def _check_bytes(path: Path, size: int) -> None:
+def _check_bytes(size: int) -> None:
     if size > LARGEST_FILE:
-        raise ModelError(f"{path}: the model and its external data are larger than {LARGEST_FILE} bytes")
+        raise ModelError(f"the model and its external data are larger than {LARGEST_FILE} bytes")
 
 
 def _load_external(path: Path, tensor: TensorProto, before: int) -> None:
@@ -252,34 +253,32 @@ def _load_external(path: Path, tensor: TensorProto, before: int) -> None:
         places = [resolved(folder / info.location) for folder in folders]
         target = next((place for place in places if place.exists()), places[0])
     except (UserWarning, OSError, ValueError) as error:  # also a name no file can have
-        raise ModelError(f"{path}: external data of '{tensor.name}': {first_line(error)}") from error
+        raise ModelError(f"external data of '{tensor.name}': {first_line(error)}") from error
     leaves = Path(info.location).is_absolute() or ".." in Path(info.location).parts
     if leaves or not any(target.is_relative_to(folder) for folder in folders):
-        raise ModelError(
-            f"{path}: external data of '{tensor.name}' leaves the model's folder: {info.location}"
-        )
+        raise ModelError(f"external data of '{tensor.name}' leaves the model's folder: {info.location}")
     if target == resolved(path):
-        raise ModelError(f"{path}: external data of '{tensor.name}' is the model file itself")
+        raise ModelError(f"external data of '{tensor.name}' is the model file itself")
     if not is_regular_file(target):
         raise ModelError(
-            f"{path}: external data file {info.location} of '{tensor.name}' is missing",
+            f"external data file {info.location} of '{tensor.name}' is missing",
             hint="Copy it beside the model: both files belong together.",
         )
     length: int | None = info.length
-    _check_bytes(path, before + (target.stat().st_size if length is None else length))
+    _check_bytes(before + (target.stat().st_size if length is None else length))
     try:
         with target.open("rb") as file:
             file.seek(info.offset or 0)
             tensor.raw_data = file.read(-1 if length is None else length)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: external data of '{tensor.name}': {first_line(error)}") from error
+        raise ModelError(f"external data of '{tensor.name}': {first_line(error)}") from error
     if length is not None and len(tensor.raw_data) != length:
-        raise ModelError(f"{path}: external data of '{tensor.name}': {info.location} is too short")
+        raise ModelError(f"external data of '{tensor.name}': {info.location} is too short")
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
 
 
-def _check_names(path: Path, proto: onnx.ModelProto) -> None:
+def _check_names(proto: onnx.ModelProto) -> None:
     """Refuse names that no exporter writes and no terminal should be sent (ONNX asks for C identifiers)."""
     graph = proto.graph
     names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
@@ -291,12 +290,12 @@ def _check_names(path: Path, proto: onnx.ModelProto) -> None:
         # protobuf hands over bytes where a name is no UTF-8
         if not isinstance(name, str) or printable(name) != name:
             raise ModelError(
-                f"{path}: the name {name[:80]!r} is no plain text of at most {LONGEST_TEXT} characters",
+                f"the name {name[:80]!r} is no plain text of at most {LONGEST_TEXT} characters",
                 hint="Export the model again.",
             )
 
 
-def _check_valid(path: Path, proto: onnx.ModelProto) -> None:
+def _check_valid(proto: onnx.ModelProto) -> None:
     """Ask the standard checker. It wants the outputs' shapes, which follow anyway: it is given some."""
     kinds = [value.type.tensor_type for value in proto.graph.output]
     open_kinds = [kind for kind in kinds if not kind.HasField("shape")]
@@ -305,49 +304,47 @@ def _check_valid(path: Path, proto: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # the checker raises several unrelated types
-        raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+        raise ModelError(f"not a valid ONNX model: {first_line(error)}") from error
     for kind in open_kinds:
         kind.ClearField("shape")
 
 
-def _check_nodes(path: Path, proto: onnx.ModelProto, *, whole: bool = False) -> None:
+def _check_nodes(proto: onnx.ModelProto, *, whole: bool = False) -> None:
     """Refuse what corgi would ignore, cannot follow, or what says two things at once.
 
     `whole`: no branch may be left.
     """
     if proto.training_info:
-        raise ModelError(f"{path} holds a training graph", hint="Export the model for inference.")
+        raise ModelError("it holds a training graph", hint="Export the model for inference.")
     if proto.graph.sparse_initializer:
-        raise UnsupportedOperator(f"{path}: sparse weights are not supported", hint="Export dense weights.")
+        raise UnsupportedOperator("sparse weights are not supported", hint="Export dense weights.")
     for function in proto.functions:
         if function.domain.startswith(_RUNTIME_DOMAINS) or function.domain == "":
             # onnxruntime would run an operator of its own, corgi what the file says it is.
             raise UnsupportedOperator(
-                f"{path}: a function redefines the operator '{function.name}' of domain '{function.domain}'"
+                f"a function redefines the operator '{function.name}' of domain '{function.domain}'"
             )
     for node in (n for holder in (proto.graph, *proto.functions) for n in holder.node):
         for attribute in node.attribute:
             branch = node.op_type == "If" and node.domain == "" and not whole
             if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) and not branch:
                 raise UnsupportedOperator(
-                    f"{path}: node '{node.name}' ({node.op_type}) has a subgraph '{attribute.name}'",
+                    f"node '{node.name}' ({node.op_type}) has a subgraph '{attribute.name}'",
                     hint="Export without control flow.",
                 )
     functions = {(f.domain, f.name) for f in proto.functions}
     for node in proto.graph.node:
         if any(attribute.ref_attr_name for attribute in node.attribute):
-            raise ModelError(
-                f"{path}: node '{node.name}' ({node.op_type}) refers to an attribute of no function"
-            )
+            raise ModelError(f"node '{node.name}' ({node.op_type}) refers to an attribute of no function")
         known = node.domain == "" or (node.domain, node.op_type) in VENDOR_OPERATORS
         if not known and (node.domain, node.op_type) not in functions:
             raise UnsupportedOperator(
-                f"{path}: node '{node.name}' ({node.op_type}) is of the vendor domain '{node.domain}'",
+                f"node '{node.name}' ({node.op_type}) is of the vendor domain '{node.domain}'",
                 hint="Export with standard ONNX operators only (onnxruntime's optimiser: level basic).",
             )
 
 
-def _check_count(path: Path, proto: onnx.ModelProto) -> None:
+def _check_count(proto: onnx.ModelProto) -> None:
     """Refuse a graph that would have too many nodes once its functions are inlined."""
     sizes: dict[tuple[str, str], int] = {}
     left = {(f.domain, f.name): f.node for f in proto.functions}
@@ -359,16 +356,16 @@ def _check_count(path: Path, proto: onnx.ModelProto) -> None:
         sizes |= {f: count(left.pop(f)) for f in ready}
     total = count(proto.graph.node)
     if total > MOST_NODES:
-        raise ModelError(f"{path}: {total:.4g} nodes, at most {MOST_NODES} are served")
+        raise ModelError(f"{total:.4g} nodes, at most {MOST_NODES} are served")
 
 
-def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
+def _check_sizes(proto: onnx.ModelProto) -> None:
     """Refuse values that would not fit into memory, before anything runs the model."""
     weights = {i.name: math.prod(i.dims) for i in proto.graph.initializer}
     try:
         inferred = onnx.shape_inference.infer_shapes(_without_weights(proto)).graph
     except Exception as error:  # shape inference raises its own types
-        raise ModelError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+        raise ModelError(f"not a valid ONNX model: {first_line(error)}") from error
     sizes: dict[str, int] = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         if value.name not in weights:
@@ -379,12 +376,12 @@ def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
     name, largest = max(sizes.items(), key=lambda item: item[1])
     if largest > LARGEST_VALUE:
         raise ModelError(
-            f"{path}: value '{name}' would have {largest:.3g} elements, at most {LARGEST_VALUE} are served",
+            f"value '{name}' would have {largest:.3g} elements, at most {LARGEST_VALUE} are served",
             hint="If that is no mistake in the file, verify at a smaller image size.",
         )
     if total > MOST_ELEMENTS:
         raise ModelError(
-            f"{path}: all values would have {total:.3g} elements, at most {MOST_ELEMENTS} are served",
+            f"all values would have {total:.3g} elements, at most {MOST_ELEMENTS} are served",
             hint="Verify at a smaller image size.",
         )
 
@@ -409,18 +406,18 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def _check_opsets(path: Path, proto: onnx.ModelProto) -> int:
+def _check_opsets(proto: onnx.ModelProto) -> int:
     versions = [o.version for o in proto.opset_import if o.domain == ""]
     if len(versions) != 1 or versions[0] not in OPSETS:
         found = " and ".join(map(str, versions)) or "none"
         raise ModelError(
-            f"{path}: opset {found}, supported are {OPSETS.start}-{OPSETS.stop - 1}",
+            f"opset {found}, supported are {OPSETS.start}-{OPSETS.stop - 1}",
             hint="Convert it with onnx.version_converter.",
         )
     return int(versions[0])
 
 
-def _fold_constants(path: Path, proto: onnx.ModelProto, conditions: Iterable[str] = ()) -> onnx.ModelProto:
+def _fold_constants(proto: onnx.ModelProto, conditions: Iterable[str] = ()) -> onnx.ModelProto:
     """Fold constants by onnxruntime, at batch size 1 (so shape chains fold too); `conditions` are kept."""
     model = onnx.ModelProto()
     model.CopyFrom(proto)
@@ -428,9 +425,7 @@ def _fold_constants(path: Path, proto: onnx.ModelProto, conditions: Iterable[str
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.BOOL, None))
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 4
+    options = runtime.options(ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)
     # A constant may be computed from a few numbers and as large as they say.
     options.add_session_config_entry(
         "optimization.constant_folding_max_output_size_in_bytes", str(4 * LARGEST_VALUE)
@@ -438,19 +433,11 @@ def _fold_constants(path: Path, proto: onnx.ModelProto, conditions: Iterable[str
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(target)
-        try:
-            ort.InferenceSession(
-                model.SerializeToString(),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=_OTHER_OPTIMIZERS,
-            )
-            return onnx.load(target)
-        except Exception as error:  # onnxruntime raises its own family of pybind exceptions
-            raise ModelError(f"{path}: onnxruntime cannot load the model: {first_line(error)}") from error
+        runtime.start(model, options, _OTHER_OPTIMIZERS)
+        return onnx.load(target)
 
 
-def _node(path: Path, proto: onnx.NodeProto) -> Node:
+def _node(proto: onnx.NodeProto) -> Node:
     attributes = {attribute.name: _attribute(attribute) for attribute in proto.attribute}
     name = proto.name or proto.output[0]
     return Node(proto.op_type, name, tuple(proto.input), tuple(proto.output), attributes)
@@ -467,8 +454,8 @@ def _attribute(attribute: onnx.AttributeProto) -> Attribute:
     return list(value) if isinstance(value, Iterable) else str(value)
 
 
-def _constant(path: Path, node: onnx.NodeProto) -> np.ndarray:
+def _constant(node: onnx.NodeProto) -> np.ndarray:
     value = _attribute(node.attribute[0])
     if isinstance(value, str):
-        raise UnsupportedOperator(f"{path}: constant '{node.output[0]}' is no dense tensor of numbers")
+        raise UnsupportedOperator(f"constant '{node.output[0]}' is no dense tensor of numbers")
     return np.asarray(value)

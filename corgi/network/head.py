@@ -24,7 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -164,13 +163,13 @@ class NormalisedHead(PooledHead):
         return off @ self.weight.to(features).T / deviation + self.bias.to(features)
 
 
-def recognise_head(path: Path, found: Converted) -> CamHead | NormalisedHead:
+def recognise_head(found: Converted) -> CamHead | NormalisedHead:
     """Find the CAM head of a converted network.
 
     Raises:
         NoCamHead: the network ends otherwise; the message says what was found.
     """
-    reader = _Backwards(path, found)
+    reader = _Backwards(found)
     activation, tail = reader.take_tail()
     pooling = reader.take_pooling(tail)
     filters = found.shapes[reader.at][1]
@@ -182,10 +181,10 @@ def recognise_head(path: Path, found: Converted) -> CamHead | NormalisedHead:
         height, width = found.shapes[reader.at][2:]
         share = height * width if isinstance(pooling.layer, layers.Sum) else 1
         pointwise = layers.Conv(classifier.layer.weight, classifier.layer.bias * share)
-        composed = _composed(path, [replace(classifier, layer=pointwise), *tail], found.shapes[reader.at][1])
+        composed = _composed([replace(classifier, layer=pointwise), *tail], found.shapes[reader.at][1])
         dense = str(classifier)
     else:
-        composed = _composed(path, tail, filters)
+        composed = _composed(tail, filters)
         dense = ", ".join(str(step) for step in tail if _mixes(step))
         dense = dense or f"none behind pooling: the classes are the channels of {reader.step or 'the image'}"
     if reader.at == found.module.input_name:
@@ -222,7 +221,7 @@ def refuse_transformer(graph: Graph) -> None:
             weights.update(node.outputs)
         if node.op == "MatMul" and node.inputs[0] in weights and node.inputs[1] not in graph.constants:
             raise NoCamHead(
-                f"{graph.path}: no CAM head: {node} is attention, so this is a transformer, or in part one",
+                f"no CAM head: {node} is attention, so this is a transformer, or in part one",
                 hint="corgi explains convolutional networks.",
             )
 
@@ -236,7 +235,7 @@ class _Composed:
     bias_terms: Tensor
 
 
-def _composed(path: Path, tail: list[Step], filters: int) -> _Composed:
+def _composed(tail: list[Step], filters: int) -> _Composed:
     """The steps behind pooling as one matrix and bias.
 
     Layers are multiplied exactly (`expansion.py`), so what cancels in the product is not left to rounding;
@@ -274,11 +273,11 @@ def _composed(path: Path, tail: list[Step], filters: int) -> _Composed:
                     weight, weight_terms = scaled(weight, scale), weight_terms * scale[0].abs()
                     exact = exact and affine.rest is None
     except ArithmeticError as error:
-        raise NoCamHead(f"{path}: the layers behind pooling cannot be composed: {error}") from error
+        raise NoCamHead(f"the layers behind pooling cannot be composed: {error}") from error
     made = rounded(weight)
     if not exact and bool((len(tail) * _QUOTIENTS * weight_terms > UNIT * made.abs()).any()):
         raise NoCamHead(
-            f"{path}: the layers behind pooling cancel in their product: its weights would be rounding",
+            "the layers behind pooling cancel in their product: its weights would be rounding",
             hint="Fold the batch normalisation behind pooling into a layer before exporting.",
         )
     made = made if mixed else torch.diag(made)
@@ -321,8 +320,8 @@ def _pointwise(conv: layers.Conv) -> Tensor:
 class _Backwards:
     """A walk from the output towards the image along single-use values."""
 
-    def __init__(self, path: Path, found: Converted) -> None:
-        self.path, self.shapes, self.at = path, found.shapes, found.module.output_name
+    def __init__(self, found: Converted) -> None:
+        self.shapes, self.at = found.shapes, found.module.output_name
         self.producers = {step.output: step for step in found.module.steps}
 
     @property
@@ -409,7 +408,7 @@ class _Backwards:
         if found == self.at:
             if any(isinstance(step.layer, layers.Mean | layers.Sum | layers.AveragePool) for step in tail):
                 raise NoCamHead(
-                    f"{self.path}: no CAM head: the map that pooling reads has one pixel at this image size",
+                    "no CAM head: the map that pooling reads has one pixel at this image size",
                     hint="Take a larger image: --size, or export the network at another size.",
                 )
             self.fail("global average pooling over height and width")
@@ -438,8 +437,7 @@ class _Backwards:
     def fail(self, expected: str) -> NoReturn:
         """Raise the error that says what was found instead."""
         raise NoCamHead(
-            f"{self.path}: no CAM head: reading back from the output, expected {expected},"
-            f" found {self.found()}",
+            f"no CAM head: reading back from the output, expected {expected}, found {self.found()}",
             hint="A CAM needs global average pooling, then class scores that are affine in the pooled values."
             " Another choice, with a guarantee of its own: --map gradcam.",
         )

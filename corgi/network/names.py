@@ -41,9 +41,7 @@ def class_names(graph: Graph, classes: int, file: str | Path | None) -> tuple[st
     if own:
         found = _listed(_json(own))
         if found is None or len(found) != classes:
-            raise ModelError(
-                f"{graph.path}: metadata '{CLASS_NAMES_KEY}' must be a JSON list of {classes} names"
-            )
+            raise ModelError(f"metadata '{CLASS_NAMES_KEY}' must be a JSON list of {classes} names")
         return found
     for key in USUAL_KEYS:
         text = graph.metadata.get(key, "")[:LARGEST_FILE]

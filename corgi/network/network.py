@@ -16,7 +16,7 @@ from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.data.preprocess import METADATA_KEY, Recipe
-from corgi.errors import ModelError, NoCamHead, UnsupportedOperator, UsageError
+from corgi.errors import ModelError, NoCamHead, UnsupportedOperator, UsageError, naming
 from corgi.network import names
 from corgi.network.activations import recognise_activations
 from corgi.network.borders import pool_padding
@@ -175,19 +175,23 @@ def load(
             f"--layer {layer}: only with --map gradcam; a CAM's feature map is what pooling reads"
         )
     graph = read_graph(Path(path), output=output, size=size, normalisation=normalisation)
+    with naming(path):
+        network = _of_graph(graph, map_kind, layer, class_names)
+    check_equal_to_onnxruntime(network, _random_images(graph.input_shape))
+    return network
+
+
+def _of_graph(graph: Graph, map_kind: MapKind, layer: str | None, class_names: str | Path | None) -> Network:
     try:
         found = group_normalisations(without_unreached_limits(convert(graph)))
         found = pool_padding(channels_first(channel_shuffles(found)))
         found = replace(found, module=recognise_activations(found.module, found.shapes))
-        head: Head
-        if map_kind is MapKind.GRADCAM:
-            head = gradcam_head(graph.path, found, layer)
-        else:
-            head = recognise_head(graph.path, found)
+        grad = map_kind is MapKind.GRADCAM
+        head: Head = gradcam_head(found, layer) if grad else recognise_head(found)
     except (NoCamHead, UnsupportedOperator):
         refuse_transformer(graph)
         raise
-    network = Network(
+    return Network(
         graph=graph,
         module=found.module,
         shapes=found.shapes,
@@ -199,8 +203,6 @@ def load(
             graph, head.classes, None if class_names is None else Path(class_names)
         ),
     )
-    check_equal_to_onnxruntime(network, _random_images(graph.input_shape))
-    return network
 
 
 def _preprocess(graph: Graph) -> str | None:
@@ -210,9 +212,7 @@ def _preprocess(graph: Graph) -> str | None:
     try:
         Recipe.parse(text)
     except UsageError as error:
-        raise ModelError(
-            f"{graph.path}: metadata '{METADATA_KEY}': {error.message}", hint=error.hint
-        ) from error
+        raise ModelError(f"metadata '{METADATA_KEY}': {error.message}", hint=error.hint) from error
     return text
 
 

@@ -32,7 +32,6 @@ class NodeReader:
 
     def __init__(
         self,
-        where: str,
         node: Node,
         constants: Mapping[str, np.ndarray],
         shapes: Mapping[str, tuple[int, ...]],
@@ -40,7 +39,6 @@ class NodeReader:
     ) -> None:
         self.node = node
         self.opset = opset
-        self._where = where
         self._constants = constants
         self.shapes = shapes
         self._unread = set(node.attributes) | {
@@ -82,7 +80,7 @@ class NodeReader:
             self.refuse(f"operand {index} has type {array.dtype}, expected numbers")
         if not np.isfinite(array).all():
             raise ModelError(
-                f"{self._where}: weight '{self.node.inputs[index]}' holds NaN or infinite values",
+                f"weight '{self.node.inputs[index]}' holds NaN or infinite values",
                 hint="Export the model again.",
             )
         return torch.from_numpy(array.astype(np.float64))
@@ -149,7 +147,7 @@ class NodeReader:
 
     def refuse(self, reason: str, *, supported: str | None = None) -> NoReturn:
         """Raise the error for this node."""
-        message = f"{self._where}: {self.node}: {reason} is not supported"
+        message = f"{self.node}: {reason} is not supported"
         raise UnsupportedOperator(message, hint=None if supported is None else f"Supported: {supported}.")
 
     def finish(self, outputs: int = 1) -> None:

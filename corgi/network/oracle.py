@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from corgi.budget import check
-from corgi.errors import ModelError
-from corgi.network.graph import Graph, first_line
+from corgi.errors import ModelError, naming
+from corgi.network import runtime
+from corgi.network.graph import Graph
 
 
 class OnnxOracle:
@@ -31,10 +32,10 @@ class OnnxOracle:
         produced = {name for node in graph.proto.graph.node for name in node.output}
         if feature not in produced:
             raise ModelError(
-                f"{graph.path}: the feature map '{feature}' is not a value of the original file",
+                f"the feature map '{feature}' is not a value of the original file",
                 hint="It stands inside a node that corgi writes out, or was renamed in folding constants.",
             )
-        self._session = self._started(ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+        self._session = self._started(runtime.ALL)
         nothing = np.zeros(0, np.float32)
         self._last = nothing, (nothing, nothing)  # the images that ran last are often asked for again
 
@@ -44,18 +45,7 @@ class OnnxOracle:
         model.CopyFrom(self._graph.proto)
         if self._feature not in {o.name for o in model.graph.output}:
             model.graph.output.append(helper.make_tensor_value_info(self._feature, TensorProto.FLOAT, None))
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = level
-        try:
-            return ort.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises its own family of pybind exceptions
-            raise ModelError(
-                f"{self._graph.path}: onnxruntime cannot load the model: {first_line(error)}"
-            ) from error
+        return runtime.start(model, runtime.options(level))
 
     def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Images [N, C, H, W] -> (network output [N, classes], feature map [N, F, h, w])."""
@@ -67,7 +57,9 @@ class OnnxOracle:
 
     def run_plainly(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same without any optimisation: node by node, as the file has it."""
-        return self._run(self._plain, images)
+        with naming(self._graph.path):
+            plain = self._plain
+        return self._run(plain, images)
 
     @cached_property
     def _plain(self) -> ort.InferenceSession:
@@ -81,10 +73,8 @@ class OnnxOracle:
         for image in images:
             check()
             feed = {self._graph.input_name: np.ascontiguousarray(image[None], dtype=np.float32)}
-            try:
-                outputs.append(session.run(names, feed))
-            except Exception as error:
-                raise ModelError(f"{self._graph.path}: onnxruntime failed: {first_line(error)}") from error
+            with naming(self._graph.path):
+                outputs.append(runtime.run(session, feed, names))
         scores, features = zip(*outputs, strict=True)
         classes = np.stack([score.reshape(-1) for score in scores])  # one may have lost its batch axis
         return classes, np.concatenate(features).transpose(self._back)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -39,12 +38,11 @@ ELEMENTWISE = (
 
 
 def with_batch_axis(
-    path: Path, nodes: Sequence[Node], constants: Mapping[str, np.ndarray], given: str
+    nodes: Sequence[Node], constants: Mapping[str, np.ndarray], given: str
 ) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
     """Nodes that compute with rows [1, n], and the constants they need beside those there are.
 
     Args:
-        path: the file, for messages.
         nodes: of the file, in order; one of them reshapes the input to `given`.
         constants: by name.
         given: the value the file calls its input, [n] or [n, 1].
@@ -52,7 +50,7 @@ def with_batch_axis(
     Raises:
         UnsupportedOperator: a node reads a value without a batch axis that is not served there.
     """
-    rows = _Rows(path, dict(constants), {}, {}, given)
+    rows = _Rows(dict(constants), {}, {}, given)
     return tuple(part for node in nodes for part in rows.read(node)), rows.made
 
 
@@ -60,7 +58,6 @@ def with_batch_axis(
 class _Rows:
     """What was read so far; `ranks`: of the file's values without a batch axis, 1 or 2."""
 
-    path: Path
     constants: dict[str, np.ndarray]
     made: dict[str, np.ndarray]
     ranks: dict[str, int]
@@ -182,7 +179,7 @@ class _Rows:
     def refuse(self, node: Node) -> NoReturn:
         rank = max(self.ranks[name] for name in node.inputs if name in self.ranks)
         raise UnsupportedOperator(
-            f"{self.path}: {node}: a value {'[n]' if rank == 1 else '[n, 1]'} without a batch axis is not"
+            f"{node}: a value {'[n]' if rank == 1 else '[n, 1]'} without a batch axis is not"
             " supported here, nor is a batch of n",
             hint="Export the network with an input [1, n], or an open batch axis.",
         )

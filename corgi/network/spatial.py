@@ -20,7 +20,6 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -97,20 +96,20 @@ def _images(found: Converted) -> dict[str, Tensor]:
     return {name: order for name, order in images.items() if len(found.shapes[name]) != 4}
 
 
-def as_convolutions(path: Path, found: Converted) -> Spatial:
+def as_convolutions(found: Converted) -> Spatial:
     """Rewrite a converted network.
 
     Raises:
         UnsupportedOperator: a layer outside the cases above, named with its node.
     """
-    return _Rewriting(path, found).run()
+    return _Rewriting(found).run()
 
 
 class _Rewriting:
     """State of one rewriting: the steps so far, and what each value of the file is a view of."""
 
-    def __init__(self, path: Path, found: Converted) -> None:
-        self.path, self.found = path, found
+    def __init__(self, found: Converted) -> None:
+        self.found = found
         name = found.module.input_name
         self.steps: list[Step] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -123,7 +122,7 @@ class _Rewriting:
             self.views[step.output] = self.moved(step)
         last = self.views[module.output_name]
         if last.name == module.input_name:
-            raise UnsupportedOperator(f"{self.path}: the output is the input rearranged; nothing to decide")
+            raise UnsupportedOperator("the output is the input rearranged; nothing to decide")
         trunk = TorchGraph(tuple(self.steps), module.input_name, last.name).up_to(last.name).eval()
         return Spatial(trunk, self.shapes, last.index.flatten())
 
@@ -292,6 +291,6 @@ class _Rewriting:
 
     def refuse(self, step: Step) -> NoReturn:
         raise UnsupportedOperator(
-            f"{self.path}: {step}: not supported on {[list(self.found.shapes[n]) for n in step.inputs]}",
+            f"{step}: not supported on {[list(self.found.shapes[n]) for n in step.inputs]}",
             hint="Supported: layers on [N, C, H, W], then flattening and fully connected layers.",
         )

@@ -8,7 +8,6 @@ QuickGelu    x * sigmoid(alpha x).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +26,7 @@ _ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
 """Names of the numbers in `activation_params`."""
 
 
-def expanded(path: Path, node: Node, domain: str) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
+def expanded(node: Node, domain: str) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
     """A node as standard nodes and their constants; a standard node stays.
 
     Raises:
@@ -35,13 +34,13 @@ def expanded(path: Path, node: Node, domain: str) -> tuple[tuple[Node, ...], dic
     """
     match (domain, node.op):
         case ("com.microsoft", "FusedConv"):
-            return _fused_conv(path, node)
+            return _fused_conv(node)
         case ("com.microsoft", "QuickGelu"):
             return _quick_gelu(node)
     return (node,), {}
 
 
-def _fused_conv(path: Path, node: Node) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
+def _fused_conv(node: Node) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
     given = dict(node.attributes)
     kind, numbers = given.pop("activation", ""), given.pop("activation_params", [])
     (output, *_), constants = node.outputs, {}
@@ -60,7 +59,7 @@ def _fused_conv(path: Path, node: Node) -> tuple[tuple[Node, ...], dict[str, np.
         parts.append(Node(kind, node.name, source, (output,), attributes))
     else:
         raise UnsupportedOperator(
-            f"{path}: {node}: activation {kind}{values} is not supported",
+            f"{node}: activation {kind}{values} is not supported",
             hint=f"Supported: {', '.join((*_ACTIVATIONS, 'Clip'))}.",
         )
     return tuple(parts), {name: np.asarray(value) for name, value in constants.items()}

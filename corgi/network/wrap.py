@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -107,7 +106,6 @@ class Wrapped:
 
 
 def wrap(
-    path: Path,
     original: onnx.ModelProto,
     *,
     output: str | None,
@@ -118,7 +116,6 @@ def wrap(
     """Rewrite a checked model.
 
     Args:
-        path: the file, for messages.
         original: what it holds, external data loaded; it is not changed.
         output: name of the output that holds the class scores; None if there is only one.
         size: height and width where the file leaves them open.
@@ -131,10 +128,10 @@ def wrap(
     notes: list[str] = []
     proto = onnx.ModelProto()
     proto.CopyFrom(inliner.inline_local_functions(original) if original.functions else original)
-    if _upcast(path, proto):
+    if _upcast(proto):
         notes.append(f"float16 {TAKEN_AS_FLOAT32}: bounds, onnxruntime and witnesses are of that model")
-    output_name = _choose_output(path, proto, output)
-    if not any_rank and _takes_bytes(path, proto):
+    output_name = _choose_output(proto, output)
+    if not any_rank and _takes_bytes(proto):
         if normalisation.scale == 1.0:
             normalisation = replace(normalisation, scale=_MOST_BYTE)
         notes.append(
@@ -143,10 +140,10 @@ def wrap(
         )
     nodes, bare = _spread_input(proto) if any_rank else ([], False)
     given = nodes[-1].output[0] if bare else ""
-    name, shape, channels_last = _fix_input(path, proto, size)
+    name, shape, channels_last = _fix_input(proto, size)
     value = nodes[-1].output[0] if nodes else name
     if not normalisation.is_identity:
-        nodes += _normalising(path, normalisation, shape[0], name)
+        nodes += _normalising(normalisation, shape[0], name)
         value = nodes[-1].output[0]
         notes.append(f"the network is given {normalisation}, pixels in [0, 1]")
     if channels_last:
@@ -164,7 +161,7 @@ def wrap(
     return Wrapped(proto, name, shape, output_name, tuple(notes), channels_last, given)
 
 
-def _upcast(path: Path, proto: onnx.ModelProto) -> bool:
+def _upcast(proto: onnx.ModelProto) -> bool:
     """Make every float16 tensor, value and Cast of a model float32; whether there was one.
 
     Raises:
@@ -185,14 +182,14 @@ def _upcast(path: Path, proto: onnx.ModelProto) -> bool:
             if (node.op_type, attribute.name) == ("Cast", "to") and attribute.i in _FULL:
                 if not found:
                     raise ModelError(
-                        f"{path}: node '{node.name}' (Cast) rounds to float16, no weight is float16",
+                        f"node '{node.name}' (Cast) rounds to float16, no weight is float16",
                         hint="Export it without automatic mixed precision.",
                     )
                 attribute.i = _FULL[attribute.i]
     return found
 
 
-def _takes_bytes(path: Path, proto: onnx.ModelProto) -> bool:
+def _takes_bytes(proto: onnx.ModelProto) -> bool:
     """Make an input of bytes one of float32; whether there was one.
 
     Raises:
@@ -209,7 +206,7 @@ def _takes_bytes(path: Path, proto: onnx.ModelProto) -> bool:
             continue
         if node.op_type not in _MOVING or bytes_.intersection(node.input[1:]):
             raise ModelError(
-                f"{path}: input '{given.name}' has type UINT8, and node '{node.name}' ({node.op_type})"
+                f"input '{given.name}' has type UINT8, and node '{node.name}' ({node.op_type})"
                 " computes with the bytes; expected a Cast to float32 before",
                 hint="Export the network with a float32 input.",
             )
@@ -222,11 +219,11 @@ def _attribute(node: onnx.NodeProto, name: str) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)
 
 
-def _choose_output(path: Path, proto: onnx.ModelProto, output: str | None) -> str:
+def _choose_output(proto: onnx.ModelProto, output: str | None) -> str:
     names: list[str] = [o.name for o in proto.graph.output]
     if output is not None:
         if output not in names:
-            raise ModelError(f"{path}: no output '{output}'; it has {', '.join(names) or 'none'}")
+            raise ModelError(f"no output '{output}'; it has {', '.join(names) or 'none'}")
         kept = next(o for o in proto.graph.output if o.name == output)
         del proto.graph.output[:]
         proto.graph.output.append(kept)
@@ -234,58 +231,58 @@ def _choose_output(path: Path, proto: onnx.ModelProto, output: str | None) -> st
     # Numbers of classes (of an ArgMax) and the like are no class scores.
     scores = [o for o in proto.graph.output if o.type.tensor_type.elem_type in _FLOATS]
     if len(scores) == 1 and len(names) > 1:
-        return _choose_output(path, proto, scores[0].name)
+        return _choose_output(proto, scores[0].name)
     if len(names) != 1:
         raise ModelError(
-            f"{path}: expected one output (the class scores), found {len(names)}: {', '.join(names)}",
+            f"expected one output (the class scores), found {len(names)}: {', '.join(names)}",
             hint="Choose one with --output NAME.",
         )
     return names[0]
 
 
 def _fix_input(
-    path: Path, proto: onnx.ModelProto, size: tuple[int, int] | None
+    proto: onnx.ModelProto, size: tuple[int, int] | None
 ) -> tuple[str, tuple[int, int, int], bool]:
     """Name, [C, H, W] and whether channels come last; then the input is [1, C, H, W] with fixed sizes."""
     inputs = list(proto.graph.input)
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs) or "none"
-        raise ModelError(f"{path}: expected one image input, found {len(inputs)} ({names})")
+        raise ModelError(f"expected one image input, found {len(inputs)} ({names})")
     name, kind = inputs[0].name, inputs[0].type.tensor_type
     if kind.elem_type != TensorProto.FLOAT:
         known = kind.elem_type in TensorProto.DataType.values()
         found = TensorProto.DataType.Name(kind.elem_type) if known else kind.elem_type
         raise ModelError(
-            f"{path}: input '{name}' has type {found}, expected FLOAT (float32)",
+            f"input '{name}' has type {found}, expected FLOAT (float32)",
             hint="Export the network with a float32 input.",
         )
     dims = list(kind.shape.dim)
     shown = ", ".join(str(d.dim_value or d.dim_param or "?") for d in dims)
     sizes = [d.dim_value if d.dim_value > 0 else 0 for d in dims]
     if len(dims) != 4:
-        raise ModelError(f"{path}: input '{name}' has shape [{shown}], expected [N, C, H, W] or [N, H, W, C]")
+        raise ModelError(f"input '{name}' has shape [{shown}], expected [N, C, H, W] or [N, H, W, C]")
     if any(d.HasField("dim_value") and d.dim_value <= 0 for d in dims[1:]):
-        raise ModelError(f"{path}: input '{name}' has shape [{shown}], expected sizes > 0")
+        raise ModelError(f"input '{name}' has shape [{shown}], expected sizes > 0")
     if sizes[0] > 1:
         raise ModelError(
-            f"{path}: input '{name}' has the fixed batch size {sizes[0]}, expected 1 or a symbol",
+            f"input '{name}' has the fixed batch size {sizes[0]}, expected 1 or a symbol",
             hint="Export with batch size 1 or a dynamic batch axis.",
         )
     channels_last = sizes[3] in _CHANNELS and sizes[1] not in _CHANNELS
     channels, *spatial = (sizes[3], *sizes[1:3]) if channels_last else sizes[1:]
     if channels == 0:
         raise ModelError(
-            f"{path}: input '{name}' has shape [{shown}], expected a fixed number of channels",
+            f"input '{name}' has shape [{shown}], expected a fixed number of channels",
             hint="Export with a fixed number of channels.",
         )
     if 0 in spatial and size is None:
         raise ModelError(
-            f"{path}: input '{name}' has shape [{shown}] with an open height or width",
+            f"input '{name}' has shape [{shown}] with an open height or width",
             hint="Give the size to verify at, as --size 224x224, or export with a fixed image size.",
         )
     if size is not None and any(have not in (0, want) for have, want in zip(spatial, size, strict=True)):
         raise ModelError(
-            f"{path}: input '{name}' has the fixed size {spatial[0]}x{spatial[1]},"
+            f"input '{name}' has the fixed size {spatial[0]}x{spatial[1]},"
             f" --size asks for {size[0]}x{size[1]}",
             hint="Leave --size away.",
         )
@@ -321,14 +318,12 @@ def _spread_input(proto: onnx.ModelProto) -> tuple[list[onnx.NodeProto], bool]:
     ], bare
 
 
-def _normalising(path: Path, given: Normalisation, channels: int, name: str) -> list[onnx.NodeProto]:
+def _normalising(given: Normalisation, channels: int, name: str) -> list[onnx.NodeProto]:
     """Nodes for (scale * pixel - mean) / std on [N, C, H, W], the channels in the network's order."""
     nodes, value = [], name
     if given.colour_order is ColourOrder.BGR:
         if channels != 3:
-            raise ModelError(
-                f"{path}: --colour-order bgr: the input '{name}' has {channels} channels, expected 3"
-            )
+            raise ModelError(f"--colour-order bgr: the input '{name}' has {channels} channels, expected 3")
         order = numpy_helper.from_array(np.array([2, 1, 0]), f"{name}:order")
         nodes.append(helper.make_node("Constant", [], [order.name], value=order))
         nodes.append(helper.make_node("Gather", [name, order.name], [f"{name}:bgr"], axis=1))
@@ -340,7 +335,7 @@ def _normalising(path: Path, given: Normalisation, channels: int, name: str) -> 
     ):
         if len(numbers) not in (1, channels):
             raise ModelError(
-                f"{path}: --{what} has {len(numbers)} numbers, the input '{name}' has {channels} channels"
+                f"--{what} has {len(numbers)} numbers, the input '{name}' has {channels} channels"
             )
         if set(numbers) == {0.0 if op == "Sub" else 1.0}:
             continue

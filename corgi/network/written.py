@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -35,13 +34,10 @@ from corgi.network.node import Attribute, Node
 Constants = Mapping[str, np.ndarray]
 
 
-def written_out(
-    path: Path, node: Node, constants: Constants
-) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
+def written_out(node: Node, constants: Constants) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
     """A node in other operators, and the constants they need beside its own; most stay as they are.
 
     Args:
-        path: the file, for messages.
         node: of the default domain.
         constants: values by name that do not depend on the image.
 
@@ -51,7 +47,7 @@ def written_out(
     write = _WRITERS.get(node.op)
     if write is None:
         return (node,), {}
-    writing = _Writing(path, node, constants)
+    writing = _Writing(node, constants)
     write(writing)
     return tuple(writing.nodes), writing.made
 
@@ -60,7 +56,6 @@ def written_out(
 class _Writing:
     """What a node becomes; the last operator written makes its output."""
 
-    path: Path
     node: Node
     constants: Constants
     nodes: list[Node] = field(default_factory=list)
@@ -105,9 +100,7 @@ class _Writing:
         self.nodes.append(self.node)
 
     def refuse(self, reason: str, supported: str) -> NoReturn:
-        raise UnsupportedOperator(
-            f"{self.path}: {self.node}: {reason} is not supported", hint=f"Supported: {supported}."
-        )
+        raise UnsupportedOperator(f"{self.node}: {reason} is not supported", hint=f"Supported: {supported}.")
 
 
 def _extreme(writing: _Writing) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, fx, nn
 
 from corgi.errors import ModelError
+from corgi.network import runtime
 
 OPSET = 17
 IR_VERSION = 8
@@ -166,11 +166,9 @@ def _initializer(tensor: Tensor, name: str) -> TensorProto:
 
 def run_onnx(path: Path, images: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
     """Logits [N, classes] that onnxruntime computes from the file for images [N, C, H, W] in [0, 1]."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = runtime.start(onnx.load(path), runtime.options())
     parts = [
-        session.run(["logits"], {"image": images[start : start + batch]})[0]
+        runtime.run(session, {"image": images[start : start + batch]}, ["logits"])[0]
         for start in range(0, len(images), batch)
     ]
     return np.concatenate(parts).astype(np.float32)

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
@@ -30,9 +29,9 @@ from corgi.ambient import settled
 from corgi.cam.topk import outside
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.verify import check_radius
-from corgi.errors import ModelError, UsageError
+from corgi.errors import ModelError, UsageError, first_line
+from corgi.network import runtime
 from corgi.network.gate import compare
-from corgi.network.graph import first_line
 from corgi.network.network import Network
 from corgi.results import ImageArray, MapKind
 from corgi.types import Ball, Norm
@@ -245,10 +244,10 @@ def _check_same_map(network: Network, class_id: int, model: onnx.ModelProto, ima
     images = np.concatenate([image[None], noise])
     try:
         onnx.checker.check_model(model, full_check=True)
-        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = runtime.start(model, runtime.options())
         name = network.graph.input_name
-        found = np.concatenate([session.run(None, {name: one[None]})[0] for one in images])
-    except Exception as error:  # onnx and onnxruntime raise their own families
+        found = np.concatenate([runtime.run(session, {name: one[None]})[0] for one in images])
+    except Exception as error:  # onnx raises its own family
         raise ModelError(f"{network.path}: the exported map cannot be run: {first_line(error)}") from error
     ours = np.stack([network.cam(one, class_id).numpy().reshape(-1) for one in images])
     compare(network, "map of the exported network", ours, found)

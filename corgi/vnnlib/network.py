@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from corgi.ambient import settled
-from corgi.errors import GateError, ModelError, SpecError
+from corgi.errors import GateError, ModelError, SpecError, naming
+from corgi.network import runtime
 from corgi.network.activations import recognise_activations
 from corgi.network.borders import pool_padding
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import TOLERANCE
-from corgi.network.graph import first_line, read_graph, read_model
+from corgi.network.graph import Graph, read_graph, read_model
 from corgi.network.groups import group_normalisations
 from corgi.network.layout import channels_first
 from corgi.network.shuffle import channel_shuffles
@@ -82,10 +83,8 @@ class PlainNetwork:
             ModelError: onnxruntime fails.
         """
         entry = self.session.get_inputs()[0]
-        try:
-            (found,) = self.session.run(None, {entry.name: point.reshape(_size(entry))})
-        except Exception as error:  # onnxruntime raises its own family of pybind exceptions
-            raise ModelError(f"{self.path}: onnxruntime failed: {first_line(error)}") from error
+        with naming(self.path):
+            (found,) = runtime.run(self.session, {entry.name: point.reshape(_size(entry))})
         return np.asarray(found, dtype=np.float32).reshape(-1)
 
 
@@ -98,26 +97,26 @@ def load_plain(path: Path) -> PlainNetwork:
         UnsupportedOperator: a node, attribute or operand outside the supported set.
     """
     graph = read_graph(path, any_rank=True)
+    with naming(path):
+        return _plain(graph)
+
+
+def _plain(graph: Graph) -> PlainNetwork:
     if any(TAKEN_AS_FLOAT32 in note for note in graph.notes):
-        raise ModelError(f"{path}: float16 arithmetic is not what corgi decides", hint="Export as float32.")
+        raise ModelError("float16 arithmetic is not what corgi decides", hint="Export as float32.")
     found = pool_padding(channels_first(channel_shuffles(group_normalisations(convert(graph)))))
     found = replace(found, module=recognise_activations(found.module, found.shapes))
-    spatial = as_convolutions(path, found)
+    spatial = as_convolutions(found)
     channels, height, width = graph.input_shape
     order = torch.arange(channels * height * width)
     if graph.channels_last:
         order = order.reshape(height, width, channels).permute(2, 0, 1).flatten()
-    options = ort.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    try:
-        original = read_model(path)[0].SerializeToString()  # its external data with it, wherever that lies
-        session = ort.InferenceSession(original, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own family of pybind exceptions
-        raise ModelError(f"{path}: onnxruntime cannot load the model: {first_line(error)}") from error
+    original, _ = read_model(graph.path)  # its external data with it, wherever that lies
+    session = runtime.start(original, runtime.options())
     if len(session.get_outputs()) != 1:
-        raise ModelError(f"{path}: {len(session.get_outputs())} outputs, expected one")
+        raise ModelError(f"{len(session.get_outputs())} outputs, expected one")
     return PlainNetwork(
-        path,
+        graph.path,
         graph.input_shape,
         order,
         spatial.trunk,

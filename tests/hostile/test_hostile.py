@@ -63,6 +63,7 @@ def faults(ended: Ended, culprit: Path) -> list[str]:
         f"stdout {ended.stdout[:80]!r}": ended.stdout != "",
         f"{len(lines)} lines": len(lines) > 2,
         "no name of the file": printable(str(culprit))[:LONGEST_TEXT] not in lines[0],
+        "the file is named twice": lines[0].count(str(culprit)) > 1,
         "control characters": any(printable(line[:LONGEST_TEXT]) != line[:LONGEST_TEXT] for line in lines),
         "a long line": max(map(len, lines)) > 2 * LONGEST_TEXT,
         "a fault of corgi": "This is a fault in corgi" in ended.stderr,

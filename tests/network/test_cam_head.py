@@ -471,7 +471,7 @@ def test_layers_that_cancel_are_composed_exactly(tmp_path: Path) -> None:
     first = np.float32([[2.0**53, 1, -(2.0**53)], [0, 1, 0]])
     pooled = gap(model, trunk(model, 2))
     value = model.node("Gemm", model.node("Gemm", pooled, first), np.ones((3, 2), np.float32))
-    head = recognise_head(tmp_path, convert(read_graph(model.save(tmp_path, value))))
+    head = recognise_head(convert(read_graph(model.save(tmp_path, value))))
     assert head.weight.tolist() == [[1, 1], [1, 1]]
 
 
@@ -546,7 +546,7 @@ def test_composed_heads_are_the_real_product(
         )
         terms = [abs(s) * b + t for s, b, t in zip(scale, terms, size, strict=True)]
     path = model.save(tmp_path_factory.mktemp("head"), value)
-    head = recognise_head(path, convert(read_graph(path)))
+    head = recognise_head(convert(read_graph(path)))
     unit = Fraction(2) ** -53
     for row, expected in zip(head.weight.tolist(), weight, strict=True):
         assert all(abs(Fraction(w) - e) <= 4 * unit * abs(e) for w, e in zip(row, expected, strict=True))

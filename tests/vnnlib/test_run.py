@@ -132,7 +132,7 @@ def test_what_goes_wrong_is_an_error_with_a_reason(tmp_path: Path, monkeypatch: 
         (tmp_path / "missing.onnx", spec, "no such model file"),
         (SPECS / "onnx" / "plain.onnx", tmp_path / "missing.vnnlib", "no such specification"),
         (SPECS / "onnx" / "spike4.onnx", spec, "the specification declares"),
-        (REPOSITORY / "README.md", spec, "is not an ONNX file"),
+        (REPOSITORY / "README.md", spec, "not an ONNX file"),
     ):
         answer, why, witness = solve(onnx, vnnlib, 60)
         assert (answer, witness) == ("error", "")

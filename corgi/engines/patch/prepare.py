@@ -172,9 +172,9 @@ def _spatial(network: Lowerable) -> Lowerable:
     if all(len(network.shapes[step.output]) == 4 for step in network.trunk.steps):
         return network
     try:
-        found = as_convolutions(network.path, Converted(network.trunk, network.shapes, {}))
+        found = as_convolutions(Converted(network.trunk, network.shapes, {}))
     except UnsupportedOperator as error:
-        raise EngineError(error.message, hint=error.hint) from error
+        raise EngineError(f"{network.path}: {error.message}", hint=error.hint) from error
     shape = network.shapes[network.trunk.output_name]
     same = torch.equal(found.outputs, torch.arange(len(found.outputs)))
     if not same or found.shapes[found.trunk.output_name] != shape:
