@@ -28,8 +28,8 @@ from corgi.cam.topk import outside
 from corgi.certify.decide import Question, score
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.complete.tree import TreeDecider
+from corgi.engines.cone import NotUnfolded
 from corgi.engines.interface import Bounder
-from corgi.engines.patch.unfold import NotUnfolded
 from corgi.errors import EngineError, UsageError
 from corgi.progress import Listener, Progress
 from corgi.results import ExactSearch, Witness

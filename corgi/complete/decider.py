@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from corgi.engines.patch.unfold import Cone
+from corgi.engines.cone import Cone
 
 
 @dataclass(frozen=True)

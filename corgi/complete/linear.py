@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 
 from corgi.complete.cuts import envelope
+from corgi.engines.cone import Cone, ConeLayer
 from corgi.engines.patch.rigour import gamma
-from corgi.engines.patch.unfold import Cone, ConeLayer
 
 Vector = npt.NDArray[np.float64]
 _INFINITE = highspy.kHighsInf
@@ -132,11 +132,11 @@ class LinearRelaxation:
             blocks.append(rows)
             least.append(low)
             most.append(high)
-            at = layer.planes.live.nonzero().tolist()
+            at = layer.live.nonzero().tolist()
             for i, (window, element) in enumerate(at):
                 self._row_of[layer.start + window, element] = count + i
             self._plane[layer.start : layer.start + len(layer)] = count + len(at) + np.arange(len(layer))
-            self._live.extend(live.nonzero().reshape(-1).tolist() for live in layer.planes.live)
+            self._live.extend(live.nonzero().reshape(-1).tolist() for live in layer.live)
             count += len(rows)
         if several:
             reach = (objective.abs() * size).sum(1)
@@ -162,9 +162,8 @@ class LinearRelaxation:
 
     def _window_rows(self, layer: ConeLayer, size: Tensor) -> tuple[Vector, Vector, Vector]:
         """First a row for every live element, in order, then the upper plane of every window."""
-        cone, planes = self.cone, layer.planes
-        pixels, windows = len(cone.pixels), cone.undecided
-        count, elements = planes.live.shape
+        pixels, windows = len(self.cone.pixels), self.cone.undecided
+        count, elements = layer.live.shape
         values = torch.zeros(count, elements, pixels + windows, dtype=torch.float64)
         values[layer.window, layer.element, :pixels] = layer.image
         values[layer.window, layer.element, pixels : pixels + layer.start] = layer.earlier
@@ -172,15 +171,15 @@ class LinearRelaxation:
         error[layer.window, layer.element] = layer.error
         own = torch.zeros(count, pixels + windows, dtype=torch.float64)
         own[torch.arange(count), pixels + layer.start + torch.arange(count)] = 1
-        at = planes.live.nonzero(as_tuple=True)
+        at = layer.live.nonzero(as_tuple=True)
         below = own[at[0]] - values[at]
-        lead = planes.lead[at]
+        lead = layer.lead[at]
         least = lead - 2.0**-51 * lead.abs() - 1.01 * error[at]
-        planar = own - (planes.up[:, :, None] * values).sum(1)
+        planar = own - (layer.up[:, :, None] * values).sum(1)
         # The weighted sum of rows was rounded; on the ball by at most this.
-        reach = (planes.up.abs()[:, :, None] * values.abs() * size).sum((1, 2))
+        reach = (layer.up.abs()[:, :, None] * values.abs() * size).sum((1, 2))
         rounded = gamma(elements + 4, torch.float64) * reach
-        shift = planes.up_shift + 1.01 * (rounded + (planes.up.abs() * error).sum(1))
+        shift = layer.up_shift + 1.01 * (rounded + (layer.up.abs() * error).sum(1))
         shift = shift + 2.0**-50 * shift.abs()
         rows = torch.cat([below, planar]).numpy()
         free = np.full(len(lead), _INFINITE)
@@ -194,7 +193,7 @@ class LinearRelaxation:
         """What y_w - element is at most where the element is the maximum: the lower side mirrored."""
         window, element = key
         layer = next(part for part in reversed(self.cone.layers) if part.start <= window)
-        lead = float(layer.planes.lead[window - layer.start, element])
+        lead = float(layer.lead[window - layer.start, element])
         slack = lead - self._least[self._row_of[key]]
         return float(lead + slack * (1 + 2.0**-50) + 2.0**-50 * abs(lead))
 

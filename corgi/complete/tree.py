@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from corgi.complete.decider import Budget, Counterexample, Proved, Undecided, Verdict
 from corgi.complete.linear import LinearRelaxation, Vector
-from corgi.engines.patch.unfold import Cone
+from corgi.engines.cone import Cone
 
 
 @dataclass(frozen=True)

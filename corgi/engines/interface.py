@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from corgi.engines.patch.unfold import Cone, NotUnfolded
+from corgi.engines.cone import Cone, NotUnfolded
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 

@@ -34,8 +34,8 @@ from corgi.engines.auto_lirpa import (
     leaves_relaxed_range,
     release,
 )
+from corgi.engines.cone import NotUnfolded
 from corgi.engines.lowering import check_plain, explained_class, lower_trunk
-from corgi.engines.patch.unfold import NotUnfolded
 from corgi.engines.rounding import UNIT_RATIO, rounding
 from corgi.engines.whole import Whole, to_the_end
 from corgi.errors import EngineError

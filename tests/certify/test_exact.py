@@ -27,7 +27,7 @@ from corgi.attacks.target import Target
 from corgi.cam.topk import decision_margin
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.complete.tree import TreeDecider
-from corgi.engines.patch.unfold import Cone
+from corgi.engines.cone import Cone
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.types import Ball

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from corgi.complete.decider import Budget, Counterexample, Proved, Undecided, Verdict
+from corgi.engines.cone import Cone
 from corgi.engines.patch.alpha import convex
 from corgi.engines.patch.rigour import gamma
-from corgi.engines.patch.unfold import Cone
 
 
 @dataclass(frozen=True)
@@ -146,18 +146,18 @@ class _Padded:
 
     def __init__(self, cone: Cone) -> None:
         self.cone = cone
-        elements = max((layer.planes.live.shape[1] for layer in cone.layers), default=1)
+        elements = max((layer.live.shape[1] for layer in cone.layers), default=1)
 
         def stacked(name: str) -> Tensor:
-            parts = [getattr(layer.planes, name) for layer in cone.layers]
+            parts = [getattr(layer, name) for layer in cone.layers]
             padded = [torch.nn.functional.pad(part, (0, elements - part.shape[1])) for part in parts]
             return torch.cat(padded) if padded else torch.zeros(0, elements, dtype=torch.float64)
 
         self.live = stacked("live").bool()
         self.low, self.up, self.lead = stacked("low"), stacked("up"), stacked("lead")
         empty = torch.zeros(0, dtype=torch.float64)
-        self.up_shift = torch.cat([empty, *(layer.planes.up_shift for layer in cone.layers)])
-        self.slack = torch.cat([empty, *(layer.planes.slack for layer in cone.layers)])
+        self.up_shift = torch.cat([empty, *(layer.up_shift for layer in cone.layers)])
+        self.slack = torch.cat([empty, *(layer.slack for layer in cone.layers)])
         self.middle, self.half = (cone.upper + cone.lower) / 2, (cone.upper - cone.lower) / 2
         self.size = torch.maximum(cone.lower.abs(), cone.upper.abs())
         ends = [torch.maximum(layer.lower.abs(), layer.upper.abs()) for layer in cone.layers]

@@ -16,8 +16,8 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from corgi import PatchEngine, load
+from corgi.engines.cone import Cone
 from corgi.engines.interface import Bounder
-from corgi.engines.patch.unfold import Cone
 from corgi.network.network import Network
 from corgi.types import Ball
 from tests.onnx_models import random_cam_network
@@ -144,7 +144,7 @@ def raised(cone: Cone, amount: float) -> Cone:
 
 def patterns(cone: Cone) -> int:
     """How many choices of a maximum for every undecided window there are."""
-    return math.prod(int(live.sum()) for layer in cone.layers for live in layer.planes.live)
+    return math.prod(int(live.sum()) for layer in cone.layers for live in layer.live)
 
 
 def brute_force(cone: Cone) -> float:
@@ -156,7 +156,7 @@ def brute_force(cone: Cone) -> float:
     columns = pixels + windows + 1
     rows: list[list[tuple[np.ndarray, float]]] = []  # by window and live element: row, lead
     for layer in cone.layers:
-        for window, live in enumerate(layer.planes.live):
+        for window, live in enumerate(layer.live):
             elements = []
             for element in live.nonzero().flatten().tolist():
                 row = np.zeros(columns)
@@ -165,7 +165,7 @@ def brute_force(cone: Cone) -> float:
                 if len(at):
                     row[:pixels] = layer.image[at[0]]
                     row[pixels : pixels + layer.start] = layer.earlier[at[0]]
-                elements.append((row, float(layer.planes.lead[window, element])))
+                elements.append((row, float(layer.lead[window, element])))
             rows.append(elements)
     margins = np.concatenate([cone.image, cone.windows, -np.ones((len(cone.constant), 1))], 1)
     box = list(zip(cone.lower.tolist(), cone.upper.tolist(), strict=True))

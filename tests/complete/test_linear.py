@@ -21,7 +21,7 @@ from scipy.optimize import linprog
 from corgi.complete.decider import Budget, Counterexample, Proved
 from corgi.complete.linear import LinearRelaxation, Vector
 from corgi.complete.tree import TreeDecider
-from corgi.engines.patch.unfold import Cone
+from corgi.engines.cone import Cone
 from tests.complete.cases import Case, raised, subjects
 
 SEEDS = range(4000, 4040)
@@ -177,12 +177,11 @@ def test_errors_of_elements_are_allowed_for(sign: float, tmp_path: Path) -> None
     for case, _ in relaxed_cases(tmp_path):
         cone, off = case.cone, 0.03 * case.subject.scale
         last = cone.layers[-1]
-        zero = last.planes.up[:, 0]
+        zero = last.up[:, 0]
         room = off * (zero if sign > 0 else 1 - zero)
-        planes = replace(last.planes, up_shift=last.planes.up_shift + room)
         wider = replace(
             last,
-            planes=planes,
+            up_shift=last.up_shift + room,
             error=torch.full_like(last.error, off),
             lower=last.lower - off,
             upper=last.upper + off,

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from corgi.complete.decider import Budget, Proved, Undecided, Verdict
+from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.patch.forms import FormBounds
-from corgi.engines.patch.unfold import Cone, NotUnfolded
 from corgi.errors import CorgiError, EngineError, GateError, SpecError
 from corgi.terms import Answer
 from corgi.vnnlib import decide as module

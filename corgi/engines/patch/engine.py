@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from corgi.ambient import settled
+from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.lowering import explained_class
 from corgi.engines.patch.alpha import Alpha, Optimised, OwnPlanes, optimised
 from corgi.engines.patch.bounds import BallBounds
@@ -23,7 +24,7 @@ from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Indices, Patches, Places, distinct_places, on_host
 from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.rigour import differentiable, plainly
-from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
+from corgi.engines.patch.unfold import cone_of, is_piecewise_linear, too_large
 from corgi.engines.whole import Whole, to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.network.head import CamHead

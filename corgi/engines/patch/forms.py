@@ -11,18 +11,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.intervals import centres, magnitude
 from corgi.engines.patch.patches import Patches, distinct_places, on_host
 from corgi.engines.patch.rigour import plainly
-from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of, is_piecewise_linear, too_large
+from corgi.engines.patch.unfold import cone_of, is_piecewise_linear, too_large
 from corgi.engines.whole import Whole, to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.types import Interval
@@ -220,39 +221,3 @@ class FormBounds(Whole):
         where[0, y, x] = True
         places = distinct_places(*map(on_host, (torch.zeros_like(top), top, left)))
         return Patches(values, *places, clean=False), where
-
-
-def with_inputs(cone: Cone, coefficients: Tensor, constant: Tensor, error: Tensor, box: Interval) -> Cone:
-    """A cone whose margins also have coefficients on the inputs themselves.
-
-    Args:
-        cone: P margins of outputs.
-        coefficients: on deviations of the flattened input, float64 [P, inputs].
-        constant: what is added to each margin in the middle of the box, rounded down: [P].
-        error: how far below the truth that may be, and what coefficients may be off by in the box: [P].
-        box: deviations of the flattened input, each [inputs].
-    """
-    used = (coefficients != 0).any(0).nonzero().reshape(-1)
-    pixels = torch.unique(torch.cat([cone.pixels, used]))
-    lower, upper = box.lower.flatten()[pixels], box.upper.flatten()[pixels]
-    column = torch.searchsorted(pixels, cone.pixels)
-
-    def widened(image: Tensor) -> Tensor:
-        wide = image.new_zeros(len(image), len(pixels))
-        wide[:, column] = image
-        return wide
-
-    image = widened(cone.image) + coefficients[:, pixels]
-    # The sums here are rounded, too.
-    size = torch.maximum(lower.abs(), upper.abs())
-    error = error + 2.0**-51 * (image.abs() @ size + cone.constant.abs() + constant.abs())
-    return replace(
-        cone,
-        pixels=pixels,
-        lower=lower,
-        upper=upper,
-        constant=cone.constant + constant - error,
-        error=cone.error + 2 * error,
-        image=image,
-        layers=tuple(replace(layer, image=widened(layer.image)) for layer in cone.layers),
-    )

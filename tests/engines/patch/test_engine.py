@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.certify.verify import VerifyOptions, verify
+from corgi.engines.cone import NotUnfolded
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
 from corgi.engines.patch.engine import PatchBounder, PatchEngine, deviations
 from corgi.engines.patch.prepare import prepare
-from corgi.engines.patch.unfold import NotUnfolded
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 from corgi.network.network import Network, load

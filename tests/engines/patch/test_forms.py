@@ -12,10 +12,10 @@ import torch
 
 from corgi.complete.decider import Budget, Counterexample, Proved
 from corgi.complete.tree import TreeDecider
+from corgi.engines.cone import Cone, with_inputs
 from corgi.engines.patch.engine import PatchEngine
-from corgi.engines.patch.forms import FormBounds, with_inputs
+from corgi.engines.patch.forms import FormBounds
 from corgi.engines.patch.prepare import prepare
-from corgi.engines.patch.unfold import Cone
 from corgi.vnnlib.constraints import ArrayCase, Box, forms_of, inputs_of
 from corgi.vnnlib.network import load_plain
 from corgi.vnnlib.spec import Case, Constraint

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from corgi.engines.cone import NotUnfolded
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
@@ -20,7 +21,6 @@ from corgi.engines.patch.intervals import centres
 from corgi.engines.patch.norms import Reach, _largest_outside, least_in_cap, least_in_reach, reach_of
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
-from corgi.engines.patch.unfold import NotUnfolded
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import load

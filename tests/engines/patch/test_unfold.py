@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from corgi import LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, load
+from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.patch import unfold
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.intervals import centres
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum, prepare
-from corgi.engines.patch.unfold import Cone, NotUnfolded, cone_of
+from corgi.engines.patch.unfold import cone_of
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -88,14 +89,14 @@ def test_parts_fit_together(tmp_path: Path) -> None:
             assert (layer.lower - 1e-9 * subject.scale <= found).all()
             assert (found <= layer.upper + 1e-9 * subject.scale).all()
             elements = layer.elements(points, outputs)
-            assert torch.equal(elements > -torch.inf, layer.planes.live.expand_as(elements))
+            assert torch.equal(elements > -torch.inf, layer.live.expand_as(elements))
             assert torch.equal(elements.amax(-1), found)
         assert start == cone.undecided
         maxima = cone.maxima(points[0])
         assert len(maxima) == cone.undecided
         for layer in cone.layers:
             chosen = maxima[layer.start : layer.start + len(layer)]
-            assert all(live[element] for live, element in zip(layer.planes.live, chosen, strict=True))
+            assert all(live[element] for live, element in zip(layer.live, chosen, strict=True))
         box = case.ball.box(torch.float64)
         deviation = torch.stack([box.lower, box.upper]) - subject.image.double()
         ends = deviation.flatten(1)[:, cone.pixels]
@@ -139,10 +140,10 @@ def least_and_most(cone: Cone, deviations: list[Fraction]) -> list[tuple[Fractio
 
     for layer in cone.layers:
         found = []
-        for window, live in enumerate(layer.planes.live):
+        for window, live in enumerate(layer.live):
             ends = []
             for element in live.nonzero().flatten().tolist():
-                lead = Fraction(float(layer.planes.lead[window, element]))
+                lead = Fraction(float(layer.lead[window, element]))
                 off, below, above = Fraction(2) ** -52 * abs(lead), lead, lead
                 at = ((layer.window == window) & (layer.element == element)).nonzero().flatten().tolist()
                 for row in at:
