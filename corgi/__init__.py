@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from corgi.certify.exact import ExactOptions
     from corgi.certify.explain import Explanation, explain
     from corgi.certify.verify import VerifyOptions
+    from corgi.engines.lipschitz.engine import LipschitzEngine
     from corgi.engines.lirpa import LirpaEngine
     from corgi.engines.patch.engine import PatchEngine
     from corgi.errors import CorgiError
-    from corgi.lipschitz.engine import LipschitzEngine
     from corgi.network.network import Network, load
     from corgi.network.wrap import Normalisation
     from corgi.progress import Progress
@@ -66,7 +66,7 @@ _HOMES = {
     "corgi.engines.lirpa": ("LirpaEngine",),
     "corgi.engines.patch.engine": ("PatchEngine",),
     "corgi.errors": ("CorgiError",),
-    "corgi.lipschitz.engine": ("LipschitzEngine",),
+    "corgi.engines.lipschitz.engine": ("LipschitzEngine",),
     "corgi.network.network": ("Network", "load"),
     "corgi.network.wrap": ("Normalisation",),
     "corgi.progress": ("Progress",),

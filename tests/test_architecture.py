@@ -17,7 +17,7 @@ LAYERS = [
     {"api", "batch", "reporting"},
     {"train", "comparison", "vnnlib"},
     {"certify"},
-    {"complete", "lipschitz"},
+    {"complete"},
     {"attacks", "engines"},
     {"smoothing"},
     {"cam"},

@@ -61,7 +61,7 @@ def build_engine(name: EngineName, method: Method, device: str = "cpu") -> Bound
 
             return LirpaEngine(relaxation=LirpaMethod(method.value), device=device)
         case EngineName.LIPSCHITZ:
-            from corgi.lipschitz.engine import LipschitzEngine
+            from corgi.engines.lipschitz.engine import LipschitzEngine
 
             return LipschitzEngine(bound=LipschitzMethod(method.value), device=device)
     from corgi.engines.patch.engine import PatchEngine

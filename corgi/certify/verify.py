@@ -23,9 +23,9 @@ from corgi.certify.label import certify_label
 from corgi.certify.radius import Bracket, SearchLimits, search_radius
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
+from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.errors import EngineError, GateError, UsageError
-from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.depth import is_deep
 from corgi.network.network import Network
 from corgi.network.probes import check_at_probes

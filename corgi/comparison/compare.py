@@ -22,8 +22,8 @@ from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison, Guarantee, Row
+from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.errors import EngineError
-from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import ImageArray, Status, VerifyResult

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from corgi.engines.patch.rigour import gamma
+from corgi.engines.rigour import gamma
 
 Vector = npt.NDArray[np.float64]
 

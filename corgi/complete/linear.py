@@ -33,7 +33,7 @@ from torch import Tensor
 
 from corgi.complete.cuts import envelope
 from corgi.engines.cone import Cone, ConeLayer
-from corgi.engines.patch.rigour import gamma
+from corgi.engines.rigour import gamma
 
 Vector = npt.NDArray[np.float64]
 _INFINITE = highspy.kHighsInf

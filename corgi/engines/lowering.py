@@ -29,7 +29,7 @@ from typing import NoReturn, Protocol
 import torch
 from torch import Tensor, nn
 
-from corgi.engines.patch.rigour import FOLDING
+from corgi.engines.rigour import FOLDING
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corgi.engines.lowering import Lowering, explained_class, padded_conv
-from corgi.engines.patch.rigour import FOLDING
+from corgi.engines.rigour import FOLDING
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import Network

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corgi.engines.patch.forms import Forms
+from corgi.engines.forms import Forms
 from corgi.errors import SpecError
 from corgi.types import Interval
 from corgi.vnnlib.network import PlainNetwork, Points

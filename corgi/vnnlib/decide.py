@@ -27,8 +27,9 @@ from corgi.budget import OutOfTime, limited
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided
 from corgi.complete.tree import TreeDecider
 from corgi.engines.cone import NotUnfolded, with_inputs
+from corgi.engines.forms import Forms
 from corgi.engines.patch.engine import PatchEngine
-from corgi.engines.patch.forms import FormBounds, Forms
+from corgi.engines.patch.forms import FormBounds
 from corgi.engines.patch.prepare import prepare
 from corgi.errors import EngineError
 from corgi.network.convert import TorchGraph

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from corgi.cli.exits import Exit
 from corgi.cli.main import app
 from corgi.comparison import compare as module
+from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.errors import EngineError
-from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import load
 from corgi.reporting.schemas import json_schema
 from corgi.results import VerifyResult

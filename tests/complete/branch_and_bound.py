@@ -27,7 +27,7 @@ from torch import Tensor
 from corgi.complete.decider import Budget, Counterexample, Proved, Undecided, Verdict
 from corgi.engines.cone import Cone
 from corgi.engines.patch.alpha import convex
-from corgi.engines.patch.rigour import gamma
+from corgi.engines.rigour import gamma
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from corgi.engines.lowering import PLAIN_LAYERS, explained_class, lower_trunk
 from corgi.engines.patch.prepare import prepare
-from corgi.engines.patch.rigour import FOLDING
+from corgi.engines.rigour import FOLDING
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import TorchGraph

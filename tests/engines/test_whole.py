@@ -14,8 +14,9 @@ from torch import Tensor
 import corgi
 from corgi.cam.topk import outside
 from corgi.certify.verify import Bounders, VerifyOptions, verify
+from corgi.engines.forms import Forms
 from corgi.engines.patch.alpha import Alpha
-from corgi.engines.patch.forms import FormBounds, Forms
+from corgi.engines.patch.forms import FormBounds
 from corgi.engines.patch.prepare import prepare
 from corgi.errors import EngineError
 from corgi.types import Ball, Interval

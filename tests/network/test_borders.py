@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from corgi.engines.interface import Ball, BoundEngine
+from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import EngineError, ModelError
-from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network import layers
 from corgi.network.network import Network, load
 from tests.onnx_models import IMAGE, OnnxModel, float32, run_onnxruntime

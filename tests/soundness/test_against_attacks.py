@@ -18,8 +18,8 @@ from corgi.attacks.twin import Guide, averaged, saliency_guide
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.comparison.rows import converted
 from corgi.engines.interface import BoundEngine
+from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.engines.patch.engine import PatchEngine
-from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
 from corgi.results import ImageArray
 from corgi.smoothing.cam_map import CamMap

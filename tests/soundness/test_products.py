@@ -11,9 +11,9 @@ import torch
 from corgi import AttackOptions, LirpaEngine, PatchEngine, PatchMethod, load, verify
 from corgi.cam.topk import decision_margin
 from corgi.engines.interface import BoundEngine
+from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.engines.patch.batch import bound_maps
 from corgi.errors import EngineError
-from corgi.lipschitz.engine import LipschitzEngine
 from corgi.network.network import Network
 from corgi.smoothing.cam_map import CamMap
 from corgi.terms import Status

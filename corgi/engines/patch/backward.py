@@ -34,7 +34,7 @@ from corgi.engines.patch.patches import Indices, Patches, Places, on_device, on_
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.product import ProductPlanes
 from corgi.engines.patch.resample import amplification, through_resample
-from corgi.engines.patch.rigour import FOLDING, fan_out, gamma, smallest, unit
+from corgi.engines.rigour import FOLDING, fan_out, gamma, smallest, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval

@@ -11,7 +11,7 @@ from corgi.engines.patch.intervals import centres
 from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Patches, distinct_places, on_host
 from corgi.engines.patch.prepare import cast, prepare
-from corgi.engines.patch.rigour import plainly
+from corgi.engines.rigour import plainly
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 

@@ -48,9 +48,9 @@ from corgi.engines.patch.norms import Reach, held_interval, reach_step
 from corgi.engines.patch.patches import Patches, distinct_places, kernels_of, on_device, on_host
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.product import ProductPlanes, product_norm, product_planes
-from corgi.engines.patch.rigour import FOLDING, gamma, unit
 from corgi.engines.patch.tables import Table
 from corgi.engines.patch.tournament import Outcome, Tournament, first_games, none_played
+from corgi.engines.rigour import FOLDING, gamma, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from corgi.engines.patch.intervals import Centre, cast_up, magnitude
 from corgi.engines.patch.power import relax_power
-from corgi.engines.patch.rigour import smallest, unit
 from corgi.engines.patch.smooth import relax_curve
+from corgi.engines.rigour import smallest, unit
 from corgi.network import layers
 from corgi.types import Interval
 

@@ -23,8 +23,8 @@ from corgi.engines.patch.intervals import Centre, cast_out, centres
 from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Indices, Patches, Places, distinct_places, on_host
 from corgi.engines.patch.prepare import Maximum, cast, prepare
-from corgi.engines.patch.rigour import differentiable, plainly
 from corgi.engines.patch.unfold import cone_of, is_piecewise_linear, too_large
+from corgi.engines.rigour import differentiable, plainly
 from corgi.engines.whole import Whole, to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.network.head import CamHead

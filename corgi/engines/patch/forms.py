@@ -11,19 +11,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from corgi.engines.cone import Cone, NotUnfolded
+from corgi.engines.forms import Forms
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.intervals import centres, magnitude
 from corgi.engines.patch.patches import Patches, distinct_places, on_host
-from corgi.engines.patch.rigour import plainly
 from corgi.engines.patch.unfold import cone_of, is_piecewise_linear, too_large
+from corgi.engines.rigour import plainly
 from corgi.engines.whole import Whole, to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.types import Interval
@@ -33,37 +33,6 @@ _EXTENTS = (1, 3, 6, 11, 2**31)
 
 _ROWS = 512
 """Rows whose first patches are made at once."""
-
-
-@dataclass(frozen=True)
-class Forms:
-    """R linear forms, their coefficients as a sparse matrix.
-
-    Attributes:
-        row, element: int64 [entries], which form and which element of the flattened output.
-        coefficient: float64 [entries], each rounded at most once.
-        constant: float64 [R], rounded down.
-    """
-
-    row: Tensor
-    element: Tensor
-    coefficient: Tensor
-    constant: Tensor
-
-    def __len__(self) -> int:
-        return len(self.constant)
-
-    def summed(self, values: Tensor) -> Tensor:
-        """Sums of values [entries] by form: [R]."""
-        return torch.zeros_like(self.constant).index_add(0, self.row, values)
-
-    def chosen(self, which: Tensor) -> Forms:
-        """Some of the forms, int64 [some], in that order; each at most once."""
-        number = torch.full((len(self),), -1, dtype=torch.int64)
-        number[which] = torch.arange(len(which))
-        kept = number[self.row] >= 0
-        row, element, coefficient = self.row[kept], self.element[kept], self.coefficient[kept]
-        return Forms(number[row], element, coefficient, self.constant[which])
 
 
 class FormBounds(Whole):

@@ -29,7 +29,7 @@ from corgi.budget import check
 from corgi.engines.patch.intervals import magnitude
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import resample_norm
-from corgi.engines.patch.rigour import FOLDING, gamma
+from corgi.engines.rigour import FOLDING, gamma
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.rules import spread_dilation

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.patch.patches import Patches
-from corgi.engines.patch.rigour import smallest, unit
+from corgi.engines.rigour import smallest, unit
 
 _HALVINGS = 12
 _SPAN = 1e3

@@ -19,8 +19,8 @@ from corgi.budget import check
 from corgi.engines.patch.power import power_error, power_range
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import absolute, amplification, middle_and_reach, terms_of
-from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
 from corgi.engines.patch.smooth import function_error, value_range
+from corgi.engines.rigour import FOLDING, fan_in, gamma, smallest, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval

@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corgi.engines.patch.intervals import cast_up
-from corgi.engines.patch.rigour import smallest, unit
 from corgi.engines.patch.tables import Table
 from corgi.engines.patch.tournament import Outcome
+from corgi.engines.rigour import smallest, unit
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from corgi.engines.patch.halfspace import HalfSpace, least
 from corgi.engines.patch.intervals import Centre, cast_up, widened
 from corgi.engines.patch.patches import Patches, on_device
-from corgi.engines.patch.rigour import FOLDING, fan_in, gamma, smallest, unit
+from corgi.engines.rigour import FOLDING, fan_in, gamma, smallest, unit
 from corgi.network import layers
 from corgi.types import Ball, Interval, Norm
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corgi.engines.patch.rigour import smallest, unit
+from corgi.engines.rigour import smallest, unit
 from corgi.network import layers
 
 _ULPS = 64

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.patch.intervals import Centre, cast_up, magnitude
-from corgi.engines.patch.rigour import smallest, unit
+from corgi.engines.rigour import smallest, unit
 from corgi.types import Interval
 
 _ROUNDINGS = 64

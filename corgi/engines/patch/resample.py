@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.patch.patches import Indices, Patches, distinct_places, on_device, on_host
-from corgi.engines.patch.rigour import FOLDING
+from corgi.engines.rigour import FOLDING
 from corgi.network import layers
 from corgi.types import Interval
 

@@ -29,7 +29,7 @@ from corgi.engines.patch.gains import Gains, euclidean
 from corgi.engines.patch.intervals import Centre, centres
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum
-from corgi.engines.patch.rigour import plainly
+from corgi.engines.rigour import plainly
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Ball

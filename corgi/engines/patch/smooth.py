@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corgi.engines.patch.rigour import unit
+from corgi.engines.rigour import unit
 from corgi.network import layers
 
 _PIECES = 32

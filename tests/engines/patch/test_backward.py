@@ -17,7 +17,7 @@ from corgi.engines.patch.halfspace import box_fields, least
 from corgi.engines.patch.intervals import centres
 from corgi.engines.patch.patches import Patches, Places, distinct_places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
-from corgi.engines.patch.rigour import unit
+from corgi.engines.rigour import unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import load

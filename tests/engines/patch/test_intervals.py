@@ -21,7 +21,7 @@ from corgi.engines.patch.intervals import (
     weighted,
 )
 from corgi.engines.patch.prepare import Maximum, cast
-from corgi.engines.patch.rigour import fan_in, fan_out, gamma, unit
+from corgi.engines.rigour import fan_in, fan_out, gamma, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.engines.patch.maximum import Planes, chord, planes
-from corgi.engines.patch.rigour import unit
+from corgi.engines.rigour import unit
 
 POINTS = 200
 both = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

@@ -21,19 +21,19 @@ import torch
 from torch import Tensor
 
 from corgi.ambient import settled
+from corgi.engines.lipschitz.combine import combined_norms
+from corgi.engines.lipschitz.jacobian import LAYERS, interval_norms
+from corgi.engines.lipschitz.product import network_gains, row_constants
+from corgi.engines.lipschitz.slopes import WITHOUT_SLOPES
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_sizes
 from corgi.engines.patch.engine import PatchBounder, PatchEngine, same_image
 from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.prepare import prepare
-from corgi.engines.patch.rigour import plainly
+from corgi.engines.rigour import plainly
 from corgi.engines.whole import to_the_end
 from corgi.errors import EngineError
-from corgi.lipschitz.combine import combined_norms
-from corgi.lipschitz.jacobian import LAYERS, interval_norms
-from corgi.lipschitz.product import network_gains, row_constants
-from corgi.lipschitz.slopes import WITHOUT_SLOPES
 from corgi.network.convert import TorchGraph
 from corgi.network.network import Network
 from corgi.terms import LipschitzMethod, PatchMethod

@@ -16,8 +16,8 @@ from corgi.certify.verify import verify as verify_with
 from corgi.errors import EngineError
 from corgi.terms import PatchMethod
 from corgi.types import Ball, Interval, Norm
+from tests.engines.lipschitz.sampled import gradients, images_of
 from tests.engines.trunks import REFUSED, network
-from tests.lipschitz.sampled import gradients, images_of
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 
 every_method = pytest.mark.parametrize("method", list(LipschitzMethod), ids=str)
@@ -148,7 +148,7 @@ def test_of_unknown_derivatives_nothing_is_certified(
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
     by_norms = LipschitzEngine(LipschitzMethod.NORMS).bind(net, 0, torch.float64)
     monkeypatch.setattr(
-        "corgi.lipschitz.jacobian.widened",
+        "corgi.engines.lipschitz.jacobian.widened",
         lambda lower, upper, error: Interval(lower * torch.nan, upper * torch.nan),
     )
     bounder, ball = LipschitzEngine(method).bind(net, 0, torch.float64), Ball(image, 0.01, norm)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from corgi.lipschitz.combine import CombinedRows, _Elements
+from corgi.engines.lipschitz.combine import CombinedRows, _Elements
 from corgi.types import Interval, Norm
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from corgi.lipschitz.combine import combined_norms
-from corgi.lipschitz.engine import LipschitzBounder, LipschitzEngine
-from corgi.lipschitz.jacobian import JacobianPass, Rows, interval_norms
+from corgi.engines.lipschitz.combine import combined_norms
+from corgi.engines.lipschitz.engine import LipschitzBounder, LipschitzEngine
+from corgi.engines.lipschitz.jacobian import JacobianPass, Rows, interval_norms
 from corgi.network.network import Network, load
 from corgi.terms import LipschitzMethod
 from corgi.types import Ball, Norm
+from tests.engines.lipschitz.sampled import gradients, images_of
 from tests.engines.trunks import CASES, PATCH_CASES, between, network
-from tests.lipschitz.sampled import gradients, images_of
 from tests.onnx_models import random_cam_network
 
 EVERY_CASE = {name: CASES[name] for name in ("activations", "residual", "twice itself", "difference")}

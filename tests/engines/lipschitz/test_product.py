@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corgi.engines.lipschitz.product import network_gains, operator_norm, row_constants
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.prepare import Maximum, prepare
-from corgi.lipschitz.product import network_gains, operator_norm, row_constants
 from corgi.network import layers
 from corgi.network.network import load
 from corgi.types import Ball, Norm
-from tests.lipschitz.sampled import gradients, images_of
+from tests.engines.lipschitz.sampled import gradients, images_of
 from tests.onnx_models import random_cam_network
 
 

@@ -26,13 +26,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corgi.budget import check
+from corgi.engines.lipschitz.jacobian import JacobianPass, OnWindows, Rows, interval_norms
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_masks
 from corgi.engines.patch.intervals import magnitude, widened
 from corgi.engines.patch.patches import Patches, on_device
 from corgi.engines.patch.prepare import Maximum
-from corgi.engines.patch.rigour import FOLDING, gamma, smallest, unit
-from corgi.lipschitz.jacobian import JacobianPass, OnWindows, Rows, interval_norms
+from corgi.engines.rigour import FOLDING, gamma, smallest, unit
 from corgi.types import Interval, Norm
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from corgi.engines.patch.gains import LIPSCHITZ, Gains
 from corgi.engines.patch.prepare import Maximum
-from corgi.engines.patch.rigour import FOLDING, gamma
+from corgi.engines.rigour import FOLDING, gamma
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 from corgi.network.rules import spread_dilation

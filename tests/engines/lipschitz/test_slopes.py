@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from corgi.lipschitz.slopes import slope_range
+from corgi.engines.lipschitz.slopes import slope_range
 from corgi.network import layers
 from tests.engines.patch.exact import curve
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from corgi.engines.patch.rigour import differentiable, plainly
+from corgi.engines.rigour import differentiable, plainly
 
 
 @plainly
