@@ -19,6 +19,7 @@ from corgi.data.preprocess import Recipe
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import EngineError
+from corgi.network.gate import check_equal_to_onnxruntime, check_equal_to_reference
 from corgi.network.network import Network, load
 from corgi.network.probes import check_at_probes
 from corgi.network.wrap import Normalisation
@@ -68,6 +69,8 @@ def test_what_people_have_installed_answers(name: str, data_dir: Path) -> None:
     for found in maps:  # the equality gate has held each against onnxruntime
         assert np.isfinite(found.cam).all()
         assert found.top.k == 5
+    features = check_equal_to_onnxruntime(network, images[0][None])
+    assert check_equal_to_reference(network, images[0], features)
     base = Sparsified(CamMap(network, maps[0].class_id), 5)
     tally, smoothed = smooth(base, images[0], SmoothOptions(k=5, sigma=0.01, samples=48))
     assert tally.samples == 48

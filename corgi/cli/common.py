@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,6 +212,17 @@ def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
     target = io.BytesIO()
     np.save(target, array, allow_pickle=False)
     return target.getvalue()
+
+
+def ready_to_draw(picture: Path | None) -> None:
+    """Load what draws `--picture` while the answer is computed: torch lets other threads run meanwhile."""
+
+    def load() -> None:
+        with suppress(Exception):  # whoever draws gets the same error, and says it
+            import_module("matplotlib.backends.backend_agg")
+
+    if picture is not None:
+        threading.Thread(target=load, daemon=True).start()
 
 
 def save_picture(figure: Figure, path: Path) -> None:

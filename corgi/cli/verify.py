@@ -50,6 +50,7 @@ def command(
             options = replace(options, time_limit=DEEP_SECONDS)
             about = f"a deep network: at most {DEEP_SECONDS:g} s, or as --time-limit says (inf: no limit)"
             listener(Progress("verify", about, lasting=True))
+        common.ready_to_draw(picture_file)
         result = verify(network, pixels, options, image_name=str(image), listener=listener)
 
     def document() -> str:

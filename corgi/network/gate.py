@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from corgi.errors import GateError
+from corgi.errors import GateError, UnsupportedOperator
 from corgi.network.head import Activation, CamHead
+from corgi.network.reference import FLOAT32_INSIDE
 
 if TYPE_CHECKING:
     from corgi.network.network import Network
@@ -27,6 +28,12 @@ _FLOAT32, MOST = 4.0, 0.01
 float32: that many times its difference from float64 is allowed, but never more than `MOST`. As far as that,
 onnxruntime may differ from itself with and without optimisation: a value may then lie between the two.
 """
+
+_FINE, _INSIDE = 1e-12, 1e-6
+"""The same beside an evaluator in float64; and beside one that rounds to float32 on the way."""
+
+_ULP = 2.0**-24
+"""What of float32's errors float64 can be off by: its ulp is 2^-29 of float32's, and sums differ in order."""
 
 _NEIGHBOURS = 3
 """Images an ulp away at which float32 is looked at, too."""
@@ -118,6 +125,42 @@ def float32_errors(
     return tuple(found)
 
 
+def check_equal_to_reference(network: Network, image: NDArray[np.float32], ours: torch.Tensor) -> bool:
+    """Compare feature map and class scores at an image [C, H, W] with onnx's reference evaluator in float64.
+
+    Where the evaluator itself is further from onnxruntime than any network may be, as it is on some pools and
+    resizes, or fails, it is no judge: onnxruntime runs what the user runs, and corgi equals it.
+
+    Args:
+        network: to be judged.
+        image: float32, in [0, 1].
+        ours: its feature map there in float64, [1, F, h, w], equal to onnxruntime's.
+
+    Returns:
+        whether the evaluator judged.
+
+    Raises:
+        GateError: a value differs by more than float64 explains.
+    """
+    try:
+        scores, features = network.oracle.run_in_float64(image)
+        _, theirs = network.oracle.run(image[None])
+        errors = functools.cache(lambda: torch.cat(float32_errors(network, image[None], ours)).numpy())
+        compare(network, "feature map of the reference", features, theirs, by_channel=True, rounding=errors)
+    except (UnsupportedOperator, GateError):
+        return False
+    inside = any(node.op_type in FLOAT32_INSIDE for node in network.graph.proto.graph.node)
+    tolerance, share = (_INSIDE, 1.0) if inside else (_FINE, _ULP)
+    agree = functools.partial(compare, network, tolerance=tolerance, judge="onnx's reference evaluator")
+    agree("feature map", ours.numpy(), features, by_channel=True, rounding=lambda: share * errors())
+    with torch.no_grad():
+        behind = torch.from_numpy(features)
+        converted = network.module.after(network.head.feature)(behind).numpy().reshape(scores.shape)
+        agree("class scores of the converted network", converted, scores)
+        agree("class scores of the CAM head", network.head.scores(behind).numpy(), scores)
+    return True
+
+
 def check_map(network: Network, image: NDArray[np.float32], class_id: int, cam: NDArray[np.float64]) -> float:
     """Compare the map [h, w] of a class at an image [C, H, W] with that of onnxruntime's feature map.
 
@@ -166,6 +209,8 @@ def compare(
     by_channel: bool = False,
     rounding: Callable[[], NDArray[np.float64]] | None = None,
     plainly: Callable[[], NDArray[np.floating[Any]]] | None = None,
+    tolerance: float = TOLERANCE,
+    judge: str = "onnxruntime",
 ) -> None:
     """Refuse the network unless two values agree, as a whole or channel by channel (axis 1).
 
@@ -173,18 +218,20 @@ def compare(
         network: whose values they are.
         what: they are, for the message.
         ours: as corgi computes them in float64.
-        reference: as onnxruntime does.
+        reference: as the judge does.
         by_channel: whether every channel is compared on its own scale.
         rounding: what float32 changes in them where corgi's own trunk runs in it, by draws along the first
             axis (`float32_errors`), if that can be known; asked only of values that differ by more than
-            `TOLERANCE`.
+            the tolerance.
         plainly: as onnxruntime computes them without optimisation; asked only of what differs even so.
+        tolerance: largest difference allowed whatever float32 does, relative to the largest magnitude.
+        judge: who computed the reference.
 
     Raises:
         GateError: they differ in shape or by more than is allowed, or one is not finite.
     """
     if ours.shape != reference.shape:
-        raise GateError(f"{network.path}: {what} has shape {ours.shape}, onnxruntime says {reference.shape}")
+        raise GateError(f"{network.path}: {what} has shape {ours.shape}, {judge} says {reference.shape}")
     if not (np.isfinite(ours).all() and np.isfinite(reference).all()):
         raise GateError(f"{network.path}: {what} is not finite on a valid image")
     others = tuple(a for a in range(reference.ndim) if a != 1) if by_channel else None
@@ -194,14 +241,14 @@ def compare(
     def share(difference: NDArray[np.floating[Any]]) -> float:
         return float((np.abs(difference) / scale).max())
 
-    worst, allowed = share(ours - reference), TOLERANCE
+    worst, allowed = share(ours - reference), tolerance
     if worst > allowed and rounding is not None and np.isfinite(changed := rounding()).all():
-        allowed = min(max(TOLERANCE, _FLOAT32 * share(changed)), MOST)
+        allowed = min(max(tolerance, _FLOAT32 * share(changed)), MOST)
     if allowed < worst <= MOST and plainly is not None and share(reference - (again := plainly())) <= MOST:
         worst = share(ours - ours.clip(np.minimum(reference, again), np.maximum(reference, again)))
     if worst > allowed:
         raise GateError(
-            f"{network.path}: {what} differs from onnxruntime by {worst:.3g} of its largest value"
+            f"{network.path}: {what} differs from {judge} by {worst:.3g} of its largest value"
             f" ({float(scale.max()):.3g}); allowed is {allowed:.3g}",
             hint="The model is refused because a certificate for it would say nothing of the file you run.",
         )

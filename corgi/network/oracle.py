@@ -9,10 +9,11 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from corgi.budget import check
 from corgi.errors import ModelError, naming
-from corgi.network import runtime
+from corgi.network import reference, runtime
 from corgi.network.graph import Graph
 
 
@@ -39,13 +40,17 @@ class OnnxOracle:
         nothing = np.zeros(0, np.float32)
         self._last = nothing, (nothing, nothing)  # the images that ran last are often asked for again
 
-    def _started(self, level: ort.GraphOptimizationLevel) -> ort.InferenceSession:
-        check()
+    @property
+    def _model(self) -> onnx.ModelProto:
         model = onnx.ModelProto()
         model.CopyFrom(self._graph.proto)
         if self._feature not in {o.name for o in model.graph.output}:
             model.graph.output.append(helper.make_tensor_value_info(self._feature, TensorProto.FLOAT, None))
-        return runtime.start(model, runtime.options(level))
+        return model
+
+    def _started(self, level: ort.GraphOptimizationLevel) -> ort.InferenceSession:
+        check()
+        return runtime.start(self._model, runtime.options(level))
 
     def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Images [N, C, H, W] -> (network output [N, classes], feature map [N, F, h, w])."""
@@ -64,6 +69,21 @@ class OnnxOracle:
     @cached_property
     def _plain(self) -> ort.InferenceSession:
         return self._started(ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+
+    def run_in_float64(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same of one image [C, H, W] by onnx's reference evaluator on float64 tensors: [1, ...] each.
+
+        Raises:
+            UnsupportedOperator: the evaluator fails on the file.
+        """
+        feed = {self._graph.input_name: image[None].astype(np.float64)}
+        with naming(self._graph.path):
+            scores, features = reference.run(self._reference, feed, [self._graph.output_name, self._feature])
+        return scores.reshape(1, -1), features.transpose(self._back)
+
+    @cached_property
+    def _reference(self) -> ReferenceEvaluator:
+        return reference.evaluator(self._model)
 
     def _run(
         self, session: ort.InferenceSession, images: NDArray[np.float32]

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from corgi.budget import check
 from corgi.network import layers
 from corgi.network.depth import LINEAR
-from corgi.network.gate import check_equal_to_onnxruntime, check_map
+from corgi.network.gate import check_equal_to_onnxruntime, check_equal_to_reference, check_map
 from corgi.network.network import Network
 
 _STEPS, _WORK = 8, 2e8
@@ -39,6 +39,9 @@ _BEYOND = 0.1
 _FURTHER = 1e-3
 """What going on weighs beside kinks that are not reached yet."""
 
+_SIGNS = (1.0, -1.0)
+"""Every goal is climbed and descended."""
+
 Goal = Callable[[Network, int, Mapping[str, Tensor], Tensor], Tensor]
 """Of a network, a class, the values of its trunk for images [N, C, H, W], and signs [N] (1 to climb, -1 to
 descend): scores [N] to be raised."""
@@ -47,19 +50,23 @@ descend): scores [N] to be raised."""
 def check_at_probes(network: Network, class_id: int, image: NDArray[np.float32]) -> None:
     """Compare feature map, scores and the map of a class with onnxruntime on images driven away from one.
 
+    On the first two of them, beyond and below all kinks, onnx's reference evaluator in float64 judges, too.
+
     Raises:
         GateError: a value differs or is not finite.
         OutOfTime: there was no time for it.
     """
-    for probe in probes(network, class_id, image):
+    for number, probe in enumerate(probes(network, class_id, image)):
         features = check_equal_to_onnxruntime(network, probe[None])
         check_map(network, probe, class_id, network.head.cam(features, class_id)[0].numpy())
+        if number < len(_SIGNS):
+            check_equal_to_reference(network, probe, features)
 
 
 def probes(network: Network, class_id: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Images in [0, 1] that reach what random ones do not: [C, H, W] -> [6, C, H, W]."""
     goals: tuple[Goal, ...] = (_kinks, _channels, _map)
-    signs = torch.tensor([1.0, -1.0])
+    signs = torch.tensor(_SIGNS)
     numbers = sum(math.prod(network.shapes[step.output]) for step in network.trunk.steps)
     steps = int(min(max(_WORK / max(numbers * len(signs) * len(goals), 1), 1), _STEPS))
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from corgi.budget import OutOfTime, limited
 from corgi.certify import verify as verify_module
 from corgi.certify.explain import explain
 from corgi.certify.radii import RadiiOptions, pixel_radii
@@ -22,7 +24,7 @@ from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import GateError
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
-from corgi.network.gate import MOST, check_equal_to_onnxruntime, check_map
+from corgi.network.gate import MOST, check_equal_to_onnxruntime, check_equal_to_reference, check_map
 from corgi.network.network import Network, load
 from corgi.network.probes import check_at_probes, probes
 from corgi.results import Status
@@ -98,6 +100,51 @@ def test_what_random_images_never_reach_is_found(name: str, tmp_path: Path) -> N
         check_map(network, image, 0, network.cam(image, 0).numpy())
     with pytest.raises(GateError, match="differs from onnxruntime"):
         check_at_probes(network, 0, random(network)[0])
+
+
+_ROUNDED: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
+    "a default read as a decimal": ("LeakyRelu", {}, lambda: layers.LeakyRelu(0.01)),
+    "a slope read as a decimal": ("LeakyRelu", {"alpha": 0.3}, lambda: layers.LeakyRelu(0.3)),
+    "a limit read as a decimal": ("Clip", {"min": 0.0, "max": 0.7}, lambda: layers.Clip(0.0, 0.7)),
+}
+
+
+@pytest.mark.parametrize("name", _ROUNDED)
+def test_what_float32_hides_is_found_by_the_reference_evaluator(name: str, tmp_path: Path) -> None:
+    op, attributes, wrong = _ROUNDED[name]
+    network = network_of(tmp_path, _MIXED, op, attributes)
+    check_at_probes(network, 0, random(network)[0])
+    network = misread(network, op, wrong())
+    for probe in probes(network, 0, random(network)[0]):
+        check_equal_to_onnxruntime(network, probe[None])
+    with pytest.raises(GateError, match="differs from onnx's reference evaluator"):
+        check_at_probes(network, 0, random(network)[0])
+
+
+def test_an_evaluator_that_is_off_onnxruntime_or_fails_is_no_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = network_of(tmp_path, _MIXED, "Clip", _SIX)
+    image = random(network)[0]
+    features = check_equal_to_onnxruntime(network, image[None])
+    assert check_equal_to_reference(network, image, features)
+    scores, found = network.oracle.run_in_float64(image)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(network.oracle), "run_in_float64", lambda _, __: (scores, 1.001 * found))
+        assert not check_equal_to_reference(network, image, features)
+    evaluator = network.oracle._reference
+
+    def fails(_: object, __: object) -> None:
+        raise ValueError("shapes")
+
+    monkeypatch.setattr(type(evaluator), "run", fails)
+    assert not check_equal_to_reference(network, image, features)
+
+
+def test_the_evaluator_keeps_to_the_time(tmp_path: Path) -> None:
+    network = network_of(tmp_path, _MIXED, "Clip", _SIX)
+    with limited(time.monotonic() - 1), pytest.raises(OutOfTime):
+        network.oracle.run_in_float64(random(network)[0])
 
 
 def test_probes_are_images_and_the_same_each_time(tmp_path: Path) -> None:
