@@ -33,8 +33,8 @@ from corgi.engines.rigour import FOLDING
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
-from corgi.network.limits import LARGE_LIMIT
 from corgi.network.network import Network
+from corgi.network.passes.limits import LARGE_LIMIT
 from corgi.network.rules import spread_dilation, symmetric_kernel
 
 PLAIN_LAYERS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -49,6 +49,7 @@ class TorchGraph(nn.Module):
         self.steps, self.input_name, self.output_name = steps, input_name, output_name
         self.layers = nn.ModuleList(step.layer for step in steps)
         self.read_last = _read_last(steps, output_name)
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the output value [N, ...]; samples are independent.
@@ -87,21 +88,19 @@ class TorchGraph(nn.Module):
 
     def after(self, input_name: str) -> TorchGraph:
         """The part of the network that makes the output from `input_name`."""
-        needed, kept = {self.output_name}, []
+        return self._between(input_name, self.output_name)
+
+    def up_to(self, output_name: str) -> TorchGraph:
+        """The part of the network that `output_name` depends on."""
+        return self._between(self.input_name, output_name)
+
+    def _between(self, input_name: str, output_name: str) -> TorchGraph:
+        needed, kept = {output_name}, []
         for step in reversed(self.steps):
             if step.output in needed and step.output != input_name:
                 needed.update(step.inputs)
                 kept.append(step)
-        return TorchGraph(tuple(reversed(kept)), input_name, self.output_name)
-
-    def up_to(self, output_name: str) -> TorchGraph:
-        """The part of the network that `output_name` depends on."""
-        needed, kept = {output_name}, []
-        for step in reversed(self.steps):
-            if step.output in needed:
-                needed.update(step.inputs)
-                kept.append(step)
-        return TorchGraph(tuple(reversed(kept)), self.input_name, output_name)
+        return TorchGraph(tuple(reversed(kept)), input_name, output_name)
 
 
 def _read_last(steps: tuple[Step, ...], output_name: str) -> tuple[frozenset[str], ...]:
@@ -128,6 +127,12 @@ class Converted:
     module: TorchGraph
     shapes: Mapping[str, tuple[int, ...]]
     orders: Mapping[str, tuple[int, ...]]
+
+    def with_steps(self, steps: Iterable[Step]) -> Converted:
+        """The same network by other steps; those that nobody reads any more are gone."""
+        output = self.module.output_name
+        module = TorchGraph(tuple(steps), self.module.input_name, output).up_to(output)
+        return replace(self, module=module)
 
 
 def convert(graph: Graph) -> Converted:
@@ -158,7 +163,7 @@ def convert(graph: Graph) -> Converted:
             steps.append(step)
     if graph.output_name not in shapes:
         raise ModelError(f"the output '{graph.output_name}' does not depend on the image")
-    return Converted(TorchGraph(tuple(steps), graph.input_name, graph.output_name).eval(), shapes, {})
+    return Converted(TorchGraph(tuple(steps), graph.input_name, graph.output_name), shapes, {})
 
 
 def _makes_vector(

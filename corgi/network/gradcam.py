@@ -71,16 +71,16 @@ def gradcam_head(found: Converted, layer: str | None) -> GradCamHead:
             f"'{layer}' is no feature map the class scores depend on alone",
             hint=f"Those are: {', '.join(maps)}.",
         )
-    steps, output, activation = list(found.module.steps), found.module.output_name, Activation.NONE
+    output, activation = found.module.output_name, Activation.NONE
     # An activation behind the scores, and what only moves numbers behind that, is no part of them.
-    makers = {step.output: step for step in steps}
+    makers = {step.output: step for step in found.module.steps}
     end = makers.get(output)
     while end is not None and isinstance(end.layer, layers.Identity | layers.Reshape):
         end = makers.get(end.inputs[0])
     kind = None if end is None else next((a for t, a in ACTIVATIONS if isinstance(end.layer, t)), None)
     if end is not None and kind is not None:
         output, activation = end.inputs[0], kind
-    behind = TorchGraph(tuple(steps), feature, output).after(feature)
+    behind = found.module.up_to(output).after(feature)
     _, filters, height, width = found.shapes[feature]
     if len(found.shapes[output]) != 2:
         raise NoCamHead(f"the output has shape {list(found.shapes[output])}, expected [N, classes]")
@@ -92,7 +92,7 @@ def gradcam_head(found: Converted, layer: str | None) -> GradCamHead:
         filters=filters,
         pooling="none: weights are mean gradients at the image (Grad-CAM)",
         dense=f"{len(behind.steps)} nodes behind the feature map",
-        tail=behind.eval(),
+        tail=behind,
         activation=activation,
         weight=torch.full((classes, filters), torch.nan, dtype=torch.float64),
     )

@@ -7,11 +7,16 @@ padding is explicit, and the batch axis is always the first and never touched.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Elementwise(nn.Module):
+    """The same function of every entry of a value."""
 
 
 class Conv(nn.Module):
@@ -73,6 +78,11 @@ class Affine(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Affine:
+        """The same map of a value whose entries stand elsewhere: `move` takes each constant there."""
+        rest = None if self.rest is None else (move(self.rest[0]), move(self.rest[1]))
+        return Affine(move(self.scale), move(self.shift), move(self.shift_magnitude), rest=rest)
+
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape; memory is what this takes, so the product is added to where it lies."""
         return (x * self.scale).add_(self.shift)
@@ -94,7 +104,7 @@ class Linear(nn.Module):
         return x @ self.weight + self.bias
 
 
-class Relu(nn.Module):
+class Relu(Elementwise):
     """max(x, 0)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +112,7 @@ class Relu(nn.Module):
         return F.relu(x)
 
 
-class LeakyRelu(nn.Module):
+class LeakyRelu(Elementwise):
     """max(x, 0) + slope * min(x, 0)."""
 
     def __init__(self, slope: float) -> None:
@@ -128,7 +138,7 @@ class PRelu(nn.Module):
         return torch.where(x > 0, x, self.slope * x)
 
 
-class Sigmoid(nn.Module):
+class Sigmoid(Elementwise):
     """1 / (1 + exp(-x))."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,7 +146,7 @@ class Sigmoid(nn.Module):
         return torch.sigmoid(x)
 
 
-class Tanh(nn.Module):
+class Tanh(Elementwise):
     """Hyperbolic tangent."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,7 +154,7 @@ class Tanh(nn.Module):
         return torch.tanh(x)
 
 
-class Erf(nn.Module):
+class Erf(Elementwise):
     """The error function (no engine bounds it by itself; part of GELU)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +162,7 @@ class Erf(nn.Module):
         return torch.erf(x)
 
 
-class Curve(nn.Module):
+class Curve(Elementwise):
     """An activation whose second derivative is bounded between a few kinks.
 
     What bounding it takes is in `engines/patch/smooth.py`.
@@ -241,7 +251,7 @@ class Softplus(Curve):
         return torch.logaddexp(x, torch.zeros_like(x))
 
 
-class Exp(nn.Module):
+class Exp(Elementwise):
     """exp(x)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -249,7 +259,7 @@ class Exp(nn.Module):
         return x.exp()
 
 
-class Log(nn.Module):
+class Log(Elementwise):
     """log(x), NaN below 0."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -257,7 +267,7 @@ class Log(nn.Module):
         return x.log()
 
 
-class Power(nn.Module):
+class Power(Elementwise):
     """x^exponent, exponent neither 0 nor 1.
 
     Attributes:
@@ -285,7 +295,7 @@ class Power(nn.Module):
         return x**self.exponent
 
 
-class HardSigmoid(nn.Module):
+class HardSigmoid(Elementwise):
     """min(max(alpha * x + beta, 0), 1)."""
 
     def __init__(self, alpha: float, beta: float) -> None:
@@ -297,7 +307,7 @@ class HardSigmoid(nn.Module):
         return torch.clamp(self.alpha * x + self.beta, 0, 1)
 
 
-class Clip(nn.Module):
+class Clip(Elementwise):
     """min(max(x, low), high)."""
 
     def __init__(self, low: float, high: float) -> None:
@@ -629,7 +639,7 @@ class Transpose(nn.Module):
         return x.permute(self.order)
 
 
-class Identity(nn.Module):
+class Identity(Elementwise):
     """x (dropout at inference included)."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,18 +18,14 @@ from corgi.ambient import settled
 from corgi.data.preprocess import METADATA_KEY, Recipe
 from corgi.errors import ModelError, NoCamHead, UnsupportedOperator, UsageError, naming
 from corgi.network import names
-from corgi.network.activations import recognise_activations
-from corgi.network.borders import pool_padding
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import check_equal_to_onnxruntime
 from corgi.network.gradcam import GradCamHead, gradcam_head
 from corgi.network.graph import Graph, read_graph
-from corgi.network.groups import group_normalisations
 from corgi.network.head import Head, recognise_head, refuse_transformer
-from corgi.network.layout import channels_first
-from corgi.network.limits import without_unreached_limits
 from corgi.network.oracle import OnnxOracle
-from corgi.network.shuffle import channel_shuffles
+from corgi.network.passes import simplified
+from corgi.network.passes.limits import without_unreached_limits
 from corgi.network.wrap import Normalisation
 from corgi.results import MapKind
 
@@ -183,9 +179,7 @@ def load(
 
 def _of_graph(graph: Graph, map_kind: MapKind, layer: str | None, class_names: str | Path | None) -> Network:
     try:
-        found = group_normalisations(without_unreached_limits(convert(graph)))
-        found = pool_padding(channels_first(channel_shuffles(found)))
-        found = replace(found, module=recognise_activations(found.module, found.shapes))
+        found = simplified(without_unreached_limits(convert(graph)))
         grad = map_kind is MapKind.GRADCAM
         head: Head = gradcam_head(found, layer) if grad else recognise_head(found)
     except (NoCamHead, UnsupportedOperator):
@@ -195,7 +189,7 @@ def _of_graph(graph: Graph, map_kind: MapKind, layer: str | None, class_names: s
         graph=graph,
         module=found.module,
         shapes=found.shapes,
-        trunk=found.module.up_to(head.feature).eval(),
+        trunk=found.module.up_to(head.feature),
         head=head,
         oracle=OnnxOracle(graph, head.feature, head.order),
         preprocess=_preprocess(graph),

@@ -300,7 +300,7 @@ def clip(node: NodeReader) -> nn.Module:
     """Clip; the limits are attributes up to opset 10 and operands after.
 
     They are what the file says, infinite only where it says so. A limit left away is the end of the float32
-    range, as the standard has it: a real value may lie beyond (`limits.py` drops limits no image reaches).
+    range, as the standard has it: a real value may lie beyond. `passes/limits.py` drops unreached ones.
     """
     low = node.limit(1) if node.has(1) else node.float_attribute("min")
     high = node.limit(2) if node.has(2) else node.float_attribute("max")
@@ -498,7 +498,7 @@ def _copied_entries(mode: str, size: int, before: int, after: int) -> tuple[int,
 def pad(node: NodeReader) -> nn.Module:
     """Pad behind the batch axis, with a constant or copies; amounts are an attribute before opset 11.
 
-    The constant may be -infinity: in front of a MaxPool (`borders.py`) that is its own padding.
+    The constant may be -infinity: in front of a MaxPool (`passes/borders.py`) that is its own padding.
     """
     rank = len(node.shape())
     mode = node.str_attribute("mode")

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import copy
 import math
+import types
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -28,17 +30,6 @@ from torch import Tensor, nn
 from corgi.errors import UnsupportedOperator
 from corgi.network import layers
 from corgi.network.convert import Converted, Step, TorchGraph
-
-_ELEMENTWISE = (
-    layers.Relu,
-    layers.LeakyRelu,
-    layers.Sigmoid,
-    layers.Tanh,
-    layers.HardSigmoid,
-    layers.Curve,
-    layers.Power,
-    layers.Clip,
-)
 
 _MATRICES = (layers.Conv, layers.Linear, layers.Take, layers.Slice, layers.Channels)
 """Case 7: layers whose matrix is read off exactly."""
@@ -91,7 +82,7 @@ def _images(found: Converted) -> dict[str, Tensor]:
         elif step.output in images and math.prod(shape) == images[step.output].numel():
             if isinstance(step.layer, layers.Transpose):
                 images[source] = step.layer(_numbers(shape)).flatten()[images[step.output]]
-            elif isinstance(step.layer, (layers.Reshape, layers.Affine, layers.PRelu, *_ELEMENTWISE)):
+            elif isinstance(step.layer, (layers.Reshape, layers.Affine, layers.PRelu, layers.Elementwise)):
                 images[source] = images[step.output]
     return {name: order for name, order in images.items() if len(found.shapes[name]) != 4}
 
@@ -123,7 +114,7 @@ class _Rewriting:
         last = self.views[module.output_name]
         if last.name == module.input_name:
             raise UnsupportedOperator("the output is the input rearranged; nothing to decide")
-        trunk = TorchGraph(tuple(self.steps), module.input_name, last.name).up_to(last.name).eval()
+        trunk = TorchGraph(tuple(self.steps), module.input_name, last.name).up_to(last.name)
         return Spatial(trunk, self.shapes, last.index.flatten())
 
     def fresh(self, name: str, shape: tuple[int, ...]) -> _View:
@@ -132,62 +123,83 @@ class _Rewriting:
         self.shapes[name] = shape if len(shape) == 4 else (1, math.prod(inner), 1, 1)
         return _View(name, torch.arange(math.prod(inner)).reshape(inner))
 
-    def emit(self, step: Step, layer: nn.Module, *names: str) -> str:
-        self.steps.append(replace(step, layer=layer, inputs=names))
-        return step.output
+    def emit(self, step: Step, layer: nn.Module, views: list[_View]) -> _View:
+        """A layer on what views are of; what it makes stands for itself."""
+        self.steps.append(replace(step, layer=layer, inputs=tuple(view.name for view in views)))
+        return self.fresh(step.output, self.found.shapes[step.output])
 
-    def kept(self, step: Step, layer: nn.Module, view: _View) -> _View:
-        """A layer that acts element by element on what a view is of."""
-        self.shapes[step.output] = self.shapes[view.name]
-        return _View(self.emit(step, layer, view.name), view.index)
+    def kept(self, step: Step, layer: nn.Module, *views: _View) -> _View:
+        """A layer that acts element by element on what a view, or several equal ones, are of."""
+        made = self.emit(step, layer, list(views))
+        self.shapes[made.name] = self.shapes[views[0].name]
+        return _View(made.name, views[0].index)
 
     def moved(self, step: Step) -> _View:
-        inputs, shape = [self.views[name] for name in step.inputs], self.found.shapes[step.output]
-        first = inputs[0]
-        match step.layer:
-            case layers.Identity():  # case 1
-                return first
-            case layers.Reshape():  # case 1
-                return _View(first.name, first.index.reshape(shape[1:]))
-            case layers.Transpose() as transpose:  # case 1
-                return _View(first.name, first.index.permute([axis - 1 for axis in transpose.order[1:]]))
-            case layers.Linear() as linear if linear.weight.shape[0] == first.index.numel():  # case 2
-                if step.output in self.images:
-                    return self.image(step, linear, self.vector(step, first), self.images[step.output])
-                self.emit(step, self.whole(step, linear, first), first.name)
-                return self.fresh(step.output, shape)
-            case layers.Mean(axes=(2, 3)) if self.is_plain(first):  # case 3
-                self.emit(step, layers.AveragePool(self.size(first), (1, 1)), first.name)
-                return self.fresh(step.output, shape)
-            case layers.Max(axes=(2, 3)) if self.is_plain(first):
-                self.emit(step, layers.MaxPool(self.size(first), (1, 1)), first.name)
-                return self.fresh(step.output, shape)
-            case layers.Sum(axes=(2, 3)) if self.is_plain(first):  # case 3
-                channels = first.index.shape[0]
-                ones = torch.ones(channels, 1, *self.size(first), dtype=torch.float64)
-                self.emit(step, layers.Conv(ones, ones.new_zeros(channels), groups=channels), first.name)
-                return self.fresh(step.output, shape)
-            case layers.Affine() as affine if (
-                not self.is_plain(first) and shape[1:] == first.index.shape
-            ):  # case 4
-                parts = (affine.scale, affine.shift, affine.shift_magnitude, *(affine.rest or ()))
-                scale, shift, magnitude, *rest = (self.back(part, first) for part in parts)
-                moved = layers.Affine(scale, shift, magnitude, rest=(rest[0], rest[1]) if rest else None)
-                return self.kept(step, moved, first)
-            case layer if isinstance(layer, _ELEMENTWISE):  # case 4
-                return self.kept(step, layer, first)
-            case layers.PRelu(slope=slope) if slope.numel() == 1:  # case 4
-                return self.kept(step, layers.PRelu(slope.reshape(())), first)
-            case layers.Add() | layers.Sub() if self.alike(inputs):  # case 5
-                self.shapes[step.output] = self.shapes[first.name]
-                return _View(self.emit(step, step.layer, *(view.name for view in inputs)), first.index)
-            case layers.Concat() if all(self.is_vector(view) for view in inputs):  # case 5
-                self.emit(step, layers.Concat(1), *(view.name for view in inputs))
-                return self.fresh(step.output, shape)
-        if len(shape) != 4 or not all(map(self.is_plain, inputs)):  # case 6
-            return self.matrix(step, first)
-        self.emit(step, step.layer, *(view.name for view in inputs))
-        return self.fresh(step.output, shape)
+        """What a step makes; a step may also be one of case 6 where the rule of its layer says nothing."""
+        views = [self.views[name] for name in step.inputs]
+        rule = next((rule for kind, rule in _RULES if isinstance(step.layer, kind)), None)
+        made = None if rule is None else rule(self, step, step.layer, views)
+        if made is not None:
+            return made
+        if len(self.found.shapes[step.output]) == 4 and all(map(self.is_plain, views)):  # case 6
+            return self.emit(step, step.layer, views)
+        return self.matrix(step, views[0])
+
+    def turned(self, step: Step, layer: layers.Transpose, views: list[_View]) -> _View:
+        """Case 1."""
+        return _View(views[0].name, views[0].index.permute([axis - 1 for axis in layer.order[1:]]))
+
+    def reshaped(self, step: Step, layer: layers.Reshape | layers.Identity, views: list[_View]) -> _View:
+        """Case 1."""
+        return _View(views[0].name, views[0].index.reshape(self.found.shapes[step.output][1:]))
+
+    def linear(self, step: Step, layer: layers.Linear, views: list[_View]) -> _View | None:
+        """Case 2."""
+        (view,) = views
+        if layer.weight.shape[0] != view.index.numel():
+            return None
+        if step.output in self.images:
+            return self.image(step, layer, self.vector(step, view), self.images[step.output])
+        return self.emit(step, self.whole(step, layer, view), views)
+
+    def pooled(self, step: Step, layer: layers.Reduction, views: list[_View]) -> _View | None:
+        """Case 3; a maximum is a pool, too."""
+        (view,) = views
+        if layer.axes != (2, 3) or not self.is_plain(view):
+            return None
+        channels, height, width = view.index.shape
+        if isinstance(layer, layers.Mean):
+            return self.emit(step, layers.AveragePool((height, width), (1, 1)), views)
+        if isinstance(layer, layers.Max):
+            return self.emit(step, layers.MaxPool((height, width), (1, 1)), views)
+        if isinstance(layer, layers.Sum):
+            ones = torch.ones(channels, 1, height, width, dtype=torch.float64)
+            return self.emit(step, layers.Conv(ones, ones.new_zeros(channels), groups=channels), views)
+        return None
+
+    def affine(self, step: Step, layer: layers.Affine, views: list[_View]) -> _View | None:
+        """Case 4."""
+        (view,) = views
+        if self.is_plain(view) or self.found.shapes[step.output][1:] != view.index.shape:
+            return None
+        return self.kept(step, layer.moved(lambda constant: self.back(constant, view)), view)
+
+    def elementwise(self, step: Step, layer: layers.Elementwise, views: list[_View]) -> _View:
+        """Case 4."""
+        return self.kept(step, layer, views[0])
+
+    def prelu(self, step: Step, layer: layers.PRelu, views: list[_View]) -> _View | None:
+        """Case 4."""
+        scalar = layer.slope.numel() == 1
+        return self.kept(step, layers.PRelu(layer.slope.reshape(())), views[0]) if scalar else None
+
+    def added(self, step: Step, layer: layers.Add | layers.Sub, views: list[_View]) -> _View | None:
+        """Case 5."""
+        return self.kept(step, layer, *views) if self.alike(views) else None
+
+    def joined(self, step: Step, layer: layers.Concat, views: list[_View]) -> _View | None:
+        """Case 5."""
+        return self.emit(step, layers.Concat(1), views) if all(map(self.is_vector, views)) else None
 
     def matrix(self, step: Step, view: _View) -> _View:
         """Case 7."""
@@ -200,7 +212,7 @@ class _Rewriting:
             layer = copy.deepcopy(layer)
             layer.bias.zero_()
         rows = layer(torch.eye(count, dtype=torch.float64).reshape(count, *before)).reshape(count, made)
-        self.emit(step, self.whole(step, layers.Linear(rows, bias), view), view.name)
+        self.emit(step, self.whole(step, layers.Linear(rows, bias), view), [view])
         self.shapes[step.output] = (1, made, 1, 1)
         return _View(step.output, torch.arange(made).reshape(after))
 
@@ -212,10 +224,6 @@ class _Rewriting:
     def is_vector(self, view: _View) -> bool:
         """Whether a value [N, F] is [N, F, 1, 1] as it stands."""
         return view.index.dim() == 1 and self.shapes[view.name] == (1, len(view.index), 1, 1)
-
-    def size(self, view: _View) -> tuple[int, int]:
-        height, width = view.index.shape[1:]
-        return height, width
 
     def whole(self, step: Step, linear: layers.Linear, view: _View) -> layers.Conv:
         """Case 2: x @ W + b of a view as a convolution that covers what it is a view of."""
@@ -294,3 +302,19 @@ class _Rewriting:
             f"{step}: not supported on {[list(self.found.shapes[n]) for n in step.inputs]}",
             hint="Supported: layers on [N, C, H, W], then flattening and fully connected layers.",
         )
+
+
+_Rule = Callable[[_Rewriting, Step, Any, list[_View]], _View | None]
+
+_RULES: tuple[tuple[type[nn.Module] | types.UnionType, _Rule], ...] = (
+    (layers.Transpose, _Rewriting.turned),
+    (layers.Reshape | layers.Identity, _Rewriting.reshaped),
+    (layers.Linear, _Rewriting.linear),
+    (layers.Reduction, _Rewriting.pooled),
+    (layers.Affine, _Rewriting.affine),
+    (layers.Elementwise, _Rewriting.elementwise),
+    (layers.PRelu, _Rewriting.prelu),
+    (layers.Add | layers.Sub, _Rewriting.added),
+    (layers.Concat, _Rewriting.joined),
+)
+"""By layer, the first that fits; what none serves is case 6 or 7."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,14 +18,10 @@ from torch import Tensor
 from corgi.ambient import settled
 from corgi.errors import GateError, ModelError, SpecError, naming
 from corgi.network import runtime
-from corgi.network.activations import recognise_activations
-from corgi.network.borders import pool_padding
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import TOLERANCE
 from corgi.network.graph import Graph, read_graph, read_model
-from corgi.network.groups import group_normalisations
-from corgi.network.layout import channels_first
-from corgi.network.shuffle import channel_shuffles
+from corgi.network.passes import simplified
 from corgi.network.spatial import as_convolutions
 from corgi.network.wrap import TAKEN_AS_FLOAT32
 from corgi.vnnlib.spec import Spec, Syntax
@@ -104,9 +100,7 @@ def load_plain(path: Path) -> PlainNetwork:
 def _plain(graph: Graph) -> PlainNetwork:
     if any(TAKEN_AS_FLOAT32 in note for note in graph.notes):
         raise ModelError("float16 arithmetic is not what corgi decides", hint="Export as float32.")
-    found = pool_padding(channels_first(channel_shuffles(group_normalisations(convert(graph)))))
-    found = replace(found, module=recognise_activations(found.module, found.shapes))
-    spatial = as_convolutions(found)
+    spatial = as_convolutions(simplified(convert(graph)))
     channels, height, width = graph.input_shape
     order = torch.arange(channels * height * width)
     if graph.channels_last:

@@ -17,8 +17,8 @@ from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.prepare import prepare
 from corgi.errors import ModelError, UnsupportedOperator
 from corgi.network import layers
-from corgi.network.limits import LARGEST_PIXEL
 from corgi.network.network import Network, load
+from corgi.network.passes.limits import LARGEST_PIXEL
 from corgi.results import Status
 from corgi.types import Ball
 from corgi.vnnlib.decide import Answer, decide

@@ -47,7 +47,7 @@ _OWN_ERROR = 1 + 2.0**-40
 _LOST = 2.0**-480
 """What squares lose by underflow, after the root: more than sqrt(n 2^-1022)."""
 
-LIPSCHITZ = {layers.Sigmoid: 0.25, layers.Tanh: 1.0}
+LIPSCHITZ: dict[type[torch.nn.Module], float] = {layers.Sigmoid: 0.25, layers.Tanh: 1.0}
 """Largest slope of the curves."""
 
 

@@ -11,15 +11,13 @@ import math
 from dataclasses import replace
 
 from corgi.network import layers
-from corgi.network.convert import Converted, Step, TorchGraph
+from corgi.network.convert import Converted, Step
 
 
 def pool_padding(found: Converted) -> Converted:
     """The same network with padding that a MaxPool makes unnecessary as that of the MaxPool."""
     makers = {step.output: step for step in found.module.steps}
-    steps = tuple(_merged(step, makers.get(step.inputs[0]), found) for step in found.module.steps)
-    module = TorchGraph(steps, found.module.input_name, found.module.output_name)
-    return replace(found, module=module.up_to(found.module.output_name).eval())
+    return found.with_steps(_merged(step, makers.get(step.inputs[0]), found) for step in found.module.steps)
 
 
 def _merged(step: Step, before: Step | None, found: Converted) -> Step:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from corgi.network import layers
-from corgi.network.convert import Converted, Step, TorchGraph
+from corgi.network.convert import Converted, Step
 
 
 def channel_shuffles(found: Converted) -> Converted:
@@ -35,8 +35,7 @@ def channel_shuffles(found: Converted) -> Converted:
                 step = replace(step, layer=layer, inputs=(origin,))
                 del moved[step.output]
         steps.append(step)
-    module = TorchGraph(tuple(steps), found.module.input_name, found.module.output_name)
-    return replace(found, module=module.up_to(found.module.output_name).eval())
+    return found.with_steps(steps)
 
 
 def _channel_order(shape: tuple[int, ...], chain: tuple[nn.Module, ...]) -> tuple[int, ...] | None:

@@ -66,7 +66,7 @@ def without_unreached_limits(found: Converted) -> Converted:
         low = -math.inf if layer.low < -largest else layer.low
         return layers.Clip(low, math.inf if layer.high > largest else layer.high)
 
-    return replace(found, module=found.module.with_layers(within).eval())
+    return replace(found, module=found.module.with_layers(within))
 
 
 class _Magnitude(nn.Module):

@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from corgi.network import layers
-from corgi.network.convert import Converted, Step, TorchGraph
+from corgi.network.convert import Converted, Step
 
 
 def group_normalisations(found: Converted) -> Converted:
     """The same network with such chains as one layer each; values that nobody reads any more are gone."""
     made = {step.output: step for step in found.module.steps}
-    steps = tuple(_grouped(step, made, found) or step for step in found.module.steps)
-    module = TorchGraph(steps, found.module.input_name, found.module.output_name)
-    return replace(found, module=module.up_to(found.module.output_name).eval())
+    return found.with_steps(_grouped(step, made, found) or step for step in found.module.steps)
 
 
 def _grouped(step: Step, made: dict[str, Step], found: Converted) -> Step | None:

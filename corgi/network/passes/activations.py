@@ -17,6 +17,7 @@ Everything else stays what it was.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -24,24 +25,16 @@ import torch
 from torch import Tensor, nn
 
 from corgi.network import layers
-from corgi.network.convert import Step, TorchGraph
+from corgi.network.convert import Converted, Step
 from corgi.network.expansion import two_product, two_sum
 
 
-def recognise_activations(network: TorchGraph, shapes: Mapping[str, tuple[int, ...]]) -> TorchGraph:
-    """The network with activations as layers of their own; values that nobody reads any more are gone.
-
-    Args:
-        network: converted from a file.
-        shapes: of its values.
-    """
-    readers: dict[str, int] = {network.output_name: 1}
-    for step in network.steps:
-        for name in step.inputs:
-            readers[name] = readers.get(name, 0) + 1
-    recogniser = _Recogniser(shapes, readers)
-    steps = tuple(recogniser.read(step) for step in network.steps)
-    return TorchGraph(steps, network.input_name, network.output_name).up_to(network.output_name).eval()
+def recognise_activations(found: Converted) -> Converted:
+    """The same network with activations as layers of their own."""
+    readers = Counter(name for step in found.module.steps for name in step.inputs)
+    readers[found.module.output_name] += 1
+    recogniser = _Recogniser(found.shapes, readers)
+    return found.with_steps(recogniser.read(step) for step in found.module.steps)
 
 
 _MOST_CONSTANTS = 2
