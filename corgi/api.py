@@ -1,7 +1,12 @@
-"""The short calls of the public API; `corgi/__init__.py` exports them."""
+"""The short calls of the public API: what `corgi` on the command line asks, as functions.
+
+Options come as a value, as keywords named like its fields, or both; where a field holds a name (a norm, a
+method), its string will do.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -9,23 +14,57 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from corgi.attacks.search import AttackOptions
+from corgi.budget import limited
+from corgi.certify.attack import AttackResult
+from corgi.certify.attack import attack as _attack
 from corgi.certify.batch import verify_batch as _verify_batch
 from corgi.certify.batch import verify_radii
 from corgi.certify.batch import verify_ranks as _verify_ranks
+from corgi.certify.curve import Curve, radius_curve
 from corgi.certify.exact import ExactOptions
 from corgi.certify.methods import build_engine, decides_exactly, engine_of
+from corgi.certify.radii import PixelRadii, RadiiOptions, pixel_radii
+from corgi.certify.smooth import smooth_map
 from corgi.certify.verify import VerifyOptions
 from corgi.certify.verify import verify as _verify
+from corgi.comparison.compare import compare as _compare
+from corgi.comparison.options import CompareOptions
+from corgi.comparison.rows import Comparison
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
 from corgi.engines.interface import BoundEngine
+from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, silent
-from corgi.results import ImageArray, VerifyResult
-from corgi.terms import EngineName, Form, Method, Norm
+from corgi.results import ImageArray, SmoothResult, VerifyResult
+from corgi.smoothing.options import SmoothOptions, order_of
+from corgi.terms import (
+    AttackKind,
+    Claim,
+    Confidence,
+    Correction,
+    EngineName,
+    Form,
+    MapForm,
+    MapName,
+    Method,
+    Norm,
+)
 
 E = TypeVar("E", bound=StrEnum)
+
+_NAMES: dict[str, type[StrEnum]] = {
+    "norm": Norm,
+    "form": Form,
+    "method": Method,
+    "kind": AttackKind,
+    "claim": Claim,
+    "map": MapName,
+    "confidence": Confidence,
+    "correction": Correction,
+}
+"""Fields of options that hold a name."""
 
 
 class Changes(TypedDict, total=False):
@@ -51,16 +90,98 @@ class Changes(TypedDict, total=False):
     label: bool
 
 
+class AttackChanges(TypedDict, total=False):
+    """Fields of `AttackOptions`."""
+
+    kind: AttackKind | str
+    keep_label: bool
+    steps: int | None
+    restarts: int
+    pairs: int
+    softplus_beta: float
+    tolerance: float
+    rounds: int
+    seed: int
+
+
+class RadiiChanges(TypedDict, total=False):
+    """Fields of `RadiiOptions`."""
+
+    k: int | None
+    class_id: int | None
+    norm: Norm | str
+    outside: int
+    engine: PatchEngine
+    exact: ExactOptions
+    attack: AttackOptions
+    time_limit: float | None
+
+
+class CompareChanges(TypedDict, total=False):
+    """Fields of `CompareOptions`."""
+
+    k: int | None
+    class_id: int | None
+    share: float
+    sigma: float
+    samples: int
+    failure: float
+    time_limit: float | None
+    seed: int
+
+
+class SmoothChanges(TypedDict, total=False):
+    """Fields of `SmoothOptions`; `k` None takes the k with the largest relative CAM gap."""
+
+    k: int | None
+    claim: Claim | str
+    map: MapName | str
+    form: MapForm | str | None
+    tau: float | None
+    gamma: float | None
+    overlap: int | None
+    radius: float | None
+    norm: float | Norm | str
+    sigma: float
+    samples: int
+    failure: float
+    confidence: Confidence | str | None
+    correction: Correction | str | None
+    eta: float | None
+    center: int | None
+    as_published: bool
+    seed: int
+    batch: int | None
+    time_limit: float | None
+
+
+def _named(name: str, kind: type[E], value: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        raise UsageError(f"{name} {value!r}: expected one of {', '.join(kind)}") from None
+
+
+def _fields(changes: Any, **kinds: type[StrEnum]) -> dict[str, Any]:
+    """Changes with names for strings; `kinds`: fields whose names are others than elsewhere.
+
+    Raises:
+        UsageError: a name that is none.
+    """
+    known = _NAMES | kinds
+    return {
+        field: _named(field, known[field], value) if field in known and isinstance(value, str) else value
+        for field, value in changes.items()
+    }
+
+
 def _chosen(options: VerifyOptions | None, changes: Changes) -> VerifyOptions:
     """Options with changes.
 
     Raises:
         UsageError: a name that is none, or an engine without the method.
     """
-    options, asked = options or VerifyOptions(), dict[str, Any](changes)
-    for name, kind in (("norm", Norm), ("form", Form), ("method", Method)):
-        if name in asked:
-            asked[name] = _named(name, kind, asked[name])
+    options, asked = options or VerifyOptions(), _fields(changes)
     method, engine = asked.pop("method", None), asked.get("engine")
     if method is None and not isinstance(engine, str):
         return replace(options, **asked)
@@ -71,13 +192,6 @@ def _chosen(options: VerifyOptions | None, changes: Changes) -> VerifyOptions:
     asked["engine"] = build_engine(*engine_of(named, method, form))
     exact = (options.exact or ExactOptions()) if decides_exactly(named, method, form) else None
     return replace(options, **{"exact": exact} | asked)
-
-
-def _named(name: str, kind: type[E], value: str) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        raise UsageError(f"{name} {value!r}: expected one of {', '.join(kind)}") from None
 
 
 def read_image(path: str | Path, network: Network, preprocess: str | None = None) -> ImageArray:
@@ -151,3 +265,118 @@ def verify_ranks(
     """
     chosen = _chosen(options, changes)
     return _verify_ranks(network, image, ranks, chosen, image_name, listener)
+
+
+def attack(
+    network: Network,
+    image: ImageArray,
+    options: AttackOptions | None = None,
+    *,
+    k: int | None = 15,
+    k2: int | None = None,
+    class_id: int | None = None,
+    norm: Norm | str = Norm.LINF,
+    eps: float | None = None,
+    time_limit: float | None = None,
+    listener: Listener = silent,
+    **changes: Unpack[AttackChanges],
+) -> AttackResult:
+    """Look for the closest image whose map has other largest pixels: an upper bound, no guarantee.
+
+    Radii are in the pixel scale [0, 1]; with `eps` only that radius is attacked. After
+    `time_limit` seconds the best until then is the answer. See `corgi.certify.attack.attack`, also for
+    errors.
+    """
+    chosen = replace(options or AttackOptions(), **_fields(changes))
+    norm = _named("norm", Norm, norm)
+    with limited(None if time_limit is None else time.monotonic() + time_limit):
+        return _attack(
+            network, image, chosen, k=k, k2=k2, class_id=class_id, norm=norm, eps=eps, listener=listener
+        )
+
+
+def radii(
+    network: Network,
+    image: ImageArray,
+    options: RadiiOptions | None = None,
+    *,
+    listener: Listener = silent,
+    **changes: Unpack[RadiiChanges],
+) -> PixelRadii:
+    """For every pixel of an image's map the radius within which it stays on its side of rank k.
+
+    See `corgi.certify.radii.pixel_radii` for errors.
+    """
+    return pixel_radii(network, image, replace(options or RadiiOptions(), **_fields(changes)), listener)
+
+
+def curve(
+    network: Network,
+    image: ImageArray,
+    ks: Sequence[int],
+    k2s: Sequence[int] = (),
+    options: VerifyOptions | None = None,
+    *,
+    image_name: str = "array",
+    listener: Listener = silent,
+    **changes: Unpack[Changes],
+) -> Curve:
+    """Radii of an image's map for every k of `ks`, and for the options' k with every k2 of `k2s`.
+
+    See `corgi.certify.verify.verify` for errors.
+    """
+    chosen = _chosen(options, changes)
+    return radius_curve(network, image, ks, k2s, chosen, image_name=image_name, listener=listener)
+
+
+def compare(
+    network: Network,
+    image: ImageArray,
+    options: CompareOptions | None = None,
+    *,
+    listener: Listener = silent,
+    **changes: Unpack[CompareChanges],
+) -> Comparison:
+    """Every kind of certificate for the map of an image [C, H, W], side by side.
+
+    See `corgi.comparison.compare.compare` for errors.
+    """
+    return _compare(
+        network, image, replace(options or CompareOptions(), **_fields(changes)), listener=listener
+    )
+
+
+def smooth(
+    network: Network,
+    image: ImageArray,
+    options: SmoothOptions | None = None,
+    *,
+    class_id: int | None = None,
+    state: str | Path | None = None,
+    image_name: str = "array",
+    listener: Listener = silent,
+    **changes: Unpack[SmoothChanges],
+) -> SmoothResult:
+    """Certify, with high probability, the map of an image [C, H, W] averaged over noise.
+
+    Radii are in the pixel scale [0, 1]; `norm` is the d of l_d or its name, as "l4". `state` is a file of
+    samples to go on from and to save all in. See `corgi.certify.smooth.smooth_map` for errors, and
+    `corgi.smoothing.smooth.smooth` for base maps of your own.
+    """
+    asked = dict[str, Any](changes)
+    if isinstance(norm := asked.pop("norm", None), str):
+        norm = order_of(norm)
+    asked = _fields(asked, form=MapForm) | ({} if norm is None else {"norm": norm})
+    auto_k = "k" in asked and asked["k"] is None
+    if auto_k:
+        del asked["k"]
+    return smooth_map(
+        network,
+        image,
+        replace(options or SmoothOptions(), **asked),
+        auto_k=auto_k,
+        class_id=class_id,
+        state=None if state is None else Path(state),
+        image_name=image_name,
+        listener=listener,
+    )

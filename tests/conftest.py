@@ -27,7 +27,7 @@ _SLOW = (
     "complete/test_deciders.py", "complete/test_linear.py", "engines/patch/test_engine.py",
     "engines/patch/test_intervals.py", "engines/patch/test_norms.py", "engines/patch/test_sampled.py",
     "engines/patch/test_unfold.py", "hostile", "lipschitz/test_engine.py", "network/test_exporters.py",
-    "reporting/test_degenerate_pictures.py", "soundness", "test_ambient.py", "test_budget.py",
+    "reporting/test_degenerate_pictures.py", "soundness", "test_ambient.py", "test_api.py", "test_budget.py",
     "test_imports.py", "train", "vnnlib/test_run.py",
 )  # fmt: skip
 """Below tests/: what `make check` leaves out."""

@@ -17,6 +17,7 @@ from corgi.ambient import settled
 from corgi.budget import left, limited
 from corgi.certify.curve import radius_curve
 from corgi.certify.radii import RadiiOptions, pixel_radii
+from corgi.smoothing.smooth import smooth
 from corgi.vnnlib.decide import decide
 from corgi.vnnlib.network import load_plain
 from tests.batch.cases import SHAPE, save_model
@@ -176,7 +177,7 @@ class Asked:
 
     def smooth(self) -> Any:
         base = corgi.Sparsified(corgi.CamMap(self.network, 0), 3)
-        tally, found = corgi.smooth(base, self.image, corgi.SmoothOptions(samples=60))
+        tally, found = smooth(base, self.image, corgi.SmoothOptions(samples=60))
         return tally.mean.tolist(), found.status
 
     def curve(self) -> Any:

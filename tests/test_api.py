@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import corgi
 from corgi.api import Changes, _chosen
 from corgi.errors import UsageError
+from corgi.results import ImageArray
+from tests.onnx_models import random_cam_network
 
 
 def test_every_public_name_resolves() -> None:
-    assert set(corgi._HOME_OF) == set(corgi.__all__)
+    assert {"verify", "attack", "radii", "curve", "compare", "smooth"} <= set(corgi.__all__)
     for name in corgi.__all__:
         assert getattr(corgi, name) is not None
 
@@ -65,3 +69,51 @@ def test_what_is_given_beside_names_stays() -> None:
 def test_names_that_are_none(changes: Changes, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         _chosen(None, changes)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> corgi.Network:
+    return corgi.load(random_cam_network(np.random.default_rng(11), tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def image(network: corgi.Network) -> ImageArray:
+    return np.random.default_rng(4).random(network.input_shape, dtype=np.float32)
+
+
+def test_an_attack_gives_an_upper_bound(network: corgi.Network, image: ImageArray) -> None:
+    search = corgi.attack(network, image, k=3, norm="l2", kind="topk", restarts=1, steps=20)
+    assert search.norm is corgi.Norm.L2
+    assert search.found.attack == "topk-sum"
+    assert search.found.radius is not None
+    within = corgi.attack(network, image, k=3, eps=1e-9, time_limit=20)
+    assert (within.found.witness, within.eps, within.k2) == (None, 1e-9, 3)
+
+
+def test_radii_of_every_pixel(network: corgi.Network, image: ImageArray) -> None:
+    found = corgi.radii(network, image, k=2, outside=1, norm="linf", time_limit=60)
+    assert found.certified.shape == found.explanation.cam.shape
+    assert [pixel.rank for pixel in found.searched] == [1, 2, 3]
+
+
+def test_a_curve_of_radii(network: corgi.Network, image: ImageArray) -> None:
+    found = corgi.curve(network, image, [1, 2], [4], k=3, method="crown", attack=None)
+    assert [point.k for point in found.by_k] == [1, 2]
+    assert [(point.k, point.k2) for point in found.by_k2] == [(3, 4)]
+
+
+def test_certificates_side_by_side(network: corgi.Network, image: ImageArray) -> None:
+    found = corgi.compare(network, image, k=3, samples=100, share=0.5)
+    assert {row.guarantee for row in found.rows} >= {"deterministic", "statistical"}
+    assert found.share == 0.5
+
+
+def test_a_smoothed_map(network: corgi.Network, image: ImageArray, tmp_path: Path) -> None:
+    found = corgi.smooth(network, image, k=3, samples=200, form="relaxed", confidence="hoeffding")
+    assert (found.certificate.k, found.drawn, found.interrupted) == (3, 200, False)
+    auto = corgi.smooth(
+        network, image, k=None, samples=100, claim="renyi", norm="l4", state=tmp_path / "s.npz"
+    )
+    assert (auto.certificate.order, (tmp_path / "s.npz").exists()) == (4.0, True)
+    with pytest.raises(UsageError, match="loaded for another map"):
+        corgi.smooth(network, image, k=3, map="gradcam")

@@ -32,6 +32,7 @@ class Explanation:
         top: its top-k set.
         rounding: what float64 may change in one value of the map (`_value_rounding`).
         network: the network whose map that is (`Network.explaining`).
+        image: [C, H, W] float32, the network's input.
         differs: by how much onnxruntime's map does, as a share of the map's range (`check_map`).
     """
 
@@ -41,7 +42,13 @@ class Explanation:
     top: TopK
     rounding: float
     network: Network
+    image: ImageArray
     differs: float = math.inf
+
+    @property
+    def class_name(self) -> str | None:
+        """Name of the explained class, if the model carries one."""
+        return self.network.class_name(self.class_id)
 
     @property
     def doubt(self) -> str | None:
@@ -81,7 +88,7 @@ def _explain(network: Network, image: ImageArray, k: int | None, class_id: int |
     differs = check_map(network, image, explained, cam.numpy())
     error = _value_rounding(network, explained, cam)
     top = top_k(cam, choose_k(cam) if k is None else k, error)
-    return Explanation(explained, predicted, cam.numpy(), top, error, network, differs)
+    return Explanation(explained, predicted, cam.numpy(), top, error, network, image, differs)
 
 
 def _value_rounding(network: Network, class_id: int, cam: Tensor) -> float:

@@ -58,7 +58,6 @@ class Asked:
     tolerance: Annotated[float, typer.Option(help="Relative width at which the search stops.")] = 0.01
     device: Annotated[str, typer.Option(help="Torch device of the engine.")] = "cpu"
     seed: Annotated[int, typer.Option(min=0, help="Of the attack's random starts.")] = 0
-    preprocess: common.PreprocessOption = None
 
     def __post_init__(self) -> None:
         common.parse_k(self.k)
@@ -93,7 +92,7 @@ class Asked:
             label=self.label,
         )
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self, preprocess: str | None) -> dict[str, Any]:
         """What the answer depends on beside model, image and code: equal if and only if the question is."""
         from corgi.data.preprocess import Recipe
 
@@ -116,7 +115,7 @@ class Asked:
             "time_limit": options.time_limit,
             "tolerance": options.tolerance,
             "device": self.device,
-            "preprocess": None if self.preprocess is None else str(Recipe.parse(self.preprocess)),
+            "preprocess": None if preprocess is None else str(Recipe.parse(preprocess)),
         }
 
 

@@ -60,6 +60,7 @@ def command(
         str | None,
         typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: HOST:PORT, auto or local."),
     ] = None,
+    preprocess: common.PreprocessOption = None,
     *,
     asked: Asked,
     loading: Loading,
@@ -85,7 +86,9 @@ def command(
         network = loading.load(model)
     _tell(chosen, skipped, quiet=quiet)
     versions = installed_versions()
-    parameters = json.dumps(asked.parameters() | loading.parameters(), sort_keys=True, separators=(",", ":"))
+    parameters = json.dumps(
+        asked.parameters(preprocess) | loading.parameters(), sort_keys=True, separators=(",", ":")
+    )
     with ExitStack() as stack:
         cluster = None if ray is None else Cluster(ray)
         if cluster is not None:
@@ -101,7 +104,7 @@ def command(
             code=code_version(),
             folder=Path.cwd(),
             options=asked.options(),
-            preprocess=asked.preprocess,
+            preprocess=preprocess,
             describe=_describe,
             threads=max(1, cores // count),
         )

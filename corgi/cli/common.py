@@ -17,7 +17,7 @@ import typer
 
 from corgi.budget import grace, limited
 from corgi.cli.start import began
-from corgi.data.file import is_regular_file, resolved
+from corgi.data.file import is_regular_file, resolved, write
 from corgi.errors import UsageError
 from corgi.progress import Listener, Progress, silent
 from corgi.terms import PICTURE_FORMATS, Norm
@@ -182,29 +182,6 @@ def check_ending(option: str, path: Path | None, endings: tuple[str, ...]) -> No
         raise UsageError(f"{option} {path}: expected a name that ends in .{', .'.join(endings)}")
 
 
-@contextmanager
-def whole(option: str, path: Path) -> Iterator[Path]:
-    """A temporary file that becomes `path` when the block ends, or, on an error, nothing.
-
-    Raises:
-        UsageError: the file system refuses.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write(option: str, path: Path, content: bytes) -> None:
-    """Write a file whole or, on an error, not at all. See `whole` for errors."""
-    with whole(option, path) as temporary:
-        temporary.write_bytes(content)
-
-
 def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
     """An array as an NPY file."""
     import numpy as np
@@ -227,19 +204,17 @@ def ready_to_draw(picture: Path | None) -> None:
 
 def save_picture(figure: Figure, path: Path) -> None:
     """Write what `--picture` asked for."""
-    from corgi.reporting import picture
+    from corgi.reporting.picture import picture_bytes
 
-    write("--picture", path, picture.picture_bytes(figure, path.suffix[1:].lower()))
+    write("--picture", path, picture_bytes(figure, path.suffix[1:].lower()))
 
 
-def save_witness(attack: EmpiricalBound | None, path: Path | None, *, quiet: bool) -> None:
-    """Write what `--witness` asked for, or say that there is none."""
-    if path is None:
-        return
-    if attack is None or attack.witness is None:
-        note(f"no witness was found, {path} is not written", quiet=quiet)
-    else:
-        write("--witness", path, npy_bytes(attack.witness.image))
+NO_WITNESS = "no witness was found"
+
+
+def image_of(attack: EmpiricalBound | None) -> ImageArray | None:
+    """The witness that `--witness` saves; None if there is none."""
+    return None if attack is None or attack.witness is None else attack.witness.image
 
 
 def emit(text: RenderableType, json: Callable[[], str], target: Path | None, *, quiet: bool = False) -> None:

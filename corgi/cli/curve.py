@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from corgi.cli import common
-from corgi.cli.exits import Exit
-from corgi.cli.loading import Loading, with_loading
+from corgi.cli.exits import finished
+from corgi.cli.task import Task, with_task
 from corgi.errors import UsageError
-from corgi.terms import PICTURE_FORMATS, Norm
+from corgi.terms import Norm
+
+if TYPE_CHECKING:
+    from corgi.certify.curve import Curve
+    from corgi.network.network import Network
+    from corgi.progress import Listener
+    from corgi.results import ImageArray
 
 
 def ranks_of(option: str, text: str) -> list[int]:
@@ -33,10 +39,9 @@ def ranks_of(option: str, text: str) -> list[int]:
     return sorted(found)
 
 
-@with_loading
+@with_task
 def command(
-    model: common.ModelArgument,
-    image: common.ImageArgument,
+    *,
     ks: Annotated[str, typer.Option("--k", metavar="RANKS", help="As 5-15, 5-50:5 or 5,10,30.")] = "5-50:5",
     k2s: Annotated[
         str | None,
@@ -48,43 +53,24 @@ def command(
     gap: Annotated[float, typer.Option(help="How close witness and certificate shall come.")] = 0.01,
     seconds: Annotated[float, typer.Option(help="Most seconds to decide one rank exactly.")] = 30.0,
     time_limit: common.TimeLimitOption = None,
-    preprocess: common.PreprocessOption = None,
-    *,
-    loading: Loading,
-    json: common.JsonOption = None,
-    picture_file: common.PictureOption = None,
-    quiet: common.QuietOption = False,
-    debug: common.DebugOption = False,
+    task: Task,
 ) -> int:
     """Certify the map of IMAGE for many k (and k2), and say for which k it is hardest to change.
 
     Exit code: 0 done, 3 time limit or Ctrl-C (the answer printed is what was done until then), 4 error.
     """
-    common.check_ending("--picture", picture_file, PICTURE_FORMATS)
-    common.check_outputs((model, image), {"--json": json, "--picture": picture_file})
     by_k = ranks_of("--k", ks)
     by_k2 = [] if k2s is None else ranks_of("--k2", k2s)
-    ranks = common.parse_k(base)
-    from corgi.certify.curve import radius_curve
-    from corgi.certify.exact import ExactOptions
-    from corgi.certify.verify import VerifyOptions
-    from corgi.reporting import wording
-    from corgi.reporting.document import curve_document, to_json
-    from corgi.reporting.text import curve_text
-    from corgi.reporting.versions import installed_versions
+    k = common.parse_k(base)
 
-    options = VerifyOptions(
-        k=ranks, class_id=class_id, norm=norm, exact=ExactOptions(gap=gap, seconds=seconds)
-    )
-    with common.working("loading", quiet=quiet, seconds=time_limit) as listener:
-        network, pixels = common.read_input(loading, model, image, preprocess)
-        curve = radius_curve(network, pixels, by_k, by_k2, options, image_name=str(image), listener=listener)
-    document = curve_document(network, str(image), curve, installed_versions())
-    text = curve_text(document, wording.recommendation(curve))
-    common.emit(text, lambda: to_json(document), json, quiet=quiet)
-    if picture_file is not None:
-        from corgi.reporting.series_picture import curve_picture
+    def ask(network: Network, image: ImageArray, listener: Listener) -> Curve:
+        from corgi.certify.curve import radius_curve
+        from corgi.certify.exact import ExactOptions
+        from corgi.certify.verify import VerifyOptions
 
-        name = network.class_name(curve.explanation.class_id)
-        common.save_picture(curve_picture(curve, name), picture_file)
-    return Exit.TIME_LIMIT if curve.interrupted else Exit.OK
+        exact = ExactOptions(gap=gap, seconds=seconds)
+        options = VerifyOptions(k=k, class_id=class_id, norm=norm, exact=exact)
+        name = str(task.image)
+        return radius_curve(network, image, by_k, by_k2, options, image_name=name, listener=listener)
+
+    return task.answer(ask, finished, seconds=time_limit)

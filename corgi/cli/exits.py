@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Protocol
 
 from corgi.terms import Status
 
@@ -41,3 +42,13 @@ _BY_STATUS = {
 def exit_of(status: Status) -> Exit:
     """The exit code of a verification's status."""
     return _BY_STATUS[status]
+
+
+class _Stoppable(Protocol):
+    @property
+    def interrupted(self) -> bool: ...
+
+
+def finished(answer: _Stoppable) -> Exit:
+    """The exit code of an answer that keeps what was done: whether it was ended early."""
+    return Exit.TIME_LIMIT if answer.interrupted else Exit.OK

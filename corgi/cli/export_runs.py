@@ -9,6 +9,7 @@ import typer
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
+from corgi.data.file import whole
 from corgi.errors import UsageError
 
 
@@ -35,6 +36,6 @@ def command(
             common.note(opened.incomplete)
         for option, path in files.items():
             if path is not None:
-                with common.whole(option, path) as temporary:
+                with whole(option, path) as temporary:
                     writers[option](opened, temporary)
     return Exit.OK

@@ -17,6 +17,7 @@ import typer
 from corgi.cli import common
 from corgi.cli.browser import check_printing, pdf_of
 from corgi.cli.exits import Exit
+from corgi.data.file import write
 from corgi.errors import UsageError
 from corgi.progress import Progress
 from corgi.terms import PAGE_BUDGET
@@ -117,16 +118,16 @@ def _check_folder(html: Path | None) -> None:
 
 def _write(html: Path | None, pdf: Path | None, written: str, bundle: bytes) -> None:
     if html is not None:
-        common.write("--html", html / "report.json", bundle)
-        common.write("--html", html / "index.html", written.encode())
+        write("--html", html / "report.json", bundle)
+        write("--html", html / "index.html", written.encode())
     if pdf is not None:
-        common.write("--pdf", pdf, pdf_of(written))
+        write("--pdf", pdf, pdf_of(written))
 
 
 def _show_markdown(report: Report, target: Path | None, *, wanted: bool, quiet: bool) -> None:
     from corgi.reporting.markdown import report_markdown
 
     if target is not None and target != common.STDOUT:
-        common.write("--markdown", target, report_markdown(report).encode())
+        write("--markdown", target, report_markdown(report).encode())
     elif target == common.STDOUT or (wanted and not quiet):
         typer.echo(report_markdown(report), nl=False)

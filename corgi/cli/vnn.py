@@ -11,6 +11,7 @@ import typer
 from corgi.cli import common
 from corgi.cli.app import CorgiGroup
 from corgi.cli.exits import Exit
+from corgi.data.file import write
 from corgi.errors import UsageError
 from corgi.terms import Answer
 from corgi.vnnlib.instances import (
@@ -85,7 +86,7 @@ def run(
         found[number] = result
         if results is not None:
             done = [found[i] for i in sorted(found)]
-            common.write("--results", results, results_csv(done, name).encode())
+            write("--results", results, results_csv(done, name).encode())
             if result.answer is Answer.SAT:
                 _write_witness(witnesses[number], result)
 
@@ -127,7 +128,7 @@ def solve(
     with common.working("starting", quiet=quiet) as listener:
         (found,) = run_instances([Instance(onnx, vnnlib, timeout)], listener=listener)
     if results is not None:
-        common.write("--results", results, result_text(found).encode())
+        write("--results", results, result_text(found).encode())
     if not quiet:
         typer.echo(found.answer.value)
     _tell_notes([found], quiet=quiet)
@@ -171,4 +172,4 @@ def _write_witness(path: Path, result: Result) -> None:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise UsageError(f"{path.parent}: cannot be made: {error.strerror}") from error
-    common.write("--results", path, gzip.compress(result.witness.encode(), mtime=0))
+    write("--results", path, gzip.compress(result.witness.encode(), mtime=0))

@@ -102,7 +102,6 @@ class _Comparison:
             self.interrupted = True
         return Comparison(
             self.explanation,
-            self.image,
             tuple(rows),
             self.options.share,
             self.forward,

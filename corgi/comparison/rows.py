@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from corgi.certify.explain import Explanation
-from corgi.results import FloatArray, ImageArray
+from corgi.results import FloatArray
 from corgi.types import Norm
 
 
@@ -97,7 +97,6 @@ class Comparison:
 
     Attributes:
         explanation: the map and its k largest pixels.
-        image: [C, H, W].
         rows: one a method, in the order computed.
         share: of the k pixels, which the second pair of columns asks for.
         forward_seconds: of one forward pass of the network on one image: the unit of cost.
@@ -106,7 +105,6 @@ class Comparison:
     """
 
     explanation: Explanation
-    image: ImageArray
     rows: tuple[Row, ...]
     share: float
     forward_seconds: float

@@ -26,7 +26,7 @@ _DASHES = {Guarantee.DETERMINISTIC: "-", Guarantee.STATISTICAL: "--", Guarantee.
 _MOST_MAPS = 5
 
 
-def compare_picture(comparison: Comparison, class_name: str | None) -> Figure:
+def compare_picture(comparison: Comparison) -> Figure:
     """Image and maps with their largest pixels framed; below, the share of them that stays, by radius."""
     maps: dict[str, Row] = {}
     for row in comparison.rows:
@@ -34,7 +34,7 @@ def compare_picture(comparison: Comparison, class_name: str | None) -> Figure:
     shown = list(maps.values())[:_MOST_MAPS]
     figure = new_figure(6.9)
     explained = comparison.explanation
-    label = class_label(explained.class_id, class_name)
+    label = class_label(explained.class_id, explained.class_name)
     fixed = explained.network.map_kind is MapKind.GRADCAM
     kind = wording.map_title(MapKind.GRADCAM) if fixed else "the class activation map"
     title = f"{label}, k = {explained.top.k} on {kind}: what is certified, and of which map"
@@ -43,7 +43,7 @@ def compare_picture(comparison: Comparison, class_name: str | None) -> Figure:
     upper = figure.add_subfigure(grid[0])
     panels = upper.subplots(1, 1 + len(shown), squeeze=False)[0]
     _panel(panels[0], "image")
-    panels[0].imshow(display(comparison.image), extent=extent_of(explained.cam), interpolation="nearest")
+    panels[0].imshow(display(explained.image), extent=extent_of(explained.cam), interpolation="nearest")
     for axes, row in zip(panels[1:], shown, strict=True):
         _map(axes, row.values, row.pixels, row.about)
     lower = figure.add_subfigure(grid[1])
@@ -73,7 +73,7 @@ def _map(axes: Axes, values: FloatArray, pixels: tuple[int, ...], title: str) ->
 
 def _shares(axes: Axes, comparison: Comparison, norm: Norm) -> None:
     """One line a certificate, falling where fewer pixels are certified to stay; attacks as crosses."""
-    inputs = comparison.image.size
+    inputs = comparison.explanation.image.size
     reached = [
         radius
         for row in comparison.rows

@@ -20,7 +20,6 @@ from corgi.types import Norm
 
 if TYPE_CHECKING:
     from corgi.comparison.rows import Comparison, Row
-    from corgi.network.network import Network
 
 CONVERSION = (
     "An l_inf ball of radius r contains the l_2 ball of radius r; an l_2 ball of radius R contains the l_inf "
@@ -87,15 +86,13 @@ class CompareDocument(SubjectDocument):
     versions: Versions
 
 
-def compare_document(
-    network: Network, image_name: str, comparison: Comparison, versions: Versions
-) -> CompareDocument:
+def compare_document(comparison: Comparison, image_name: str, versions: Versions) -> CompareDocument:
     """The document of a comparison."""
     explained = comparison.explanation
     height, width = explained.cam.shape
     return CompareDocument(
-        **subject_fields(network, image_name, explained),
-        inputs=comparison.image.size,
+        **subject_fields(explained, image_name),
+        inputs=comparison.explanation.image.size,
         map_shape=(height, width),
         share=comparison.share,
         rows=tuple(_row(comparison, row) for row in comparison.rows),
@@ -107,7 +104,7 @@ def compare_document(
 
 
 def _row(comparison: Comparison, row: Row) -> RowDocument:
-    inputs, found = comparison.image.size, row.guarantee is Guarantee.EMPIRICAL
+    inputs, found = comparison.explanation.image.size, row.guarantee is Guarantee.EMPIRICAL
     kept = row.wanted(comparison.share)
     return RowDocument(
         method=row.method,

@@ -30,11 +30,11 @@ from corgi.reporting.versions import Versions
 from corgi.results import Decision, EmpiricalBound, FloatArray, MapKind, VerifyResult, Witness
 
 if TYPE_CHECKING:
+    from corgi.certify.attack import AttackResult
     from corgi.certify.curve import Curve, CurvePoint
     from corgi.certify.expected import EngineReport
     from corgi.certify.explain import Explanation
     from corgi.certify.radii import PixelRadii
-    from corgi.types import Norm
 
 SCHEMA_VERSION: Literal["1"] = "1"
 
@@ -380,32 +380,22 @@ def attack_details(attack: EmpiricalBound, cam: FloatArray, predicted_class: int
     )
 
 
-def attack_document(
-    network: Network,
-    image_name: str,
-    explanation: Explanation,
-    attack: EmpiricalBound,
-    *,
-    k2: int,
-    norm: Norm,
-    eps: float | None,
-    seed: int,
-    versions: Versions,
-) -> AttackDocument:
+def attack_document(result: AttackResult, image_name: str, versions: Versions) -> AttackDocument:
     """The document of an attack on the top-k set of a map."""
-    top, cam = explanation.top, explanation.cam
+    explained, attack = result.explanation, result.found
+    top, cam = explained.top, explained.cam
     return AttackDocument(
-        **subject(network, image_name, explanation),
-        k2=k2,
-        norm=norm.value,
-        eps=eps,
+        **subject(explained, image_name),
+        k2=result.k2,
+        norm=result.norm.value,
+        eps=result.eps,
         attack_radius=attack.radius,
         attack_radius_255=_in_255(attack.radius),
         tie=top.tie,
         map_shape=_shape(cam),
         top_k=pixels(top.pixels, cam),
-        seed=seed,
-        attack=attack_details(attack, cam, explanation.predicted_class),
+        seed=result.seed,
+        attack=attack_details(attack, cam, explained.predicted_class),
         versions=versions,
     )
 
@@ -430,13 +420,11 @@ def _engine(report: EngineReport) -> EngineDocument:
     )
 
 
-def cam_document(
-    network: Network, image_name: str, explanation: Explanation, versions: Versions
-) -> CamDocument:
+def cam_document(explanation: Explanation, image_name: str, versions: Versions) -> CamDocument:
     """The document of a map and its top-k set."""
     top, cam = explanation.top, explanation.cam
     return CamDocument(
-        **subject(network, image_name, explanation),
+        **subject(explanation, image_name),
         tie=top.tie,
         gap=top.gap,
         map_shape=_shape(cam),
@@ -485,11 +473,11 @@ def inspect_document(
     )
 
 
-def radii_document(network: Network, image_name: str, radii: PixelRadii, versions: Versions) -> RadiiDocument:
+def radii_document(radii: PixelRadii, image_name: str, versions: Versions) -> RadiiDocument:
     """The document of the radii of all pixels."""
     explained = radii.explanation
     return RadiiDocument(
-        **subject(network, image_name, explained),
+        **subject(explained, image_name),
         norm=radii.norm.value,
         map_shape=_shape(explained.cam),
         top_k=pixels(explained.top.pixels, explained.cam),
@@ -511,7 +499,7 @@ def radii_document(network: Network, image_name: str, radii: PixelRadii, version
     )
 
 
-def curve_document(network: Network, image_name: str, curve: Curve, versions: Versions) -> CurveDocument:
+def curve_document(curve: Curve, image_name: str, versions: Versions) -> CurveDocument:
     """The document of radii against ranks."""
     explained = curve.explanation
 
@@ -532,7 +520,7 @@ def curve_document(network: Network, image_name: str, curve: Curve, versions: Ve
         )
 
     return CurveDocument(
-        **subject(network, image_name, explained),
+        **subject(explained, image_name),
         norm=curve.norm.value,
         by_k=points(curve.by_k),
         by_k2=points(curve.by_k2),
@@ -554,14 +542,15 @@ def pixels(flat: Sequence[int], cam: FloatArray) -> tuple[Pixel, ...]:
     return tuple((i // width, i % width) for i in flat)
 
 
-def subject(network: Network, image_name: str, explained: Explanation) -> dict[str, Any]:
+def subject(explained: Explanation, image_name: str) -> dict[str, Any]:
     """What a document about one map says of the model, the image and the class."""
+    network = explained.network
     return {
         "model": encodable(str(network.path)),
         "model_sha256": network.sha256,
         "image": encodable(image_name),
         "class_id": explained.class_id,
-        "class_name": network.class_name(explained.class_id),
+        "class_name": explained.class_name,
         "predicted_class": explained.predicted_class,
         "k": explained.top.k,
         "map_kind": network.map_kind,

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from corgi.reporting import wording
 from corgi.reporting.wording import class_label, round_down, round_up
-from corgi.results import EmpiricalBound, FloatArray, ImageArray, MapKind, TopK, VerifyResult, Witness
+from corgi.results import FloatArray, ImageArray, MapKind, TopK, VerifyResult, Witness
 
 if TYPE_CHECKING:
+    from corgi.certify.attack import AttackResult
     from corgi.certify.explain import Explanation
 
 KEPT, LOST, GAINED = "#0072B2", "#D55E00", "#F0E442"
@@ -69,34 +70,33 @@ def verify_picture(result: VerifyResult) -> Figure:
     return figure
 
 
-def attack_picture(
-    image: ImageArray, explanation: Explanation, k2: int, class_name: str | None, attack: EmpiricalBound
-) -> Figure:
-    """Image [C, H, W], map and largest pixels; and the witness, if the attack found one."""
-    witness, cam, top = attack.witness, explanation.cam, explanation.top
+def attack_picture(result: AttackResult) -> Figure:
+    """Image, map and largest pixels; and the witness, if the attack found one."""
+    explanation, witness = result.explanation, result.found.witness
+    image, cam, top = explanation.image, explanation.cam, explanation.top
     kind = explanation.network.map_kind
     maps = [cam] if witness is None else [cam, witness.cam]
     figure = new_figure(3.4 * len(maps) + 0.4)
-    label = class_label(explanation.class_id, class_name)
+    label = class_label(explanation.class_id, explanation.class_name)
     found = "no witness" if witness is None else f"witness at distance {round_up(witness.radius)}"
     figure.suptitle(f"Attack on the map of {label}, k = {top.k}: {found}", fontsize=12, fontweight="bold")
     scene = _Scene(display(image), (min(m.min() for m in maps), max(m.max() for m in maps)), kind)
     rows = figure.subplots(len(maps), 4, squeeze=False)
     _original_row(list(rows[0]), scene, cam, top, top.k)
     if witness is not None:
-        _witness_row(list(rows[1]), scene, image, top, k2, explanation.class_id, witness)
+        _witness_row(list(rows[1]), scene, image, top, result.k2, explanation.class_id, witness)
     return figure
 
 
-def cam_picture(image: ImageArray, explanation: Explanation, class_name: str | None) -> Figure:
-    """Image [C, H, W], its map and its largest pixels."""
+def cam_picture(explanation: Explanation) -> Figure:
+    """Image, its map and its largest pixels."""
     figure = new_figure(3.6)
-    label = class_label(explanation.class_id, class_name)
+    label = class_label(explanation.class_id, explanation.class_name)
     axes = [figure.add_subplot(1, 4, column + 1) for column in range(4)]
     cam = explanation.cam
     kind = explanation.network.map_kind
     figure.suptitle(f"{wording.map_title(kind)} of {label}", fontsize=12, fontweight="bold")
-    scene = _Scene(display(image), (float(cam.min()), float(cam.max())), kind)
+    scene = _Scene(display(explanation.image), (float(cam.min()), float(cam.max())), kind)
     _original_row(axes, scene, cam, explanation.top, explanation.top.k)
     return figure
 

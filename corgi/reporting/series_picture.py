@@ -16,7 +16,7 @@ from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 from corgi.reporting import wording
 from corgi.reporting.picture import KEPT, LOST, display, draw_map, extent_of, new_figure
 from corgi.reporting.wording import class_label
-from corgi.results import FloatArray, ImageArray
+from corgi.results import FloatArray
 
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve, CurvePoint
@@ -30,17 +30,17 @@ _BOUNDS = "#009E73"
 """Radii certified by bounds alone."""
 
 
-def radii_picture(image: ImageArray, radii: PixelRadii, class_name: str | None) -> Figure:
-    """The image [C, H, W], its map, the certified radius of every pixel, and those searched by rank."""
+def radii_picture(radii: PixelRadii) -> Figure:
+    """The image, its map, the certified radius of every pixel, and those searched by rank."""
     explained = radii.explanation
     figure = new_figure(6.6)
-    label = class_label(explained.class_id, class_name)
+    label = class_label(explained.class_id, explained.class_name)
     title = f"{label}: how far each pixel of the map is from crossing rank {explained.top.k}"
     figure.suptitle(title, fontsize=12, fontweight="bold")
     grid = figure.add_gridspec(2, 3, height_ratios=[1.1, 0.9])
     panels = [figure.add_subplot(grid[0, column]) for column in range(3)]
     width, extent = explained.cam.shape[1], extent_of(explained.cam)
-    panels[0].imshow(display(image), extent=extent, interpolation="nearest")
+    panels[0].imshow(display(explained.image), extent=extent, interpolation="nearest")
     panels[0].set_title("image", fontsize=10)
     draw_map(panels[1], explained.cam, f"map; framed: its {explained.top.k} largest pixels")
     _radius_map(figure, panels[2], radii.certified, extent)
@@ -126,11 +126,11 @@ def _by_rank(axes: Axes, radii: PixelRadii) -> None:
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0.0, 1.13), ncols=2)
 
 
-def curve_picture(curve: Curve, class_name: str | None) -> Figure:
+def curve_picture(curve: Curve) -> Figure:
     """Radii against k, the gap of the map against k, and radii against k2 (Gu et al., figure 3)."""
     panels = [points for points in (curve.by_k, curve.by_k2) if points]
     figure = new_figure(3.6 * max(len(panels), 1) + 0.8)
-    label = class_label(curve.explanation.class_id, class_name)
+    label = class_label(curve.explanation.class_id, curve.explanation.class_name)
     figure.suptitle(f"{label}: {wording.recommendation(curve)}", fontsize=11, fontweight="bold")
     rows = figure.subplots(max(len(panels), 1), 2, squeeze=False)
     row = 0

@@ -114,13 +114,17 @@ def _method(averaged: BaseMap, options: SmoothOptions) -> str:
     if options.claim is not Claim.PIXELS:
         used = f"{_confidence(averaged, options)} intervals"
     else:
-        one = options.correction is Correction.HOLM
-        used = f"{options.correction} tests" + (f" for radius {_pixel_radius(options)!r}" if one else "")
+        one = _correction(options) is Correction.HOLM
+        used = f"{_correction(options)} tests" + (f" for radius {_pixel_radius(options)!r}" if one else "")
     return f"{used} that fail with probability {options.failure!r}"
 
 
 def _confidence(averaged: BaseMap, options: SmoothOptions) -> Confidence:
     return usual(averaged.binary) if options.confidence is None else options.confidence
+
+
+def _correction(options: SmoothOptions) -> Correction:
+    return options.correction or Correction.HOLM
 
 
 def _pixel_radius(options: SmoothOptions) -> float:
@@ -145,7 +149,7 @@ def _certify(tally: Tally, averaged: BaseMap, options: SmoothOptions) -> Statist
             assert options.radius is not None  # checked by the options
             return certify_ranks(tally, k, options.radius, confidence, failure)
         case Claim.PIXELS:
-            return certify_pixels(tally, k, _pixel_radius(options), failure, options.correction)
+            return certify_pixels(tally, k, _pixel_radius(options), failure, _correction(options))
         case Claim.RENYI:
             assert isinstance(averaged, RankScores)
             return certify_renyi(

@@ -209,7 +209,7 @@ def test_interrupted_attack_reports_what_it_has(
     def stopped(*_: object, **__: object) -> None:
         raise AttackInterrupted(EmpiricalBound(None, "margin", 0.1, False, 7, 1.0))
 
-    monkeypatch.setattr("corgi.attacks.search.attack_radius", stopped)
+    monkeypatch.setattr("corgi.certify.attack.attack_radius", stopped)
     result = corgi("attack", model, image, "--k", 3)
     assert result.exit_code == Exit.TIME_LIMIT
     assert "7 gradients" in result.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from corgi.results import (
     DeterministicCertificate,
     EmpiricalBound,
     ExactSearch,
+    MapKind,
     Status,
     TopK,
     VerifyResult,
@@ -30,6 +32,16 @@ VERSIONS = Versions(
     numpy="2.0.0",
     highspy="1.9.0",
 )
+
+
+NETWORK = SimpleNamespace(
+    path=Path("models/sign.onnx"),
+    sha256="00" * 32,
+    map_kind=MapKind.CAM,
+    graph=SimpleNamespace(notes=()),
+    class_name=lambda _: "no entry",
+)
+"""What renderers ask of a network."""
 
 
 def make_image(channels: int = 3) -> np.ndarray:

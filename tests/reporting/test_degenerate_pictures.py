@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from example_results import make_image, make_result, make_tie, make_unknown
+from example_results import NETWORK, make_image, make_result, make_tie, make_unknown
 from matplotlib.figure import Figure
 from PIL import Image
 
 from corgi.batch.pictures import pictures_of
+from corgi.certify.attack import AttackResult
 from corgi.certify.curve import Curve, CurvePoint
 from corgi.certify.explain import Explanation
 from corgi.certify.radii import PixelRadii, PixelRadius
@@ -27,7 +28,6 @@ from corgi.reporting.series_picture import curve_picture, radii_picture
 from corgi.reporting.smooth_picture import smooth_picture
 from corgi.results import (
     Claim,
-    MapKind,
     Sampling,
     SmoothResult,
     StatisticalCertificate,
@@ -71,7 +71,7 @@ def top_of(cam: np.ndarray) -> TopK:
 
 
 def explained(cam: np.ndarray) -> Explanation:
-    return Explanation(17, 17, cam, top_of(cam), 0.0, SimpleNamespace(map_kind=MapKind.CAM))
+    return Explanation(17, 17, cam, top_of(cam), 0.0, NETWORK, make_image())
 
 
 def result_of(cam: np.ndarray) -> VerifyResult:
@@ -95,17 +95,19 @@ def compared(cam: np.ndarray) -> Comparison:
         Row("exact", "the map", cam, top_of(cam).pixels, guarantee, Norm.LINF, (), "none", 1.0)
         for guarantee in Guarantee
     )
-    return SimpleNamespace(rows=rows, explanation=explained(cam), image=make_image())
+    return SimpleNamespace(rows=rows, explanation=explained(cam))
 
 
 PICTURES: dict[str, Callable[[np.ndarray], Figure]] = {
-    "cam": lambda cam: cam_picture(make_image(), explained(cam), None),
-    "attack": lambda cam: attack_picture(make_image(), explained(cam), 20, None, result_of(cam).attack),
+    "cam": lambda cam: cam_picture(explained(cam)),
+    "attack": lambda cam: attack_picture(
+        AttackResult(explained(cam), result_of(cam).attack, 20, Norm.LINF, None, 0, False)
+    ),
     "verify": lambda cam: verify_picture(result_of(cam)),
     "smooth": lambda cam: smooth_picture(smoothed(cam)),
-    "compare": lambda cam: compare_picture(compared(cam), None),
+    "compare": lambda cam: compare_picture(compared(cam)),
     "radii": lambda cam: radii_picture(
-        make_image(), PixelRadii(explained(cam), np.zeros(cam.shape), (), False, 1.0, Norm.LINF), None
+        PixelRadii(explained(cam), np.zeros(cam.shape), (), False, 1.0, Norm.LINF)
     ),
 }
 
@@ -137,7 +139,7 @@ def test_radii_of_any_size_are_drawn(radius: float, attacked: float | None) -> N
     cam = MAPS["equal ranks"]
     searched = (PixelRadius(0, 1, radius, attacked, ""), PixelRadius(1, 2, 0.0, None, "tie"))
     radii = PixelRadii(explained(cam), np.full(cam.shape, radius), searched, False, 1.0, Norm.LINF)
-    drawn(radii_picture(make_image(), radii, None))
+    drawn(radii_picture(radii))
     result = result_of(cam)
     certificate = replace(result.certificate, radius=radius)
     attack = replace(result.attack, witness=None)
@@ -147,7 +149,7 @@ def test_radii_of_any_size_are_drawn(radius: float, attacked: float | None) -> N
     drawn(verify_picture(result))
     points = (CurvePoint(1, 1, 0.0, radius, result), CurvePoint(2, 2, 0.0, radius, result))
     for by_k, by_k2 in ((points, points[:1]), ((), ())):
-        drawn(curve_picture(Curve(explained(cam), by_k, by_k2, False, 1.0, Norm.LINF), None))
+        drawn(curve_picture(Curve(explained(cam), by_k, by_k2, False, 1.0, Norm.LINF)))
 
 
 @pytest.mark.parametrize("result", [make_tie(), make_unknown()], ids=["tie", "unknown"])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
 import pytest
-from example_results import VERSIONS, make_cam, make_image, top_of
+from example_results import NETWORK, VERSIONS, make_cam, make_image, top_of
 from PIL import Image
 from test_report_text import check_golden, plain
 
@@ -22,16 +20,7 @@ from corgi.reporting.comparison import CompareDocument, compare_document, compar
 from corgi.reporting.document import to_json
 from corgi.reporting.picture import picture_bytes
 from corgi.reporting.schemas import json_schema
-from corgi.results import MapKind
 from corgi.types import Norm
-
-NETWORK = SimpleNamespace(
-    path=Path("models/sign.onnx"),
-    sha256="00" * 32,
-    map_kind=MapKind.CAM,
-    graph=SimpleNamespace(notes=()),
-    class_name=lambda _: "no entry",
-)
 
 
 def make_comparison(*, interrupted: bool = False) -> Comparison:
@@ -76,13 +65,13 @@ def make_comparison(*, interrupted: bool = False) -> Comparison:
         reason="the samples show no overlap at any radius",
     )
     unbroken = replace(attack, norm=Norm.L2, steps=(), elsewhere=None, work="9 gradients")
-    explanation = Explanation(17, 17, cam, top, 0.0, NETWORK)
+    explanation = Explanation(17, 17, cam, top, 0.0, NETWORK, make_image())
     rows = (row, attack, unbroken, smoothed, nothing)
-    return Comparison(explanation, make_image(), rows, 0.8, 0.0005, interrupted, 12.0)
+    return Comparison(explanation, rows, 0.8, 0.0005, interrupted, 12.0)
 
 
 def make_document(**given) -> CompareDocument:
-    return compare_document(NETWORK, "no_entry.png", make_comparison(**given), VERSIONS)
+    return compare_document(make_comparison(**given), "no_entry.png", VERSIONS)
 
 
 def test_text_matches_golden_file() -> None:
@@ -110,16 +99,16 @@ def test_every_kind_of_answer_says_what_it_means_on_one_line(row) -> None:
 @pytest.mark.parametrize("rows", [0, 1, 5])
 def test_a_comparison_of_any_length_can_be_drawn(rows) -> None:
     comparison = make_comparison()
-    figure = compare_picture(replace(comparison, rows=comparison.rows[:rows]), "no entry")
+    figure = compare_picture(replace(comparison, rows=comparison.rows[:rows]))
     image = Image.open(io.BytesIO(picture_bytes(figure, "png")))
     assert image.width == 1800
 
 
 def test_a_converted_radius_is_drawn_where_the_table_has_it() -> None:
     comparison = make_comparison()
-    figure = compare_picture(replace(comparison, rows=comparison.rows[3:4]), None)
+    figure = compare_picture(replace(comparison, rows=comparison.rows[3:4]))
     left, right = figure.axes[-2:]
-    inputs = comparison.image.size
+    inputs = comparison.explanation.image.size
     for axes, norm in ((left, Norm.LINF), (right, Norm.L2)):
         radii = np.asarray(axes.lines[0].get_xdata(), dtype=float)
         expected = [comparison.rows[3].radius(kept, norm, inputs) for kept in (4, 2)]

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from example_results import RESULTS, make_cam, make_image, make_result, top_of
+from example_results import NETWORK, RESULTS, make_cam, make_image, make_result, top_of
 from PIL import Image
 
+from corgi.certify.attack import AttackResult
 from corgi.certify.explain import Explanation
 from corgi.reporting.picture import (
     attack_picture,
@@ -17,8 +17,8 @@ from corgi.reporting.picture import (
     picture_bytes,
     verify_picture,
 )
-from corgi.results import MapKind, VerifyResult
-from corgi.terms import PICTURE_FORMATS
+from corgi.results import VerifyResult
+from corgi.terms import PICTURE_FORMATS, Norm
 
 
 def titles(figure) -> list[str]:
@@ -42,19 +42,16 @@ def test_equal_results_give_equal_pictures() -> None:
 
 @pytest.mark.parametrize("ending", PICTURE_FORMATS)
 def test_every_format_can_be_written(ending: str) -> None:
-    explanation = Explanation(
-        17, 17, make_cam(), top_of(make_cam(), 5), 0.0, SimpleNamespace(map_kind=MapKind.CAM)
-    )
-    assert picture_bytes(cam_picture(make_image(), explanation, None), ending)
+    explanation = Explanation(17, 17, make_cam(), top_of(make_cam(), 5), 0.0, NETWORK, make_image())
+    assert picture_bytes(cam_picture(explanation), ending)
 
 
 def test_an_attack_can_be_drawn_with_and_without_witness() -> None:
-    explanation = Explanation(
-        17, 17, make_cam(), top_of(make_cam(), 15), 0.0, SimpleNamespace(map_kind=MapKind.CAM)
-    )
+    explanation = Explanation(17, 17, make_cam(), top_of(make_cam(), 15), 0.0, NETWORK, make_image())
     found, nothing = make_result().attack, RESULTS["unknown"].attack
-    assert len(titles(attack_picture(make_image(), explanation, 15, None, found))) == 10
-    assert len(titles(attack_picture(make_image(), explanation, 15, None, nothing))) == 5
+    for attack, panels in ((found, 10), (nothing, 5)):
+        result = AttackResult(explanation, attack, 15, Norm.LINF, None, 0, False)
+        assert len(titles(attack_picture(result))) == panels
 
 
 @pytest.mark.parametrize("k2", [15, 25])

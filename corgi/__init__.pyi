@@ -1,0 +1,54 @@
+"""The public names and where they stand; `__init__.py` imports each on first use."""
+
+from .api import attack as attack
+from .api import compare as compare
+from .api import curve as curve
+from .api import radii as radii
+from .api import read_image as read_image
+from .api import smooth as smooth
+from .api import verify as verify
+from .api import verify_batch as verify_batch
+from .api import verify_ranks as verify_ranks
+from .attacks.search import AttackOptions as AttackOptions
+from .certify.attack import AttackResult as AttackResult
+from .certify.curve import Curve as Curve
+from .certify.exact import ExactOptions as ExactOptions
+from .certify.explain import Explanation as Explanation
+from .certify.explain import explain as explain
+from .certify.radii import PixelRadii as PixelRadii
+from .certify.radii import RadiiOptions as RadiiOptions
+from .certify.verify import VerifyOptions as VerifyOptions
+from .comparison.options import CompareOptions as CompareOptions
+from .comparison.rows import Comparison as Comparison
+from .engines.lipschitz.engine import LipschitzEngine as LipschitzEngine
+from .engines.lirpa import LirpaEngine as LirpaEngine
+from .engines.patch.engine import PatchEngine as PatchEngine
+from .errors import CorgiError as CorgiError
+from .network.network import Network as Network
+from .network.network import load as load
+from .network.wrap import Normalisation as Normalisation
+from .progress import Progress as Progress
+from .results import DeterministicCertificate as DeterministicCertificate
+from .results import EmpiricalBound as EmpiricalBound
+from .results import SmoothResult as SmoothResult
+from .results import StatisticalCertificate as StatisticalCertificate
+from .results import TopK as TopK
+from .results import VerifyResult as VerifyResult
+from .results import Witness as Witness
+from .smoothing.cam_map import CamMap as CamMap
+from .smoothing.options import SmoothOptions as SmoothOptions
+from .smoothing.sparsified import Sparsified as Sparsified
+from .terms import AttackKind as AttackKind
+from .terms import Claim as Claim
+from .terms import Form as Form
+from .terms import LipschitzMethod as LipschitzMethod
+from .terms import LirpaMethod as LirpaMethod
+from .terms import MapKind as MapKind
+from .terms import MapName as MapName
+from .terms import Norm as Norm
+from .terms import PatchMethod as PatchMethod
+from .terms import Status as Status
+from .types import Ball as Ball
+from .types import Interval as Interval
+
+__version__: str

@@ -1,0 +1,90 @@
+"""The closest image an attack finds whose map has other largest pixels: an upper bound, no guarantee."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from corgi.attacks.search import AttackInterrupted, AttackOptions, attack_radius
+from corgi.attacks.target import Target
+from corgi.cam.topk import check_ranks
+from corgi.certify.explain import Explanation, explain
+from corgi.certify.verify import check_radius
+from corgi.network.network import Network
+from corgi.progress import Listener, silent
+from corgi.results import EmpiricalBound, ImageArray
+from corgi.types import Norm
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """The answer to `corgi attack`.
+
+    Attributes:
+        explanation: the map and its top-k set.
+        found: the closest witness, or that there is none.
+        k2, norm: the property. eps: the only radius attacked, pixel scale; None for a search.
+        seed: of the random starts.
+        interrupted: Ctrl-C ended it early.
+    """
+
+    explanation: Explanation
+    found: EmpiricalBound
+    k2: int
+    norm: Norm
+    eps: float | None
+    seed: int
+    interrupted: bool
+
+
+def attack(
+    network: Network,
+    image: ImageArray,
+    options: AttackOptions | None = None,
+    *,
+    k: int | None = 15,
+    k2: int | None = None,
+    class_id: int | None = None,
+    norm: Norm = Norm.LINF,
+    eps: float | None = None,
+    listener: Listener = silent,
+) -> AttackResult:
+    """Look for the closest image to one [C, H, W] float32 in [0, 1] whose map has other largest pixels.
+
+    Args:
+        network: the network.
+        image: its input.
+        options: how to attack.
+        k: size of the set, None for the k with the largest relative CAM gap.
+        k2: the set must stay among the k2 largest, None for k.
+        class_id: class to explain, None for the predicted one.
+        norm: of the distance.
+        eps: attack this radius only, pixel scale.
+        listener: told of every ball attacked.
+
+    Raises:
+        ImageError, UsageError, GateError: as `explain`; or a radius or ranks that cannot be.
+    """
+    check_radius("--eps", eps, norm)
+    options = options or AttackOptions()
+    explained = explain(network, image, k, class_id)
+    network, top = explained.network, explained.top
+    k2 = top.k if k2 is None else k2
+    check_ranks(top.k, k2, network.pixels)
+    label, keep = explained.predicted_class, options.keep_label
+    target = Target(network.trunk32, network, explained.class_id, top, k2, keep, label)
+    interrupted = False
+    try:
+        found = attack_radius(
+            target,
+            torch.from_numpy(explained.image),
+            options,
+            rounding=explained.rounding,
+            norm=norm,
+            only=eps,
+            listener=listener,
+        )
+    except AttackInterrupted as stop:
+        found, interrupted = stop.found, True
+    return AttackResult(explained, found, k2, norm, eps, options.seed, interrupted)

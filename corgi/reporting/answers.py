@@ -1,0 +1,76 @@
+"""Every answer about the map of one image, as text and document, and as a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+from rich.console import RenderableType
+
+from corgi.certify.attack import AttackResult
+from corgi.certify.curve import Curve
+from corgi.certify.explain import Explanation
+from corgi.certify.radii import PixelRadii
+from corgi.comparison.rows import Comparison
+from corgi.reporting import document, text, wording
+from corgi.reporting.versions import Versions
+from corgi.results import SmoothResult, VerifyResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Answer = VerifyResult | Explanation | AttackResult | PixelRadii | Curve | Comparison | SmoothResult
+
+
+def written(answer: Answer, image_name: str, versions: Versions) -> tuple[RenderableType, BaseModel]:
+    """An answer as text for people and as the document that `--json` writes.
+
+    Raises:
+        pydantic.ValidationError: a number of the answer is not finite.
+    """
+    found: BaseModel
+    match answer:
+        case VerifyResult():
+            return text.verify_text(answer), document.verify_document(answer, versions)
+        case Explanation():
+            found = document.cam_document(answer, image_name, versions)
+            return text.cam_text(found), found
+        case AttackResult():
+            found = document.attack_document(answer, image_name, versions)
+            return text.attack_text(found), found
+        case PixelRadii():
+            found = document.radii_document(answer, image_name, versions)
+            return text.radii_text(found, wording.rank_of_pixel(answer)), found
+        case Curve():
+            found = document.curve_document(answer, image_name, versions)
+            return text.curve_text(found, wording.recommendation(answer)), found
+        case Comparison():
+            from corgi.reporting.comparison import compare_document, compare_text
+
+            found = compare_document(answer, image_name, versions)
+            return compare_text(found), found
+        case SmoothResult():
+            from corgi.reporting.smoothing import smooth_document, smooth_text
+
+            return smooth_text(answer), smooth_document(answer, versions)
+
+
+def drawn(answer: Answer) -> Figure:
+    """The picture of an answer."""
+    from corgi.reporting import compare_picture, picture, series_picture, smooth_picture
+
+    match answer:
+        case VerifyResult():
+            return picture.verify_picture(answer)
+        case Explanation():
+            return picture.cam_picture(answer)
+        case AttackResult():
+            return picture.attack_picture(answer)
+        case PixelRadii():
+            return series_picture.radii_picture(answer)
+        case Curve():
+            return series_picture.curve_picture(answer)
+        case Comparison():
+            return compare_picture.compare_picture(answer)
+        case SmoothResult():
+            return smooth_picture.smooth_picture(answer)
