@@ -113,7 +113,7 @@ def casts_like(proto: onnx.ModelProto) -> None:
             kind = types.get(node.input[1], TensorProto.UNDEFINED)
             if kind == TensorProto.UNDEFINED:
                 raise UnsupportedOperator(
-                    f"node '{node.name}' (CastLike): the type of '{node.input[1]}' is not known",
+                    f"{shown(node)}: the type of '{node.input[1]}' is not known",
                     hint="Export with Cast.",
                 )
             node.op_type = "Cast"
@@ -121,9 +121,19 @@ def casts_like(proto: onnx.ModelProto) -> None:
             node.attribute.append(helper.make_attribute("to", kind))
 
 
+def shown(node: onnx.NodeProto) -> str:
+    """A node, for messages."""
+    return f"node '{node.name}' ({node.op_type})"
+
+
+def is_branch(node: onnx.NodeProto) -> bool:
+    """Whether a node is the standard's If."""
+    return bool(node.op_type == "If" and node.domain == "")
+
+
 def branches(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The If nodes of a graph."""
-    return [node for node in proto.graph.node if node.op_type == "If" and node.domain == ""]
+    return [node for node in proto.graph.node if is_branch(node)]
 
 
 def take_branches(proto: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> None:
@@ -134,21 +144,20 @@ def take_branches(proto: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -
     """
     nodes: list[onnx.NodeProto] = []
     for number, node in enumerate(proto.graph.node):
-        if node.op_type != "If" or node.domain != "":
+        if not is_branch(node):
             nodes.append(node)
             continue
-        where = f"node '{node.name}' (If)"
         condition = constants.get(node.input[0])
         if condition is None or condition.size != 1:
             raise UnsupportedOperator(
-                f"{where}: its condition '{node.input[0]}' depends on the image",
+                f"{shown(node)}: its condition '{node.input[0]}' depends on the image",
                 hint="Export without control flow.",
             )
         taken = "then_branch" if bool(condition.reshape(())) else "else_branch"
         branch = next(a.g for a in node.attribute if a.name == taken)
         if branch.sparse_initializer:
             raise UnsupportedOperator(
-                f"{where}: sparse weights are not supported", hint="Export dense weights."
+                f"{shown(node)}: sparse weights are not supported", hint="Export dense weights."
             )
         inner = {tensor.name for tensor in branch.initializer}
         inner |= {name for part in all_nodes(branch.node) for name in part.output if name}

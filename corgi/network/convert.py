@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -178,31 +179,39 @@ def _makes_vector(
     """
     constants = [graph.constants[name] for name in node.inputs if name in graph.constants]
     target = constants[0].reshape(-1).tolist() if node.op == "Reshape" and constants else []
-    if not any(name in vectors for name in node.inputs):
-        shape = shapes.get(node.inputs[0], ()) if node.inputs else ()
-        if node.op != "Squeeze" or len(node.inputs) > 1 or node.attributes.get("axes"):
+    if any(name in vectors for name in node.inputs):
+        if _stays_vector(graph, node, constants, shapes, vectors):
+            return True
+        if node.op == "Gather" and node.attributes.get("axis", 0) == 0 and constants:
+            if gives_batch_axis(constants[0], shapes[node.inputs[0]]):
+                return False
+        elif target and 0 not in target:
             return len(target) == 1
-        if sum(size > 1 for size in shape) == 1:
-            return True
-    elif node.op in ELEMENTWISE:
-        others = [name for name in node.inputs if name in shapes]
-        if all(name in vectors for name in others) and all(value.ndim <= 1 for value in constants):
-            return True
-    elif node.op == "MatMul":
-        if node.inputs[0] in vectors and [value.ndim for value in constants] == [2]:
-            return True
-    elif node.op in ("Softmax", "LogSoftmax"):
-        if node.attributes.get("axis", -1 if graph.opset >= 13 else 1) == -1:
-            return True
-    elif node.op == "Gather" and node.attributes.get("axis", 0) == 0 and constants:
-        if gives_batch_axis(constants[0], shapes[node.inputs[0]]):
-            return False
-    elif target and 0 not in target:
+    elif node.op != "Squeeze" or len(node.inputs) > 1 or node.attributes.get("axes"):
         return len(target) == 1
+    elif sum(size > 1 for size in shapes.get(node.inputs[0], ())) == 1:
+        return True
     raise UnsupportedOperator(
         f"{node}: a value without a batch axis is not supported here",
         hint="Export with a batch axis; Squeeze with named axes.",
     )
+
+
+def _stays_vector(
+    graph: Graph,
+    node: Node,
+    constants: list[np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+    vectors: Collection[str],
+) -> bool:
+    """Whether an operator makes [n] of [n] in the file where it makes [1, n] of [1, n] here."""
+    match node.op:
+        case "MatMul":
+            return node.inputs[0] in vectors and [value.ndim for value in constants] == [2]
+        case "Softmax" | "LogSoftmax":
+            return node.attributes.get("axis", -1 if graph.opset >= 13 else 1) == -1
+    alone = all(name in vectors for name in node.inputs if name in shapes)
+    return node.op in ELEMENTWISE and alone and all(value.ndim <= 1 for value in constants)
 
 
 _ELSEWHERE = (

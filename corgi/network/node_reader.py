@@ -118,12 +118,14 @@ class NodeReader:
             self.refuse(f"attribute {name}={value}", supported="a finite number")
         return float(value)
 
-    def str_attribute(self, name: str, otherwise: str | None = None) -> str:
-        """A string attribute, read."""
-        value = self._attribute(name, otherwise)
-        return value if isinstance(value, str) else self.refuse(f"attribute {name}={value!r} is no string")
+    def choice(self, name: str, *accepted: str) -> str:
+        """A string attribute, read, which must be one that corgi honours."""
+        value = self._attribute(name, None)
+        if not isinstance(value, str) or value not in accepted:
+            self.refuse(f"attribute {name}={value}", supported=", ".join(accepted))
+        return value
 
-    def ints_attribute(self, name: str, otherwise: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def ints_attribute(self, name: str, otherwise: tuple[int, ...] = ()) -> tuple[int, ...]:
         """A list of integers, read; the standard's defaults of lists depend on operands: the rule knows."""
         value = self._attribute(name, None)
         if value is None:
@@ -140,9 +142,9 @@ class NodeReader:
             self.refuse(f"attribute {name}={value!r} is no list of numbers")
         return tuple(float(v) for v in value)
 
-    def require(self, name: str, value: int, accepted: int) -> None:
-        """Refuse unless an attribute's value is the one corgi honours."""
-        if value != accepted:
+    def require(self, name: str, accepted: int) -> None:
+        """Refuse unless an integer attribute, read, has the value corgi honours."""
+        if (value := self.int_attribute(name)) != accepted:
             self.refuse(f"attribute {name}={value}", supported=f"{name}={accepted}")
 
     def refuse(self, reason: str, *, supported: str | None = None) -> NoReturn:

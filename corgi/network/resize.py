@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from corgi.network import layers
-from corgi.network.graph import LARGEST_VALUE
+from corgi.network.checks import LARGEST_VALUE
 from corgi.network.node_reader import NodeReader
 
 _HALF = Fraction(1, 2)
@@ -30,45 +31,53 @@ _NEAREST: dict[str, Callable[[Fraction], int]] = {
 }
 
 _COORDINATES = (
-    "half_pixel",
-    "half_pixel_symmetric",
-    "pytorch_half_pixel",
-    "align_corners",
-    "asymmetric",
+    "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
     "tf_half_pixel_for_nn",
-)
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """The attributes that say where outputs stand, and what is taken for them there."""
+
+    mode: str
+    coordinates: str = "asymmetric"
+    nearest: str = "floor"
+    coefficient: Fraction = Fraction(0)
+
+    def matrix(self, size: int, count: int, scale: Fraction) -> Tensor:
+        """The map of `size` inputs along an axis to `count` outputs: [count, size]."""
+        places = [_place(i, scale, size, count, self.coordinates) for i in range(count)]
+        match self.mode:
+            case "linear":
+                return _linear(places, size)
+            case "cubic":
+                return _cubic(places, size, self.coefficient)
+        return _picked(places, size, _NEAREST[self.nearest])
 
 
 def resize(node: NodeReader) -> layers.Resample:
     """Resize of height and width; up to opset 10 it has scales alone, and is asymmetric."""
     shape = node.shape()
-    mode = node.str_attribute("mode")
-    if mode not in ("nearest", "linear", "cubic"):
-        node.refuse(f"attribute mode={mode}", supported="mode=nearest, mode=linear, mode=cubic")
+    mode = node.choice("mode", "nearest", "linear", "cubic")
     if len(shape) != 4:
         node.refuse(f"an operand of rank {len(shape)}", supported="[N, C, H, W]")
     if node.node.op == "Upsample" or len(node.node.inputs) == 2:  # later versions have the scales third
-        given = node.tensor(1).tolist() if node.has(1) else list(node.floats_attribute("scales"))
-        scales = [Fraction(scale) for scale in given]
-        return _resample(node, scales, None, mode, "asymmetric", "floor")
-    coordinates = node.str_attribute("coordinate_transformation_mode")
-    nearest = node.str_attribute("nearest_mode")
-    if coordinates not in _COORDINATES:
-        node.refuse(
-            f"attribute coordinate_transformation_mode={coordinates}", supported=", ".join(_COORDINATES)
-        )
-    if nearest not in _NEAREST:
-        node.refuse(f"attribute nearest_mode={nearest}", supported=", ".join(_NEAREST))
-    node.require("antialias", node.int_attribute("antialias"), 0)
+        given = node.tensor(1).tolist() if node.has(1) else node.floats_attribute("scales")
+        return _resample(node, [Fraction(scale) for scale in given], None, _Sampling(mode))
+    node.require("antialias", 0)
     node.float_attribute("extrapolation_value")  # speaks of tf_crop_and_resize, as the regions do
-    coefficient = Fraction(node.float_attribute("cubic_coeff_a"))
-    node.require("exclude_outside", node.int_attribute("exclude_outside"), 0)
+    node.require("exclude_outside", 0)
+    node.choice("keep_aspect_ratio_policy", "stretch")
     if node.has(1):
         node.array(1)
-    policy = node.str_attribute("keep_aspect_ratio_policy")
-    if policy != "stretch":
-        node.refuse(f"attribute keep_aspect_ratio_policy={policy}", supported="stretch")
-    axes = [axis % 4 for axis in node.ints_attribute("axes", None) or range(4)]
+    sampling = _Sampling(
+        mode,
+        node.choice("coordinate_transformation_mode", *_COORDINATES),
+        node.choice("nearest_mode", *_NEAREST),
+        Fraction(node.float_attribute("cubic_coeff_a")),
+    )
+    axes = [axis % 4 for axis in node.ints_attribute("axes") or range(4)]
     scales, sizes = [Fraction(1)] * 4, list(shape)
     # Exporters leave the operand they do not use out, or empty.
     by_size = node.has(3) and node.array(3).size > 0
@@ -80,17 +89,11 @@ def resize(node: NodeReader) -> layers.Resample:
             sizes[axis], scales[axis] = int(number), Fraction(int(number), shape[axis])
         else:
             scales[axis] = Fraction(number)
-    return _resample(node, scales, sizes if by_size else None, mode, coordinates, nearest, coefficient)
+    return _resample(node, scales, sizes if by_size else None, sampling)
 
 
 def _resample(
-    node: NodeReader,
-    scales: list[Fraction],
-    sizes: list[int] | None,
-    mode: str,
-    coordinates: str,
-    nearest: str,
-    coefficient: Fraction = Fraction(0),
+    node: NodeReader, scales: list[Fraction], sizes: list[int] | None, sampling: _Sampling
 ) -> layers.Resample:
     shape = node.shape()
     if len(scales) != 4 or scales[:2] != [1, 1] or min(scales) <= 0:
@@ -104,17 +107,7 @@ def _resample(
     ]
     if min(counts) < 1 or math.prod(counts) > LARGEST_VALUE:
         node.refuse(f"a value of {counts}", supported=f"1 to {LARGEST_VALUE} elements")
-    matrices = []
-    for size, count, scale in zip(shape[2:], counts[2:], scales[2:], strict=True):
-        places = [_place(i, scale, size, count, coordinates) for i in range(count)]
-        match mode:
-            case "linear":
-                matrices.append(_linear(places, size))
-            case "cubic":
-                matrices.append(_cubic(places, size, coefficient))
-            case _:
-                matrices.append(_picked(places, size, _NEAREST[nearest]))
-    return layers.Resample(*matrices)
+    return layers.Resample(*map(sampling.matrix, shape[2:], counts[2:], scales[2:]))
 
 
 def _place(i: int, scale: Fraction, size: int, count: int, coordinates: str) -> Fraction:

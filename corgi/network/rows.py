@@ -7,7 +7,7 @@ A column is a row transposed: where the file has A @ x + b, the row is x^T A^T +
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -17,23 +17,10 @@ from corgi.errors import UnsupportedOperator
 from corgi.network.node import Attribute, Node
 
 ELEMENTWISE = (
-    *(
-        "Add",
-        "Cast",
-        "Celu",
-        "Clip",
-        "Div",
-        "Dropout",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-    ),
-    *("Identity", "LeakyRelu", "Log", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Selu", "Sigmoid"),
-    *("Softplus", "Sqrt", "Sub", "Sum", "Tanh"),
-)
+    "Add", "Cast", "Celu", "Clip", "Div", "Dropout", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish",
+    "Identity", "LeakyRelu", "Log", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Selu", "Sigmoid",
+    "Softplus", "Sqrt", "Sub", "Sum", "Tanh",
+)  # fmt: skip
 """Operators that act entry by entry, constants broadcasting."""
 
 
@@ -52,6 +39,10 @@ def with_batch_axis(
     """
     rows = _Rows(dict(constants), {}, {}, given)
     return tuple(part for node in nodes for part in rows.read(node)), rows.made
+
+
+_Turned = tuple[Node, int | None]
+"""A node on rows, and the rank of the value it makes in the file; None: that has a batch axis."""
 
 
 @dataclass
@@ -77,53 +68,57 @@ class _Rows:
             name not in self.constants for name in node.inputs if name
         ):
             self.refuse(node)
-        found, rank = self.turned(node, self.ranks[bare[0]])
+        rule = _RULES.get(node.op)
+        if rule is None:
+            self.refuse(node)
+        found, rank = rule(self, node, self.ranks[bare[0]])
         if rank is not None:
             self.ranks |= dict.fromkeys((output, *others), rank)
         return (found,)
 
-    def turned(self, node: Node, rank: int) -> tuple[Node, int | None]:
-        """A node that reads values of a rank, and the rank of what it makes; None: it has a batch axis."""
-        source = node.inputs[0]
-        match node.op:
-            case "MatMul" if source in self.constants:
-                matrix = self.constants[source]
-                if matrix.ndim == 2:
-                    turned = self.constant(node.outputs[0], np.ascontiguousarray(matrix.T))
-                    return replace(node, inputs=(node.inputs[1], turned)), rank
-            case "MatMul" if rank == 1 and node.inputs[1] in self.constants:
-                if self.constants[node.inputs[1]].ndim == 2:
-                    return node, rank
-            case "Gemm":
-                return self.gemm(node)
-            case "Reshape":
-                return self.reshaped(node)
-            case "Flatten":
-                return _identity(node), None if node.attributes.get("axis", 1) == 0 else 2
-            case "Unsqueeze" if rank == 1:
-                first, *axes = sorted(self.axes(node)) or [-1]
-                if first in (1, -1) and not axes:
-                    return _identity(node), 2
-                if first == 0:
-                    inner = self.constant(node.outputs[0], np.array(axes))
-                    moved = replace(node, inputs=(source, inner), attributes={})
-                    return moved if axes else _identity(node), None
-            case "Squeeze" if rank == 2:
-                if self.axes(node) in ([], [1], [-1]):
-                    return _identity(node), 1
-            case "Transpose":
-                turns = rank == 2 and node.attributes.get("perm", [1, 0]) == [1, 0]
-                return _identity(node), None if turns else rank
-            case "Concat" | "Split" | "Gather" if node.attributes.get("axis", 0) in (0, -rank):
-                if node.op != "Gather" or self.constants[node.inputs[1]].ndim == 1:
-                    return replace(node, attributes={**node.attributes, "axis": 1}), rank
-            case "Softmax" | "LogSoftmax" if node.attributes.get("axis", -1) in (0, -rank):
-                return replace(node, attributes={"axis": 1}), rank
-            case op if op in ELEMENTWISE:
-                return self.elementwise(node, rank), rank
-        self.refuse(node)
+    def matmul(self, node: Node, rank: int) -> _Turned:
+        """A x is x^T A^T; x^T A is a row already."""
+        first, second = node.inputs
+        matrix = self.constants.get(first, self.constants.get(second))
+        if matrix is None or matrix.ndim != 2 or (first not in self.constants and rank != 1):
+            self.refuse(node)
+        if first not in self.constants:
+            return node, rank
+        turned = self.constant(node.outputs[0], np.ascontiguousarray(matrix.T))
+        return replace(node, inputs=(second, turned)), rank
 
-    def elementwise(self, node: Node, rank: int) -> Node:
+    def flatten(self, node: Node, rank: int) -> _Turned:
+        return _identity(node), None if node.attributes.get("axis", 1) == 0 else 2
+
+    def unsqueeze(self, node: Node, rank: int) -> _Turned:
+        first, *axes = sorted(self.axes(node)) or [-1]
+        if rank == 1 and first in (1, -1) and not axes:
+            return _identity(node), 2
+        if rank != 1 or first != 0:
+            self.refuse(node)
+        if not axes:
+            return _identity(node), None
+        inner = self.constant(node.outputs[0], np.array(axes))
+        return replace(node, inputs=(node.inputs[0], inner), attributes={}), None
+
+    def squeeze(self, node: Node, rank: int) -> _Turned:
+        if rank != 2 or self.axes(node) not in ([], [1], [-1]):
+            self.refuse(node)
+        return _identity(node), 1
+
+    def transpose(self, node: Node, rank: int) -> _Turned:
+        turns = rank == 2 and node.attributes.get("perm", [1, 0]) == [1, 0]
+        return _identity(node), None if turns else rank
+
+    def along(self, node: Node, rank: int) -> _Turned:
+        """What acts along the one axis there is."""
+        default = -1 if "Softmax" in node.op else 0
+        listed = node.op != "Gather" or self.constants[node.inputs[1]].ndim == 1
+        if node.attributes.get("axis", default) not in (0, -rank) or not listed:
+            self.refuse(node)
+        return replace(node, attributes={**node.attributes, "axis": 1}), rank
+
+    def elementwise(self, node: Node, rank: int) -> _Turned:
         """Constants as rows, where the file has them as columns."""
         names: list[str] = []
         for name in node.inputs:
@@ -135,9 +130,9 @@ class _Rows:
             elif value is not None and value.ndim > rank:
                 self.refuse(node)
             names.append(name)
-        return replace(node, inputs=tuple(names))
+        return replace(node, inputs=tuple(names)), rank
 
-    def gemm(self, node: Node) -> tuple[Node, int | None]:
+    def gemm(self, node: Node, rank: int) -> _Turned:
         """With A' and B' what is multiplied: (A' x)^T = x^T A'^T, and x^T B' is a row already."""
         first, second, *bias = node.inputs
         attributes: dict[str, Attribute] = dict(node.attributes)
@@ -154,7 +149,7 @@ class _Rows:
             names.append(self.constant(f"{node.outputs[0]}:bias", value.reshape(1, -1)))
         return replace(node, inputs=tuple(names), attributes={**attributes, "transB": int(not turns[0])}), 2
 
-    def reshaped(self, node: Node) -> tuple[Node, int | None]:
+    def reshaped(self, node: Node, rank: int) -> _Turned:
         target = self.constants[node.inputs[1]].reshape(-1).tolist()
         if len(target) == 1:
             return _identity(node), 1
@@ -187,3 +182,17 @@ class _Rows:
 
 def _identity(node: Node) -> Node:
     return Node("Identity", node.name, node.inputs[:1], node.outputs[:1], {})
+
+
+_RULES: Mapping[str, Callable[[_Rows, Node, int], _Turned]] = {
+    "MatMul": _Rows.matmul,
+    "Gemm": _Rows.gemm,
+    "Reshape": _Rows.reshaped,
+    "Flatten": _Rows.flatten,
+    "Unsqueeze": _Rows.unsqueeze,
+    "Squeeze": _Rows.squeeze,
+    "Transpose": _Rows.transpose,
+    **dict.fromkeys(("Concat", "Split", "Gather", "Softmax", "LogSoftmax"), _Rows.along),
+    **dict.fromkeys(ELEMENTWISE, _Rows.elementwise),
+}
+"""How an operator acts on rows that stand for values of a rank."""

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from corgi.network import layers
+from corgi.network.checks import LARGEST_VALUE
 from corgi.network.expansion import added, quotient, root_quotient, scaled
-from corgi.network.graph import LARGEST_VALUE
 from corgi.network.node_reader import NodeReader
 from corgi.network.resize import resize
 from corgi.network.standard import GELU_CUBIC, GELU_LINEAR, HARD_SWISH_ALPHA, HARD_SWISH_BETA
 
 Rule = Callable[[NodeReader], nn.Module]
+
+_ONE = torch.ones((), dtype=torch.float64)
 
 
 def _axis(node: NodeReader, axis: int, rank: int) -> int:
@@ -32,13 +34,13 @@ def _axis(node: NodeReader, axis: int, rank: int) -> int:
     return resolved
 
 
-def _axes(node: NodeReader, default: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Axes given as an attribute (older opsets) or as the second operand."""
-    return node.integers(1) if node.has(1) else node.ints_attribute("axes", default)
+def _axes(node: NodeReader) -> tuple[int, ...]:
+    """Axes given as an attribute (older opsets) or as the second operand; none if they are not."""
+    return node.integers(1) if node.has(1) else node.ints_attribute("axes")
 
 
-def _pair(node: NodeReader, name: str, default: int) -> tuple[int, int]:
-    values = node.ints_attribute(name, (default, default)) or (default, default)
+def _pair(node: NodeReader, name: str) -> tuple[int, int]:
+    values = node.ints_attribute(name) or (1, 1)
     if len(values) != 2:
         node.refuse(f"attribute {name}={list(values)}", supported="two spatial dimensions")
     return values[0], values[1]
@@ -63,16 +65,14 @@ def _pads(
 def _chosen_pads(
     node: NodeReader, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    mode = node.str_attribute("auto_pad")
-    pads = node.ints_attribute("pads", (0, 0, 0, 0)) or (0, 0, 0, 0)
+    mode = node.choice("auto_pad", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+    pads = node.ints_attribute("pads") or (0, 0, 0, 0)
     if len(pads) != 4 or min(pads) < 0:
         node.refuse(f"attribute pads={list(pads)}", supported="four values >= 0")
     if mode == "NOTSET":
         return pads[0], pads[1], pads[2], pads[3]
     if mode == "VALID":
         return 0, 0, 0, 0
-    if mode not in ("SAME_UPPER", "SAME_LOWER"):
-        node.refuse(f"attribute auto_pad={mode}", supported="NOTSET, VALID, SAME_UPPER, SAME_LOWER")
     before, after = [], []
     for size, k, s, d in zip(node.shape()[2:], kernel, stride, dilation, strict=True):
         total = max((math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size, 0)
@@ -125,10 +125,10 @@ def conv(node: NodeReader) -> nn.Module:
     if weight.dim() != 4:
         node.refuse(f"a kernel of rank {weight.dim()}", supported="two-dimensional convolution")
     kernel = (weight.shape[2], weight.shape[3])
-    if (node.ints_attribute("kernel_shape", kernel) or kernel) != kernel:
+    if (node.ints_attribute("kernel_shape") or kernel) != kernel:
         node.refuse(f"kernel_shape against a weight of shape {list(weight.shape)}")
     bias = node.tensor(2) if node.has(2) else torch.zeros(weight.shape[0], dtype=weight.dtype)
-    stride, dilation = _pair(node, "strides", 1), _pair(node, "dilations", 1)
+    stride, dilation = _pair(node, "strides"), _pair(node, "dilations")
     pads = _pads(node, kernel, stride, dilation)
     groups = node.int_attribute("group")
     # Engines write out the zeros of a dilated kernel.
@@ -140,8 +140,8 @@ def conv(node: NodeReader) -> nn.Module:
 
 def batch_normalization(node: NodeReader) -> nn.Module:
     """BatchNormalization at inference: (x - mean) / sqrt(var + eps) * scale + bias, as one affine map."""
-    node.require("training_mode", node.int_attribute("training_mode"), 0)
-    node.require("spatial", node.int_attribute("spatial"), 1)  # until opset 8
+    node.require("training_mode", 0)
+    node.require("spatial", 1)  # until opset 8
     node.float_attribute("momentum")  # has no meaning at inference
     epsilon = _not_negative(node, "epsilon")
     gamma, beta, mean, variance = (node.tensor(i) for i in (1, 2, 3, 4))
@@ -158,11 +158,6 @@ def batch_normalization(node: NodeReader) -> nn.Module:
         v.reshape(per_channel) for v in (scale, shift, magnitude, scale_rest, rest)
     )
     return layers.Affine(scale, shift, magnitude, rest=(scale_rest, rest))
-
-
-def relu(node: NodeReader) -> nn.Module:
-    """Relu."""
-    return layers.Relu()
 
 
 def leaky_relu(node: NodeReader) -> nn.Module:
@@ -182,11 +177,6 @@ def prelu(node: NodeReader) -> nn.Module:
         low, high = float(slope.min()), float(slope.max())
         node.refuse(f"slopes from {low:.4g} to {high:.4g}", supported="0 <= slope <= 1")
     return layers.PRelu(slope[0] if slope.dim() == len(shape) else slope)
-
-
-def elu(node: NodeReader) -> nn.Module:
-    """Elu with alpha >= 0."""
-    return layers.Elu(_not_negative(node, "alpha"))
 
 
 def celu(node: NodeReader) -> nn.Module:
@@ -210,24 +200,10 @@ def _not_negative(node: NodeReader, name: str) -> float:
     return value
 
 
-def hard_sigmoid(node: NodeReader) -> nn.Module:
-    """HardSigmoid."""
-    return layers.HardSigmoid(node.float_attribute("alpha"), node.float_attribute("beta"))
-
-
-def hard_swish(node: NodeReader) -> nn.Module:
-    """HardSwish: x * HardSigmoid(x) with alpha = 1/6 as float32 has it, beta = 1/2."""
-    return layers.HardSwish(HARD_SWISH_ALPHA, HARD_SWISH_BETA)
-
-
 def gelu(node: NodeReader) -> nn.Module:
     """Gelu: x (1 + erf(x / sqrt(2))) / 2, or its approximation by tanh."""
-    mode = node.str_attribute("approximate")
-    if mode == "tanh":
-        return layers.TanhGelu(GELU_LINEAR, GELU_CUBIC)
-    if mode != "none":
-        node.refuse(f"attribute approximate={mode}", supported="approximate=none, approximate=tanh")
-    return layers.Gelu()
+    mode = node.choice("approximate", "none", "tanh")
+    return layers.Gelu() if mode == "none" else layers.TanhGelu(GELU_LINEAR, GELU_CUBIC)
 
 
 def _normalisation(
@@ -243,7 +219,7 @@ def _normalisation(
 def layer_normalization(node: NodeReader) -> nn.Module:
     """LayerNormalization over the last axes, mean and variance not returned."""
     shape = node.shape()
-    node.require("stash_type", node.int_attribute("stash_type"), 1)
+    node.require("stash_type", 1)
     first = _axis(node, node.int_attribute("axis"), len(shape))
     scale = node.tensor(1)
     shift = node.tensor(2) if node.has(2) else torch.zeros_like(scale)
@@ -266,34 +242,9 @@ def group_normalization(node: NodeReader) -> nn.Module:
     if groups < 1 or shape[1] % groups:
         node.refuse(f"{groups} groups of {shape[1]} channels", supported="groups of one size")
     if "stash_type" in node.node.attributes:
-        node.require("stash_type", node.int_attribute("stash_type"), 1)
+        node.require("stash_type", 1)
     scale, bias = (node.tensor(index).reshape(shape[1], *[1] * (len(shape) - 2)) for index in (1, 2))
     return _normalisation(node, tuple(range(1, len(shape))), scale, bias, groups)
-
-
-def softplus(node: NodeReader) -> nn.Module:
-    """Softplus."""
-    return layers.Softplus()
-
-
-def erf(node: NodeReader) -> nn.Module:
-    """Erf."""
-    return layers.Erf()
-
-
-def neg(node: NodeReader) -> nn.Module:
-    """Neg."""
-    return layers.Affine(-torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
-
-
-def sigmoid(node: NodeReader) -> nn.Module:
-    """Sigmoid."""
-    return layers.Sigmoid()
-
-
-def tanh(node: NodeReader) -> nn.Module:
-    """Tanh."""
-    return layers.Tanh()
 
 
 def clip(node: NodeReader) -> nn.Module:
@@ -309,40 +260,35 @@ def clip(node: NodeReader) -> nn.Module:
     return layers.Clip(low, high)
 
 
+def _windows(
+    node: NodeReader,
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int], tuple[int, int]]:
+    """Kernel, stride, padding and dilation of a pool."""
+    kernel, stride, dilation = (_pair(node, name) for name in ("kernel_shape", "strides", "dilations"))
+    return kernel, stride, _pads(node, kernel, stride, dilation), dilation
+
+
 def max_pool(node: NodeReader) -> nn.Module:
     """MaxPool, two-dimensional."""
     _image_shaped(node)
-    node.require("storage_order", node.int_attribute("storage_order"), 0)
-    kernel, stride = _pair(node, "kernel_shape", 1), _pair(node, "strides", 1)
-    dilation = _pair(node, "dilations", 1)
-    pads = _pads(node, kernel, stride, dilation)
+    node.require("storage_order", 0)
+    kernel, stride, pads, dilation = _windows(node)
     return layers.MaxPool(kernel, stride, pads, dilation, bool(node.int_attribute("ceil_mode")))
 
 
 def average_pool(node: NodeReader) -> nn.Module:
     """AveragePool, two-dimensional."""
     _image_shaped(node)
-    kernel, stride = _pair(node, "kernel_shape", 1), _pair(node, "strides", 1)
-    dilation = _pair(node, "dilations", 1)
+    kernel, stride, pads, dilation = _windows(node)
     if dilation != (1, 1):
         node.refuse(f"attribute dilations={list(dilation)}", supported="dilations=[1, 1]")
-    return layers.AveragePool(
-        kernel,
-        stride,
-        _pads(node, kernel, stride, dilation),
-        bool(node.int_attribute("ceil_mode")),
-        bool(node.int_attribute("count_include_pad")),
-    )
+    ceil_mode, counted = (bool(node.int_attribute(name)) for name in ("ceil_mode", "count_include_pad"))
+    return layers.AveragePool(kernel, stride, pads, ceil_mode, counted)
 
 
-def global_average_pool(node: NodeReader) -> nn.Module:
-    """GlobalAveragePool."""
-    return layers.Mean(tuple(range(2, len(node.shape()))), keepdims=True)
-
-
-def global_max_pool(node: NodeReader) -> nn.Module:
-    """GlobalMaxPool."""
-    return layers.Max(tuple(range(2, len(node.shape()))), keepdims=True)
+def _behind_channels(node: NodeReader) -> tuple[int, ...]:
+    """The axes of a map."""
+    return tuple(range(2, len(node.shape())))
 
 
 def lrn(node: NodeReader) -> nn.Module:
@@ -360,7 +306,7 @@ def lrn(node: NodeReader) -> nn.Module:
 def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
     """Axes other than the batch, and whether they are kept."""
     rank = len(node.shape())
-    axes = _axes(node, None)
+    axes = _axes(node)
     empty_is_noop = node.int_attribute("noop_with_empty_axes")  # says nothing where axes are given
     if not axes:
         noop = "attribute noop_with_empty_axes=1 without axes"
@@ -370,21 +316,6 @@ def _reduction(node: NodeReader) -> tuple[tuple[int, ...], bool]:
         )
     keepdims = bool(node.int_attribute("keepdims"))
     return tuple(sorted(_axis(node, a, rank) for a in axes)), keepdims
-
-
-def reduce_mean(node: NodeReader) -> nn.Module:
-    """ReduceMean over axes other than the batch."""
-    return layers.Mean(*_reduction(node))
-
-
-def reduce_max(node: NodeReader) -> nn.Module:
-    """ReduceMax over axes other than the batch."""
-    return layers.Max(*_reduction(node))
-
-
-def reduce_sum(node: NodeReader) -> nn.Module:
-    """ReduceSum over axes other than the batch."""
-    return layers.Sum(*_reduction(node))
 
 
 def _constant_operand(node: NodeReader) -> tuple[int, Tensor] | None:
@@ -462,24 +393,11 @@ def pow_(node: NodeReader) -> nn.Module:
     return layers.Identity() if exponent == 1 else layers.Power(exponent)
 
 
-def sqrt(node: NodeReader) -> nn.Module:
-    """Sqrt."""
-    return layers.Power(0.5)
-
-
-def reciprocal(node: NodeReader) -> nn.Module:
-    """Reciprocal."""
-    return layers.Power(-1)
-
-
 def concat(node: NodeReader) -> nn.Module:
     """Concat of values of the network."""
     if len(node.variables) != len(node.node.inputs):
         node.refuse("a constant operand", supported="values of the network")
     return layers.Concat(_axis(node, node.int_attribute("axis"), len(node.shape())))
-
-
-_COPYING = ("edge", "reflect", "wrap")
 
 
 def _copied_entries(mode: str, size: int, before: int, after: int) -> tuple[int, ...] | None:
@@ -501,10 +419,8 @@ def pad(node: NodeReader) -> nn.Module:
     The constant may be -infinity: in front of a MaxPool (`passes/borders.py`) that is its own padding.
     """
     rank = len(node.shape())
-    mode = node.str_attribute("mode")
-    if mode not in ("constant", *_COPYING):
-        node.refuse(f"attribute mode={mode}", supported="mode=constant, edge, reflect or wrap")
-    amounts = node.integers(1) if node.has(1) else node.ints_attribute("pads", ()) or ()
+    mode = node.choice("mode", "constant", "edge", "reflect", "wrap")
+    amounts = node.integers(1) if node.has(1) else node.ints_attribute("pads")
     value = node.limit(2) if node.has(2) else node.float_attribute("value")
     if not value < math.inf:
         node.refuse(f"the value {value}", supported="numbers, and -infinity in front of a MaxPool")
@@ -530,8 +446,9 @@ def pad(node: NodeReader) -> nn.Module:
 
 def flatten(node: NodeReader) -> nn.Module:
     """Flatten from axis 1; from axis 0 it is the same at batch size 1."""
-    if node.int_attribute("axis") != 0:
-        node.require("axis", _axis(node, node.int_attribute("axis"), max(len(node.shape()), 2)), 1)
+    axis = node.int_attribute("axis")
+    if axis != 0 and _axis(node, axis, max(len(node.shape()), 2)) != 1:
+        node.refuse(f"attribute axis={axis}", supported="axis=1")
     return layers.Reshape((math.prod(node.shape()[1:]),))
 
 
@@ -553,7 +470,7 @@ def reshape(node: NodeReader) -> nn.Module:
 
 def squeeze(node: NodeReader) -> nn.Module:
     """Squeeze of named axes, or of all (`convert.py` looks after what has lost its batch axis then)."""
-    shape, axes = node.shape(), _axes(node, None)
+    shape, axes = node.shape(), _axes(node)
     axes = axes or tuple(axis for axis in range(1, len(shape)) if shape[axis] == 1)
     drop = {_axis(node, a, len(shape)) for a in axes}
     if any(shape[a] != 1 for a in drop):
@@ -563,9 +480,9 @@ def squeeze(node: NodeReader) -> nn.Module:
 
 def unsqueeze(node: NodeReader) -> nn.Module:
     """Unsqueeze at named axes."""
-    shape, axes = list(node.shape()), _axes(node, ())
-    rank = len(shape) + len(axes or ())
-    for a in sorted(_axis(node, a, rank) for a in axes or ()):
+    shape, axes = list(node.shape()), _axes(node)
+    rank = len(shape) + len(axes)
+    for a in sorted(_axis(node, a, rank) for a in axes):
         shape.insert(a, 1)
     return layers.Reshape(tuple(shape[1:]))
 
@@ -578,8 +495,8 @@ def slice_(node: NodeReader) -> nn.Module:
         axes = node.integers(3) if node.has(3) else tuple(range(len(starts)))
         steps = node.integers(4) if node.has(4) else (1,) * len(starts)
     else:
-        starts, ends = (node.ints_attribute(name, ()) or () for name in ("starts", "ends"))
-        axes = node.ints_attribute("axes", tuple(range(len(starts)))) or ()
+        starts, ends = node.ints_attribute("starts"), node.ints_attribute("ends")
+        axes = node.ints_attribute("axes", tuple(range(len(starts))))
         steps = (1,) * len(starts)
     taken: list[tuple[int, ...] | None] = [None] * len(shape)
     kept = []
@@ -642,16 +559,6 @@ def tile(node: NodeReader) -> nn.Module:
     return _copies(node, [size * times for size, times in zip(node.shape(), repeats, strict=True)])
 
 
-def exp(node: NodeReader) -> nn.Module:
-    """Exp."""
-    return layers.Exp()
-
-
-def log(node: NodeReader) -> nn.Module:
-    """Log."""
-    return layers.Log()
-
-
 def space_to_depth(node: NodeReader) -> nn.Module:
     """SpaceToDepth: pixels of a block become channels, a convolution that picks them."""
     _image_shaped(node)
@@ -671,7 +578,7 @@ def split(node: NodeReader) -> tuple[nn.Module, ...]:
     axis = _axis(node, node.int_attribute("axis"), len(shape))
     parts = node.int_attribute("num_outputs", len(node.node.outputs))
     even = -(-shape[axis] // parts)
-    sizes = node.integers(1) if node.has(1) else node.ints_attribute("split", None)
+    sizes = node.integers(1) if node.has(1) else node.ints_attribute("split")
     sizes = sizes or (*[even] * (parts - 1), shape[axis] - even * (parts - 1))
     if sum(sizes) != shape[axis] or min(sizes) < 1 or len(sizes) != len(node.node.outputs):
         node.refuse(f"parts {list(sizes)} of {shape[axis]}", supported="parts that add up")
@@ -682,7 +589,7 @@ def split(node: NodeReader) -> tuple[nn.Module, ...]:
 def transpose(node: NodeReader) -> nn.Module:
     """Transpose that leaves the batch axis first."""
     rank = len(node.shape())
-    order = node.ints_attribute("perm", tuple(reversed(range(rank)))) or ()
+    order = node.ints_attribute("perm", tuple(reversed(range(rank))))
     if not order or order[0] != 0:
         node.refuse(f"attribute perm={list(order)}", supported="orders that keep axis 0 first")
     return layers.Transpose(order)
@@ -690,7 +597,7 @@ def transpose(node: NodeReader) -> nn.Module:
 
 def gemm(node: NodeReader) -> nn.Module:
     """Gemm of a value with a constant matrix: alpha * A @ B + beta * C."""
-    node.require("transA", node.int_attribute("transA"), 0)
+    node.require("transA", 0)
     alpha, beta = node.float_attribute("alpha"), node.float_attribute("beta")
     weight = node.tensor(1) * alpha
     weight = weight.T if node.int_attribute("transB") else weight
@@ -729,11 +636,6 @@ def dropout(node: NodeReader) -> nn.Module:
     return layers.Identity()
 
 
-def identity(node: NodeReader) -> nn.Module:
-    """Identity."""
-    return layers.Identity()
-
-
 def _softmax_axis(node: NodeReader) -> int:
     """The axis of a softmax. Before opset 13 the axes behind it belonged to it, too: those have size 1."""
     shape = node.shape()
@@ -743,21 +645,11 @@ def _softmax_axis(node: NodeReader) -> int:
     return axis
 
 
-def softmax(node: NodeReader) -> nn.Module:
-    """Softmax over one axis."""
-    return layers.Softmax(_softmax_axis(node))
-
-
-def log_softmax(node: NodeReader) -> nn.Module:
-    """LogSoftmax, as Softmax."""
-    return layers.LogSoftmax(_softmax_axis(node))
-
-
 def cast(node: NodeReader) -> nn.Module:
     """Cast of a float32 value to itself, or to float64, which holds it, and back."""
     to = node.int_attribute("to")
     node.int_attribute("saturate")  # speaks of float8
-    node.str_attribute("round_mode")
+    node.choice("round_mode", "up", "down", "nearest")
     if to not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
         node.refuse(f"attribute to={onnx.TensorProto.DataType.Name(to)}", supported="to=FLOAT or DOUBLE")
     return layers.Identity()
@@ -774,51 +666,53 @@ RULES: Mapping[str, Rule] = {
     "Conv": conv,
     "Div": div,
     "Dropout": dropout,
-    "Elu": elu,
-    "Erf": erf,
-    "Exp": exp,
+    "Elu": lambda node: layers.Elu(_not_negative(node, "alpha")),
+    "Erf": lambda node: layers.Erf(),
+    "Exp": lambda node: layers.Exp(),
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
     "Gelu": gelu,
     "Gemm": gemm,
-    "GlobalAveragePool": global_average_pool,
-    "GlobalMaxPool": global_max_pool,
+    "GlobalAveragePool": lambda node: layers.Mean(_behind_channels(node), keepdims=True),
+    "GlobalMaxPool": lambda node: layers.Max(_behind_channels(node), keepdims=True),
     "GroupNormalization": group_normalization,
-    "HardSigmoid": hard_sigmoid,
-    "HardSwish": hard_swish,
-    "Identity": identity,
+    "HardSigmoid": lambda node: layers.HardSigmoid(
+        node.float_attribute("alpha"), node.float_attribute("beta")
+    ),
+    "HardSwish": lambda node: layers.HardSwish(HARD_SWISH_ALPHA, HARD_SWISH_BETA),
+    "Identity": lambda node: layers.Identity(),
     "InstanceNormalization": instance_normalization,
     "LRN": lrn,
     "LayerNormalization": layer_normalization,
     "LeakyRelu": leaky_relu,
-    "Log": log,
-    "LogSoftmax": log_softmax,
+    "Log": lambda node: layers.Log(),
+    "LogSoftmax": lambda node: layers.LogSoftmax(_softmax_axis(node)),
     "MatMul": matmul,
     "MaxPool": max_pool,
     "Mul": mul,
-    "Neg": neg,
+    "Neg": lambda node: layers.Affine(-_ONE, 0 * _ONE),
     "PRelu": prelu,
     "Pad": pad,
     "Pow": pow_,
-    "Reciprocal": reciprocal,
-    "ReduceMax": reduce_max,
-    "ReduceMean": reduce_mean,
-    "ReduceSum": reduce_sum,
-    "Relu": relu,
+    "Reciprocal": lambda node: layers.Power(-1),
+    "ReduceMax": lambda node: layers.Max(*_reduction(node)),
+    "ReduceMean": lambda node: layers.Mean(*_reduction(node)),
+    "ReduceSum": lambda node: layers.Sum(*_reduction(node)),
+    "Relu": lambda node: layers.Relu(),
     "Reshape": reshape,
     "Resize": resize,
     "Selu": selu,
-    "Sigmoid": sigmoid,
+    "Sigmoid": lambda node: layers.Sigmoid(),
     "Slice": slice_,
-    "Softmax": softmax,
-    "Softplus": softplus,
+    "Softmax": lambda node: layers.Softmax(_softmax_axis(node)),
+    "Softplus": lambda node: layers.Softplus(),
     "SpaceToDepth": space_to_depth,
-    "Sqrt": sqrt,
+    "Sqrt": lambda node: layers.Power(0.5),
     "Squeeze": squeeze,
     "Sub": sub,
     "Sum": sum_,
-    "Tanh": tanh,
+    "Tanh": lambda node: layers.Tanh(),
     "Tile": tile,
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,

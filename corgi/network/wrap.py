@@ -21,7 +21,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, helper, inliner, numpy_helper
 
 from corgi.errors import ModelError, UsageError
-from corgi.network.canonical import all_nodes
+from corgi.network.canonical import all_nodes, shown
 from corgi.terms import ColourOrder
 
 _CHANNELS = (1, 3)
@@ -148,17 +148,19 @@ def wrap(
         notes.append(f"the network is given {normalisation}, pixels in [0, 1]")
     if channels_last:
         nodes.append(helper.make_node("Transpose", [value], [f"{name}:nhwc"], perm=[0, 2, 3, 1]))
-        value = nodes[-1].output[0]
         notes.append("the input is [N, H, W, C]; images are [C, H, W] all the same")
     if nodes:
-        for node in all_nodes(proto.graph.node):
-            for i, read in enumerate(node.input):
-                if read == name:
-                    node.input[i] = value
-        for node in reversed(nodes):
-            node.name = node.output[0]
-            proto.graph.node.insert(0, node)
+        _put_in_front(proto, name, nodes)
     return Wrapped(proto, name, shape, output_name, tuple(notes), channels_last, given)
+
+
+def _put_in_front(proto: onnx.ModelProto, name: str, nodes: list[onnx.NodeProto]) -> None:
+    """Let all that read a value read what nodes make of it in the end."""
+    for node in all_nodes(proto.graph.node):
+        node.input[:] = [nodes[-1].output[0] if read == name else read for read in node.input]
+    for node in reversed(nodes):
+        node.name = node.output[0]
+        proto.graph.node.insert(0, node)
 
 
 def _upcast(proto: onnx.ModelProto) -> bool:
@@ -182,7 +184,7 @@ def _upcast(proto: onnx.ModelProto) -> bool:
             if (node.op_type, attribute.name) == ("Cast", "to") and attribute.i in _FULL:
                 if not found:
                     raise ModelError(
-                        f"node '{node.name}' (Cast) rounds to float16, no weight is float16",
+                        f"{shown(node)} rounds to float16, no weight is float16",
                         hint="Export it without automatic mixed precision.",
                     )
                 attribute.i = _FULL[attribute.i]
@@ -206,7 +208,7 @@ def _takes_bytes(proto: onnx.ModelProto) -> bool:
             continue
         if node.op_type not in _MOVING or bytes_.intersection(node.input[1:]):
             raise ModelError(
-                f"input '{given.name}' has type UINT8, and node '{node.name}' ({node.op_type})"
+                f"input '{given.name}' has type UINT8, and {shown(node)}"
                 " computes with the bytes; expected a Cast to float32 before",
                 hint="Export the network with a float32 input.",
             )

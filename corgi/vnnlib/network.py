@@ -20,8 +20,9 @@ from corgi.errors import GateError, ModelError, SpecError, naming
 from corgi.network import runtime
 from corgi.network.convert import TorchGraph, convert
 from corgi.network.gate import TOLERANCE
-from corgi.network.graph import Graph, read_graph, read_model
+from corgi.network.graph import Graph, read_graph
 from corgi.network.passes import simplified
+from corgi.network.source import read_model
 from corgi.network.spatial import as_convolutions
 from corgi.network.wrap import TAKEN_AS_FLOAT32
 from corgi.vnnlib.spec import Spec, Syntax

@@ -214,7 +214,7 @@ def test_operators_that_say_what_the_network_is(
 def test_an_attribute_no_rule_reads(tmp_path: Path) -> None:
     """The standard checker accepts what a later opset added to an operator only where it belongs; a rule
     that does not read an attribute of its own opset must be found all the same."""
-    from corgi.network.graph import Node
+    from corgi.network.node import Node
     from corgi.network.node_reader import NodeReader
 
     reader = NodeReader(Node("Relu", "r", ("x", "c"), ("y",), {"odd": 3}), {"c": np.ones(1)}, {"x": (1,)}, 17)
