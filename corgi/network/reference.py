@@ -52,8 +52,15 @@ class _Evaluator(ReferenceEvaluator):
 
 
 def evaluator(proto: onnx.ModelProto) -> ReferenceEvaluator:
-    """The reference evaluator of a model, promoted to float64."""
-    return _Evaluator(promoted(proto), new_ops=[BatchNormalization])
+    """The reference evaluator of a model, promoted to float64.
+
+    Raises:
+        UnsupportedOperator: it does not know an operator, as those of onnxruntime's optimiser.
+    """
+    try:
+        return _Evaluator(promoted(proto), new_ops=[BatchNormalization])
+    except NotImplementedError as error:
+        raise UnsupportedOperator(f"onnx's reference evaluator: {first_line(error)}") from error
 
 
 def run(
