@@ -9,7 +9,7 @@ import onnx
 
 from corgi.errors import LONGEST_TEXT, ModelError, UnsupportedOperator, first_line, printable
 from corgi.network.canonical import all_nodes, is_branch, shown
-from corgi.network.vendor import VENDOR_OPERATORS
+from corgi.network.written import VENDOR_OPERATORS
 
 OPSETS = range(7, 27)
 """ONNX opset versions corgi converts: to the newest that onnxruntime runs."""

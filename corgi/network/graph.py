@@ -25,7 +25,6 @@ from corgi.network.computed import rounded_constants
 from corgi.network.node import Attribute, Node
 from corgi.network.rows import with_batch_axis
 from corgi.network.source import read_model
-from corgi.network.vendor import expanded
 from corgi.network.wrap import Normalisation, wrap
 from corgi.network.written import without_sequences, written_out
 
@@ -160,8 +159,7 @@ def _written(proto: onnx.ModelProto, constants: dict[str, np.ndarray], bare: str
     nodes: list[Node] = []
     for node in proto.graph.node:
         if node.output and node.output[0] not in constants:
-            for part in known(expanded(_node(node), node.domain)):
-                nodes += known(written_out(part, constants))
+            nodes += known(written_out(_node(node), constants, node.domain))
     nodes = list(known(without_sequences(nodes, constants)))
     if bare:
         nodes = list(known(with_batch_axis(nodes, constants, bare)))

@@ -1,4 +1,4 @@
-"""Standard operators written out in others: rules, engines and gates have fewer to know.
+"""Operators written out in others: rules, engines and gates have fewer to know.
 
 The operator stands on the left, what it is written out in on the right; values in between are named after
 the node's output. Whatever is real arithmetic of the operator is that of what it is written out in.
@@ -17,6 +17,9 @@ the node's output. Whatever is real arithmetic of the operator is that of what i
   axis, [N, C, L]
   Einsum of a value and a constant        Transpose, MatMul or Mul, Transpose
   Gather of one entry                     Gather of a list of one, Squeeze
+  of onnxruntime's optimiser (domain com.microsoft):
+  FusedConv                               activation(Conv(x, W, b) + z); z may be left out
+  QuickGelu                               x * sigmoid(alpha x)
 """
 
 from __future__ import annotations
@@ -34,21 +37,35 @@ from corgi.network.node import Attribute, Node
 Constants = Mapping[str, np.ndarray]
 
 
-def written_out(node: Node, constants: Constants) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
+VENDOR_OPERATORS = {("com.microsoft", op) for op in ("FusedConv", "Gelu", "QuickGelu")}
+"""Gelu is the standard operator of that name."""
+
+
+def written_out(
+    node: Node, constants: Constants, domain: str = ""
+) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
     """A node in other operators, and the constants they need beside its own; most stay as they are.
 
     Args:
-        node: of the default domain.
+        node: an operator.
         constants: values by name that do not depend on the image.
+        domain: of the operator: the standard's, or that of `VENDOR_OPERATORS`.
 
     Raises:
-        UnsupportedOperator: an Einsum beyond a value, or a value and a constant.
+        UnsupportedOperator: an Einsum beyond a value, or a value and a constant; an activation of a FusedConv
+            without a standard node.
     """
-    write = _WRITERS.get(node.op)
+    write = (_VENDOR_WRITERS if domain else _WRITERS).get(node.op)
     if write is None:
         return (node,), {}
     writing = _Writing(node, constants)
     write(writing)
+    if domain:
+        parts, writing.nodes = writing.nodes, []
+        for part in parts:
+            again, made = written_out(part, {**constants, **writing.made})
+            writing.nodes += again
+            writing.made |= made
     return tuple(writing.nodes), writing.made
 
 
@@ -176,8 +193,8 @@ def _mish(writing: _Writing) -> None:
     writing.emit("Mul", value, writing.emit("Tanh", writing.emit("Softplus", value)), last=True)
 
 
-def _swish(writing: _Writing) -> None:
-    value, alpha = writing.node.inputs[0], writing.node.attributes.get("alpha", 1.0)
+def _swish(writing: _Writing, default: float = 1.0) -> None:
+    value, alpha = writing.node.inputs[0], writing.node.attributes.get("alpha", default)
     scaled = writing.emit("Mul", value, writing.constant(np.asarray(alpha, np.float32)))
     writing.emit("Mul", value, writing.emit("Sigmoid", scaled), last=True)
 
@@ -345,6 +362,36 @@ _WRITERS: Mapping[str, Callable[[_Writing], None]] = {
     "Softsign": _softsign,
     "Sum": _sum,
     "Swish": _swish,
+}
+
+_ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
+    "Relu": (),
+    "Sigmoid": (),
+    "Tanh": (),
+    "LeakyRelu": ("alpha",),
+    "HardSigmoid": ("alpha", "beta"),
+    "Clip": ("low", "high"),
+}
+"""Names of the numbers in `activation_params`; those of Clip are operands."""
+
+
+def _fused_conv(writing: _Writing) -> None:
+    given = dict(writing.node.attributes)
+    kind, numbers = str(given.pop("activation", "")), given.pop("activation_params", [])
+    values = [float(v) for v in numbers] if isinstance(numbers, list) else []
+    if len(values) != len(_ACTIVATIONS.get(kind, (None,) * 9)):
+        writing.refuse(f"activation {kind}{values}", ", ".join(_ACTIVATIONS))
+    value = writing.emit_with(given, "Conv", *writing.node.inputs[:3])
+    if len(writing.node.inputs) > 3 and writing.node.inputs[3]:
+        value = writing.emit("Add", value, writing.node.inputs[3])
+    limits = [writing.constant(np.float32(v)) for v in values] if kind == "Clip" else []
+    attributes = {} if limits else dict(zip(_ACTIVATIONS[kind], values, strict=True))
+    writing.emit_with(attributes, kind, value, *limits, last=True)
+
+
+_VENDOR_WRITERS: Mapping[str, Callable[[_Writing], None]] = {
+    "FusedConv": _fused_conv,
+    "QuickGelu": lambda writing: _swish(writing, 1.702),
 }
 
 WRITTEN_OUT = frozenset(_WRITERS)

@@ -18,7 +18,7 @@ from corgi.network.node import Node
 from corgi.network.node_reader import NodeReader
 from corgi.network.rules import RULES, SPLITTING_RULES
 from corgi.network.standard import HARD_SWISH_ALPHA, HARD_SWISH_BETA, attribute_default
-from corgi.network.vendor import expanded
+from corgi.network.written import written_out
 from tests.network.test_operators import CASES, FORMS, NEWER, RESIZES, Build, save
 from tests.onnx_models import OnnxModel
 
@@ -165,7 +165,7 @@ def test_vendor_defaults_are_onnxruntimes() -> None:
         attribute.ParseFromString(schemas[op].attributes[name]._default_value)
         return onnx.helper.get_attribute_value(attribute)
 
-    _, constants = expanded(Node("QuickGelu", "n", ("x",), ("y",), {}), "com.microsoft")
+    _, constants = written_out(Node("QuickGelu", "n", ("x",), ("y",), {}), {}, "com.microsoft")
     assert [float(v) for v in constants.values()] == [default("QuickGelu", "alpha")]
     assert default("FusedConv", "group") == attribute_default("Conv", "group", 11)
     assert default("FusedConv", "auto_pad") == attribute_default("Conv", "auto_pad", 11).encode()

@@ -184,12 +184,12 @@ def test_names_corgi_writes_out_itself(tmp_path: Path) -> None:
     value = model.node(
         "FusedConv", IMAGE, float32(RNG, 4, 3, 3, 3), domain="com.microsoft", activation="Relu"
     )
-    value = model.node("Add", value, model.node("Tanh", value, name=value + ":conv"))
+    value = model.node("Add", value, model.node("Tanh", value, name=value + ":0"))
     proto = model.proto(model.head(value, float32(RNG, 3, 4)))
     for node in proto.graph.node:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
-                names[i] = name.replace(":conv_out", ":conv")
+                names[i] = name.replace(":0_out", ":0")
     path = tmp_path / "names.onnx"
     onnx.save(proto, path)
     with pytest.raises(ModelError, match="is named as one that corgi writes out"):
