@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 import corgi
-from corgi.cli.memory import keep_freed_memory
+from corgi.memory import keep_freed_memory
 
 
 def chosen(network: corgi.Network, folder: Path, count: int) -> list[Path]:

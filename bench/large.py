@@ -136,7 +136,7 @@ def measured(file: str, image_file: str, arguments: argparse.Namespace) -> dict[
     import torch
 
     import corgi
-    from corgi.cli.memory import keep_freed_memory
+    from corgi.memory import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))

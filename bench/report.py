@@ -54,11 +54,11 @@ def main() -> None:
 def multiply(source: Path, target: Path, count: int) -> None:
     """A store of `count` rows from those of another: a sixth of them looser, in a second run."""
     with Store(source) as old, Store(target, create=True) as new:
-        kept = [(row, old.pictures(row)) for row in old.rows() if row.answer.document is not None]
+        kept = [(row, old.pictures(row.id)) for row in old.rows() if row.answer.document is not None]
         first = old.settings()[0]
         call = old.runs()[0]
         for number, share in enumerate((5 * count // 6, count - 5 * count // 6)):
-            parameters = json.dumps(json.loads(first.parameters) | {"seed": number})
+            parameters = first.parameters | {"seed": number}
             setting = new.setting(first.model_sha256, first.model, parameters, first.code)
             run = new.begin_run(setting, call.command, call.workers, call.threads, call.versions)
             for i in range(share):
@@ -93,19 +93,8 @@ def scaled(row: Row, name: str, tightness: float, chance: random.Random) -> Answ
     document["seconds"] *= factor
     if attacked is not None:
         document["attack"]["witness"]["radius"] = attacked
-    return Answer(
-        document["status"],
-        document["reason"],
-        document["class_id"],
-        document["predicted_class"],
-        certified,
-        None,
-        attacked,
-        document["ratio"],
-        document["evaluations"],
-        document["seconds"],
-        json.dumps(document, separators=(",", ":")),
-    )
+    text = json.dumps(document, separators=(",", ":"))
+    return Answer(document["status"], document["reason"], text)
 
 
 def measure(page: Path) -> dict[str, str]:

@@ -35,11 +35,11 @@ def without_times(value: Any) -> Any:
 
 def comparable(store: Store, row: Row) -> dict[str, Any]:
     """All that must be equal in two runs."""
-    answer = {name: value for name, value in vars(row.answer).items() if name != "seconds"}
+    answer = dict(vars(row.answer))
     answer["document"] = (
         None if row.answer.document is None else without_times(json.loads(row.answer.document))
     )
-    pictures = store.pictures(row)
+    pictures = store.pictures(row.id)
     drawn = None
     if pictures is not None:
         maps = [None if m is None else m.tobytes() for m in (pictures.cam, pictures.witness_cam)]

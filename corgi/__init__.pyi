@@ -5,11 +5,15 @@ from .api import compare as compare
 from .api import curve as curve
 from .api import radii as radii
 from .api import read_image as read_image
+from .api import report as report
+from .api import run_batch as run_batch
 from .api import smooth as smooth
 from .api import verify as verify
 from .api import verify_batch as verify_batch
 from .api import verify_ranks as verify_ranks
 from .attacks.search import AttackOptions as AttackOptions
+from .batch.call import BatchResult as BatchResult
+from .batch.report import ReportResult as ReportResult
 from .certify.attack import AttackResult as AttackResult
 from .certify.curve import Curve as Curve
 from .certify.exact import ExactOptions as ExactOptions
@@ -24,6 +28,7 @@ from .engines.lipschitz.engine import LipschitzEngine as LipschitzEngine
 from .engines.lirpa import LirpaEngine as LirpaEngine
 from .engines.patch.engine import PatchEngine as PatchEngine
 from .errors import CorgiError as CorgiError
+from .network.loading import Loading as Loading
 from .network.network import Network as Network
 from .network.network import load as load
 from .network.wrap import Normalisation as Normalisation

@@ -7,13 +7,21 @@ method), its string will do.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from corgi.attacks.search import AttackOptions
+from corgi.batch.call import BatchResult
+from corgi.batch.call import run_batch as _run_batch
+from corgi.batch.items import of_paths
+from corgi.batch.question import Question
+from corgi.batch.report import TITLE, ReportResult
+from corgi.batch.report import report as _report
+from corgi.batch.run import Tally
+from corgi.batch.store import Item
 from corgi.budget import limited
 from corgi.certify.attack import AttackResult
 from corgi.certify.attack import attack as _attack
@@ -35,6 +43,7 @@ from corgi.data.preprocess import Recipe
 from corgi.engines.interface import BoundEngine
 from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import UsageError
+from corgi.network.loading import Loading
 from corgi.network.network import Network
 from corgi.progress import Listener, silent
 from corgi.results import ImageArray, SmoothResult, VerifyResult
@@ -378,5 +387,67 @@ def smooth(
         class_id=class_id,
         state=None if state is None else Path(state),
         image_name=image_name,
+        listener=listener,
+    )
+
+
+def run_batch(
+    model: str | Path,
+    images: Iterable[str | Path | Item],
+    store: str | Path = "runs.sqlite",
+    options: VerifyOptions | None = None,
+    *,
+    loading: Loading | None = None,
+    preprocess: str | None = None,
+    retry: bool = False,
+    workers: int | None = None,
+    ray: str | None = None,
+    on_progress: Callable[[Tally], None] = lambda _: None,
+    **changes: Unpack[Changes],
+) -> BatchResult:
+    """Certify the maps of many images, one row each in a store; rows that are there are not computed again.
+
+    `images` are files, folders with all below them, or items of `corgi.batch.items`. Workers are started
+    processes, so a script calls this below `if __name__ == "__main__":`. Rows written before an error or
+    Ctrl-C stay. See `corgi.batch.call.run_batch` for arguments and errors.
+    """
+    given = list(images)
+    items = [one for one in given if isinstance(one, Item)]
+    items += of_paths(Path(one) for one in given if not isinstance(one, Item)).items
+    question = Question(_chosen(options, changes), loading or Loading(), preprocess)
+    return _run_batch(
+        Path(model),
+        items,
+        Path(store),
+        question,
+        retry=retry,
+        workers=workers,
+        ray=ray,
+        command="corgi.run_batch",
+        on_progress=on_progress,
+    )
+
+
+def report(
+    stores: str | Path | Sequence[str | Path],
+    *,
+    title: str = TITLE,
+    radii: Sequence[str | Path] = (),
+    page: bool = True,
+    listener: Listener = silent,
+) -> ReportResult:
+    """Report on the rows of stores that `run_batch` wrote: figures, Markdown, a page and its document.
+
+    `radii` are files of `corgi radii --json`. Without `page` there are figures and Markdown alone. See
+    `corgi.batch.report.report` for errors.
+    """
+    paths = [stores] if isinstance(stores, (str, Path)) else stores
+    return _report(
+        [Path(path) for path in paths],
+        title=title,
+        radii=[Path(path) for path in radii],
+        with_page=page,
+        with_document=page,
+        command="corgi.report",
         listener=listener,
     )

@@ -11,13 +11,14 @@ import pytest
 
 import corgi
 from corgi.api import Changes, _chosen
+from corgi.batch.question import Question
 from corgi.errors import UsageError
 from corgi.results import ImageArray
 from tests.onnx_models import random_cam_network
 
 
 def test_every_public_name_resolves() -> None:
-    assert {"verify", "attack", "radii", "curve", "compare", "smooth"} <= set(corgi.__all__)
+    assert {"attack", "radii", "curve", "compare", "smooth", "run_batch", "report"} <= set(corgi.__all__)
     for name in corgi.__all__:
         assert getattr(corgi, name) is not None
 
@@ -117,3 +118,32 @@ def test_a_smoothed_map(network: corgi.Network, image: ImageArray, tmp_path: Pat
     assert (auto.certificate.order, (tmp_path / "s.npz").exists()) == (4.0, True)
     with pytest.raises(UsageError, match="loaded for another map"):
         corgi.smooth(network, image, k=3, map="gradcam")
+
+
+def test_a_batch_and_its_report(network: corgi.Network, image: ImageArray, tmp_path: Path) -> None:
+    (tmp_path / "images" / "12").mkdir(parents=True)
+    np.save(tmp_path / "images" / "12" / "a.npy", image)
+    asked = {"k": 3, "eps": 1e-6, "method": "crown-ibp", "attack": None, "workers": 1}
+    store = tmp_path / "runs.sqlite"
+    for computed in (1, 0):
+        found = corgi.run_batch(network.path, [tmp_path / "images"], store, **asked)
+        assert (found.tally.computed, dict(found.statuses), found.complete) == (computed, {"proved": 1}, True)
+    result = corgi.report(store, title="Signs")
+    (run,) = result.report.runs
+    assert [(case.status, case.true_class, case.certified) for case in run.cases] == [("proved", "12", 1e-6)]
+    assert "<title>Signs</title>" in (result.page or "")
+    assert result.markdown.startswith("# Signs")
+
+
+def test_what_no_parameter_names_is_a_parameter_all_the_same() -> None:
+    plain = Question(corgi.VerifyOptions(k=3, exact=corgi.ExactOptions(gap=0.1)))
+    assert "options" not in plain.parameters()
+    for other in (
+        corgi.VerifyOptions(k=3, max_evaluations=7),
+        corgi.VerifyOptions(exact=corgi.ExactOptions(nodes=1)),
+        corgi.VerifyOptions(attack=corgi.AttackOptions(steps=3)),
+        corgi.VerifyOptions(engine=corgi.PatchEngine(corgi.PatchMethod.FOCUS)),
+    ):
+        assert "options" in Question(other).parameters()
+    named = corgi.VerifyOptions(engine=corgi.LipschitzEngine(corgi.LipschitzMethod.NORMS), exact=None)
+    assert "options" not in Question(named).parameters()

@@ -14,7 +14,9 @@ import corgi
 PACKAGE = Path(corgi.__file__).parent
 LAYERS = [
     {"cli"},
-    {"api", "batch", "reporting"},
+    {"api"},
+    {"batch"},
+    {"reporting"},
     {"train", "comparison", "vnnlib"},
     {"certify"},
     {"complete"},
@@ -26,7 +28,7 @@ LAYERS = [
     {"results"},
     {"progress", "types"},
     {"ambient"},
-    {"budget", "errors", "terms"},
+    {"budget", "errors", "memory", "terms"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import corgi
 
-_TAKES_PART = frozenset({"reporting/document.py", "reporting/wording.py", "cli/asked.py", "cli/loading.py"})
-"""Of folders that take no part: what makes the documents of rows, and options of a command line."""
+_TAKES_PART = frozenset({"reporting/document.py", "reporting/wording.py"})
+"""Of folders that take no part: what makes the documents of rows."""
 
 _LIBRARIES = (
     "torch",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from corgi.batch.store import Item
 from corgi.data.file import is_regular_file, resolved
 from corgi.data.gtsrb import read_test
 from corgi.data.image import is_npy
-from corgi.errors import UsageError, encodable
+from corgi.errors import UsageError, encodable, printable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".pbm", ".npy")
 """Names that are taken from a folder; a file that is named itself may have any."""
@@ -31,6 +33,9 @@ _LEFT_BEHIND = frozenset(
 """What macOS, Windows, network storage, Unix and python put beside pictures, in lower case."""
 
 _UNREADABLE = "unreadable:"
+
+_SHOWN = 10
+"""Classes, equal and skipped files that are named; of more their number is said."""
 
 
 def digest_of(path: Path) -> str:
@@ -152,3 +157,44 @@ def gtsrb(data_dir: Path, classes: Sequence[int] | None, per_class: int | None) 
             raise UsageError(f"class {class_id}: no test image of it in {data_dir}")
         for sample in chosen:
             yield item_of(sample.path, str(class_id))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The images of a batch, and what was not taken of the folders they lie in, with reasons."""
+
+    items: tuple[Item, ...]
+    skipped: tuple[str, ...] = ()
+
+    def told(self) -> Iterator[str]:
+        """How many there are, of which classes, which are one row, and what was skipped."""
+        kinds = Counter(item.true_class for item in self.items if item.true_class is not None)
+        counts = _some([f"{kind}: {n}" for kind, n in kinds.items()])
+        yield f"{len(self.items)} images found" + (f" in {len(kinds)} classes ({counts})" if kinds else "")
+        first: dict[str, Item] = {}
+        again = [
+            (item, one) for item in self.items if (one := first.setdefault(item.sha256, item)) is not item
+        ]
+        if again:
+            other = ("", ", of another class")
+            shown = [f"{i.name} = {one.name}{other[i.true_class != one.true_class]}" for i, one in again]
+            yield f"{len(again)} of them have the content of another and no row: {_some(shown)}"
+        if self.skipped:
+            yield f"{len(self.skipped)} skipped: {_some(self.skipped)}"
+
+
+def _some(parts: Sequence[str]) -> str:
+    left = len(parts) - _SHOWN
+    return printable(", ".join(parts[:_SHOWN])) + (f" and {left} more" if left > 0 else "")
+
+
+def of_paths(paths: Iterable[Path]) -> Chosen:
+    """The images of files and folders. See `files`."""
+    skipped: list[str] = []
+    items = tuple(files(paths, lambda path, why: skipped.append(f"{path} ({why})")))
+    return Chosen(items, tuple(skipped))
+
+
+def of_gtsrb(data_dir: Path, classes: Sequence[int] | None, per_class: int | None) -> Chosen:
+    """Test images of GTSRB. See `gtsrb`."""
+    return Chosen(tuple(gtsrb(data_dir, classes, per_class)))

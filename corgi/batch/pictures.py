@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from corgi.batch.store import Pictures
+from corgi.reporting.case import Pictures
 from corgi.results import FloatArray, VerifyResult
 
 LARGEST_SIDE = 256

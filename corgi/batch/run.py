@@ -67,7 +67,7 @@ def forget_failures(store: Store, setting: Setting, items: Iterable[Item], *, re
     store.forget(setting, [item.sha256 for item in chosen], again)
 
 
-def run_batch(
+def compute_rows(
     store: Store,
     setting: Setting,
     run: Run,

@@ -9,12 +9,13 @@ commit is on the disk before it counts as done.
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from numpy.typing import NDArray
 
 from corgi.data.file import is_regular_file
 from corgi.errors import StoreError
+from corgi.reporting.case import Call, Pictures, Setup
+from corgi.reporting.versions import Versions
 
 SCHEMA_VERSION = 1
 """`PRAGMA user_version` of the files this module reads and writes."""
@@ -106,44 +109,18 @@ CREATE TABLE claims (
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What rows that can be compared with each other have in common.
-
-    Attributes:
-        id: its number in the store.
-        model_sha256, model: digest and name of the model file.
-        parameters: all that the answer depends on beside model, image and code, as canonical JSON.
-        code: which code computed it (`corgi.batch.code`).
-    """
+class Setting(Setup):
+    """A setup as a store numbers it: what rows that can be compared with each other have in common."""
 
     id: int
-    model_sha256: str
-    model: str
-    parameters: str
-    code: str
 
 
 @dataclass(frozen=True)
-class Run:
-    """One call of `corgi batch`: it computes the rows of a setting that are not there yet.
-
-    Attributes:
-        id, setting: its number and that of its setting.
-        command: the command line.
-        host: name of the machine; workers, threads: processes, and threads of each.
-        versions: releases of what took part, as JSON (`corgi.reporting.versions.Versions`).
-        started, finished: ISO 8601, UTC; None for a run that goes on or was killed.
-    """
+class Run(Call):
+    """One call of `corgi batch` as a store numbers it: it computes rows of a setting."""
 
     id: int
     setting: int
-    command: str
-    host: str
-    workers: int
-    threads: int
-    versions: str
-    started: str
-    finished: str | None
 
 
 @dataclass(frozen=True)
@@ -170,45 +147,16 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What a row draws. Maps are float32, for drawing: the sets of pixels are in the document.
-
-    Attributes:
-        image_png: the network input as an 8-bit PNG.
-        change_png: witness minus image around middle grey (128), amplified to the full range; None without
-            a witness.
-        cam, witness_cam: the maps [h, w] of image and witness.
-    """
-
-    image_png: bytes
-    change_png: bytes | None
-    cam: NDArray[np.float32]
-    witness_cam: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True)
 class Answer:
-    """What came of one image: the columns of its row.
+    """What came of one image.
 
     Attributes:
-        status, reason: of `verify`, or `FAILED`, `ERROR` or `CRASHED`; then all other fields are None.
-        class_id, predicted_class: the class explained, and the one onnxruntime predicts.
-        certified_radius, uncertified_radius, attack_radius, ratio: in the pixel scale [0, 1], as in the
-            document.
-        evaluations: bound evaluations; seconds: wall time.
-        document: the whole document of `corgi verify --json`.
+        status, reason: of `verify`, or `FAILED`, `ERROR` or `CRASHED`.
+        document: the whole document of `corgi verify --json`; None of an image without an answer.
     """
 
     status: str
     reason: str
-    class_id: int | None = None
-    predicted_class: int | None = None
-    certified_radius: float | None = None
-    uncertified_radius: float | None = None
-    attack_radius: float | None = None
-    ratio: float | None = None
-    evaluations: int | None = None
-    seconds: float | None = None
     document: str | None = None
 
 
@@ -231,9 +179,24 @@ class Row:
     answer: Answer
 
 
-_ANSWER = tuple(field.name for field in fields(Answer))
 _BEFORE = ("setting", "run", "image_sha256", "image", "true_class", "started", "finished")
+_ANSWER = tuple(field.name for field in fields(Answer))
 _PICTURES = tuple(field.name for field in fields(Pictures))
+
+FOUND = {
+    "class_id": int, "predicted_class": int, "certified_radius": float, "uncertified_radius": float,
+    "attack_radius": float, "ratio": float, "evaluations": int, "seconds": float,
+}  # fmt: skip
+"""Fields of the document that are columns as well, for SQL, and their types; NULL without a document."""
+
+_SETTING = "model, model_sha256, parameters, code, id"
+_RUN = "command, host, workers, threads, versions, started, finished, id, setting"
+
+RECORD = (
+    *("model", "model_sha256", "code", "parameters", "image", "image_sha256", "true_class"),
+    *("status", "reason", *FOUND, "started", "finished", "host", "command"),
+)
+"""What a row says by itself, its setting and its run included."""
 
 
 def now() -> str:
@@ -401,9 +364,9 @@ class Store:
 
     # -- writing
 
-    def setting(self, model_sha256: str, model: str, parameters: str, code: str) -> Setting:
+    def setting(self, model_sha256: str, model: str, parameters: Mapping[str, Any], code: str) -> Setting:
         """The setting, made if it is new; `model` is the name it was first seen under."""
-        key = (model_sha256, parameters, code)
+        key = (model_sha256, json.dumps(parameters, sort_keys=True, separators=(",", ":")), code)
         with self.transaction():
             self._sql.execute(
                 "INSERT INTO settings (model_sha256, parameters, code, model) VALUES (?, ?, ?, ?)"
@@ -411,15 +374,17 @@ class Store:
                 (*key, model),
             )
             found = self._sql.execute(
-                "SELECT id, model_sha256, model, parameters, code FROM settings"
-                " WHERE model_sha256 = ? AND parameters = ? AND code = ?",
+                f"SELECT {_SETTING} FROM settings WHERE model_sha256 = ? AND parameters = ? AND code = ?",
                 key,
             ).fetchone()
-        return Setting(*found)
+        return _setting(*found)
 
-    def begin_run(self, setting: Setting, command: str, workers: int, threads: int, versions: str) -> Run:
+    def begin_run(
+        self, setting: Setting, command: str, workers: int, threads: int, versions: Versions
+    ) -> Run:
         """Note that a run begins."""
-        values = (setting.id, command, socket.gethostname(), workers, threads, versions, now())
+        host, started = socket.gethostname(), now()
+        values = (setting.id, command, host, workers, threads, versions.model_dump_json(), started)
         with self.transaction():
             number = self._sql.execute(
                 "INSERT INTO runs (setting, command, host, workers, threads, versions, started)"
@@ -427,7 +392,7 @@ class Store:
                 values,
             ).lastrowid
         assert number is not None
-        return Run(number, *values, None)
+        return Run(command, host, workers, threads, versions, started, None, number, setting.id)
 
     def end_run(self, run: Run) -> None:
         """Note that a run has nothing left to do."""
@@ -488,9 +453,10 @@ class Store:
 
     def record(self, run: Run, item: Item, started: str, answer: Answer, pictures: Pictures | None) -> bool:
         """Write a row and end its claim; False if another process wrote it before, whose row stays."""
-        columns = (*_BEFORE, *_ANSWER, *_PICTURES)
+        columns = (*_BEFORE, *_ANSWER, *FOUND, *_PICTURES)
+        document = {} if answer.document is None else json.loads(answer.document)
         values = [run.setting, run.id, item.sha256, item.name, item.true_class, started, now()]
-        values += [getattr(answer, name) for name in _ANSWER]
+        values += [answer.status, answer.reason, answer.document, *(document.get(name) for name in FOUND)]
         values += [None] * len(_PICTURES) if pictures is None else _blobs(pictures)
         marks = ", ".join("?" * len(columns))
         with self.transaction():
@@ -544,17 +510,14 @@ class Store:
     def settings(self) -> tuple[Setting, ...]:
         """All settings, in the order they were first used."""
         with self._answering():
-            found = self._sql.execute(
-                "SELECT id, model_sha256, model, parameters, code FROM settings ORDER BY id"
+            return tuple(
+                _setting(*v) for v in self._sql.execute(f"SELECT {_SETTING} FROM settings ORDER BY id")
             )
-            return tuple(Setting(*values) for values in found)
 
     def runs(self, setting: Setting | None = None) -> tuple[Run, ...]:
         """All runs, or those of a setting, in the order they began."""
-        names = ", ".join(field.name for field in fields(Run))
         with self._answering():
-            found = self._sql.execute(f"SELECT {names} FROM runs ORDER BY id")
-            runs = [Run(*values) for values in found]
+            runs = [_run(*values) for values in self._sql.execute(f"SELECT {_RUN} FROM runs ORDER BY id")]
         return tuple(run for run in runs if setting is None or run.setting == setting.id)
 
     def rows(self, setting: Setting | None = None) -> Iterator[Row]:
@@ -569,11 +532,32 @@ class Store:
                 item = Item(digest, name, true_class)
                 yield Row(number, of, run, item, started, finished, Answer(*answer))
 
-    def pictures(self, row: Row) -> Pictures | None:
-        """What a row draws; None for an image that failed."""
+    def statuses(self, setting: Setting) -> dict[str, str]:
+        """How the images of a setting ended, by digest."""
         with self._answering():
             found = self._sql.execute(
-                f"SELECT {', '.join(_PICTURES)} FROM results WHERE id = ?", (row.id,)
+                "SELECT image_sha256, status FROM results WHERE setting = ?", (setting.id,)
+            )
+            return dict(found.fetchall())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All rows in the order of `rows`: `RECORD` and `document`; parameters and document as JSON text."""
+        of = dict.fromkeys(("model", "model_sha256", "code", "parameters"), "settings")
+        of |= dict.fromkeys(("host", "command"), "runs")
+        columns = ", ".join(f"{of.get(name, 'results')}.{name}" for name in (*RECORD, "document"))
+        with self._answering():
+            found = self._sql.execute(
+                f"SELECT {columns} FROM results JOIN settings ON settings.id = results.setting"
+                " JOIN runs ON runs.id = results.run ORDER BY results.setting, image, image_sha256"
+            )
+            for values in found:
+                yield dict(zip((*RECORD, "document"), values, strict=True))
+
+    def pictures(self, row: int) -> Pictures | None:
+        """What the row of a number draws; None for an image that failed."""
+        with self._answering():
+            found = self._sql.execute(
+                f"SELECT {', '.join(_PICTURES)} FROM results WHERE id = ?", (row,)
             ).fetchone()
         image, change, cam, witness_cam = found
         if image is None:
@@ -611,6 +595,15 @@ class _Watched:
 
     claim: tuple[str, float]
     since: float
+
+
+def _setting(model: str, model_sha256: str, parameters: str, code: str, number: int) -> Setting:
+    return Setting(model, model_sha256, json.loads(parameters), code, number)
+
+
+def _run(*values: Any) -> Run:
+    command, host, workers, threads, versions, *rest = values
+    return Run(command, host, workers, threads, Versions.model_validate_json(versions), *rest)
 
 
 def _read_only(error: BaseException | None) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import redirect_stdout
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Protocol
@@ -17,16 +16,25 @@ import torch
 from corgi.batch.code import code_version
 from corgi.batch.items import digest_of_content
 from corgi.batch.pictures import pictures_of
-from corgi.batch.store import ERROR, FAILED, Answer, Item, Pictures
+from corgi.batch.store import ERROR, FAILED, Answer, Item
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.data.image import load_input, read_content
 from corgi.data.preprocess import Recipe
 from corgi.errors import CorgiError, ImageError, ModelError, UsageError, WorkerError, printable
+from corgi.memory import keep_freed_memory
 from corgi.network.network import Network
+from corgi.reporting.case import Pictures
+from corgi.reporting.document import verify_document
+from corgi.reporting.versions import installed_versions
 from corgi.results import VerifyResult
 
 Found = tuple[Answer, Pictures | None]
 """What comes of one image."""
+
+
+def described(result: VerifyResult) -> str:
+    """The document of a result, as JSON."""
+    return verify_document(result, installed_versions()).model_dump_json()
 
 
 @dataclass(frozen=True)
@@ -34,24 +42,24 @@ class Work:
     """All that a worker needs to know; travels to it pickled.
 
     Attributes:
-        prepare: called once, before the network is loaded.
         load: gives the network.
         model_sha256, code: what the network's digest and the worker's own code must be.
         folder: where relative names of images begin; a worker may run in another one.
         options: what to verify and how; preprocess: recipe for pictures, None for the model's own.
-        describe: the document of a result, as JSON.
         threads: of torch.
+        prepare: called once, before the network is loaded.
+        describe: the document of a result, as JSON.
     """
 
-    prepare: Callable[[], None]
     load: Callable[[], Network]
     model_sha256: str
     code: str
     folder: Path
     options: VerifyOptions
     preprocess: str | None
-    describe: Callable[[VerifyResult], str]
     threads: int
+    prepare: Callable[[], None] = keep_freed_memory
+    describe: Callable[[VerifyResult], str] = described
 
 
 class Worker(Protocol):
@@ -141,9 +149,7 @@ class Answerer:
             raise ImageError(f"{item.name}: has changed since the run began, or is another file here")
         pixels = load_input(path, network.input_shape, asked, own, content=content)
         result = verify(network, pixels, self.work.options, image_name=item.name)
-        text = self.work.describe(result)
-        document = json.loads(text) | {"document": text}
-        answer = Answer(**{field.name: document[field.name] for field in fields(Answer)})
+        answer = Answer(result.status.value, result.reason, self.work.describe(result))
         try:
             return answer, pictures_of(result)
         except Exception:  # the answer stands without them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -91,32 +91,6 @@ class Asked:
             time_limit=self.time_limit,
             label=self.label,
         )
-
-    def parameters(self, preprocess: str | None) -> dict[str, Any]:
-        """What the answer depends on beside model, image and code: equal if and only if the question is."""
-        from corgi.data.preprocess import Recipe
-
-        options = self.options()
-        attack = options.attack
-        return {
-            "k": "auto" if options.k is None else options.k,
-            "k2": options.k2,
-            "class": options.class_id,
-            "norm": options.norm.value,
-            "eps": options.eps,
-            "method": options.engine.method if options.exact is None else Method.EXACT.value,
-            "gap": None if options.exact is None else options.exact.gap,
-            "engine": options.engine.name,
-            "form": options.form.value,
-            "attack": None if attack is None else attack.kind.value,
-            "keep_label": attack is not None and attack.keep_label,
-            "seed": None if attack is None else attack.seed,
-            "label": options.label,
-            "time_limit": options.time_limit,
-            "tolerance": options.tolerance,
-            "device": self.device,
-            "preprocess": None if preprocess is None else str(Recipe.parse(preprocess)),
-        }
 
 
 with_asked = with_group("asked", Asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 import threading
 import time
@@ -236,6 +237,11 @@ def show(text: RenderableType) -> None:
     from rich.console import Console
 
     Console(highlight=False, soft_wrap=False).print(text)
+
+
+def command_line() -> str:
+    """The call as it was typed."""
+    return shlex.join(["corgi", *sys.argv[1:]])
 
 
 def note(message: str, *, quiet: bool = False) -> None:

@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from corgi.cli.groups import with_group
 from corgi.errors import UsageError
+from corgi.network.loading import Loading as Loading
 from corgi.terms import ColourOrder, MapKind
-
-if TYPE_CHECKING:
-    from corgi.network.network import Network
-    from corgi.network.wrap import Normalisation
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How to read a model file; see `corgi.load`."""
-
-    output: str | None
-    size: tuple[int, int] | None
-    normalisation: Normalisation
-    map_kind: MapKind
-    layer: str | None
-    class_names: Path | None
-
-    def load(self, model: Path) -> Network:
-        """The network of a file. See `corgi.load` for errors."""
-        from corgi.network.network import load
-
-        return load(
-            model,
-            output=self.output,
-            size=self.size,
-            normalisation=self.normalisation,
-            map_kind=self.map_kind,
-            layer=self.layer,
-            class_names=self.class_names,
-        )
-
-    def parameters(self) -> dict[str, Any]:
-        """What was asked, as JSON has it: beside the file, the network depends on nothing else."""
-        return {
-            "output": self.output,
-            "size": self.size,
-            "mean": self.normalisation.mean,
-            "std": self.normalisation.std,
-            "scale": self.normalisation.scale,
-            "colour_order": self.normalisation.colour_order.value,
-            "map": self.map_kind.value,
-            "layer": self.layer,
-            "class_names": self.class_names and sha256(self.class_names.read_bytes()).hexdigest(),
-        }
 
 
 def _loading(
@@ -103,8 +58,8 @@ def _loading(
     from corgi.network.wrap import Normalisation
 
     normalisation = Normalisation(_numbers("--mean", mean), _numbers("--std", std), scale, colour_order)
-    pixels = None if size is None else _size(size)
-    return Loading(output, pixels, normalisation, map_kind, layer, class_names and class_names.absolute())
+    names = class_names and class_names.absolute()
+    return Loading(output, None if size is None else _size(size), normalisation, map_kind, layer, names)
 
 
 with_loading = with_group("loading", _loading)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import shlex
-import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,11 +13,7 @@ from corgi.cli.browser import check_printing, pdf_of
 from corgi.cli.exits import Exit
 from corgi.data.file import write
 from corgi.errors import UsageError
-from corgi.progress import Progress
 from corgi.terms import PAGE_BUDGET
-
-if TYPE_CHECKING:
-    from corgi.reporting.summary import Origin, Report
 
 _MEGABYTE = 1_000_000
 
@@ -58,76 +48,47 @@ def command(
 
     Every setting (model, parameters, code) of every store is a run.
     """
-    outputs = {"--html": html, "--pdf": pdf, "--markdown": None if markdown == common.STDOUT else markdown}
-    _check_folder(html)
-    common.check_outputs(
-        (*stores, *(radii or ())), {name: path for name, path in outputs.items() if name != "--html"}
-    )
-    if pdf is not None:
-        common.check_ending("--pdf", pdf, ("pdf",))
-        check_printing()
-    from corgi.batch.store import Store
-    from corgi.cli.reading import Reading, read_radii
-    from corgi.reporting.bundle import report_document
-    from corgi.reporting.page.render import page
-    from corgi.reporting.summary import make_report
+    _check(stores, radii or [], html, markdown, pdf)
+    from corgi.batch.report import report
 
-    with common.working("reading", quiet=quiet) as listener, ExitStack() as stack:
-        waits = partial(common.note, quiet=quiet)
-        opened = [stack.enter_context(Store(path, on_wait=waits)) for path in stores]
-        for store in opened:
-            if store.incomplete:
-                common.note(store.incomplete, quiet=quiet)
-            stack.enter_context(store.snapshot())
-        reading = Reading(read_radii(radii or ()), listener)
-        runs = [run for store in opened for run in reading.runs(store)]
-        if not runs:
-            raise UsageError(f"{', '.join(map(str, stores))}: no results yet")
-        for path in reading.unmatched():
-            common.note(f"--radii {path}: no result is of this image, model, class and k", quiet=quiet)
-        report = make_report(title, runs, _origin(stores))
-        if html is not None or pdf is not None:
-            listener(Progress("report", "writing the page"))
-            bundle = report_document(report).model_dump_json().encode() + b"\n"
-            digest = None if html is None else hashlib.sha256(bundle).hexdigest()
-            written = page(report, reading.pictures, digest, round(pictures * _MEGABYTE))
-            _write(html, pdf, written, bundle)
-    _show_markdown(report, markdown, wanted=html is None and pdf is None, quiet=quiet)
+    with common.working("reading", quiet=quiet) as listener:
+        found = report(
+            stores,
+            title=title,
+            radii=radii or (),
+            with_page=html is not None or pdf is not None,
+            with_document=html is not None,
+            budget=round(pictures * _MEGABYTE),
+            command=common.command_line(),
+            listener=listener,
+            note=partial(common.note, quiet=quiet),
+        )
+        if html is not None and found.document is not None and found.page is not None:
+            write("--html", html / "report.json", found.document)
+            write("--html", html / "index.html", found.page.encode())
+        if pdf is not None and found.page is not None:
+            write("--pdf", pdf, pdf_of(found.page))
+    if markdown is not None and markdown != common.STDOUT:
+        write("--markdown", markdown, found.markdown.encode())
+    elif markdown == common.STDOUT or (found.page is None and not quiet):
+        typer.echo(found.markdown, nl=False)
     return Exit.OK
 
 
-def _origin(stores: Sequence[Path]) -> Origin:
-    from corgi.reporting.summary import Origin
-    from corgi.reporting.versions import installed_versions
-
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    command_line = shlex.join(["corgi", *sys.argv[1:]])
-    return Origin(tuple(map(str, stores)), command_line, created, installed_versions())
-
-
-def _check_folder(html: Path | None) -> None:
-    """Refuse a folder that cannot be made."""
-    if html is None:
-        return
-    try:
-        html.mkdir(exist_ok=True)
-    except OSError as error:
-        hint = "Make the folder above it first." if isinstance(error, FileNotFoundError) else None
-        raise UsageError(f"--html {html}: cannot be made a folder: {error.strerror}", hint=hint) from error
-
-
-def _write(html: Path | None, pdf: Path | None, written: str, bundle: bytes) -> None:
+def _check(
+    stores: list[Path], radii: list[Path], html: Path | None, markdown: Path | None, pdf: Path | None
+) -> None:
+    """Refuse what could not be written, before the work is done."""
     if html is not None:
-        write("--html", html / "report.json", bundle)
-        write("--html", html / "index.html", written.encode())
+        try:
+            html.mkdir(exist_ok=True)
+        except OSError as error:
+            hint = "Make the folder above it first." if isinstance(error, FileNotFoundError) else None
+            raise UsageError(
+                f"--html {html}: cannot be made a folder: {error.strerror}", hint=hint
+            ) from error
+    outputs = {"--pdf": pdf, "--markdown": None if markdown == common.STDOUT else markdown}
+    common.check_outputs((*stores, *radii), outputs)
     if pdf is not None:
-        write("--pdf", pdf, pdf_of(written))
-
-
-def _show_markdown(report: Report, target: Path | None, *, wanted: bool, quiet: bool) -> None:
-    from corgi.reporting.markdown import report_markdown
-
-    if target is not None and target != common.STDOUT:
-        write("--markdown", target, report_markdown(report).encode())
-    elif target == common.STDOUT or (wanted and not quiet):
-        typer.echo(report_markdown(report), nl=False)
+        common.check_ending("--pdf", pdf, ("pdf",))
+        check_printing()

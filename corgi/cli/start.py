@@ -8,8 +8,8 @@ import sys
 import time
 
 from corgi.cli.exits import Exit
-from corgi.cli.memory import keep_freed_memory
 from corgi.errors import CorgiError
+from corgi.memory import keep_freed_memory
 
 _BEGAN: list[float] = []
 

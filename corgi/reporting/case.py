@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from corgi.reporting.document import RadiiDocument, VerifyDocument
 from corgi.reporting.versions import Versions
-from corgi.results import FloatArray
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,17 @@ class Case:
 
 
 @dataclass(frozen=True)
-class CasePictures:
-    """What a card draws of a case.
+class Pictures:
+    """What a card draws of a case. Maps are float32, for drawing: the sets of pixels are in the document.
 
     Attributes:
-        image_png: the network input; change_png: witness minus image, amplified around middle grey.
-        cam, witness_cam: the maps [h, w]; None without a witness.
+        image_png: the network input as an 8-bit PNG.
+        change_png: witness minus image around middle grey (128), amplified to the full range; None without
+            a witness.
+        cam, witness_cam: the maps [h, w] of image and witness.
     """
 
     image_png: bytes
     change_png: bytes | None
-    cam: FloatArray
-    witness_cam: FloatArray | None
+    cam: NDArray[np.float32]
+    witness_cam: NDArray[np.float32] | None

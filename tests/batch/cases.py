@@ -18,11 +18,10 @@ from corgi.attacks.search import AttackOptions
 from corgi.batch.code import code_version
 from corgi.batch.items import files
 from corgi.batch.local import LocalWorker
-from corgi.batch.run import run_batch
+from corgi.batch.run import compute_rows
 from corgi.batch.store import Answer, Item, Store
-from corgi.batch.work import Found, Work
+from corgi.batch.work import Found, Work, described
 from corgi.certify.verify import VerifyOptions
-from corgi.reporting.document import verify_document
 from corgi.reporting.versions import installed_versions
 from corgi.results import VerifyResult
 from tests.onnx_models import OnnxModel, float32
@@ -56,15 +55,15 @@ def save_images(folder: Path, number: int) -> list[Path]:
 
 def work(model: Path, describe: Callable[[VerifyResult], str] | None = None) -> Work:
     return Work(
-        prepare=nothing,
         load=partial(corgi.load, model),
         model_sha256=corgi.load(model).sha256,
         code=code_version(),
         folder=Path.cwd(),
         options=OPTIONS,
         preprocess=None,
-        describe=describe or document,
         threads=1,
+        prepare=nothing,
+        describe=describe or described,
     )
 
 
@@ -80,23 +79,19 @@ def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def document(result: VerifyResult) -> str:
-    return verify_document(result, installed_versions()).model_dump_json()
-
-
 def deadly(result: VerifyResult) -> str:
     """Kills the worker's process over an image that is named so: `deadly` always, `once` the first time."""
     mark = Path(result.image_name + ".died")
     if "deadly" in result.image_name or ("once" in result.image_name and not mark.exists()):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return document(result)
+    return described(result)
 
 
 def slow(result: VerifyResult) -> str:
     """Gives others time to act."""
     time.sleep(0.1)
-    return document(result)
+    return described(result)
 
 
 class Died(Exception):
@@ -131,9 +126,11 @@ class FakeWorker:
 def main(path: Path, model: Path, images: Path) -> None:
     """One process of several on one store."""
     with Store(path, create=True) as store:
-        setting = store.setting("00", "m.onnx", "{}", "code")
-        run = store.begin_run(setting, "", 1, 1, "{}")
-        run_batch(store, setting, run, files([images]), [LocalWorker(work(model, slow))], lambda tally: None)
+        setting = store.setting("00", "m.onnx", {}, "code")
+        run = store.begin_run(setting, "", 1, 1, installed_versions())
+        compute_rows(
+            store, setting, run, files([images]), [LocalWorker(work(model, slow))], lambda tally: None
+        )
 
 
 if __name__ == "__main__":

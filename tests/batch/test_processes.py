@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 
 from corgi.batch.cluster import Cluster
 from corgi.batch.items import files
-from corgi.batch.run import run_batch
+from corgi.batch.run import compute_rows
 from corgi.batch.store import CRASHED, Store
 from corgi.cli.exits import Exit
 from corgi.cli.main import app
+from corgi.reporting.versions import installed_versions
 from tests.batch import cases
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,9 +136,11 @@ def test_ray_with_workers_killed(model: Path, tmp_path: Path) -> None:
         work = cases.work(model, cases.deadly)
         workers = [cluster.worker(work) for _ in range(2)]
         with Store(tmp_path / "runs.sqlite", create=True) as store:
-            setting = store.setting("00", "m.onnx", "{}", "code")
-            run = store.begin_run(setting, "", 2, 1, "{}")
-            tally = run_batch(store, setting, run, files([tmp_path / "images"]), workers, lambda tally: None)
+            setting = store.setting("00", "m.onnx", {}, "code")
+            run = store.begin_run(setting, "", 2, 1, installed_versions())
+            tally = compute_rows(
+                store, setting, run, files([tmp_path / "images"]), workers, lambda tally: None
+            )
             found = {Path(row.item.name).name: row.answer.status for row in store.rows()}
     finally:
         cluster.close()

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from corgi.batch import run as module
-from corgi.batch.run import Tally, forget_failures, run_batch
+from corgi.batch.run import Tally, compute_rows, forget_failures
 from corgi.batch.store import CRASHED, ERROR, FAILED, Answer, Item, Run, Setting, Store
 from corgi.errors import ModelError, StoreError, WorkerError
+from corgi.reporting.versions import installed_versions
 from tests.batch.cases import Died, FakeWorker
 
 ITEMS = tuple(Item(f"{i:02}", f"{i}.png", "7") for i in range(6))
-GOOD = Answer("certified", "", 1, 1, 0.25, None, None, None, 7, 2.5, "{}")
+GOOD = Answer("certified", "", '{"certified_radius": 0.25, "evaluations": 7, "seconds": 2.5}')
 
 
 def good(item: Item) -> Answer:
@@ -30,8 +31,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def begin(store: Store) -> tuple[Setting, Run]:
-    setting = store.setting("ab" * 32, "m.onnx", "{}", "0.1.0+abc")
-    return setting, store.begin_run(setting, "corgi batch m.onnx", 2, 1, "{}")
+    setting = store.setting("ab" * 32, "m.onnx", {}, "0.1.0+abc")
+    return setting, store.begin_run(setting, "corgi batch m.onnx", 2, 1, installed_versions())
 
 
 def compute(
@@ -40,7 +41,7 @@ def compute(
     setting, run = begin(store)
     made = [FakeWorker(script) for _ in range(workers)]
     try:
-        return run_batch(store, setting, run, items, made, lambda tally: None), made
+        return compute_rows(store, setting, run, items, made, lambda tally: None), made
     finally:
         assert all(worker.closed for worker in made)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -16,10 +17,12 @@ import pytest
 
 from corgi.batch import store as module
 from corgi.batch.export import records
-from corgi.batch.store import CRASHED, FAILED, Answer, Item, Pictures, Run, Setting, Store
+from corgi.batch.store import CRASHED, FAILED, Answer, Item, Run, Setting, Store
 from corgi.errors import StoreError
+from corgi.reporting.case import Pictures
+from corgi.reporting.versions import installed_versions
 
-DONE = Answer("certified", "", 1, 1, 0.25, 0.26, 0.375, 1.5, 7, 2.5, "{}")
+DONE = Answer("certified", "", '{"class_id": 1, "certified_radius": 0.25, "ratio": 1.5, "evaluations": 7}')
 
 
 @pytest.fixture
@@ -28,8 +31,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def begin(store: Store) -> tuple[Setting, Run]:
-    setting = store.setting("ab" * 32, "m.onnx", '{"k":15}', "0.1.0+abc")
-    return setting, store.begin_run(setting, "corgi batch m.onnx", 2, 1, "{}")
+    setting = store.setting("ab" * 32, "m.onnx", {"k": 15}, "0.1.0+abc")
+    return setting, store.begin_run(setting, "corgi batch m.onnx", 2, 1, installed_versions())
 
 
 def test_a_row_comes_back_as_it_was_written(path: Path) -> None:
@@ -46,8 +49,8 @@ def test_a_row_comes_back_as_it_was_written(path: Path) -> None:
         first, second = store.rows()
         assert (first.item, first.answer) == (Item("01", "a.png"), Answer("failed", "damaged"))
         assert (second.item, second.answer, second.run) == (Item("02", "b.png", "12"), DONE, run.id)
-        assert store.pictures(first) is None
-        read = store.pictures(second)
+        assert store.pictures(first.id) is None
+        read = store.pictures(second.id)
         assert read is not None
         assert (read.image_png, read.change_png) == (b"png", b"change")
         assert np.array_equal(read.cam, cam)
@@ -73,22 +76,19 @@ def test_an_image_takes_its_latest_name_and_keeps_its_class(path: Path) -> None:
         assert (row.item, row.answer) == (Item("01", "b.png", "17"), DONE)
 
 
-def test_export_beside_a_batch_that_begins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_beside_a_batch_that_begins(path: Path) -> None:
     with Store(path, create=True) as mine, Store(path) as theirs:
         _, run = begin(mine)
         mine.record(run, Item("01", "a.png"), "then", DONE, None)
-        runs = Store.runs
-
-        def meanwhile(store: Store) -> tuple[Run, ...]:
-            found = runs(store)
-            setting = theirs.setting("cd" * 32, "other.onnx", "{}", "0.1.0+abc")
-            late = theirs.begin_run(setting, "", 1, 1, "{}")
-            theirs.record(late, Item("02", "b.png"), "then", DONE, None)
-            return found
-
-        monkeypatch.setattr(Store, "runs", meanwhile)
-        assert [record["image"] for record in records(mine)] == ["a.png"]
+        exported = records(mine)
+        first = next(exported)
+        setting = theirs.setting("cd" * 32, "other.onnx", {}, "0.1.0+abc")
+        late = theirs.begin_run(setting, "", 1, 1, installed_versions())
+        theirs.record(late, Item("02", "b.png"), "then", DONE, None)
+        assert [record["image"] for record in (first, *exported)] == ["a.png"]
         assert [row.item.name for row in mine.rows()] == ["a.png", "b.png"]
+        assert (first["certified_radius"], first["attack_radius"], first["seconds"]) == (0.25, None, None)
+        assert (first["parameters"], first["command"]) == ('{"k":15}', "corgi batch m.onnx")
 
 
 def test_claims_exclude_each_other_and_run_out(path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_full_disk_keeps_what_was_written(path: Path) -> None:
         _, run = begin(store)
         store.record(run, Item("01", "a.png"), "then", DONE, None)
         store._sql.execute("PRAGMA max_page_count = 30")  # SQLite's own word for a disk of that size
-        large = replace(DONE, document="x" * 1_000_000)
+        large = replace(DONE, document=json.dumps({"pad": "x" * 1_000_000}))
         with pytest.raises(StoreError, match=r"full[\s\S]*Make room"):
             store.record(run, Item("02", "b.png"), "then", large, None)
         assert [row.item.sha256 for row in store.rows()] == ["01"]

@@ -20,10 +20,11 @@ from corgi.batch import code, work
 from corgi.batch import run as run_module
 from corgi.batch.items import digest_of, files, unreadable
 from corgi.batch.local import LocalWorker
-from corgi.batch.run import run_batch
+from corgi.batch.run import compute_rows
 from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Store
 from corgi.batch.work import Answerer
 from corgi.errors import ModelError, UsageError, WorkerError
+from corgi.reporting.versions import installed_versions
 from tests.batch import cases
 
 
@@ -46,11 +47,10 @@ def test_a_row_says_what_verify_says(answerer: Answerer, model: Path, tmp_path: 
     expected = corgi.verify(network, image, cases.OPTIONS)
     for _ in range(2):  # nothing is kept from one image to the next
         answer, pictures = answerer.answer(item)
-        assert answer.certified_radius == expected.certificate.radius > 0
-        assert answer.attack_radius == expected.attack.radius
-        assert answer.evaluations == expected.certificate.evaluations
         document = json.loads(answer.document)
-        assert document["ratio"] == answer.ratio
+        assert document["certified_radius"] == expected.certificate.radius > 0
+        assert document["attack_radius"] == expected.attack.radius
+        assert document["evaluations"] == expected.certificate.evaluations
         assert document["recheck"]["rounding_bound"] == expected.certificate.decision.rounding_bound
         assert np.array_equal(pictures.cam, expected.cam.astype(np.float32))
         assert pictures.witness_cam.shape == (6, 6)
@@ -65,7 +65,7 @@ def test_an_image_that_cannot_be_served_is_an_answer(answerer: Answerer, tmp_pat
     for item in files([tmp_path]):
         answer, pictures = answerer.answer(item)
         if "tie" in item.name:
-            assert (answer.status, answer.certified_radius) == ("unknown", 0.0)
+            assert (answer.status, json.loads(answer.document)["certified_radius"]) == ("unknown", 0.0)
             assert "tie" in answer.reason
         else:
             assert (answer.status, pictures, answer.document) == (FAILED, None, None)
@@ -182,10 +182,10 @@ def test_a_process_that_never_starts_ends_the_run(
     monkeypatch.setattr(run_module, "STARTS", 1)
     worker = LocalWorker(replace(cases.work(model), prepare=cases.killed))
     with Store(tmp_path / "runs.sqlite", create=True) as store:
-        setting = store.setting("00", "m.onnx", "{}", "code")
-        run = store.begin_run(setting, "", 1, 1, "{}")
+        setting = store.setting("00", "m.onnx", {}, "code")
+        run = store.begin_run(setting, "", 1, 1, installed_versions())
         with pytest.raises(WorkerError, match="died 1 times in a row"):
-            run_batch(
+            compute_rows(
                 store, setting, run, files(cases.save_images(tmp_path, 1)), [worker], lambda tally: None
             )
         assert not list(store.rows())
@@ -196,10 +196,10 @@ def test_a_process_that_dies_is_replaced(model: Path, tmp_path: Path) -> None:
     deadly = paths[0].rename(tmp_path / "z-deadly.npy")
     chosen = tuple(files([paths[1], deadly]))
     with Store(tmp_path / "runs.sqlite", create=True) as store:
-        setting = store.setting("00", "m.onnx", "{}", "code")
-        run = store.begin_run(setting, "", 1, 1, "{}")
+        setting = store.setting("00", "m.onnx", {}, "code")
+        run = store.begin_run(setting, "", 1, 1, installed_versions())
         worker = LocalWorker(cases.work(model, cases.deadly))
-        run_batch(store, setting, run, chosen, [worker], lambda tally: None)
+        compute_rows(store, setting, run, chosen, [worker], lambda tally: None)
         found = {Path(row.item.name).name: row.answer for row in store.rows()}
     assert found["001.npy"].status == "certified"
     assert found["z-deadly.npy"].status == CRASHED
@@ -258,5 +258,6 @@ def test_what_is_digested_is_what_is_decoded(
 
     monkeypatch.setattr(work, "read_content", read)
     answer, _ = answerer.answer(item)
-    assert (answer.certified_radius, reads) == (expected.certified_radius, [one])
+    radii = [json.loads(found.document)["certified_radius"] for found in (answer, expected)]
+    assert (radii[0], reads) == (radii[1], [one])
     assert answerer.answer(item)[0].status == FAILED

@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from corgi.batch.store import Answer, Item, Pictures, Store, now
+from corgi.batch.store import Answer, Item, Store, now
 from corgi.cli import browser
 from corgi.cli.browser import find_browser
 from corgi.cli.exits import Exit
@@ -38,19 +37,15 @@ def store(tmp_path: Path) -> Path:
     """Two images with an answer and a failure, as `corgi batch` leaves them."""
     path = tmp_path / "runs.sqlite"
     with Store(path, create=True) as opened:
-        setting = opened.setting("00" * 32, "models/sign.onnx", '{"k":15,"seed":0}', "0.1.0")
-        opened.setting("00" * 32, "models/sign.onnx", '{"k":5,"seed":0}', "0.1.0")
-        run = opened.begin_run(setting, "corgi batch models/sign.onnx a", 1, 1, VERSIONS.model_dump_json())
+        setting = opened.setting("00" * 32, "models/sign.onnx", {"k": 15, "seed": 0}, "0.1.0")
+        opened.setting("00" * 32, "models/sign.onnx", {"k": 5, "seed": 0}, "0.1.0")
+        run = opened.begin_run(setting, "corgi batch models/sign.onnx a", 1, 1, VERSIONS)
         for key in range(2):
             case = make_case(key, make_result())
             document, drawn = document_of(case), example_pictures(0, case)
             assert drawn is not None
-            answer = Answer(
-                document.status, document.reason, seconds=1.5, document=document.model_dump_json()
-            )
-            maps = (drawn.cam.astype(np.float32), np.float32(drawn.witness_cam))
-            pictures = Pictures(drawn.image_png, drawn.change_png, *maps)
-            opened.record(run, Item(case.image_sha256, case.image, "17"), now(), answer, pictures)
+            answer = Answer(document.status, document.reason, document.model_dump_json())
+            opened.record(run, Item(case.image_sha256, case.image, "17"), now(), answer, drawn)
         opened.record(run, Item("ff" * 32, HOSTILE), now(), Answer("failed", "not a picture"), None)
         opened.end_run(run)
     return path
@@ -127,7 +122,7 @@ def test_a_document_that_is_none_is_named(store: Path) -> None:
     with Store(store) as opened:
         setting = opened.settings()[0]
         run = opened.runs()[0]
-        answer = Answer("certified", "", document='{"kind": "other"}')
+        answer = Answer("certified", "", '{"kind": "other"}')
         opened.record(run, Item("ee" * 32, "odd.png"), now(), answer, None)
         assert len(opened.done(setting)) == 4
     assert_error(corgi("report", store), "(odd.png): its document is none of corgi verify")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from corgi.reporting.case import Call, Case, CasePictures, Setup
+from corgi.reporting.case import Call, Case, Pictures, Setup
 from corgi.reporting.document import RadiiDocument, VerifyDocument, verify_document
 from corgi.reporting.summary import Origin, Report, make_report, make_run
 from corgi.results import VerifyResult
@@ -85,15 +85,16 @@ def large_report(count: int) -> Report:
     return make_report("Many signs", runs, ORIGIN)
 
 
-def example_pictures(run: int, case: Case) -> CasePictures | None:
+def example_pictures(run: int, case: Case) -> Pictures | None:
     """The same pictures for every case with an answer."""
     document = case.document
     if document is None:
         return None
     image = _png(make_image())
     if document.attack is None or document.attack.witness is None:
-        return CasePictures(image, None, make_cam(), None)
-    return CasePictures(image, _png(np.full((3, 48, 48), 0.5)), make_cam(), make_cam(0.6))
+        return Pictures(image, None, make_cam().astype(np.float32), None)
+    maps = (make_cam().astype(np.float32), make_cam(0.6).astype(np.float32))
+    return Pictures(image, _png(np.full((3, 48, 48), 0.5)), *maps)
 
 
 def document_of(case: Case) -> VerifyDocument:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from corgi.reporting.case import Case, CasePictures
-from corgi.reporting.document import VerifyDocument, pixels
+from corgi.reporting.case import Case, Pictures
+from corgi.reporting.document import VerifyDocument
 from corgi.reporting.picture import MAP_COLOURS
 from corgi.results import FloatArray
 
@@ -22,7 +22,7 @@ _NOTHING = 255
 """The colour, grey, of a map pixel without a value."""
 
 
-def card_pictures(case: Case, pictures: CasePictures | None) -> dict[str, Any]:
+def card_pictures(case: Case, pictures: Pictures | None) -> dict[str, Any]:
     """What the page draws on the card of a case, by name; empty if there is nothing to draw."""
     document = case.document
     if pictures is None or document is None:
@@ -45,10 +45,12 @@ def card_pictures(case: Case, pictures: CasePictures | None) -> dict[str, Any]:
     return found
 
 
-def _gained(document: VerifyDocument, witness_cam: FloatArray) -> list[tuple[int, int]]:
+def _gained(document: VerifyDocument, witness_cam: NDArray[np.floating[Any]]) -> list[tuple[int, int]]:
     """Pixels among the k2 largest of the witness that are none of the k largest of the image."""
     order = np.argsort(-witness_cam.reshape(-1), kind="stable")[: document.k2]
-    return [p for p in pixels([int(i) for i in order], witness_cam) if p not in document.top_k]
+    width = witness_cam.shape[1]
+    places = ((int(i) // width, int(i) % width) for i in order)
+    return [place for place in places if place not in document.top_k]
 
 
 def _radius_map(radii: FloatArray) -> str:
@@ -59,7 +61,7 @@ def _radius_map(radii: FloatArray) -> str:
     return _coloured(logarithms, float(low), float(high))
 
 
-def _coloured(values: FloatArray, low: float, high: float) -> str:
+def _coloured(values: NDArray[np.floating[Any]], low: float, high: float) -> str:
     """A map [h, w] as a picture with a palette; NaN is grey."""
     # In float64, in which the difference of any two values of a float32 map is finite.
     scaled = (values.astype(np.float64) - low) / (high - low if high > low else 1.0) * 254

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from corgi.errors import printable
 from corgi.reporting import facts, wording
-from corgi.reporting.case import Case, CasePictures
+from corgi.reporting.case import Case, Pictures
 from corgi.reporting.page import charts
 from corgi.reporting.page.pictures import card_pictures
 from corgi.reporting.summary import Report, Run
@@ -29,7 +29,7 @@ from corgi.reporting.wording import class_label, round_down, round_up
 from corgi.terms import PAGE_BUDGET
 from corgi.types import Norm
 
-Pictures = Callable[[int, Case], CasePictures | None]
+Fetch = Callable[[int, Case], Pictures | None]
 """Fetches the pictures of a case of the run of that number, from 0."""
 
 CHUNK = 64
@@ -58,7 +58,7 @@ class _RunView:
     run: Run
 
 
-def page(report: Report, pictures: Pictures, bundle_sha256: str | None, budget: int = PAGE_BUDGET) -> str:
+def page(report: Report, pictures: Fetch, bundle_sha256: str | None, budget: int = PAGE_BUDGET) -> str:
     """The page of a report as HTML.
 
     Args:
@@ -200,7 +200,7 @@ def _entry(case: Case) -> str:
     return f'{json.dumps(said)[:-1]}, "document": {document}}}'
 
 
-def _drawn(report: Report, pictures: Pictures, budget: int) -> dict[int, dict[str, Any]]:
+def _drawn(report: Report, pictures: Fetch, budget: int) -> dict[int, dict[str, Any]]:
     """Pictures by place in the table: of the smallest certified radii first, until the budget is spent."""
     every = [(number, case) for number, run in enumerate(report.runs) for case in run.cases]
     order = sorted(range(len(every)), key=lambda place: every[place][1].certified)

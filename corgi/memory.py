@@ -1,4 +1,4 @@
-"""How memory is kept while the command line runs."""
+"""How memory is kept by processes that are corgi's own."""
 
 from __future__ import annotations
 

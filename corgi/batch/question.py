@@ -1,0 +1,66 @@
+"""What a batch asks of every image, and its parameters: equal if and only if the question is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from corgi.attacks.search import AttackOptions
+from corgi.certify.exact import ExactOptions
+from corgi.certify.verify import VerifyOptions
+from corgi.data.preprocess import Recipe
+from corgi.network.loading import Loading
+from corgi.terms import Method
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to verify and how, and how model and images are read.
+
+    Attributes:
+        options: what to verify and how.
+        loading: how the model is read.
+        preprocess: recipe for pictures; None for the model's own.
+    """
+
+    options: VerifyOptions = field(default_factory=VerifyOptions)
+    loading: Loading = field(default_factory=Loading)
+    preprocess: str | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """All that an answer depends on beside model, image and code."""
+        options, attack, exact = self.options, self.options.attack, self.options.exact
+        named = {
+            "k": "auto" if options.k is None else options.k,
+            "k2": options.k2,
+            "class": options.class_id,
+            "norm": options.norm.value,
+            "eps": options.eps,
+            "method": options.engine.method if exact is None else Method.EXACT.value,
+            "gap": None if exact is None else exact.gap,
+            "engine": options.engine.name,
+            "form": options.form.value,
+            "attack": None if attack is None else attack.kind.value,
+            "keep_label": attack is not None and attack.keep_label,
+            "seed": None if attack is None else attack.seed,
+            "label": options.label,
+            "time_limit": options.time_limit,
+            "tolerance": options.tolerance,
+            "device": getattr(options.engine, "device", "cpu"),
+            "preprocess": None if self.preprocess is None else str(Recipe.parse(self.preprocess)),
+        }
+        return named | self._others() | self.loading.parameters()
+
+    def _others(self) -> dict[str, str]:
+        """What no name above says, where it is not as by default."""
+        options, attack, exact = self.options, self.options.attack, self.options.exact
+        engine: Any = options.engine
+        named = ("device", *(("relaxation", "bound") if exact is None else ()))
+        plain = replace(
+            options,
+            engine=type(engine)(**{name: getattr(engine, name) for name in named if hasattr(engine, name)}),
+            attack=attack and AttackOptions(attack.kind, attack.keep_label, seed=attack.seed),
+            exact=exact and ExactOptions(exact.gap),
+            max_evaluations=VerifyOptions.max_evaluations,
+        )
+        return {} if options == plain else {"options": repr(options)}
