@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from corgi.budget import unchanged
+from corgi.budget import limited
 
 V = TypeVar("V")
 
@@ -27,7 +27,7 @@ def settled() -> Iterator[None]:
     different ones must not call corgi at the same time. The number of threads is left as it is.
     """
     with ExitStack() as stack:
-        stack.enter_context(unchanged())
+        stack.enter_context(limited())
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
         # After inference mode, which sets it, too. What Ctrl-C left inside of corgi is put back as well.

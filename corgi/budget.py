@@ -1,9 +1,10 @@
-"""How long work may take: a deadline that holds for everything begun inside it.
+"""How long work may take, and whether it goes on at all: one budget for everything begun inside it.
 
 As the cancel scopes of trio and anyio. A command, or a part of it, opens a scope; whatever runs inside looks
 at it by `check`, at least once a second: every layer of a pass, every batch, every step of an attack. Scopes
-nest, the earliest deadline counts. Who opens a scope handles `OutOfTime`; what was being computed is
-abandoned, so it is never a proof, and a bounder that was in the middle of a bound is not used again
+nest, the earliest deadline counts. Ctrl-C is remembered by all scopes of a call: for what comes after, time
+is over. Where work may end early it stands in a `Stoppable`, which says how it ended; what was being computed
+is abandoned, so it is never a proof, and a bounder that was in the middle of a bound is not used again
 (engines/whole.py).
 """
 
@@ -11,54 +12,102 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Self
 
-_DEADLINE: ContextVar[float] = ContextVar("deadline", default=math.inf)
+from corgi.terms import Status
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What work may take.
+
+    Attributes:
+        deadline: by `time.monotonic()`.
+        cancelled: by Ctrl-C; one for all scopes of a call.
+    """
+
+    deadline: float = math.inf
+    cancelled: Event = field(default_factory=Event)
+
+
+_NONE = Budget()
+_BUDGET: ContextVar[Budget] = ContextVar("budget", default=_NONE)
 
 
 class OutOfTime(Exception):
     """The time that work may take is over."""
 
 
-@contextmanager
-def limited(deadline: float | None) -> Iterator[None]:
+class Scope:
+    """Work under a budget; the one around it holds again afterwards, whatever Ctrl-C left inside."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def __enter__(self) -> Self:
+        self._outer = _BUDGET.get()
+        _BUDGET.set(self._budget)
+        return self
+
+    def __exit__(self, *_: object) -> bool | None:
+        _BUDGET.set(self._outer)
+        return None
+
+
+def limited(deadline: float | None = None) -> Scope:
     """Work inside ends by `OutOfTime` at a `time.monotonic()`; None sets no limit beyond those around it."""
-    token = _DEADLINE.set(min(_DEADLINE.get(), math.inf if deadline is None else deadline))
-    try:
-        yield
-    finally:
-        _DEADLINE.reset(token)
+    return Scope(_inside(deadline))
 
 
-@contextmanager
-def unchanged() -> Iterator[None]:
-    """The deadline is afterwards what it was, also where Ctrl-C hit a scope inside just as it ended."""
-    before = _DEADLINE.get()
-    try:
-        yield
-    finally:
-        _DEADLINE.set(before)
+class Stoppable(Scope):
+    """Work that keeps what it has when time is over or the user stops it: `with Stoppable() as end`.
+
+    Attributes:
+        status: how it ended, TIME_LIMIT or INTERRUPTED; None if it came to its end.
+    """
+
+    status: Status | None = None
+
+    def __init__(self) -> None:
+        super().__init__(_inside(None))
+
+    def __exit__(self, *raised: object) -> bool:
+        kind = raised[0]
+        if kind is KeyboardInterrupt:
+            self._budget.cancelled.set()
+        if kind in (KeyboardInterrupt, OutOfTime):
+            self.status = Status.INTERRUPTED if cancelled() else Status.TIME_LIMIT
+        super().__exit__(*raised)
+        return self.status is not None
+
+
+def _inside(deadline: float | None) -> Budget:
+    """The budget of a scope in the present one; the outermost one begins without Ctrl-C."""
+    outer = _BUDGET.get()
+    deadline = outer.deadline if deadline is None else min(outer.deadline, deadline)
+    return Budget(deadline, Event() if outer is _NONE else outer.cancelled)
+
+
+def cancelled() -> bool:
+    """Whether the user stopped the work."""
+    return _BUDGET.get().cancelled.is_set()
 
 
 GRACE = 1.0
 """Seconds beyond the time there is that go to what no answer can do without."""
 
 
-@contextmanager
-def grace() -> Iterator[None]:
+def grace() -> Scope:
     """Work inside may take `GRACE` seconds longer than all else: what no answer can do without."""
-    token = _DEADLINE.set(_DEADLINE.get() + GRACE)
-    try:
-        yield
-    finally:
-        _DEADLINE.reset(token)
+    return Scope(Budget(_BUDGET.get().deadline + GRACE))
 
 
 def left() -> float:
     """Seconds left; <= 0 once time is over."""
-    return _DEADLINE.get() - time.monotonic()
+    return -math.inf if cancelled() else _BUDGET.get().deadline - time.monotonic()
 
 
 def check(needed: float = 0.0) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import corgi
+from corgi.budget import limited
 
 _PACKAGE = str(Path(corgi.__file__).parent)
 
@@ -77,7 +78,7 @@ def interrupted(run: Callable[[], object], under: str, at: int) -> bool:
 
     graded = torch.is_grad_enabled()
     try:
-        with _traced(under, seen):
+        with limited(), _traced(under, seen):
             run()
     except KeyboardInterrupt:
         return True
@@ -121,7 +122,8 @@ def interrupted_at(run: Callable[[], object], line: Line, meeting: int) -> bool:
     graded, before = torch.is_grad_enabled(), sys.gettrace()
     sys.settrace(lambda frame, _event, _arg: local if _holds(frame.f_code, line) else None)
     try:
-        run()
+        with limited():
+            run()
     except KeyboardInterrupt:
         return True
     finally:

@@ -28,7 +28,8 @@ LAYERS = [
     {"results"},
     {"progress", "types"},
     {"ambient"},
-    {"budget", "errors", "memory", "terms"},
+    {"budget"},
+    {"errors", "memory", "terms"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 

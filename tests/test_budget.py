@@ -68,7 +68,7 @@ def ends_at(count: int, monkeypatch) -> Iterator[list[int]]:
     looks = [0]
 
     def remaining() -> float:
-        if budget._DEADLINE.get() == math.inf:  # not under a limit
+        if budget._BUDGET.get().deadline == math.inf:  # not under a limit
             return math.inf
         looks[0] += 1
         return -1.0 if looks[0] >= count else 1e6

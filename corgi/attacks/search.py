@@ -15,7 +15,7 @@ from corgi.attacks.margin import MarginAttack
 from corgi.attacks.pairs import critical_pairs, linear_radius
 from corgi.attacks.target import Target
 from corgi.attacks.witness import confirm, nearer
-from corgi.budget import OutOfTime, grace, left
+from corgi.budget import Stoppable, grace, left
 from corgi.progress import Listener, Progress, silent
 from corgi.results import EmpiricalBound, Witness
 from corgi.terms import AttackKind
@@ -70,7 +70,7 @@ def attack_radius(
     only: float | None = None,
     listener: Listener = silent,
 ) -> EmpiricalBound:
-    """The closest witness an attack finds around an image [C, H, W], in the time there is (budget.py).
+    """The closest witness an attack finds around an image [C, H, W]; time and Ctrl-C end it (budget.py).
 
     Args:
         target: the property.
@@ -83,25 +83,13 @@ def attack_radius(
         listener: told of every ball attacked.
     """
     search = _Search(target, Ball(image, 0.0, norm), options, rounding, listener)
-    try:
+    with Stoppable():
         search.aim()
         if only is not None:
             search.reach(only)
         elif search.grow(search.ball.largest if up_to is None else up_to):
             search.bisect()
-    except OutOfTime:
-        pass  # with what was found until then
-    except KeyboardInterrupt as interrupt:
-        raise AttackInterrupted(search.result()) from interrupt
     return search.result(only)
-
-
-class AttackInterrupted(KeyboardInterrupt):
-    """Ctrl-C during an attack; carries what was found until then."""
-
-    def __init__(self, found: EmpiricalBound) -> None:
-        super().__init__()
-        self.found = found
 
 
 class _Search:

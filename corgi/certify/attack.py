@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from corgi.attacks.search import AttackInterrupted, AttackOptions, attack_radius
+from corgi.ambient import settled
+from corgi.attacks.search import AttackOptions, attack_radius
 from corgi.attacks.target import Target
+from corgi.budget import cancelled
 from corgi.cam.topk import check_ranks
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.verify import check_radius
@@ -38,6 +40,7 @@ class AttackResult:
     interrupted: bool
 
 
+@settled()
 def attack(
     network: Network,
     image: ImageArray,
@@ -74,17 +77,13 @@ def attack(
     check_ranks(top.k, k2, network.pixels)
     label, keep = explained.predicted_class, options.keep_label
     target = Target(network.trunk32, network, explained.class_id, top, k2, keep, label)
-    interrupted = False
-    try:
-        found = attack_radius(
-            target,
-            torch.from_numpy(explained.image),
-            options,
-            rounding=explained.rounding,
-            norm=norm,
-            only=eps,
-            listener=listener,
-        )
-    except AttackInterrupted as stop:
-        found, interrupted = stop.found, True
-    return AttackResult(explained, found, k2, norm, eps, options.seed, interrupted)
+    found = attack_radius(
+        target,
+        torch.from_numpy(explained.image),
+        options,
+        rounding=explained.rounding,
+        norm=norm,
+        only=eps,
+        listener=listener,
+    )
+    return AttackResult(explained, found, k2, norm, eps, options.seed, cancelled())

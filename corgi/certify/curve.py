@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from corgi.ambient import settled
-from corgi.budget import OutOfTime, left
+from corgi.budget import Stoppable, check
 from corgi.cam.topk import check_ranks, relative_gaps
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
-from corgi.results import ImageArray, Status, VerifyResult
+from corgi.results import ImageArray, VerifyResult
 from corgi.types import Norm
 
 
@@ -105,33 +105,27 @@ def radius_curve(
     ranks = sorted({(k, k) for k in ks} | {(base, k2) for k2 in k2s}, key=lambda rank: rank[0] - rank[1])
     for k, k2 in ranks:  # before any work is done
         check_ranks(k, k2, network.pixels)
-    interrupted = False
-    for number, (k, k2) in enumerate(ranks):
+    with Stoppable() as end:
+        for number, (k, k2) in enumerate(ranks):
 
-        def told(progress: Progress, number: int = number, k: int = k, k2: int = k2) -> None:
-            where = f"{number + 1} of {len(ranks)} (k = {k}, k2 = {k2}): {progress.detail}"
-            listener(replace(progress, detail=where))
+            def told(progress: Progress, number: int = number, k: int = k, k2: int = k2) -> None:
+                where = f"{number + 1} of {len(ranks)} (k = {k}, k2 = {k2}): {progress.detail}"
+                listener(replace(progress, detail=where))
 
-        asked = replace(options, k=k, k2=k2, eps=None)
-        given = {"image_name": image_name, "listener": told, "bounders": bounders}
-        try:
+            asked = replace(options, k=k, k2=k2, eps=None)
+            given = {"image_name": image_name, "listener": told, "bounders": bounders}
             result = verify(network, image, asked, **given)  # type: ignore[arg-type]
             bounds = result.certificate.radius
             if result.certificate.exact is not None and bounds > 0:
                 alone = replace(asked, exact=None, attack=None)
                 bounds = verify(network, image, alone, **given).certificate.radius  # type: ignore[arg-type]
-        except (KeyboardInterrupt, OutOfTime):
-            interrupted = True
-            break
-        points[k, k2] = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)
-        if result.status is Status.INTERRUPTED or left() <= 0:
-            interrupted = True
-            break
+            points[k, k2] = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)
+            check()
     return Curve(
         explanation,
         tuple(points[k, k] for k in sorted(set(ks)) if (k, k) in points),
         tuple(points[base, k2] for k2 in sorted(set(k2s)) if (base, k2) in points),
-        interrupted,
+        end.status is not None,
         time.monotonic() - started,
         options.norm,
     )

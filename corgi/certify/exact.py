@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -23,9 +24,10 @@ from torch import Tensor
 
 from corgi.attacks.target import Target
 from corgi.attacks.witness import confirm, nearer
-from corgi.budget import OutOfTime, limited
+from corgi.budget import limited
 from corgi.cam.topk import outside
 from corgi.certify.decide import Question, score
+from corgi.certify.radius import search
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.complete.tree import TreeDecider
 from corgi.engines.cone import NotUnfolded
@@ -33,7 +35,7 @@ from corgi.engines.interface import Bounder
 from corgi.errors import EngineError, UsageError
 from corgi.progress import Listener, Progress
 from corgi.results import ExactSearch, Witness
-from corgi.terms import GAP
+from corgi.terms import GAP, Status
 from corgi.types import Ball
 
 
@@ -99,38 +101,46 @@ class ExactRadius:
     evaluations: int = 0
     margins: Tensor | None = None
     one_radius: bool = False
-    stopped: bool = False
+    ended: Status | None = None
     reason: str | None = None
     started: float = field(default_factory=time.monotonic)
 
     def run(self, *, until_failure: bool = False) -> str | None:
         """Narrow the bracket; returns why it ended early, None if the gap was reached.
 
-        Ctrl-C ends it, too: what was found until then is kept, and `stopped` is set.
+        Time and Ctrl-C end it, too: what was found until then is kept.
         """
+
+        def following() -> float | None:
+            over = self.closed or self.hopeless or (until_failure and self.failed)
+            return None if over else self.next_radius()
+
+        return self.search(following)
+
+    def decide_one(self, radius: float) -> str | None:
+        """Decide one radius only; returns why it stayed undecided, None if it did not."""
+        self.one_radius = True
+        asked = iter([radius])
+        return self.search(lambda: next(asked, None))
+
+    def search(self, following: Callable[[], float | None]) -> str | None:
+        """Decide the radii that a policy names; returns why that was not enough."""
         with limited(self.deadline):
-            self.reason = self._run(until_failure)
+            self.ended = search(following, self.step)
+        match self.ended:
+            case Status.INTERRUPTED:
+                self.reason = "interrupted"
+            case Status.TIME_LIMIT:
+                self.reason = self.too_late
+            case _:
+                decided = self.closed or not self.failed
+                self.reason = None if decided else self.failed[-1][1]
         return self.reason
 
-    def _run(self, until_failure: bool) -> str | None:
-        try:
-            while not self.closed:
-                if until_failure and self.failed:
-                    return self.failed[-1][1]
-                if self.hopeless:
-                    return self.failed[-1][1]
-                if time.monotonic() >= self.deadline:
-                    return self.too_late
-                radius = self.next_radius()
-                if radius is None:
-                    return self.failed[-1][1]
-                self.step(radius)
-        except OutOfTime:
-            return self.too_late
-        except KeyboardInterrupt:
-            self.stopped = True
-            return "interrupted"
-        return None
+    @property
+    def stopped(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.ended is Status.INTERRUPTED
 
     @property
     def too_late(self) -> str:
@@ -138,21 +148,6 @@ class ExactRadius:
         if time.monotonic() - self.started < self.options.seconds:
             return "the time limit was reached"
         return f"stopped after the {self.options.seconds:g} s an exact search may take"
-
-    def decide_one(self, radius: float) -> str | None:
-        """Decide one radius only; returns why it stayed undecided, None if it did not."""
-        self.one_radius = True
-        if time.monotonic() >= self.deadline:
-            return "time was up before it began"
-        try:
-            with limited(self.deadline):
-                self.step(radius)
-        except OutOfTime:
-            return self.too_late
-        except KeyboardInterrupt:
-            self.stopped = True
-            return "interrupted"
-        return self.failed[-1][1] if self.failed else None
 
     def take_over(self, radius: float) -> None:
         """A radius that was certified otherwise."""

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.attacks.pairs import linear_radius
-from corgi.attacks.search import AttackInterrupted, AttackOptions, attack_radius
+from corgi.attacks.search import AttackOptions, attack_radius
 from corgi.attacks.target import Target
-from corgi.budget import OutOfTime, check, left, limited
+from corgi.budget import OutOfTime, Stoppable, cancelled, check, left, limited
 from corgi.cam.topk import decision_margin
 from corgi.certify.decide import Question
 from corgi.certify.exact import ExactOptions, ExactRadius
@@ -149,8 +149,7 @@ class _Radii:
     def run(self) -> PixelRadii:
         certified = torch.zeros(len(self.values), dtype=torch.float64)
         searched: list[PixelRadius] = []
-        interrupted = False
-        try:
+        with Stoppable() as end:
             if self.explanation.doubt is None:
                 class_id = self.explanation.class_id
                 bounder = self.bounders.bind(self.options.engine, self.network, class_id)
@@ -162,13 +161,11 @@ class _Radii:
                 found = self.search(pixel, rank, float(certified[pixel]))
                 certified[pixel] = found.certified
                 searched.append(found)
-        except (OutOfTime, KeyboardInterrupt):  # also AttackInterrupted: what is done is kept
-            interrupted = True
         return PixelRadii(
             self.explanation,
             certified.reshape(self.explanation.cam.shape).numpy(),
             tuple(searched),
-            interrupted,
+            end.status is not None or cancelled(),
             time.monotonic() - self.started,
             self.ball.norm,
         )
@@ -223,12 +220,9 @@ class _Radii:
         target = self.target(network, top, stay_within)
         rounding = self.explanation.rounding
         attack = self.options.attack
-        try:
-            found = attack_radius(
-                target, self.ball.center, attack, rounding=rounding, norm=self.ball.norm, listener=told
-            )
-        except AttackInterrupted as stop:
-            raise KeyboardInterrupt from stop
+        found = attack_radius(
+            target, self.ball.center, attack, rounding=rounding, norm=self.ball.norm, listener=told
+        )
         exact = ExactRadius(
             Question(network, class_id, top, stay_within, cam=values),
             self.bounders.bind(self.options.engine, network, class_id),
@@ -242,7 +236,5 @@ class _Radii:
             witness=found.witness,
         )
         reason = exact.run()
-        if exact.stopped:
-            raise KeyboardInterrupt
         attacked = None if exact.witness is None else exact.witness.radius
         return PixelRadius(pixel, rank, exact.certified, attacked, reason or "")

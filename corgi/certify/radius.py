@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from corgi.budget import OutOfTime, left
+from corgi.budget import Stoppable, check
 from corgi.results import Status
 
 _FAR = 1e8
@@ -96,28 +96,45 @@ def search_radius(
         on_step: told after every score.
     """
     bracket = Bracket(value_at_zero)
-    try:
-        while len(bracket.scores) < limits.evaluations:
-            if left() <= 0:
-                bracket.status = Status.TIME_LIMIT
-                return bracket
-            low = bracket.certified
-            high = min(ceiling, bracket.uncertified if bracket.uncertified is not None else ceiling)
-            if (low > 0 and high <= low * (1 + limits.tolerance)) or high <= limits.smallest:
-                break
-            radius = next_radius(bracket, low, high, limits.tolerance)
-            if bracket.uncertified is None:
-                radius = next((guess for guess in first if low < guess < high), radius)
-            bracket.record(radius, score(radius))
-            on_step(bracket)
-    except OutOfTime:
-        bracket.status = Status.TIME_LIMIT
-        return bracket
-    except KeyboardInterrupt:
-        bracket.status = Status.INTERRUPTED
-        return bracket
-    bracket.status = Status.CERTIFIED if bracket.certified > 0 else Status.UNKNOWN
+
+    def following() -> float | None:
+        low, beyond = bracket.certified, bracket.uncertified
+        high = ceiling if beyond is None else min(ceiling, beyond)
+        narrow = (low > 0 and high <= low * (1 + limits.tolerance)) or high <= limits.smallest
+        if narrow or len(bracket.scores) >= limits.evaluations:
+            return None
+        radius = next_radius(bracket, low, high, limits.tolerance)
+        return next((guess for guess in first if low < guess < high), radius) if beyond is None else radius
+
+    def step(radius: float) -> None:
+        bracket.record(radius, score(radius))
+        on_step(bracket)
+
+    found = search(following, step)
+    bracket.status = found or (Status.CERTIFIED if bracket.certified > 0 else Status.UNKNOWN)
     return bracket
+
+
+def decide_radius(score: Callable[[float], float], value_at_zero: float, radius: float) -> Bracket:
+    """The same of one radius, which is decided and not searched: PROVED, or UNKNOWN unless it ended early."""
+    bracket = Bracket(value_at_zero)
+    asked = iter([radius])
+    ended = search(lambda: next(asked, None), lambda radius: bracket.record(radius, score(radius)))
+    bracket.status = ended or (Status.PROVED if bracket.certified > 0 else Status.UNKNOWN)
+    return bracket
+
+
+def search(following: Callable[[], float | None], step: Callable[[float], None]) -> Status | None:
+    """Take steps at the radii a policy names, until it names none.
+
+    Returns:
+        How it ended: TIME_LIMIT or INTERRUPTED; None if by the policy.
+    """
+    with Stoppable() as end:
+        while (radius := following()) is not None:
+            check()
+            step(radius)
+    return end.status
 
 
 def next_radius(bracket: Bracket, low: float, high: float, tolerance: float) -> float:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import copy
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from corgi.ambient import settled
 from corgi.attacks.pairs import linear_radius
-from corgi.attacks.search import AttackInterrupted, AttackOptions, attack_radius
+from corgi.attacks.search import AttackOptions, attack_radius
 from corgi.attacks.target import Target
-from corgi.budget import OutOfTime, check, left, limited
+from corgi.budget import OutOfTime, Stoppable, cancelled, left, limited
 from corgi.cam.topk import check_ranks, decision_margin
 from corgi.certify.decide import Question, score
 from corgi.certify.exact import ExactOptions, ExactRadius, refuse_contradiction
 from corgi.certify.explain import check_image, explain
 from corgi.certify.label import certify_label
-from corgi.certify.radius import Bracket, SearchLimits, search_radius
+from corgi.certify.radius import Bracket, SearchLimits, decide_radius, search_radius
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.lipschitz.engine import LipschitzEngine
@@ -224,7 +226,6 @@ class _Verification:
         check_ranks(self.top.k, self.k2, network.pixels)
         self.ball = Ball(torch.from_numpy(self.image), 0.0, options.norm)
         self.attack: EmpiricalBound | None = None
-        self.stopped: Status | None = None
         self.label: LabelCertificate | None = None
         self.margins: torch.Tensor | None = None
         self.doing, self.fallback = "", 0.0
@@ -256,25 +257,10 @@ class _Verification:
             reason = f"a witness at radius {self.attack.witness.radius:.6g} breaks the property"
             none = self.no_certificate(Status.UNKNOWN, "not attempted: the property is refuted")
             return self.result(none, Status.REFUTED, reason)
-        if self.stopped is Status.INTERRUPTED:
+        if cancelled():
             reason = "interrupted during the attack, before anything was certified"
-            return self.result(self.no_certificate(self.stopped, reason), self.stopped, reason)
-        try:
-            if refusal is None:
-                certificate = self.certify_in_steps()
-            else:
-                certificate = self.no_certificate(Status.UNKNOWN, refusal)
-        except KeyboardInterrupt:  # outside the search, which keeps what it has: nothing is confirmed
-            reason = "interrupted before any radius was certified"
-            certificate = self.no_certificate(Status.INTERRUPTED, reason)
-        except OutOfTime:
-            reason = f"{self.late_while}, before any radius was certified: while {self.doing}"
-            certificate = self.no_certificate(Status.TIME_LIMIT, reason)
-        except GateError as error:
-            # A witness is what onnxruntime itself computes: it stands, whatever corgi makes of the network.
-            if self.attack is None or self.attack.witness is None:
-                raise
-            certificate = self.no_certificate(Status.UNKNOWN, f"no certificate: {error.message}")
+            return self.result(self.no_certificate(Status.INTERRUPTED, reason), Status.INTERRUPTED, reason)
+        certificate = self.certificate_or_why(refusal)
         self.check_consistent(certificate)
         if self.options.label and certificate.status is not Status.INTERRUPTED:
             self.label = self.certify_label()
@@ -283,6 +269,25 @@ class _Verification:
             reason = f"a witness at radius {found.radius:.6g} breaks the property"
             return self.result(certificate, Status.REFUTED, reason)
         return self.result(certificate, certificate.status, certificate.reason)
+
+    def certificate_or_why(self, refusal: str | None) -> DeterministicCertificate:
+        if refusal is not None:
+            return self.no_certificate(Status.UNKNOWN, refusal)
+        with Stoppable() as end:
+            try:
+                return self.certify_in_steps()
+            except GateError as error:
+                # A witness is what onnxruntime computes: it stands, whatever corgi makes of the network.
+                if self.attack is None or self.attack.witness is None:
+                    raise
+                return self.no_certificate(Status.UNKNOWN, f"no certificate: {error.message}")
+        return self.ended(end, f", before any radius was certified: while {self.doing}")
+
+    def ended(self, end: Stoppable, while_doing: str) -> DeterministicCertificate:
+        """No certificate, because work ended early."""
+        assert end.status is not None
+        why = "interrupted" if end.status is Status.INTERRUPTED else self.late_while
+        return self.no_certificate(end.status, f"{why}{while_doing}")
 
     def refusal(self) -> str | None:
         """Why there can be no certificate, told before anything else is done; None if there can.
@@ -319,19 +324,16 @@ class _Verification:
         share = 1.0 if refused else ATTACK_SHARE
         if is_deep(self.network.trunk) and not refused:  # bounds end orders of magnitude below a witness
             options = replace(options, tolerance=max(options.tolerance, _DEEP_TOLERANCE))
-        try:
-            with limited(time.monotonic() + share * left()):
-                self.attack = attack_radius(
-                    self.target(options.keep_label),
-                    self.ball.center,
-                    options,
-                    rounding=self.explanation.rounding,
-                    norm=self.ball.norm,
-                    only=self.options.eps,
-                    listener=self.listener,
-                )
-        except AttackInterrupted as interrupt:
-            self.attack, self.stopped = interrupt.found, Status.INTERRUPTED
+        with limited(time.monotonic() + share * left()):
+            self.attack = attack_radius(
+                self.target(options.keep_label),
+                self.ball.center,
+                options,
+                rounding=self.explanation.rounding,
+                norm=self.ball.norm,
+                only=self.options.eps,
+                listener=self.listener,
+            )
 
     def target(self, keep_label: bool) -> Target:
         explained = self.explanation
@@ -355,12 +357,10 @@ class _Verification:
         if first is None or first.status is Status.INTERRUPTED:
             return first or self.certify()
         self.fallback = first.radius
-        try:
+        with Stoppable() as end:
             found = self.certify()
-        except KeyboardInterrupt:
-            found = self.no_certificate(Status.INTERRUPTED, "interrupted")
-        except OutOfTime:
-            found = self.no_certificate(Status.TIME_LIMIT, f"{self.late_while}, while {self.doing}")
+        if end.status is not None:
+            found = self.ended(end, f", while {self.doing}")
         evaluations, seconds = first.evaluations + found.evaluations, first.seconds + found.seconds
         if found.radius < first.radius:
             ended = found.status in (Status.TIME_LIMIT, Status.INTERRUPTED)
@@ -391,19 +391,15 @@ class _Verification:
             exact=None,
             max_evaluations=min(self.options.max_evaluations, _FEW),
         )
-        try:
-            with limited(time.monotonic() + FIRST_SHARE * left()):
-                bounder = self.bounders.prepared(
-                    plain.options.engine, self.network, self.explanation.class_id
-                )
-                map_bounds = bounder.cheap(self.ball.with_radius(self.guesses(found)[0]))
-                width = float((map_bounds.upper - map_bounds.lower).max())
-                if not width <= _WIDEST * float(np.ptp(self.explanation.cam)):
-                    return None
-                first = plain.certify()
-        except OutOfTime:
-            return None
-        return first if first.radius > 0 or first.status is Status.INTERRUPTED else None
+        with suppress(OutOfTime), limited(time.monotonic() + FIRST_SHARE * left()):
+            bounder = self.bounders.prepared(plain.options.engine, self.network, self.explanation.class_id)
+            map_bounds = bounder.cheap(self.ball.with_radius(self.guesses(found)[0]))
+            width = float((map_bounds.upper - map_bounds.lower).max())
+            if not width <= _WIDEST * float(np.ptp(self.explanation.cam)):
+                return None
+            first = plain.certify()
+            return first if first.radius > 0 or first.status is Status.INTERRUPTED else None
+        return None
 
     def certify(self) -> DeterministicCertificate:
         started = time.monotonic()
@@ -415,7 +411,7 @@ class _Verification:
         self.doing = "a first ball was bounded"
         exact = self.exact_search(bounder)
         if self.options.eps is not None:
-            bracket = self.decide(bounder)
+            bracket = decide_radius(partial(self.score, bounder), self.value, self.options.eps)
         elif (
             exact is not None
             and exact.witness is not None
@@ -450,16 +446,16 @@ class _Verification:
             self.bounders.prepared(engine, self.network, self.explanation.class_id)
         except EngineError as error:
             return self.no_label(Status.UNKNOWN, f"no bounds: {error.message}")
-        try:
-            bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
-            assert isinstance(bounder, PatchBounder)
-            return certify_label(bounder, self.network, self.ball, label, limits, eps, self.listener)
-        except GateError as error:
-            return self.no_label(Status.UNKNOWN, f"no certificate: {error.message}")
-        except KeyboardInterrupt:
-            return self.no_label(Status.INTERRUPTED, "interrupted before any radius was certified")
-        except OutOfTime:
-            return self.no_label(Status.TIME_LIMIT, f"{self.late_reason}, before any radius was certified")
+        with Stoppable() as end:
+            try:
+                bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
+                assert isinstance(bounder, PatchBounder)
+                return certify_label(bounder, self.network, self.ball, label, limits, eps, self.listener)
+            except GateError as error:
+                return self.no_label(Status.UNKNOWN, f"no certificate: {error.message}")
+        assert end.status is not None
+        why = "interrupted" if end.status is Status.INTERRUPTED else self.late_reason
+        return self.no_label(end.status, f"{why}, before any radius was certified")
 
     def no_label(self, status: Status, reason: str) -> LabelCertificate:
         label = self.explanation.predicted_class
@@ -542,18 +538,6 @@ class _Verification:
         else:
             self.attack = replace(attack, witness=witness, attack=f"{attack.attack}, {name}")
 
-    def decide(self, bounder: Bounder) -> Bracket:
-        assert self.options.eps is not None
-        bracket = Bracket(self.value)
-        try:
-            check()
-            bracket.record(self.options.eps, self.score(bounder, self.options.eps))
-        except OutOfTime:
-            bracket.status = Status.TIME_LIMIT
-            return bracket
-        bracket.status = Status.PROVED if bracket.certified > 0 else Status.UNKNOWN
-        return bracket
-
     def search(self, bounder: Bounder) -> Bracket:
         found = None if self.attack is None else self.attack.radius
         limits = SearchLimits(self.options.tolerance, self.options.max_evaluations)
@@ -564,7 +548,7 @@ class _Verification:
             self.listener(Progress("certify", detail, bracket.certified, found))
 
         return search_radius(
-            lambda radius: self.score(bounder, radius),
+            partial(self.score, bounder),
             self.value,
             ceiling=self.ceiling(found),
             limits=limits,

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 
 from corgi.ambient import settled
-from corgi.budget import OutOfTime, Pace, grace, left, limited
+from corgi.budget import OutOfTime, Stoppable, check, grace, left, limited
 from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.comparison.options import CompareOptions
@@ -26,7 +26,7 @@ from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.errors import EngineError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
-from corgi.results import ImageArray, Status, VerifyResult
+from corgi.results import ImageArray, VerifyResult
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.confidence import bounds, usual
 from corgi.smoothing.divergence import noise_for
@@ -83,29 +83,24 @@ class _Comparison:
         self.network = self.explanation.network
         self.cam = CamMap(self.network, self.explanation.class_id)
         self.bounders = Bounders()
-        self.interrupted = False
         with grace():
             self.forward = self.forward_seconds()
 
     def run(self) -> Comparison:
         rows: list[Row] = []
-        try:
+        with Stoppable() as end:
             for number, (name, answers) in enumerate(self.methods()):
                 self.doing = name
                 self.listener(Progress("compare", "begins"))
                 with suppress(OutOfTime), limited(time.monotonic() + left() / (_METHODS - number)):
                     rows += answers()
-                self.interrupted |= left() <= 0
-                if self.interrupted:
-                    break
-        except KeyboardInterrupt:
-            self.interrupted = True
+                check()
         return Comparison(
             self.explanation,
             tuple(rows),
             self.options.share,
             self.forward,
-            self.interrupted,
+            end.status is not None,
             time.monotonic() - self.started,
         )
 
@@ -161,7 +156,6 @@ class _Comparison:
             return [replace(row, reason=error.message)]
         asked = replace(options, k=top.k, class_id=explained.class_id, norm=norm)
         result = verify(self.network, self.image, asked, listener=self.listener, bounders=self.bounders)
-        self.interrupted |= result.status is Status.INTERRUPTED
         certificate, exact = result.certificate, result.certificate.exact
         open_end = exact.reason if exact is not None and not exact.closed else ""
         decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
@@ -202,10 +196,8 @@ class _Comparison:
         """The overlap certificate of a base map averaged over noise (theory 7)."""
         started, options, k = time.monotonic(), self.options, self.kept(base)
         noise = noise_for(norm.order, options.sigma, self.image.size, options.seed)
-        tally, pace = empty(base, self.image, noise), Pace()
-        tally = sample(tally, base, self.image, options.samples, listener=self.listener, pace=pace)
-        # Where there is time for another batch it was Ctrl-C that ended them.
-        self.interrupted |= tally.samples < options.samples and pace.goes_on()
+        tally = empty(base, self.image, noise)
+        tally = sample(tally, base, self.image, options.samples, listener=self.listener)
         held = bounds(tally, usual(base.binary), options.failure)
         if isinstance(base, RankScores):
             radii = renyi_radii(tally, base, k, norm.order, held)

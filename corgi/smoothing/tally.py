@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from corgi.budget import OutOfTime, Pace
+from corgi.budget import Pace, Stoppable
 from corgi.errors import EngineError, UsageError
 from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, Sampling
@@ -183,7 +183,6 @@ def sample(
     samples: int,
     *,
     listener: Listener = silent,
-    pace: Pace | None = None,
 ) -> Tally:
     """The tally continued to `samples` samples; shorter where Ctrl-C or time (budget.py) ends it.
 
@@ -200,13 +199,12 @@ def sample(
         image: [C, H, W], float32, pixel scale.
         samples: how many there shall be in all; fewer than the tally has changes nothing.
         listener: hears after each batch how many samples there are, and about how long the others take.
-        pace: sizes batches; who gave it can ask it why sampling ended.
 
     Raises:
         EngineError: the base map breaks its contract (`interface.py`): NaN, values outside [0, 1].
     """
-    started, before, pace = time.monotonic(), tally.samples, pace or Pace()
-    try:
+    started, before, pace = time.monotonic(), tally.samples, Pace()
+    with Stoppable():  # the batch under way is dropped
         while tally.samples < samples and pace.goes_on():
             begun = tally.samples % tally.batch
             noisy = _noisy(tally, image, tally.samples - begun)
@@ -215,8 +213,6 @@ def sample(
             # Counts and times only: who could see values could stop at lucky ones.
             told = f"{tally.samples} of {samples} noisy images, about {left:.0f} s to go"
             listener(Progress("sampling", told))
-    except (KeyboardInterrupt, OutOfTime):
-        pass  # the batch under way is dropped
     return tally
 
 

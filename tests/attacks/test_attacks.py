@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from corgi import AttackKind, AttackOptions, explain, load
-from corgi.attacks import margin
+from corgi.attacks import margin, search
 from corgi.attacks.ghorbani import GhorbaniAttack
+from corgi.attacks.interface import Attempt
 from corgi.attacks.pairs import critical_pairs, linear_radius
 from corgi.attacks.search import attack_radius
 from corgi.attacks.target import Target
@@ -135,6 +136,29 @@ def test_keep_label(target) -> None:
     kept = Target(aim.trunk, aim.network, aim.class_id, aim.top, aim.k2, True, aim.label)
     found = attack_radius(kept, image, AttackOptions(steps=40, keep_label=True), rounding=rounding)
     assert found.witness is None or found.witness.class_id == aim.label
+
+
+def test_ctrl_c_at_a_radius_leaves_no_witness_beyond_it(target, monkeypatch) -> None:
+    """Larger balls are attacked to find the way only."""
+    aim, image, rounding = target
+    broken = attack_radius(aim, image, AttackOptions(steps=60), rounding=rounding)
+    balls = []
+
+    def run(self, target, ball, *_):
+        balls.append(ball.radius)
+        image = ball.center if len(balls) == 1 else torch.from_numpy(broken.witness.image)
+        return Attempt(image, 1.0 - 2 * (len(balls) == 2), 1)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "nearer", interrupt)
+    monkeypatch.setattr(margin.MarginAttack, "run", run)
+    radius = 0.95 * broken.radius
+    found = attack_radius(aim, image, AttackOptions(steps=5), rounding=rounding, only=radius)
+    assert len(balls) == 2
+    assert found.witness is None
+    assert found.searched_up_to == radius
 
 
 def test_the_same_seed_gives_the_same_witness(target) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from corgi.attacks.search import AttackInterrupted
+from corgi.attacks.interface import Attempt
+from corgi.attacks.margin import MarginAttack
 from corgi.cli.exits import Exit, exit_of
 from corgi.cli.main import app
 from corgi.reporting.schemas import json_schema
-from corgi.results import EmpiricalBound, Status
+from corgi.results import Status
 from tests.onnx_models import IMAGE, OnnxModel, float32
 
 
@@ -206,13 +208,19 @@ def test_attack_with_eps_refutes_or_does_not_know(model: Path, image: Path) -> N
 def test_interrupted_attack_reports_what_it_has(
     model: Path, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*_: object, **__: object) -> None:
-        raise AttackInterrupted(EmpiricalBound(None, "margin", 0.1, False, 7, 1.0))
+    run, balls = MarginAttack.run, []
 
-    monkeypatch.setattr("corgi.certify.attack.attack_radius", stopped)
+    def stopped(*asked: Any) -> Attempt:
+        balls.append(asked)
+        if len(balls) == 2:
+            raise KeyboardInterrupt
+        return run(*asked)
+
+    monkeypatch.setattr(MarginAttack, "run", stopped)
     result = corgi("attack", model, image, "--k", 3)
     assert result.exit_code == Exit.TIME_LIMIT
-    assert "7 gradients" in result.stdout
+    assert " 0 gradients" not in result.stdout
+    assert "gradients" in result.stdout
 
 
 def test_schema_prints_the_published_schema() -> None:

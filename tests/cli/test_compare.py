@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -18,6 +19,7 @@ from corgi.errors import EngineError
 from corgi.network.network import load
 from corgi.reporting.schemas import json_schema
 from corgi.results import VerifyResult
+from corgi.smoothing import tally as tallies
 from tests.onnx_models import OnnxModel, float32, random_cam_network
 
 
@@ -120,17 +122,21 @@ def test_ctrl_c_keeps_finished_rows(
 def test_ctrl_c_while_sampling_keeps_what_was_sampled(
     model: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = module.sample
+    checked, batches = tallies._checked, []
 
-    def shorter(tally, base, image, samples, **options):
-        return whole(tally, base, image, samples // 3, **options)
+    def stopping(*arguments: Any) -> Any:
+        batches.append(arguments)
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return checked(*arguments)
 
-    monkeypatch.setattr(module, "sample", shorter)
+    monkeypatch.setattr(tallies, "_checked", stopping)
+    monkeypatch.setattr(tallies, "LARGEST_BATCH", 64)
     result = corgi("compare", model, image, *FEW, "--json", tmp_path / "c.json")
     assert result.exit_code == Exit.TIME_LIMIT
     rows = json.loads((tmp_path / "c.json").read_text())["rows"]
     assert rows[-1]["method"] == "smoothed CAM"
-    assert rows[-1]["work"].startswith("100 images")
+    assert rows[-1]["work"].startswith("128 images")
 
 
 def test_an_engine_that_cannot_serve_the_network_has_a_row_with_the_reason(

@@ -224,7 +224,7 @@ def test_an_interrupt_at_any_line_keeps_whole_batches() -> None:
     moments = some(lines_of(run, ""), 60)
     out = sum(interrupted(run, "", at) for at in moments)
     assert len(found) == 1 + len(moments) - out  # those that come out are before or behind the sampling
-    assert out < 15
+    assert out < 20
     for tally in found:
         assert np.array_equal(tally.sums, sums[tally.samples])
     assert len({tally.samples for tally in found}) == 4
