@@ -34,7 +34,7 @@ def naming(file: object) -> Iterator[None]:
     """What is raised inside of a file's content names the file; code in there does not have to know it."""
     try:
         yield
-    except (ModelError, SpecError) as error:
+    except (ImageError, ModelError, SpecError) as error:
         raise type(error)(f"{file}: {error.message}", hint=error.hint) from error
 
 

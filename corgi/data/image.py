@@ -17,12 +17,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from corgi.data.file import is_regular_file
-from corgi.data.picture import Picture
-from corgi.data.preprocess import Recipe
-from corgi.errors import ImageError
+from corgi.data.preprocess import Pixels, Recipe
+from corgi.errors import ImageError, naming
 
 InputArray = NDArray[np.float32]
-Pixels = NDArray[np.float64]
 
 FORMATS = ("PNG", "JPEG", "PPM")
 """Pillow's names of the picture formats corgi reads; `PPM` includes PGM and PBM."""
@@ -76,19 +74,19 @@ def load_input(
             pre-processing are not the network's.
     """
     content = read_content(path) if content is None else content
-    if is_npy(path):
-        array = _read_npy(path, content)
-        ready = _as_input(array, input_shape)
-        if ready is not None and recipe is None:
-            return ready
-        picture = Picture(_as_picture(array, input_shape, path), str(path))
-    else:
-        picture = read_image(path, content)
-    chosen = recipe if recipe is not None else model_recipe
-    size = input_shape[1:]
-    if chosen is not None:
-        picture = chosen.apply(picture, size)
-    return _fit(picture, input_shape, chosen, model_recipe)
+    with naming(path):
+        if is_npy(path):
+            array = _read_npy(content)
+            ready = _as_input(array, input_shape)
+            if ready is not None and recipe is None:
+                return ready
+            pixels = _as_picture(array, input_shape)
+        else:
+            pixels = _read_picture(content)
+        chosen = recipe if recipe is not None else model_recipe
+        if chosen is not None:
+            pixels = chosen.apply(pixels, input_shape[1:])
+        return _fit(pixels, input_shape, chosen, model_recipe)
 
 
 def read_content(path: Path) -> bytes:
@@ -97,19 +95,20 @@ def read_content(path: Path) -> bytes:
     Raises:
         ImageError: the file is missing, larger than any picture of `MAX_PIXELS`, or cannot be read.
     """
-    if not is_regular_file(path):
-        what = "a folder, expected an image file" if os.path.isdir(path) else "no such file"  # noqa: PTH112 - never raises
-        raise ImageError(f"{path}: {what}")
-    try:
-        if path.stat().st_size > 8 * 3 * MAX_PIXELS:
-            raise _too_large(path)
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error})") from error
+    with naming(path):
+        if not is_regular_file(path):
+            folder = os.path.isdir(path)  # noqa: PTH112 - never raises
+            raise ImageError("a folder, expected an image file" if folder else "no such file")
+        try:
+            if path.stat().st_size > 8 * 3 * MAX_PIXELS:
+                raise _too_large()
+            return path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"cannot be read ({error})") from error
 
 
-def read_image(path: Path, content: bytes | None = None) -> Picture:
-    """A PNG, JPEG or PPM/PGM file as a picture, upright (EXIF orientation applied).
+def read_image(path: Path) -> Pixels:
+    """The pixels [H, W, C] in [0, 1] of a PNG, JPEG or PPM/PGM file, upright (EXIF orientation applied).
 
     Palettes are looked up, an alpha channel that hides nothing is dropped, 16-bit grey keeps its 16
     bits. Of a JPEG file with several pictures (MPO) the first is read. Colour profiles are not applied:
@@ -120,27 +119,30 @@ def read_image(path: Path, content: bytes | None = None) -> Picture:
     Raises:
         ImageError: the file is missing, damaged, larger than `MAX_PIXELS`, or of a refused kind.
     """
+    content = read_content(path)
+    with naming(path):
+        return _read_picture(content)
+
+
+def _read_picture(content: bytes) -> Pixels:
     try:
         # Pillow only warns about a picture that is large enough to be an attack, or whose EXIF data it cannot
         # read and so not turn upright; corgi refuses it.
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("error", UserWarning)
-            content = read_content(path) if content is None else content
             with _opened(content) as image:
-                _check_header(image, path)
+                _check_header(image)
                 bits = _grey_bits(image)
                 image.load()
-                _refuse_key(image, bits, path)
-                return Picture(_pixels(ImageOps.exif_transpose(image), path), str(path))
+                _refuse_key(image, bits)
+                return _pixels(ImageOps.exif_transpose(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(path) from None
+        raise _too_large() from None
     except UnidentifiedImageError:
-        raise ImageError(
-            f"{path}: not a PNG, JPEG or PPM file", hint="Convert it, or save an array as NPY."
-        ) from None
+        raise ImageError("not a PNG, JPEG or PPM file", hint="Convert it, or save an array as NPY.") from None
     except _BROKEN_FILE as error:
-        raise ImageError(f"{path}: cannot be read ({error})", hint="The file may be damaged.") from error
+        raise ImageError(f"cannot be read ({error})", hint="The file may be damaged.") from error
 
 
 def is_npy(path: Path) -> bool:
@@ -164,7 +166,7 @@ def _grey_bits(image: Image.Image) -> int:
     return {"1": 1, "L;2": 2, "L;4": 4, "I;16B": 16}.get(codings[0] if codings else "", 8)
 
 
-def _refuse_key(image: Image.Image, bits: int, path: Path) -> None:
+def _refuse_key(image: Image.Image, bits: int) -> None:
     """Refuse a grey or colour picture in which a pixel has the colour that stands for transparent (tRNS).
 
     A colour that no pixel has hides nothing, and is forgotten. PNG counts the key in samples of the file, and
@@ -184,34 +186,34 @@ def _refuse_key(image: Image.Image, bits: int, path: Path) -> None:
         largest = 2**bits - 1
         hidden = np.asarray(image) == (key & largest) * (1 if bits == 16 else 255 // largest)
     else:
-        raise ImageError(f"{path}: a transparent colour {key} in a picture of pillow mode {image.mode}")
+        raise ImageError(f"a transparent colour {key} in a picture of pillow mode {image.mode}")
     if hidden.any():
-        raise _transparent(path, f"{int(hidden.sum())} pixels of the colour that stands for transparent")
+        raise _transparent(f"{int(hidden.sum())} pixels of the colour that stands for transparent")
 
 
-def _transparent(path: Path, what: str) -> ImageError:
+def _transparent(what: str) -> ImageError:
     return ImageError(
-        f"{path}: has transparent pixels ({what}), whose colour is not defined",
+        f"has transparent pixels ({what}), whose colour is not defined",
         hint="Flatten it onto a background first.",
     )
 
 
-def _too_large(path: Path) -> ImageError:
+def _too_large() -> ImageError:
     return ImageError(
-        f"{path}: more than {MAX_PIXELS} pixels", hint="Scale the picture down before you hand it over."
+        f"more than {MAX_PIXELS} pixels", hint="Scale the picture down before you hand it over."
     )
 
 
-def _check_header(image: Image.Image, path: Path) -> None:
+def _check_header(image: Image.Image) -> None:
     """Refuse by the header alone, before any pixel is decoded."""
     if image.width * image.height > MAX_PIXELS:
-        raise _too_large(path)
+        raise _too_large()
     if getattr(image, "n_frames", 1) > 1 and image.format == "PNG":
-        raise ImageError(f"{path}: an animation of {getattr(image, 'n_frames', 1)} frames, expected one")
+        raise ImageError(f"an animation of {getattr(image, 'n_frames', 1)} frames, expected one")
     codings = [tile.args for tile in getattr(image, "tile", [])]
     if image.mode != "I" and not image.mode.startswith("I;") and any(_is_16_bit(c) for c in codings):
         raise ImageError(
-            f"{path}: 16-bit colour, which would lose half its bits",
+            "16-bit colour, which would lose half its bits",
             hint="Save it with 8 bits a channel, or as an NPY array of floats in [0, 1].",
         )
 
@@ -223,7 +225,7 @@ def _is_16_bit(coding: Any) -> bool:
     return isinstance(coding, str) and ";16" in coding
 
 
-def _pixels(image: Image.Image, path: Path) -> Pixels:
+def _pixels(image: Image.Image) -> Pixels:
     """Pixels [H, W, C] in [0, 1] of a decoded image."""
     mode = image.mode
     if mode == "I" or mode.startswith("I;16"):
@@ -231,17 +233,17 @@ def _pixels(image: Image.Image, path: Path) -> Pixels:
     if mode == "1":
         return np.asarray(image).astype(np.float64)[:, :, np.newaxis]
     if mode == "P" and np.asarray(image).max() >= len(image.getpalette() or ()) // 3:
-        raise ImageError(f"{path}: has pixels of a colour its palette does not hold")
+        raise ImageError("has pixels of a colour its palette does not hold")
     if mode == "P":
         image = image.convert("RGBA")
     if image.mode in ("RGBA", "LA"):
         alpha = np.asarray(image.getchannel("A"))
         if alpha.min() < 255:
-            raise _transparent(path, f"alpha {alpha.min()} of 255")
+            raise _transparent(f"alpha {alpha.min()} of 255")
         image = image.convert("RGB" if image.mode == "RGBA" else "L")
     if image.mode not in ("RGB", "L"):
         raise ImageError(
-            f"{path}: pillow mode {mode}; expected RGB, grey, or a palette of them",
+            f"pillow mode {mode}; expected RGB, grey, or a palette of them",
             hint="Convert the picture to RGB (a CMYK picture needs its colour profile for that).",
         )
     pixels = _unit(np.asarray(image).astype(np.float64), 255.0)
@@ -253,7 +255,7 @@ def _unit(values: Pixels, largest: float) -> Pixels:
     return values * (1.0 / largest)
 
 
-def _read_npy(path: Path, content: bytes) -> NDArray[Any]:
+def _read_npy(content: bytes) -> NDArray[Any]:
     """The array of an NPY file, its dtype kept.
 
     Raises:
@@ -265,20 +267,20 @@ def _read_npy(path: Path, content: bytes) -> NDArray[Any]:
             # A header that claims more than the file holds takes address space, no memory, before it fails.
             found = np.load(io.BytesIO(content), allow_pickle=False)
     except _BROKEN_ARRAY as error:
-        raise ImageError(f"{path}: not a readable NPY array ({error})") from error
+        raise ImageError(f"not a readable NPY array ({error})") from error
     if not isinstance(found, np.ndarray):
-        raise ImageError(f"{path}: an archive of arrays, expected one NPY array")
+        raise ImageError("an archive of arrays, expected one NPY array")
     if found.size > 3 * MAX_PIXELS:
-        raise _too_large(path)
+        raise _too_large()
     if found.dtype != np.uint8 and found.dtype.kind != "f":
-        raise ImageError(f"{path}: dtype {found.dtype}; expected uint8, or floats in [0, 1]")
+        raise ImageError(f"dtype {found.dtype}; expected uint8, or floats in [0, 1]")
     array: NDArray[Any] = found
     if array.dtype.kind == "f":
         outside = ~((array >= 0) & (array <= 1))  # NaN is outside as well
         if outside.any():
             place = tuple(int(i) for i in np.argwhere(outside)[0])
             raise ImageError(
-                f"{path}: value {array[place]} at index {list(place)}; expected floats in [0, 1]",
+                f"value {array[place]} at index {list(place)}; expected floats in [0, 1]",
                 hint="Divide 0..255 values by 255, or save them as uint8." if array[place] > 1 else None,
             )
     return array
@@ -306,7 +308,7 @@ def _as_input(array: NDArray[Any], input_shape: tuple[int, int, int]) -> InputAr
     return np.ascontiguousarray(_floats(values), dtype=np.float32)
 
 
-def _as_picture(array: NDArray[Any], input_shape: tuple[int, int, int], path: Path) -> Pixels:
+def _as_picture(array: NDArray[Any], input_shape: tuple[int, int, int]) -> Pixels:
     """Pixels [H, W, C] of an array in either layout.
 
     The network's own shape decides first, then the only axis that can be a channel axis (length 1 or 3).
@@ -324,36 +326,35 @@ def _as_picture(array: NDArray[Any], input_shape: tuple[int, int, int], path: Pa
         if first and not last:
             return _floats(array).transpose(1, 2, 0)
     raise ImageError(
-        f"{path}: array of shape {list(array.shape)}; the network takes {list(input_shape)} (C, H, W)",
+        f"array of shape {list(array.shape)}; the network takes {list(input_shape)} (C, H, W)",
         hint="Expected a layout C, H, W or H, W, C with 1 or 3 channels.",
     )
 
 
 def _fit(
-    picture: Picture, input_shape: tuple[int, int, int], recipe: Recipe | None, model_recipe: Recipe | None
+    pixels: Pixels, input_shape: tuple[int, int, int], recipe: Recipe | None, model_recipe: Recipe | None
 ) -> InputArray:
     """The pre-processed picture as network input [C, H, W], or the error that says what does not fit."""
     channels, height, width = input_shape
-    if picture.size != (height, width):
+    *size, found = pixels.shape
+    if size != [height, width]:
         applied = f" after `{recipe}`" if recipe is not None and recipe.steps else ""
         raise ImageError(
-            f"{picture.name}: {_wide(picture.size)} pixels{applied}, but the network takes"
-            f" {_wide((height, width))} (width x height)",
+            f"{_wide(size)} pixels{applied}, but the network takes {_wide([height, width])} (width x height)",
             hint=_size_hint(recipe, model_recipe),
         )
-    pixels = picture.pixels
-    if picture.channels == 1 and channels == 3:
+    if found == 1 and channels == 3:
         pixels = np.repeat(pixels, 3, axis=2)
-    elif picture.channels != channels:
+    elif found != channels:
         hint = "Add the `grey` step: `--preprocess grey`, or `grey` in front of your recipe."
         raise ImageError(
-            f"{picture.name}: {picture.channels} channels, but the network takes {channels}",
-            hint=hint if (picture.channels, channels) == (3, 1) else "Hand over an NPY array of its shape.",
+            f"{found} channels, but the network takes {channels}",
+            hint=hint if (found, channels) == (3, 1) else "Hand over an NPY array of its shape.",
         )
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
 
 
-def _wide(size: tuple[int, int]) -> str:
+def _wide(size: list[int]) -> str:
     return f"{size[1]} x {size[0]}"
 
 

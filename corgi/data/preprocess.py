@@ -11,14 +11,13 @@ as its normalisation is (`network/wrap.py`): pictures, witnesses and radii are t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corgi.data.picture import Picture
 from corgi.errors import UsageError
 
 Pixels = NDArray[np.float64]
@@ -138,18 +137,17 @@ class Recipe:
         """The steps that move pixels: where a thing's box ends up."""
         return Recipe(tuple(step for step in self.steps if step in _MOVING))
 
-    def apply(self, picture: Picture, size: tuple[int, int]) -> Picture:
-        """The picture after all steps.
+    def apply(self, pixels: Pixels, size: tuple[int, int]) -> Pixels:
+        """Pixels [H, W, C] in [0, 1] after all steps.
 
         Args:
-            picture: the picture.
+            pixels: C is 3 (red, green, blue) or 1 (grey).
             size: height and width of the network input; the `resize` step goes there.
         """
-        pixels = picture.pixels
         for step in self.steps:
             pixels = STEPS[step](pixels, size)
         # Rounding in the HSV round trip can leave the box by an ulp; a pixel never may.
-        return replace(picture, pixels=np.clip(pixels, 0.0, 1.0))
+        return np.clip(pixels, 0.0, 1.0)
 
 
 GTSRB = Recipe(ALIASES["gtsrb"])

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from corgi.data.picture import Picture
 from corgi.data.preprocess import Recipe
 from corgi.errors import UsageError
 
@@ -37,7 +36,7 @@ class Roi:
         """
         box = np.zeros((*picture, 1))
         box[self.y1 : self.y2 + 1, self.x1 : self.x2 + 1] = 1.0
-        moved = recipe.moves.apply(Picture(box, "box"), size).pixels
+        moved = recipe.moves.apply(box, size)
         return np.asarray(moved[:, :, 0] >= 0.5)
 
 

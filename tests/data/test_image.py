@@ -48,45 +48,45 @@ def png(width, height, depth, colour, rows, *chunks):
 @pytest.mark.parametrize("name", ["image.png", "image.ppm", "IMAGE.PNG"])
 def test_lossless_formats_are_read_exactly(tmp_path, name):
     picture = read_image(saved(tmp_path, RGB, name))
-    assert picture.pixels.dtype == np.float64
-    assert np.array_equal(picture.pixels, RGB * (1 / 255))
+    assert picture.dtype == np.float64
+    assert np.array_equal(picture, RGB * (1 / 255))
 
 
 def test_jpeg_is_close(tmp_path):
     flat = np.full((16, 16, 3), 120, np.uint8)
-    assert read_image(saved(tmp_path, flat, "image.jpg")).pixels == pytest.approx(120 / 255, abs=0.02)
+    assert read_image(saved(tmp_path, flat, "image.jpg")) == pytest.approx(120 / 255, abs=0.02)
 
 
 def test_jpeg_stands_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     path = saved(tmp_path, np.zeros((8, 16, 3), np.uint8), "image.jpg", exif=exif)
-    assert read_image(path).size == (16, 8)
+    assert read_image(path).shape[:2] == (16, 8)
 
 
 def test_grey_has_one_channel(tmp_path):
-    assert np.array_equal(read_image(saved(tmp_path, GREY)).pixels[:, :, 0], GREY * (1 / 255))
+    assert np.array_equal(read_image(saved(tmp_path, GREY))[:, :, 0], GREY * (1 / 255))
 
 
 def test_palette_is_looked_up(tmp_path):
     picture = read_image(saved(tmp_path, np.where(RGB > 127, 255, 0).astype(np.uint8), mode="P"))
-    assert np.array_equal(picture.pixels, np.where(RGB > 127, 1.0, 0.0))
+    assert np.array_equal(picture, np.where(RGB > 127, 1.0, 0.0))
 
 
 def test_black_and_white(tmp_path):
     path = saved(tmp_path, np.where(GREY > 127, 255, 0).astype(np.uint8), mode="1")
-    assert np.array_equal(read_image(path).pixels[:, :, 0], np.where(GREY > 127, 1.0, 0.0))
+    assert np.array_equal(read_image(path)[:, :, 0], np.where(GREY > 127, 1.0, 0.0))
 
 
 @pytest.mark.parametrize("name", ["image.png", "image.pgm"])
 def test_16_bit_grey_keeps_its_bits(tmp_path, name):
     deep = np.array([[0, 1, 40001, 65535]], np.uint16)
-    assert read_image(saved(tmp_path, deep, name)).pixels[:, :, 0] == pytest.approx(deep / 65535, abs=1e-12)
+    assert read_image(saved(tmp_path, deep, name))[:, :, 0] == pytest.approx(deep / 65535, abs=1e-12)
 
 
 def test_opaque_alpha_is_dropped(tmp_path):
     opaque = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
-    assert np.array_equal(read_image(saved(tmp_path, opaque)).pixels, RGB * (1 / 255))
+    assert np.array_equal(read_image(saved(tmp_path, opaque)), RGB * (1 / 255))
 
 
 def test_transparency_is_refused(tmp_path):
@@ -303,12 +303,10 @@ def one_row(path, bits, colour, row, width, *chunks):
     ],
 )
 def test_a_transparent_grey_is_refused_where_a_pixel_has_it(tmp_path, bits, row, width, used, unused):
-    plain = read_image(one_row(tmp_path / "plain.png", bits, 0, row, width)).pixels
+    plain = read_image(one_row(tmp_path / "plain.png", bits, 0, row, width))
     assert plain.shape == (1, width, 1)
     key = (b"tRNS", struct.pack(">H", unused))
-    assert np.array_equal(
-        read_image(one_row(tmp_path / "unused.png", bits, 0, row, width, key)).pixels, plain
-    )
+    assert np.array_equal(read_image(one_row(tmp_path / "unused.png", bits, 0, row, width, key)), plain)
     key = (b"tRNS", struct.pack(">H", used))
     with pytest.raises(ImageError, match="transparent"):
         read_image(one_row(tmp_path / "used.png", bits, 0, row, width, key))
@@ -316,9 +314,9 @@ def test_a_transparent_grey_is_refused_where_a_pixel_has_it(tmp_path, bits, row,
 
 def test_a_transparent_colour_as_well(tmp_path):
     row = b"\x01\x02\x03\x04\x05\x06"
-    plain = read_image(one_row(tmp_path / "plain.png", 8, 2, row, 2)).pixels
+    plain = read_image(one_row(tmp_path / "plain.png", 8, 2, row, 2))
     key = (b"tRNS", struct.pack(">HHH", 1, 2, 6))
-    assert np.array_equal(read_image(one_row(tmp_path / "unused.png", 8, 2, row, 2, key)).pixels, plain)
+    assert np.array_equal(read_image(one_row(tmp_path / "unused.png", 8, 2, row, 2, key)), plain)
     with pytest.raises(ImageError, match="transparent"):
         read_image(one_row(tmp_path / "used.png", 8, 2, row, 2, (b"tRNS", struct.pack(">HHH", 4, 5, 6))))
 
@@ -327,7 +325,7 @@ def test_a_transparent_colour_as_well(tmp_path):
 def test_a_transparent_entry_of_a_palette_is_refused_where_a_pixel_has_it(tmp_path, bits):
     palette = (b"PLTE", bytes(range(6)))
     opaque = one_row(tmp_path / "unused.png", bits, 3, b"\0", 1, palette, (b"tRNS", b"\xff\x00"))
-    assert np.array_equal(read_image(opaque).pixels[0, 0] * 255, [0, 1, 2])
+    assert np.array_equal(read_image(opaque)[0, 0] * 255, [0, 1, 2])
     with pytest.raises(ImageError, match="transparent"):
         read_image(one_row(tmp_path / "used.png", bits, 3, b"\0", 1, palette, (b"tRNS", b"\x00")))
 
@@ -338,7 +336,7 @@ def test_what_is_broken_behind_the_first_picture_of_an_mpo_does_not_matter(tmp_p
     picture.save(first, "MPO", save_all=True, append_images=[picture])
     picture.save(second, "JPEG")
     content = first.getvalue()
-    expected = read_image(saved(tmp_path, RGB, "plain.jpg")).pixels
+    expected = read_image(saved(tmp_path, RGB, "plain.jpg"))
     index, behind = content.index(b"MPF\0") + 4, content.rindex(b"\xff\xd8\xff")
     for number, (start, stop) in enumerate(
         [(index, index + 8), (index + 8, index + 60), (behind, len(content))]
@@ -346,9 +344,9 @@ def test_what_is_broken_behind_the_first_picture_of_an_mpo_does_not_matter(tmp_p
         for value in (0, 255):
             path = tmp_path / f"{number}{value}.jpg"
             path.write_bytes(content[:start] + bytes([value]) * (stop - start) + content[stop:])
-            assert np.array_equal(read_image(path).pixels, expected)
+            assert np.array_equal(read_image(path), expected)
     (tmp_path / "cut.jpg").write_bytes(content[: behind + 20])
-    assert np.array_equal(read_image(tmp_path / "cut.jpg").pixels, expected)
+    assert np.array_equal(read_image(tmp_path / "cut.jpg"), expected)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
@@ -371,4 +369,4 @@ def test_a_colour_profile_is_not_applied(tmp_path):
     picture, profile = Image.fromarray(RGB), ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     picture.save(tmp_path / "image.png", icc_profile=profile)
     plain = saved(tmp_path, RGB, "plain.png")
-    assert np.array_equal(read_image(tmp_path / "image.png").pixels, read_image(plain).pixels)
+    assert np.array_equal(read_image(tmp_path / "image.png"), read_image(plain))
