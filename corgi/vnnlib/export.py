@@ -93,20 +93,42 @@ def export_cam(
     check_radius("--eps", eps, Norm.LINF)
     eps = float(eps)  # of numpy's numbers, too, the name is the number
     explanation = explain(network, image, k, class_id)
-    network = explanation.network
-    if explanation.top.tie:
+    network, top, shown = explanation.network, explanation.top, explanation.class_id
+    if top.tie:
         raise UsageError(
-            f"tie at rank {explanation.top.k}: the top set is not unique at the image itself",
+            f"tie at rank {top.k}: the top set is not unique at the image itself",
             hint="Choose another --k.",
         )
-    model = cam_model(network, explanation.class_id)
-    _check_same_map(network, explanation.class_id, model, image)
-    notes = []
-    weight = network.head.weight[explanation.class_id]
+    model = cam_model(network, shown)
+    _check_same_map(network, shown, model, image)
+    weight = network.head.weight[shown]
+    notes: tuple[str, ...] = ()
     if not torch.equal(weight.to(torch.float32).to(torch.float64), weight):
-        notes.append("the map's weights are no float32 numbers: the exported map is that of rounded weights")
-    spec = cam_spec(explanation, image, eps, syntax)
-    comments = (
+        notes = ("the map's weights are no float32 numbers: the exported map is that of rounded weights",)
+    spec = spec_text(
+        cam_spec(explanation, image, eps, syntax), _comments(explanation, image, eps, name, notes)
+    )
+    picture = f"{name}_{_digest(image)[:8]}"
+    own = f"{picture}_" if network.map_kind is MapKind.GRADCAM else ""  # its weights are this image's
+    stem = _file_name(f"{network.path.stem}_{own}{network.map_kind.value}{shown}")
+    case = _file_name(f"{picture}_{network.map_kind.value}{shown}_k{top.k}_eps{eps!r}")
+    return Export(
+        model.SerializeToString(),
+        f"onnx/{stem}.onnx",
+        spec_bytes(spec, packed=packed),
+        f"vnnlib/{case}.vnnlib{'.gz' if packed else ''}",
+        explanation,
+        eps,
+        notes,
+    )
+
+
+def _comments(
+    explanation: Explanation, image: ImageArray, eps: float, name: str, notes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What a specification says of itself, a line each."""
+    network = explanation.network
+    return (
         f"corgi: the {explanation.top.k} largest pixels of {network.map_kind.in_words} of class"
         f" {explanation.class_id} stay the same",
         f"on the l_inf ball of radius {eps!r} around {name!a}, cut to [0, 1].",
@@ -115,20 +137,6 @@ def export_cam(
         *(f"read so: {note}" for note in network.graph.notes),
         *(f"note: {note}" for note in notes),
         "sat: some pixel outside the set reaches one inside it. unsat: the claim holds, of the exported map.",
-    )
-    picture = f"{name}_{_digest(image)[:8]}"
-    own = f"{picture}_" if network.map_kind is MapKind.GRADCAM else ""  # its weights are this image's
-    stem = _file_name(f"{network.path.stem}_{own}{network.map_kind.value}{explanation.class_id}")
-    top = explanation.top
-    case = _file_name(f"{picture}_{network.map_kind.value}{explanation.class_id}_k{top.k}_eps{eps!r}")
-    return Export(
-        model.SerializeToString(),
-        f"onnx/{stem}.onnx",
-        spec_bytes(spec_text(spec, comments), packed=packed),
-        f"vnnlib/{case}.vnnlib{'.gz' if packed else ''}",
-        explanation,
-        eps,
-        tuple(notes),
     )
 
 

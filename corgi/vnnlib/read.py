@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from corgi.data.file import is_regular_file
-from corgi.errors import SpecError
+from corgi.errors import SpecError, naming
 from corgi.vnnlib.sexpr import Atom, Expression, Group, read_expressions
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax, Terms
 
@@ -49,28 +49,33 @@ def read_spec(path: Path) -> Spec:
     Raises:
         SpecError: it cannot be read, or says something that corgi does not decide; with the line.
     """
+    with naming(path):
+        return parse_spec(_read(path))
+
+
+def _read(path: Path) -> str:
     if not is_regular_file(path):
-        raise SpecError(f"{path}: no such specification")
+        raise SpecError("no such specification")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(LARGEST_TEXT + 1)
         text = raw.decode("utf-8-sig")
     except (EOFError, OSError, zlib.error) as error:
-        raise SpecError(f"{path} cannot be read: {error}") from error
+        raise SpecError(f"cannot be read: {error}") from error
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is no VNN-LIB text: byte {error.start} is not UTF-8") from error
+        raise SpecError(f"no VNN-LIB text: byte {error.start} is not UTF-8") from error
     if len(raw) > LARGEST_TEXT:
-        raise SpecError(f"{path}: more than {LARGEST_TEXT} characters")
-    return parse_spec(path, text)
+        raise SpecError(f"more than {LARGEST_TEXT} characters")
+    return text
 
 
-def parse_spec(path: object, text: str) -> Spec:
-    """The specification a text holds; `path` is for messages.
+def parse_spec(text: str) -> Spec:
+    """The specification a text holds.
 
     Raises:
         SpecError: see `read_spec`.
     """
-    return _Reader(path).read(read_expressions(path, text))
+    return _Reader().read(read_expressions(text))
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,6 @@ def _terms(coefficients: dict[int, Fraction]) -> Terms:
 class _Reader:
     """State: what was declared, and the assertions so far."""
 
-    path: object
     syntax: Syntax = Syntax.V1
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: {"X": 0, "Y": 0})
@@ -125,7 +129,7 @@ class _Reader:
     asserted: bool = False
 
     def fail(self, line: int, message: str, hint: str | None = None) -> NoReturn:
-        raise SpecError(f"{self.path}: line {line}: {message}", hint=hint)
+        raise SpecError(f"line {line}: {message}", hint=hint)
 
     def read(self, expressions: list[Expression]) -> Spec:
         commands: dict[str, Callable[[Group], None]] = {
@@ -320,13 +324,13 @@ class _Reader:
     def spec(self) -> Spec:
         """What was read, as boxes with alternatives."""
         if not self.asserted:
-            raise SpecError(f"{self.path}: asserts nothing")
+            raise SpecError("asserts nothing")
         for kind, what in (("X", "input"), ("Y", "output")):
             if not self.counts[kind]:
-                raise SpecError(f"{self.path}: declares no {what}")
+                raise SpecError(f"declares no {what}")
             missing = self.counts[kind] - sum(of == kind for of, _ in self.declared)
             if self.syntax is Syntax.V1 and missing:
-                raise SpecError(f"{self.path}: {missing} of the {what}s up to the last one are not declared")
+                raise SpecError(f"{missing} of the {what}s up to the last one are not declared")
         common, shared = _split(self.common)
         by_box: dict[_Key, list[tuple[Constraint, ...]]] = {}
         for alternative in self.open:
@@ -336,7 +340,7 @@ class _Reader:
         kept = tuple(case for case in cases if case is not None)
         if not kept:
             raise SpecError(
-                f"{self.path}: no input satisfies its bounds: a lower bound is above an upper bound",
+                "no input satisfies its bounds: a lower bound is above an upper bound",
                 hint="Nothing is claimed of an empty box.",
             )
         shapes = self.shapes or {kind: (count,) for kind, count in self.counts.items()}
@@ -350,7 +354,7 @@ class _Reader:
             low, high = bounds.get(i, (None, None))
             if low is None or high is None:
                 missing = "lower" if low is None else "upper"
-                raise SpecError(f"{self.path}: input {i} has no {missing} bound", hint="corgi decides boxes.")
+                raise SpecError(f"input {i} has no {missing} bound", hint="corgi decides boxes.")
             lower.append(low)
             upper.append(high)
         if any(low > high for low, high in zip(lower, upper, strict=True)):

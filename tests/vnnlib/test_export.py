@@ -92,7 +92,7 @@ def test_the_box_holds_the_ball_and_is_float32(
     edge = image.copy()
     edge[0, 0, :2] = 0, 1
     export = export_cam(network, edge, eps, k=4, syntax=syntax)
-    (case,) = parse_spec("f", export.spec.decode()).cases
+    (case,) = parse_spec(export.spec.decode()).cases
     radius, centre = Fraction(eps), [Fraction(v) for v in edge.flatten().tolist()]
     for low, high, c in zip(case.lower, case.upper, centre, strict=True):
         assert low <= max(c - radius, 0) <= min(c + radius, 1) <= high
@@ -210,7 +210,7 @@ def test_names_of_images_change_nothing(
     network: corgi.Network, image: Image, name: str, tmp_path: Path
 ) -> None:
     plain, other = (export_cam(network, image, 0.01, k=4, name=n) for n in ("plain", name))
-    assert parse_spec("f", other.spec.decode("ascii")) == parse_spec("f", plain.spec.decode("ascii"))
+    assert parse_spec(other.spec.decode("ascii")) == parse_spec(plain.spec.decode("ascii"))
     assert ascii(name) in other.spec.decode("ascii")
     model, spec = write_instance(other, tmp_path, 60)
     assert [(i.onnx, i.vnnlib) for i in read_instances(tmp_path / "instances.csv")] == [(model, spec)]

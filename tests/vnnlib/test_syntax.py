@@ -55,7 +55,7 @@ def in_syntax(spec: Spec, syntax: Syntax) -> Spec:
 @given(specs(), st.sampled_from(Syntax))
 def test_what_is_written_reads_as_what_it_was(spec: Spec, syntax: Syntax) -> None:
     spec = in_syntax(spec, syntax)
-    assert parse_spec("f", spec_text(spec, ("a comment",))) == spec
+    assert parse_spec(spec_text(spec, ("a comment",))) == spec
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False).map(Fraction))
@@ -175,13 +175,13 @@ NEW = """(vnnlib-version <2.0>)
 )
 def test_what_is_not_understood_is_refused_with_its_line(text: str, reason: str) -> None:
     with pytest.raises(SpecError) as error:
-        parse_spec("bad.vnnlib", text)
+        parse_spec(text)
     assert reason in error.value.message
     assert "\n" not in error.value.message
 
 
 def test_other_ways_to_say_the_same() -> None:
-    plain = parse_spec("f", OLD + BOX + "(assert (>= Y_0 0.5))")
+    plain = parse_spec(OLD + BOX + "(assert (>= Y_0 0.5))")
     for text in (
         OLD + "(assert (and (<= 0 X_0) (>= 1.0 X_0)))(assert (<= 0.5 Y_0))",
         OLD + "(assert (and (<= 0 X_0 ) (and (<= (* 2 X_0) 2.0))))(assert (<= (- Y_0) (- 0.5)))",
@@ -189,10 +189,10 @@ def test_other_ways_to_say_the_same() -> None:
         (OLD + BOX + "; nothing\n(assert (>= Y_0 0.5))").replace("\n", "\r"),
         OLD + "(assert (>= X_0 -3))(assert (>= X_0 0)) (assert (<= X_0 1e0))(assert (>= Y_0 (+ 0.25 .25)))",
     ):
-        assert parse_spec("f", text) == plain
-    equal = parse_spec("f", OLD + BOX + "(assert (== Y_0 0.5))")
+        assert parse_spec(text) == plain
+    equal = parse_spec(OLD + BOX + "(assert (== Y_0 0.5))")
     assert len(equal.cases[0].alternatives[0]) == 2
-    other = parse_spec("f", OLD + BOX + "(assert (!= Y_0 0.5))")
+    other = parse_spec(OLD + BOX + "(assert (!= Y_0 0.5))")
     assert [part[0].strict for part in other.cases[0].alternatives] == [True, True]
 
 
@@ -209,18 +209,18 @@ def test_declarations_in_any_order_and_any_language(tmp_path: Path) -> None:
         "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)(assert (and (>= X_0 2)"
         "(<= X_0 3)(>= X_1 0)(<= X_1 1)))(assert (>= Y_0 X_0))"
     )
-    assert read_spec(path) == parse_spec("plain", plain)
+    assert read_spec(path) == parse_spec(plain)
 
 
 def test_names_of_the_files_own() -> None:
     body = "(assert (and (>= X[0,0] 0) (<= X[0,0] 1) (>= X[0,1] 0) (<= X[0,1] 1) (>= Y[0] X[0,0])))"
     other = (NEW + body).replace("X[", "image.1[").replace("input X", "input image.1")
     other = other.replace("Y[", "X[").replace("output Y", "output X")
-    assert parse_spec("other", other) == replace(parse_spec("plain", NEW + body), names=("image.1", "X"))
+    assert parse_spec(other) == replace(parse_spec(NEW + body), names=("image.1", "X"))
 
 
 def test_strict_bounds_of_inputs_stay_strict() -> None:
-    (case,) = parse_spec("f", OLD + "(assert (> X_0 0))(assert (<= X_0 1))(assert (>= Y_0 0))").cases
+    (case,) = parse_spec(OLD + "(assert (> X_0 0))(assert (<= X_0 1))(assert (>= Y_0 0))").cases
     assert case.lower == (0,)
     assert not all(c.holds([Fraction(0)], [Fraction(0)]) for c in case.alternatives[0])
     assert all(c.holds([Fraction(1)], [Fraction(0)]) for c in case.alternatives[0])
@@ -228,14 +228,14 @@ def test_strict_bounds_of_inputs_stay_strict() -> None:
 
 def test_an_empty_box_among_others_is_left_out() -> None:
     text = "(assert (or (and (>= X_0 0) (<= X_0 1)) (and (>= X_0 3) (<= X_0 2))))"
-    assert len(parse_spec("f", OLD + text).cases) == 1
+    assert len(parse_spec(OLD + text).cases) == 1
 
 
 def test_files_may_be_packed(tmp_path: Path) -> None:
     text = OLD + BOX + "(assert (>= Y_0 0))\n"
     for name, packed in (("a.vnnlib", False), ("a.vnnlib.gz", True)):
         (tmp_path / name).write_bytes(spec_bytes(text, packed=packed))
-        assert read_spec(tmp_path / name) == parse_spec("f", text)
+        assert read_spec(tmp_path / name) == parse_spec(text)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
