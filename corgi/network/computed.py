@@ -21,25 +21,12 @@ from corgi.network.expansion import two_product, two_sum
 
 Value = NDArray[np.generic]
 
-_CHOOSING = frozenset(
-    (
-        *(
-            "Identity",
-            "Reshape",
-            "Transpose",
-            "Squeeze",
-            "Unsqueeze",
-            "Flatten",
-            "Expand",
-            "Tile",
-            "Pad",
-            "Cast",
-        ),
-        *("Concat", "Split", "Slice", "Gather", "GatherElements", "GatherND", "ScatterND", "OneHot", "Trilu"),
-        *("Abs", "Neg", "Sign", "Relu", "Clip", "Max", "Min", "Where", "Equal", "Greater", "GreaterOrEqual"),
-        *("Less", "LessOrEqual", "And", "Or", "Not", "Shape", "Size", "ConstantOfShape", "Constant"),
-    )
-)
+_CHOOSING = frozenset((
+    "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Pad", "Cast",
+    "Concat", "Split", "Slice", "Gather", "GatherElements", "GatherND", "ScatterND", "OneHot", "Trilu",
+    "Abs", "Neg", "Sign", "Relu", "Clip", "Max", "Min", "Where", "Equal", "Greater", "GreaterOrEqual",
+    "Less", "LessOrEqual", "And", "Or", "Not", "Shape", "Size", "ConstantOfShape", "Constant",
+))  # fmt: skip
 """Operators that compute nothing, or whose result is one of their operands up to its sign."""
 
 _ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal"))

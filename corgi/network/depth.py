@@ -6,24 +6,10 @@ from corgi.network import layers
 from corgi.network.convert import TorchGraph
 
 LINEAR = (
-    layers.Conv,
-    layers.Affine,
-    layers.Linear,
-    layers.AveragePool,
-    layers.Mean,
-    layers.Sum,
-    layers.Add,
-    layers.Sub,
-    layers.Concat,
-    layers.Pad,
-    layers.Slice,
-    layers.Take,
-    layers.Resample,
-    layers.Channels,
-    layers.Reshape,
-    layers.Transpose,
-    layers.Identity,
-)
+    layers.Conv, layers.Affine, layers.Linear, layers.AveragePool, layers.Mean, layers.Sum, layers.Add,
+    layers.Sub, layers.Concat, layers.Pad, layers.Slice, layers.Take, layers.Resample, layers.Channels,
+    layers.Reshape, layers.Transpose, layers.Identity,
+)  # fmt: skip
 """Layers that are affine in their inputs. Every other one counts, also one that is not known here."""
 
 DEEP = 10

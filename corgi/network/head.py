@@ -464,16 +464,9 @@ class _Backwards:
 
 
 _BEHIND = (
-    layers.PRelu,
-    layers.HardSigmoid,
-    layers.Curve,
-    layers.Relu,
-    layers.LeakyRelu,
-    layers.Clip,
-    layers.Sigmoid,
-    layers.Tanh,
-    layers.Identity,
-)
+    layers.PRelu, layers.HardSigmoid, layers.Curve, layers.Relu, layers.LeakyRelu, layers.Clip,
+    layers.Sigmoid, layers.Tanh, layers.Identity,
+)  # fmt: skip
 
 
 def _pools_channels(chain: list[Step], shape: tuple[int, ...]) -> bool:

@@ -28,21 +28,10 @@ _OWN_ERROR = 1.01
 """Magnitudes are sums of non-negative terms, so their relative error in float64 is far below 1%."""
 
 _MONOTONE = (
-    layers.Relu,
-    layers.LeakyRelu,
-    layers.PRelu,
-    layers.MaxPool,
-    layers.AveragePool,
-    layers.Reduction,
-    layers.Concat,
-    layers.Slice,
-    layers.Channels,
-    layers.Reshape,
-    layers.Transpose,
-    layers.Identity,
-    layers.Pad,
-    layers.Take,
-)
+    layers.Relu, layers.LeakyRelu, layers.PRelu, layers.MaxPool, layers.AveragePool, layers.Reduction,
+    layers.Concat, layers.Slice, layers.Channels, layers.Reshape, layers.Transpose, layers.Identity,
+    layers.Pad, layers.Take,
+)  # fmt: skip
 """Layers whose outputs are at most, in magnitude, what they make of the magnitudes."""
 
 _WITHIN_ONE = (layers.Sigmoid, layers.Tanh, layers.Erf, layers.HardSigmoid, layers.Softmax)
