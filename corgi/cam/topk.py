@@ -41,8 +41,8 @@ def choose_k(cam: Tensor, first: int = 5, last: int = 50) -> int:
     """The k in [first, last] with the largest relative CAM gap (G section 4), at most half of the pixels.
 
     Relative: the share of what is left of the map's height that falls away between rank k and k + 1,
-    (I_[k] - I_[k+1]) / (I_[k] - min I); unchanged by scaling and shifting the map. It is 1 at the last rank of
-    every map, whose set leaves out one pixel: in a small map it is the pixels on top that are asked for.
+    (I_[k] - I_[k+1]) / (I_[k] - min I); unchanged by scaling and shifting the map. It is 1 at the last rank
+    of every map, whose set leaves out one pixel: in a small map the pixels on top are asked for.
     """
     last = max(min(last, cam.numel() // 2), 1)
     first = min(first, last)

@@ -24,9 +24,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corgi.budget import check
+from corgi.errors import GateError
 from corgi.network import layers
 from corgi.network.depth import LINEAR
-from corgi.network.gate import check_equal_to_onnxruntime, check_equal_to_reference, check_map
+from corgi.network.gate import (
+    check_equal_to_onnxruntime,
+    check_equal_to_reference,
+    check_map,
+    only_float32_differs,
+)
 from corgi.network.network import Network
 
 _STEPS, _WORK = 8, 2e8
@@ -57,10 +63,17 @@ def check_at_probes(network: Network, class_id: int, image: NDArray[np.float32])
         OutOfTime: there was no time for it.
     """
     for number, probe in enumerate(probes(network, class_id, image)):
-        features = check_equal_to_onnxruntime(network, probe[None])
-        check_map(network, probe, class_id, network.head.cam(features, class_id)[0].numpy())
-        if number < len(_SIGNS):
-            check_equal_to_reference(network, probe, features)
+        try:
+            features = check_equal_to_onnxruntime(network, probe[None])
+            check_map(network, probe, class_id, network.head.cam(features, class_id)[0].numpy())
+        except GateError:
+            # Images that are driven so far can be where float32 says nothing of the network, in onnxruntime
+            # as in corgi. That it was read as it is meant is then seen in float64, or not at all.
+            if not only_float32_differs(network, probe):
+                raise
+        else:
+            if number < len(_SIGNS):
+                check_equal_to_reference(network, probe, features)
 
 
 def probes(network: Network, class_id: int, image: NDArray[np.float32]) -> NDArray[np.float32]:

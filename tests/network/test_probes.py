@@ -22,10 +22,11 @@ from corgi.certify.radii import RadiiOptions, pixel_radii
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import GateError
-from corgi.network import layers
+from corgi.network import gate, layers
 from corgi.network.convert import TorchGraph
 from corgi.network.gate import MOST, check_equal_to_onnxruntime, check_equal_to_reference, check_map
 from corgi.network.network import Network, load
+from corgi.network.oracle import OnnxOracle
 from corgi.network.probes import check_at_probes, probes
 from corgi.results import Status
 from tests.onnx_models import IMAGE, OnnxModel
@@ -139,6 +140,26 @@ def test_an_evaluator_that_is_off_onnxruntime_or_fails_is_no_judge(
 
     monkeypatch.setattr(type(evaluator), "run", fails)
     assert not check_equal_to_reference(network, image, features)
+
+
+def test_where_float32_says_nothing_float64_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime is off by a fifth: an excuse only where corgi's float32 is as wild and float64 agrees."""
+    network = network_of(tmp_path, _MIXED, "Clip", {"min": 0.1, "max": 6.0})
+    image, right = random(network)[0], type(network.oracle).run
+    wrong = misread(network, "Clip", layers.Clip(-math.inf, 6.0))
+
+    def off(oracle: OnnxOracle, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores, features = right(oracle, images)
+        return 1.2 * scores, 1.2 * features
+
+    monkeypatch.setattr(type(network.oracle), "run", off)
+    with pytest.raises(GateError, match="differs from onnxruntime"):
+        check_at_probes(network, 0, image)
+    wild = lambda _, __, exact: (0.05 * exact,)  # noqa: E731 - a stand-in
+    monkeypatch.setattr(gate, "float32_errors", wild)
+    check_at_probes(network, 0, image)
+    with pytest.raises(GateError):
+        check_at_probes(wrong, 0, image)
 
 
 def test_the_evaluator_keeps_to_the_time(tmp_path: Path) -> None:
