@@ -59,6 +59,7 @@ from corgi.terms import (
     MapName,
     Method,
     Norm,
+    Size,
 )
 
 E = TypeVar("E", bound=StrEnum)
@@ -83,7 +84,7 @@ class Changes(TypedDict, total=False):
     `exact` is given.
     """
 
-    k: int | None
+    k: Size
     k2: int | None
     class_id: int | None
     norm: Norm | str
@@ -116,7 +117,7 @@ class AttackChanges(TypedDict, total=False):
 class RadiiChanges(TypedDict, total=False):
     """Fields of `RadiiOptions`."""
 
-    k: int | None
+    k: Size
     class_id: int | None
     norm: Norm | str
     outside: int
@@ -129,7 +130,7 @@ class RadiiChanges(TypedDict, total=False):
 class CompareChanges(TypedDict, total=False):
     """Fields of `CompareOptions`."""
 
-    k: int | None
+    k: Size
     class_id: int | None
     share: float
     sigma: float
@@ -140,9 +141,9 @@ class CompareChanges(TypedDict, total=False):
 
 
 class SmoothChanges(TypedDict, total=False):
-    """Fields of `SmoothOptions`; `k` None takes the k with the largest relative CAM gap."""
+    """Fields of `SmoothOptions`."""
 
-    k: int | None
+    k: Size
     claim: Claim | str
     map: MapName | str
     form: MapForm | str | None
@@ -281,7 +282,7 @@ def attack(
     image: ImageArray,
     options: AttackOptions | None = None,
     *,
-    k: int | None = 15,
+    k: Size = None,
     k2: int | None = None,
     class_id: int | None = None,
     norm: Norm | str = Norm.LINF,
@@ -376,14 +377,10 @@ def smooth(
     if isinstance(norm := asked.pop("norm", None), str):
         norm = order_of(norm)
     asked = _fields(asked, form=MapForm) | ({} if norm is None else {"norm": norm})
-    auto_k = "k" in asked and asked["k"] is None
-    if auto_k:
-        del asked["k"]
     return smooth_map(
         network,
         image,
         replace(options or SmoothOptions(), **asked),
-        auto_k=auto_k,
         class_id=class_id,
         state=None if state is None else Path(state),
         image_name=image_name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -217,6 +217,9 @@ class Correction(StrEnum):
     BONFERRONI = "bonferroni"
     HOLM = "holm"
 
+
+Size = int | Literal["auto"] | None
+"""Of a top set: None for 15, or half of the pixels of a small map; "auto": the largest relative CAM gap."""
 
 PICTURE_FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "webp")
 """Endings of files a picture can be written to."""

@@ -31,7 +31,7 @@ class Question:
         """All that an answer depends on beside model, image and code."""
         options, attack, exact = self.options, self.options.attack, self.options.exact
         named = {
-            "k": "auto" if options.k is None else options.k,
+            "k": options.k,
             "k2": options.k2,
             "class": options.class_id,
             "norm": options.norm.value,

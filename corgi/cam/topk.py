@@ -7,6 +7,10 @@ from torch import Tensor
 
 from corgi.errors import UsageError
 from corgi.results import TopK
+from corgi.terms import Size
+
+_USUAL = 15
+"""The k of G's figures. Of more than half of a map's pixels the others would be what is asked for."""
 
 
 def top_k(cam: Tensor, k: int, rounding: float) -> TopK:
@@ -35,6 +39,17 @@ def check_ranks(k: int, k2: int, pixels: int) -> None:
         raise UsageError(f"k = {k}: the map has {pixels} pixels, expected 1 <= k <= {pixels - 1}")
     if not k <= k2 < pixels:
         raise UsageError(f"k2 = {k2}: expected k <= k2 <= {pixels - 1} with k = {k}")
+
+
+def size_of(k: Size, values: int) -> int:
+    """A size that was asked for, of a map of so many values; "auto" needs the map (`choose_k`).
+
+    Raises:
+        UsageError: it is "auto".
+    """
+    if k == "auto":
+        raise UsageError("--k auto: not of this map", hint="It looks at gaps of the CAM.")
+    return max(min(_USUAL, values // 2), 1) if k is None else k
 
 
 def choose_k(cam: Tensor, first: int = 5, last: int = 50) -> int:

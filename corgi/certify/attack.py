@@ -16,6 +16,7 @@ from corgi.certify.verify import check_radius
 from corgi.network.network import Network
 from corgi.progress import Listener, silent
 from corgi.results import EmpiricalBound, ImageArray
+from corgi.terms import Size
 from corgi.types import Norm
 
 
@@ -46,7 +47,7 @@ def attack(
     image: ImageArray,
     options: AttackOptions | None = None,
     *,
-    k: int | None = 15,
+    k: Size = None,
     k2: int | None = None,
     class_id: int | None = None,
     norm: Norm = Norm.LINF,
@@ -59,7 +60,7 @@ def attack(
         network: the network.
         image: its input.
         options: how to attack.
-        k: size of the set, None for the k with the largest relative CAM gap.
+        k: size of the set.
         k2: the set must stay among the k2 largest, None for k.
         class_id: class to explain, None for the predicted one.
         norm: of the distance.

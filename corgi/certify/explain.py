@@ -10,13 +10,14 @@ from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.budget import grace
-from corgi.cam.topk import choose_k, top_k
+from corgi.cam.topk import choose_k, size_of, top_k
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
 from corgi.network.depth import is_deep
 from corgi.network.gate import MOST, check_equal_to_onnxruntime, check_map
 from corgi.network.network import Network
 from corgi.results import FloatArray, ImageArray, TopK
+from corgi.terms import Size
 
 _ROUNDING_SHARE = 1e-9
 """Share of the map's largest value that float64 changes in none of its values: see `_value_rounding`."""
@@ -62,9 +63,7 @@ class Explanation:
 
 
 @settled()
-def explain(
-    network: Network, image: ImageArray, k: int | None = 15, class_id: int | None = None
-) -> Explanation:
+def explain(network: Network, image: ImageArray, k: Size = None, class_id: int | None = None) -> Explanation:
     """The map of an image [C, H, W] in [0, 1] and its top-k pixels.
 
     Raises:
@@ -77,7 +76,7 @@ def explain(
         return _explain(network, image, k, class_id)
 
 
-def _explain(network: Network, image: ImageArray, k: int | None, class_id: int | None) -> Explanation:
+def _explain(network: Network, image: ImageArray, k: Size, class_id: int | None) -> Explanation:
     features = check_equal_to_onnxruntime(network, image[None])
     predicted = network.predict(image)
     explained = predicted if class_id is None else class_id
@@ -87,7 +86,7 @@ def _explain(network: Network, image: ImageArray, k: int | None, class_id: int |
     cam = network.head.cam(features, explained)[0]
     differs = check_map(network, image, explained, cam.numpy())
     error = _value_rounding(network, explained, cam)
-    top = top_k(cam, choose_k(cam) if k is None else k, error)
+    top = top_k(cam, choose_k(cam) if k == "auto" else size_of(k, cam.numel()), error)
     return Explanation(explained, predicted, cam.numpy(), top, error, network, image, differs)
 
 

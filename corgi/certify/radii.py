@@ -33,6 +33,7 @@ from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, TopK
+from corgi.terms import Size
 from corgi.types import Ball, Norm
 
 _INTERVAL_SHARE = 0.4
@@ -47,7 +48,7 @@ class RadiiOptions:
     """What to compute.
 
     Attributes:
-        k: size of the set; None takes the k with the largest relative CAM gap.
+        k: size of the set.
         class_id: class to explain; None means the predicted one.
         norm: of the radii.
         outside: how many outside pixels, those with the largest values, are searched one by one.
@@ -55,7 +56,7 @@ class RadiiOptions:
         time_limit: seconds after which the pixels left keep what intervals gave them.
     """
 
-    k: int | None = 15
+    k: Size = None
     class_id: int | None = None
     norm: Norm = Norm.LINF
     outside: int = 15

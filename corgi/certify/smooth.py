@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from corgi.cam.topk import size_of
 from corgi.certify.explain import Explanation, explain
 from corgi.data.file import write
 from corgi.errors import UsageError
@@ -30,7 +31,6 @@ def smooth_map(
     image: ImageArray,
     options: SmoothOptions | None = None,
     *,
-    auto_k: bool = False,
     class_id: int | None = None,
     state: Path | None = None,
     image_name: str = "array",
@@ -44,7 +44,6 @@ def smooth_map(
         network: the network, of Grad-CAM for that map.
         image: its input.
         options: which map, what to certify and how.
-        auto_k: take the k with the largest relative CAM gap instead of `options.k`.
         class_id: class to explain, None for the predicted one.
         state: file (NPZ) of samples to go on from, and to save all in; certificates are of complete rungs
             then, see `corgi.smoothing.smooth.smooth`.
@@ -57,12 +56,12 @@ def smooth_map(
     """
     options = options or SmoothOptions()
     of_gradients = options.map in _GRADIENTS
-    if of_gradients and auto_k:
-        raise UsageError(f"--k auto: not with --map {options.map}", hint="It looks at gaps of the CAM.")
+    if of_gradients:
+        size_of(options.k, 1)
     if options.map is MapName.GRADCAM and network.map_kind is not MapKind.GRADCAM:
         raise UsageError("--map gradcam: of a network that was loaded for another map")
-    explained = explain(network, image, None if auto_k else 1 if of_gradients else options.k, class_id)
-    options = replace(options, k=explained.top.k if auto_k else options.k)
+    explained = explain(network, image, 1 if of_gradients else options.k, class_id)
+    options = options if of_gradients else replace(options, k=explained.top.k)
     base = _base(explained, options)
     started = time.monotonic()
     plain = base(torch.from_numpy(explained.image)[None])[0].double().numpy().reshape(base.shape)
@@ -92,7 +91,7 @@ def _base(explained: Explanation, options: SmoothOptions) -> BaseMap:
     base = named_map(explained.network, explained.class_id, options.map)
     if options.claim is Claim.RENYI:
         return base
-    kept = options.k if options.tau is None else kept_of(base, options.tau)
+    kept = size_of(options.k, base.n) if options.tau is None else kept_of(base, options.tau)
     clipped = 0.01 if options.gamma is None else options.gamma
     return formed_map(base, options.form or MapForm.SPARSIFIED, kept, clipped)
 

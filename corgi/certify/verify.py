@@ -42,7 +42,7 @@ from corgi.results import (
     Status,
     VerifyResult,
 )
-from corgi.terms import Form, PatchMethod
+from corgi.terms import Form, PatchMethod, Size
 from corgi.types import Ball, Norm
 
 ATTACK_SHARE = 0.4
@@ -67,7 +67,7 @@ class VerifyOptions:
     """What to verify and how.
 
     Attributes:
-        k: size of the set; None takes the k with the largest relative CAM gap.
+        k: size of the set.
         k2: the set must stay among the k2 largest; None means k.
         class_id: class to explain; None means the predicted one.
         norm: of the ball.
@@ -81,7 +81,7 @@ class VerifyOptions:
         label: certify the predicted class, too.
     """
 
-    k: int | None = 15
+    k: Size = None
     k2: int | None = None
     class_id: int | None = None
     norm: Norm = Norm.LINF

@@ -24,7 +24,7 @@ class Asked:
         UsageError: see `engine_of`; or `--k` is no number.
     """
 
-    k: common.KOption = "15"
+    k: common.KOption = None
     k2: common.K2Option = None
     class_id: common.ClassOption = None
     norm: common.NormOption = Norm.LINF

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @with_task
 def command(
     *,
-    k: common.KOption = "15",
+    k: common.KOption = None,
     class_id: common.ClassOption = None,
     save: Annotated[Path | None, typer.Option(help="Save the map [h, w].", metavar="FILE.npy")] = None,
     task: Task,

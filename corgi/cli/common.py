@@ -21,7 +21,7 @@ from corgi.cli.start import began
 from corgi.data.file import is_regular_file, resolved, write
 from corgi.errors import UsageError
 from corgi.progress import Listener, Progress, silent
-from corgi.terms import PICTURE_FORMATS, Norm
+from corgi.terms import PICTURE_FORMATS, Norm, Size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,13 @@ ImageArgument = Annotated[
     Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG, PPM or NPY file.", callback=_there("image"))
 ]
 KOption = Annotated[
-    str, typer.Option("--k", metavar="N|auto", help="Size of the top set; auto: largest CAM gap.")
+    str | None,
+    typer.Option(
+        "--k",
+        metavar="N|auto",
+        help="Size of the top set; auto: largest CAM gap.",
+        show_default="15, at most half of the map",
+    ),
 ]
 K2Option = Annotated[
     int | None, typer.Option("--k2", help="The set must stay among the K2 largest.", show_default="K")
@@ -98,16 +104,14 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback o
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No text, no progress: exit code and files only.")]
 
 
-def parse_k(text: str) -> int | None:
-    """The value of `--k`; None for `auto`.
+def parse_k(text: str | None) -> Size:
+    """The value of `--k`.
 
     Raises:
         UsageError: neither a whole number nor `auto`.
     """
-    if text == "auto":
-        return None
     try:
-        return int(text)
+        return None if text is None else "auto" if text == "auto" else int(text)
     except ValueError:
         raise UsageError(f"--k {text}: expected a whole number or auto") from None
 

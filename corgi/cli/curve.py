@@ -47,7 +47,10 @@ def command(
         str | None,
         typer.Option("--k2", metavar="RANKS", help="Also vary k2, with k = BASE.", show_default="none"),
     ] = None,
-    base: Annotated[str, typer.Option(metavar="N|auto", help="The k of the k2 curve.")] = "15",
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="N|auto", help="The k of the k2 curve.", show_default="15, at most half of it"),
+    ] = None,
     class_id: common.ClassOption = None,
     norm: common.NormOption = Norm.LINF,
     gap: Annotated[float, typer.Option(help="How close witness and certificate shall come.")] = 0.01,

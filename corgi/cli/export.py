@@ -21,7 +21,7 @@ def command(
     image: common.ImageArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into; made if missing.")],
     eps: Annotated[float, typer.Option(help="l_inf radius, pixel scale [0, 1].")],
-    k: common.KOption = "15",
+    k: common.KOption = None,
     class_id: common.ClassOption = None,
     syntax: Annotated[Syntax, typer.Option(help="Version of VNN-LIB.")] = Syntax.V1,
     gzip: Annotated[bool, typer.Option("--gzip", help="Write .vnnlib.gz.")] = False,

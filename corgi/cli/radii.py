@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @with_task
 def command(
     *,
-    k: common.KOption = "15",
+    k: common.KOption = None,
     class_id: common.ClassOption = None,
     norm: common.NormOption = Norm.LINF,
     outside: Annotated[

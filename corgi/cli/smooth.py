@@ -55,7 +55,7 @@ class _Asked:
         float | None, typer.Option(help="Of relaxed: share of values that become 1.", show_default="0.01")
     ] = None
     claim: Annotated[Claim, typer.Option("--certificate", help="What is certified.")] = Claim.OVERLAP
-    k: common.KOption = "15"
+    k: common.KOption = None
     overlap: Annotated[
         int | None,
         typer.Option(
@@ -116,8 +116,8 @@ class _Asked:
         self.options()
 
     def options(self) -> SmoothOptions:
-        """What to certify and how; of `--k auto` all but the k."""
-        given = vars(self) | {"k": common.parse_k(self.k) or SmoothOptions.k, "norm": order_of(self.norm)}
+        """What to certify and how."""
+        given = vars(self) | {"k": common.parse_k(self.k), "norm": order_of(self.norm)}
         return SmoothOptions(map=given.pop("map_kind"), **given)
 
 
@@ -156,7 +156,6 @@ def command(
             network,
             image,
             asked.options(),
-            auto_k=asked.k == "auto",
             class_id=class_id,
             state=state,
             image_name=str(task.image),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corgi.errors import UsageError
+from corgi.terms import Size
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class CompareOptions:
     """What to compare and how.
 
     Attributes:
-        k: size of the set; None takes the k with the largest relative CAM gap.
+        k: size of the set.
         class_id: class to explain; None means the predicted one.
         share: of the k pixels, for the weaker claim "at least so many of them stay".
         sigma: standard deviation of the noise, pixel scale.
@@ -22,7 +23,7 @@ class CompareOptions:
         seed: of the noise.
     """
 
-    k: int | None = 15
+    k: Size = None
     class_id: int | None = None
     share: float = 0.8
     sigma: float = 0.1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from corgi.errors import UsageError
-from corgi.terms import Claim, Confidence, Correction, MapForm, MapName
+from corgi.terms import Claim, Confidence, Correction, MapForm, MapName, Size
 
 if TYPE_CHECKING:
     from corgi.smoothing.noise import Noise
@@ -54,7 +54,7 @@ class SmoothOptions:
     """
 
     claim: Claim = Claim.OVERLAP
-    k: int = 15
+    k: Size = None
     map: MapName = MapName.CAM
     form: MapForm | None = None
     tau: float | None = None

@@ -9,6 +9,7 @@ from scipy.special import ndtri
 
 from corgi.ambient import settled
 from corgi.budget import limited
+from corgi.cam.topk import size_of
 from corgi.errors import UsageError
 from corgi.progress import Listener, silent
 from corgi.results import Claim, ImageArray, StatisticalCertificate
@@ -134,11 +135,13 @@ def _pixel_radius(options: SmoothOptions) -> float:
 def _averaged(base: BaseMap, options: SmoothOptions) -> BaseMap:
     if options.claim is not Claim.RENYI:
         return base
-    return RankScores(base, options.k if options.center is None else options.center, options.eta)
+    return RankScores(
+        base, size_of(options.k, base.n) if options.center is None else options.center, options.eta
+    )
 
 
 def _certify(tally: Tally, averaged: BaseMap, options: SmoothOptions) -> StatisticalCertificate:
-    k, failure, confidence = options.k, options.failure, _confidence(averaged, options)
+    k, failure, confidence = size_of(options.k, averaged.n), options.failure, _confidence(averaged, options)
     match options.claim:
         case Claim.OVERLAP:
             index = Index.AS_PUBLISHED if options.as_published else Index.PROVED

@@ -34,6 +34,7 @@ from corgi.network import runtime
 from corgi.network.gate import compare
 from corgi.network.network import Network
 from corgi.results import ImageArray, MapKind
+from corgi.terms import Size
 from corgi.types import Ball, Norm
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
 from corgi.vnnlib.write import spec_bytes, spec_text
@@ -68,7 +69,7 @@ def export_cam(
     image: ImageArray,
     eps: float,
     *,
-    k: int | None = 15,
+    k: Size = None,
     class_id: int | None = None,
     name: str = "image",
     syntax: Syntax = Syntax.V1,
@@ -80,7 +81,7 @@ def export_cam(
         network: a loaded network.
         image: the image.
         eps: l_inf radius, pixel scale.
-        k: size of the set; None takes the k with the largest relative CAM gap.
+        k: size of the set.
         class_id: class to explain; None means the predicted one.
         name: of the image, for file names and comments.
         syntax: of the specification.
