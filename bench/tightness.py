@@ -66,7 +66,7 @@ class OwnMaxPoolBounder:
             warnings.simplefilter("ignore")
             self._module = BoundedModule(module, dummy, bound_opts={"verbosity": 0}, device="cpu")
 
-    def cheap(self, ball: Ball) -> Interval:
+    def intervals(self, ball: Ball) -> Interval:
         """Nothing: the library bounds all pixels at once."""
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
         return Interval(-infinite, infinite)

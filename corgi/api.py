@@ -41,7 +41,6 @@ from corgi.comparison.rows import Comparison
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
 from corgi.engines.interface import BoundEngine
-from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import UsageError
 from corgi.network.loading import Loading
 from corgi.network.network import Network
@@ -121,7 +120,7 @@ class RadiiChanges(TypedDict, total=False):
     class_id: int | None
     norm: Norm | str
     outside: int
-    engine: PatchEngine
+    engine: BoundEngine
     exact: ExactOptions
     attack: AttackOptions
     time_limit: float | None

@@ -125,7 +125,9 @@ class Asked:
         pair = torch.tensor([0], device="cpu"), torch.tensor([20], device="cpu")
         bounds = bounder.pixels(ball)
         found = [bounds.lower, bounds.upper, bounder.differences(ball, *pair), bounder.sharpened(ball, *pair)]
-        return [value.tolist() for value in (*found, bounder.features(ball).lower, bounder.cheap(ball).upper)]
+        return [
+            value.tolist() for value in (*found, bounder.features(ball).lower, bounder.intervals(ball).upper)
+        ]
 
     def load(self) -> Any:
         return corgi.load(self.path).cam(self.image, 0).tolist()

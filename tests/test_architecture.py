@@ -47,6 +47,28 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+ENGINES = ("patch", "lipschitz", "lirpa", "auto_lirpa")
+BY_NAME = ("__init__.py", "certify/methods.py")
+"""What builds engines by name; lazily, or for types."""
+
+
+def modules(path: Path) -> set[str]:
+    """Modules of corgi a file imports, by their whole names."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def test_only_names_know_the_inside_of_an_engine() -> None:
+    inside = tuple(f"corgi.engines.{name}" for name in ENGINES)
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        relative = path.relative_to(PACKAGE).as_posix()
+        if relative in BY_NAME or relative.startswith(tuple(f"engines/{name}" for name in ENGINES)):
+            continue
+        wrong += [f"{relative} imports {name}" for name in modules(path) if name.startswith(inside)]
+    assert not wrong, wrong
+
+
 def part(path: Path) -> str:
     relative = path.relative_to(PACKAGE)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem

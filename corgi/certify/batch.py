@@ -10,8 +10,6 @@ import torch
 from corgi.ambient import settled
 from corgi.certify.explain import check_image
 from corgi.certify.verify import Bounders, VerifyOptions, verify
-from corgi.engines.patch.batch import bound_maps
-from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import ImageArray, MapKind, VerifyResult
@@ -54,7 +52,7 @@ def verify_radii(
     accelerator, where it fills the device; on a CPU the few rows of one ball after the other are cheaper.
     """
     if together is None:
-        together = isinstance(options.engine, PatchEngine) and options.engine.device != "cpu"
+        together = options.engine.device != "cpu"
     # Large balls first: what is known of them holds for the smaller ones.
     distinct = sorted(set(radii), reverse=True)
     bounders, results = Bounders(), []
@@ -66,16 +64,17 @@ def verify_radii(
         class_ids = {n: _class_of(network, images[n], options) for n in some}
         networks = {n: network.explaining(images[n], class_ids[n]) for n in some}
         bounds: dict[tuple[int, float], Interval] = {}
-        if isinstance(options.engine, PatchEngine) and together and network.map_kind is MapKind.CAM:
-            classes = [class_ids[n] for n, _ in balls]
-            found = bound_maps(options.engine, network, list(balls.values()), classes, torch.float64)
+        found = None
+        if together and network.map_kind is MapKind.CAM:
+            found = options.engine.maps(network, list(balls.values()), [class_ids[n] for n, _ in balls])
+        if found is not None:
             pairs = zip(found.lower, found.upper, strict=True)
             bounds = {key: Interval(*pair) for key, pair in zip(balls, pairs, strict=True)}
         for n in some:
             decided = {}
             for radius in distinct:
                 bounder = bounders.bind(options.engine, networks[n], class_ids[n])
-                if isinstance(bounder, PatchBounder) and bounds:
+                if bounds:
                     bounder.remember(balls[n, radius], bounds[n, radius])
                 decided[radius] = verify(
                     networks[n],

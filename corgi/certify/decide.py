@@ -126,7 +126,7 @@ class _Margins:
         wanted = _PIXEL
         if self.question.form is Form.PAIRWISE:
             wanted = _SHARP if self.bounder.sharpens else _PAIR
-        self.learn(self.bounder.cheap(self.ball), _CHEAP)
+        self.learn(self.bounder.intervals(self.ball), _CHEAP)
         first = (self.most if order is None else order).flatten()
         first = first.topk(min(_FIRST_PAIRS, first.numel()), largest=False).indices
         chosen = torch.zeros_like(self.level, dtype=torch.bool)
@@ -149,7 +149,7 @@ class _Margins:
                 if wanted == _SHARP:
                     self.sharpen(chosen & (self.level == _PAIR) & (self.lower <= self.target(wanted)))
             straight = False
-            self.learn(self.bounder.cheap(self.ball), _CHEAP)
+            self.learn(self.bounder.intervals(self.ball), _CHEAP)
             chosen = self.worthwhile(wanted)
 
     def worthwhile(self, wanted: int) -> Tensor:

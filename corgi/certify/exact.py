@@ -31,6 +31,7 @@ from corgi.certify.radius import search
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.complete.tree import TreeDecider
 from corgi.engines.cone import NotUnfolded
+from corgi.engines.forms import pairs
 from corgi.engines.interface import Bounder
 from corgi.errors import EngineError, UsageError
 from corgi.progress import Listener, Progress
@@ -347,7 +348,7 @@ class _BallDecision:
             return Undecided(late, 0)
         above = self.inside[row].repeat(len(columns))
         below = self.others[columns]
-        cone = search.bounder.unfolded(self.ball, above, below)
+        cone = search.bounder.unfold(self.ball, pairs(above, below))
         if isinstance(cone, NotUnfolded):
             return Undecided(cone.reason, 0)
         search.report(f"radius {self.ball.radius:.4g}, {detail}, {cone.undecided} undecided windows")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,14 +12,12 @@ import torch
 
 from corgi.ambient import settled
 from corgi.budget import check
-from corgi.certify.methods import build_engine, engine_of
-from corgi.engines.interface import BoundEngine
-from corgi.engines.patch.engine import PatchEngine
-from corgi.engines.patch.sampled import Sampled, SampledBounder
+from corgi.certify.methods import default_engine
+from corgi.engines.interface import Cost
 from corgi.errors import EngineError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
-from corgi.terms import EngineName, Form
+from corgi.terms import EngineName
 from corgi.types import Ball
 
 RADII = (1 / 255, 1e-5)
@@ -36,7 +34,7 @@ class Expected:
     """
 
     radius: float
-    taken: Sampled
+    taken: Cost
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,14 @@ def engine_reports(
     found = []
     for name in ENGINES:
         try:
-            default_engine(name).check(network)
+            engine = default_engine(name)
+            engine.check(network)
         except EngineError as error:
             found.append(EngineReport(name, error))
             continue
-        counted = name is EngineName.PATCH and len(radii) > 0 and _weighted(network)
-        found.append(EngineReport(name, None, _expected(network, radii, listener) if counted else ()))
+        taken_by = engine.costs(network) if len(radii) > 0 and _weighted(network) else None
+        expected = () if taken_by is None else _expected(network, taken_by, radii, listener)
+        found.append(EngineReport(name, None, expected))
     return tuple(found)
 
 
@@ -75,28 +75,20 @@ ENGINES = (EngineName.PATCH, EngineName.LIPSCHITZ, EngineName.LIRPA)
 """Every engine, in the order of the reports."""
 
 
-def default_engine(name: EngineName) -> BoundEngine:
-    """What a user gets who names an engine and no method.
-
-    Raises:
-        EngineError: it is lirpa, and auto_LiRPA is not installed.
-    """
-    return build_engine(*engine_of(name, None, Form.PAIRWISE))
-
-
 def _weighted(network: Network) -> bool:
     """Grad-CAM has its weights from an image."""
     return bool(torch.isfinite(network.head.weight[0]).all())
 
 
-def _expected(network: Network, radii: Sequence[float], listener: Listener) -> tuple[Expected, ...]:
-    bounder = SampledBounder(PatchEngine(), network, 0, torch.float64)
+def _expected(
+    network: Network, taken_by: Callable[[Ball], Cost], radii: Sequence[float], listener: Listener
+) -> tuple[Expected, ...]:
     noise = np.random.default_rng(0).random(network.input_shape, dtype=np.float32)
     before, found = _memory(), []
     for radius in sorted(radii, reverse=True):
         check()
         listener(Progress("inspect", f"a few rows of a ball of radius {radius:.2g} are timed"))
-        taken = bounder.taken_by(Ball(torch.from_numpy(noise), radius))
+        taken = taken_by(Ball(torch.from_numpy(noise), radius))
         found.append(Expected(radius, replace(taken, bytes=before + taken.bytes)))
     return tuple(found)
 

@@ -17,7 +17,8 @@ from corgi.ambient import settled
 from corgi.attacks.pairs import vanishing_radius
 from corgi.budget import Stoppable, grace
 from corgi.certify.radius import Bracket, SearchLimits, decide_radius, search_radius
-from corgi.engines.patch.engine import PatchBounder
+from corgi.engines.forms import ClassMargins
+from corgi.engines.interface import Bounder
 from corgi.network.head import CamHead
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
@@ -29,7 +30,7 @@ _ENDED = {Status.INTERRUPTED: "interrupted", Status.TIME_LIMIT: "time limit reac
 
 @settled()
 def certify_label(
-    bounder: PatchBounder,
+    bounder: Bounder,
     network: Network,
     ball: Ball,
     label: int,
@@ -71,7 +72,7 @@ def certify_label(
 
 
 def _search(
-    bounder: PatchBounder,
+    bounder: Bounder,
     network: Network,
     ball: Ball,
     label: int,
@@ -87,6 +88,7 @@ def _search(
         return Bracket(0.0), "the network has one score, so there is no other class"
     with grace(), torch.no_grad():
         scores = head.logits(network.trunk(ball.center.to(torch.float64)[None]))[0]
+    margins = ClassMargins(head, label)
     rivals = scores.index_fill(0, torch.tensor(label), -torch.inf)
     margin = float(scores[label] - rivals.max())
     if not margin > 0:
@@ -94,7 +96,7 @@ def _search(
 
     def score(radius: float) -> float:
         listener(Progress("label", f"radius {radius:.4g}"))
-        return float(bounder.scores(ball.with_radius(radius), label).min())
+        return float(bounder.lower(ball.with_radius(radius), margins).min())
 
     if eps is not None:
         undecided = f"the {bounder.method} bounds do not decide radius {eps:g}"

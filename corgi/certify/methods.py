@@ -49,6 +49,15 @@ def engine_of(name: EngineName | None, method: Method | None, form: Form) -> tup
     return name, method
 
 
+def default_engine(name: EngineName = EngineName.PATCH) -> BoundEngine:
+    """What a user gets who names an engine, or none, and no method.
+
+    Raises:
+        EngineError: it is lirpa, and auto_LiRPA is not installed.
+    """
+    return build_engine(*engine_of(name, None, Form.PAIRWISE))
+
+
 def build_engine(name: EngineName, method: Method, device: str = "cpu") -> BoundEngine:
     """The engine that `engine_of` names.
 

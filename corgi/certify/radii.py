@@ -26,9 +26,9 @@ from corgi.cam.topk import decision_margin
 from corgi.certify.decide import Question
 from corgi.certify.exact import ExactOptions, ExactRadius
 from corgi.certify.explain import Explanation, check_image, explain
+from corgi.certify.methods import default_engine
 from corgi.certify.verify import Bounders
-from corgi.engines.interface import Bounder
-from corgi.engines.patch.engine import PatchEngine
+from corgi.engines.interface import BoundEngine, Bounder
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
@@ -60,7 +60,7 @@ class RadiiOptions:
     class_id: int | None = None
     norm: Norm = Norm.LINF
     outside: int = 15
-    engine: PatchEngine = field(default_factory=PatchEngine)
+    engine: BoundEngine = field(default_factory=default_engine)
     exact: ExactOptions = field(default_factory=lambda: ExactOptions(gap=0.05, seconds=6.0))
     attack: AttackOptions = field(default_factory=lambda: AttackOptions(restarts=1, tolerance=0.02))
     time_limit: float | None = None

@@ -22,11 +22,10 @@ from corgi.certify.decide import Question, score
 from corgi.certify.exact import ExactOptions, ExactRadius, refuse_contradiction
 from corgi.certify.explain import check_image, explain
 from corgi.certify.label import certify_label
+from corgi.certify.methods import default_engine
 from corgi.certify.radius import Bracket, SearchLimits, decide_radius, search_radius
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.interface import BoundEngine, Bounder
-from corgi.engines.lipschitz.engine import LipschitzEngine
-from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.errors import EngineError, GateError, UsageError
 from corgi.network.depth import is_deep
 from corgi.network.network import Network
@@ -42,7 +41,7 @@ from corgi.results import (
     Status,
     VerifyResult,
 )
-from corgi.terms import Form, PatchMethod, Size
+from corgi.terms import EngineName, Form, Size
 from corgi.types import Ball, Norm
 
 ATTACK_SHARE = 0.4
@@ -86,7 +85,7 @@ class VerifyOptions:
     class_id: int | None = None
     norm: Norm = Norm.LINF
     eps: float | None = None
-    engine: BoundEngine = field(default_factory=PatchEngine)
+    engine: BoundEngine = field(default_factory=default_engine)
     form: Form = Form.PAIRWISE
     attack: AttackOptions | None = field(default_factory=AttackOptions)
     exact: ExactOptions | None = field(default_factory=ExactOptions)
@@ -379,21 +378,21 @@ class _Verification:
 
         It begins with intervals, and is of use where those of the map are not far wider than the map itself.
         """
-        engine, found = self.options.engine, None if self.attack is None else self.attack.radius
-        if found is None or self.options.eps is not None or not is_deep(self.network.trunk):
+        engine, found = self.options.engine.quick, None if self.attack is None else self.attack.radius
+        if engine is None or found is None:
             return None
-        if not (isinstance(engine, PatchEngine) and engine.refines):
+        if self.options.eps is not None or not is_deep(self.network.trunk):
             return None
         plain = copy.copy(self)
         plain.options = replace(
             self.options,
-            engine=replace(engine, relaxation=PatchMethod.CROWN_IBP),
+            engine=engine,
             exact=None,
             max_evaluations=min(self.options.max_evaluations, _FEW),
         )
         with suppress(OutOfTime), limited(time.monotonic() + FIRST_SHARE * left()):
-            bounder = self.bounders.prepared(plain.options.engine, self.network, self.explanation.class_id)
-            map_bounds = bounder.cheap(self.ball.with_radius(self.guesses(found)[0]))
+            bounder = self.bounders.prepared(engine, self.network, self.explanation.class_id)
+            map_bounds = bounder.intervals(self.ball.with_radius(self.guesses(found)[0]))
             width = float((map_bounds.upper - map_bounds.lower).max())
             if not width <= _WIDEST * float(np.ptp(self.explanation.cam)):
                 return None
@@ -439,7 +438,8 @@ class _Verification:
 
     def certify_label(self) -> LabelCertificate:
         """The label's certificate; always by the patch engine, whose rows can be any linear form."""
-        engine = self.options.engine if isinstance(self.options.engine, PatchEngine) else PatchEngine()
+        engine = self.options.engine
+        engine = engine if engine.name == EngineName.PATCH else default_engine()
         limits = SearchLimits(self.options.tolerance, self.options.max_evaluations)
         label, eps = self.explanation.predicted_class, self.options.eps
         try:
@@ -449,7 +449,6 @@ class _Verification:
         with Stoppable() as end:
             try:
                 bounder = self.bounders.bind(engine, self.network, self.explanation.class_id)
-                assert isinstance(bounder, PatchBounder)
                 return certify_label(bounder, self.network, self.ball, label, limits, eps, self.listener)
             except GateError as error:
                 return self.no_label(Status.UNKNOWN, f"no certificate: {error.message}")
@@ -571,7 +570,7 @@ class _Verification:
         By Lipschitz constants also where a linear network would break: they are at least the gradient here.
         """
         ceiling = self.ball.largest if found is None else found
-        if not isinstance(self.options.engine, LipschitzEngine) or self.k2 > self.top.k:
+        if self.options.engine.name != EngineName.LIPSCHITZ or self.k2 > self.top.k:
             return ceiling
         linear = linear_radius(self.target(keep_label=False), self.ball.center, self.ball.norm)
         return ceiling if linear is None else min(ceiling, 1.01 * linear)

@@ -19,10 +19,10 @@ import torch
 from corgi.ambient import settled
 from corgi.budget import OutOfTime, Stoppable, check, grace, left, limited
 from corgi.certify.explain import Explanation, check_image, explain
+from corgi.certify.methods import default_engine
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison, Guarantee, Row
-from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.errors import EngineError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
@@ -37,7 +37,7 @@ from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import renyi_radii
 from corgi.smoothing.sparsified import Sparsified
 from corgi.smoothing.tally import empty, sample
-from corgi.terms import MapName
+from corgi.terms import EngineName, MapName
 from corgi.types import Ball, Norm
 
 _METHODS = 10
@@ -107,7 +107,7 @@ class _Comparison:
     def methods(self) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
         """Names and what computes their rows, in order."""
         exact, bounds_alone = VerifyOptions(), VerifyOptions(exact=None)
-        lipschitz = VerifyOptions(engine=LipschitzEngine(), exact=None)
+        lipschitz = VerifyOptions(engine=default_engine(EngineName.LIPSCHITZ), exact=None)
         for method, norm, options, attack in (
             ("exact", Norm.LINF, exact, True),
             ("crown", Norm.LINF, bounds_alone, False),

@@ -27,7 +27,7 @@ def check_engine_at_radius_zero(
         ball = Ball(torch.from_numpy(image), 0.0)
         middle = bounder.middle(ball).numpy().reshape(reference.shape)
         middle = np.where(np.isfinite(middle), middle, reference)  # knowing nothing is vacuous
-        bounds = bounder.cheap(ball)
+        bounds = bounder.intervals(ball)
         lower, upper = (
             end.to(torch.float64).numpy().reshape(reference.shape) for end in (bounds.lower, bounds.upper)
         )

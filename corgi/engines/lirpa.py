@@ -34,10 +34,11 @@ from corgi.engines.auto_lirpa import (
     leaves_relaxed_range,
     release,
 )
-from corgi.engines.cone import NotUnfolded
+from corgi.engines.forms import ClassMargins, Forms
+from corgi.engines.interface import BoundEngine, Bounder
 from corgi.engines.lowering import check_plain, explained_class, lower_trunk
 from corgi.engines.rounding import UNIT_RATIO, rounding
-from corgi.engines.whole import Whole, to_the_end
+from corgi.engines.whole import to_the_end
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -60,7 +61,7 @@ MATRIX, PATCHES = "matrix", "patches"
 
 
 @dataclass(frozen=True)
-class LirpaEngine:
+class LirpaEngine(BoundEngine):
     """auto_LiRPA as a bounding engine.
 
     Attributes:
@@ -119,11 +120,13 @@ def check_layers(network: Network) -> None:
             )
 
 
-class LirpaBounder(Whole):
+class LirpaBounder(Bounder):
     """auto_LiRPA bound to one network, class and precision. Reuses the inner bounds of the last ball.
 
     `layout`: another one is for measuring how fast it is, and proves nothing.
     """
+
+    _engine: LirpaEngine
 
     def __init__(
         self,
@@ -158,7 +161,7 @@ class LirpaBounder(Whole):
         return (found.lower.to(torch.float64) + found.upper.to(torch.float64)) / 2
 
     @settled()
-    def cheap(self, ball: Ball) -> Interval:
+    def intervals(self, ball: Ball) -> Interval:
         """Nothing: the library bounds all pixels at once."""
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=self._dtype)
         return Interval(-infinite, infinite)
@@ -171,48 +174,20 @@ class LirpaBounder(Whole):
 
     @to_the_end
     @settled()
-    def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
-        """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
-        chunks = [torch.zeros(0, dtype=self._dtype)]
-        for start in range(0, len(above), self._engine.rows):
-            stop = min(start + self._engine.rows, len(above))
-            rows = torch.arange(stop - start)
-            form = torch.zeros(1, stop - start, self._network.pixels, dtype=self._dtype)
-            form[0, rows, above[start:stop]] += 1.0
-            form[0, rows, below[start:stop]] -= 1.0
-            lower, _ = self._bound(_MAP, ball, form)
-            chunks.append(self._interval(_MAP, lower, torch.full_like(lower, torch.inf), values=2).lower)
+    def lower(self, ball: Ball, forms: Forms | ClassMargins, *, sharply: bool = False) -> Tensor:
+        """Lower bounds of forms of the map, or of single elements of the feature map, float64 [forms]."""
+        if isinstance(forms, ClassMargins):
+            raise EngineError("engine lirpa bounds no margins of class scores", hint="Use engine patch.")
+        if not forms.of_map:
+            ends = self._interval(_FEATURES, *self._bound(_FEATURES, ball, None))
+            up = forms.coefficient > 0
+            return torch.where(up, ends.lower[forms.element], -ends.upper[forms.element]).to(torch.float64)
+        chunks, matrix = [torch.zeros(0, dtype=torch.float64)], forms.matrix(self._network.pixels)
+        for some in torch.split(matrix.to(self._dtype), self._engine.rows):
+            lower, _ = self._bound(_MAP, ball, some[None])
+            found = self._interval(_MAP, lower, torch.full_like(lower, torch.inf), values=2)
+            chunks.append(found.lower.to(torch.float64))
         return torch.cat(chunks)
-
-    @property
-    def sharpens(self) -> bool:
-        """No: `differences` does what the method can."""
-        return False
-
-    def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
-        """The same as `differences`."""
-        return self.differences(ball, above, below)
-
-    @property
-    def unfolds(self) -> bool:
-        """Never."""
-        return False
-
-    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> NotUnfolded:
-        """Never."""
-        return NotUnfolded("engine lirpa does not unfold margins")
-
-    def shortfall(self, ball: Ball) -> str:
-        """Nothing is ever cut short."""
-        return ""
-
-    @to_the_end
-    @settled()
-    def features(self, ball: Ball) -> Interval:
-        """Feature-wise intervals (theory 1.1), each [F, pixels]."""
-        lower, upper = self._bound(_FEATURES, ball, None)
-        shape = (self._network.head.filters, self._network.pixels)
-        return self._interval(_FEATURES, lower.reshape(shape), upper.reshape(shape))
 
     def _interval(self, source: str, lower: Tensor, upper: Tensor, *, values: int = 1) -> Interval:
         """Bounds of the sum or difference of so many values as the library returned them, rounded outwards.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -24,18 +24,17 @@ from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.budget import OutOfTime, limited
+from corgi.certify.methods import default_engine
 from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided
 from corgi.complete.tree import TreeDecider
 from corgi.engines.cone import NotUnfolded, with_inputs
 from corgi.engines.forms import Forms
-from corgi.engines.patch.engine import PatchEngine
-from corgi.engines.patch.forms import FormBounds
-from corgi.engines.patch.prepare import prepare
+from corgi.engines.interface import BoundEngine, BoxBounds
 from corgi.errors import EngineError
-from corgi.network.convert import TorchGraph
 from corgi.network.gate import TOLERANCE
 from corgi.progress import Listener, Progress, silent
 from corgi.terms import Answer
+from corgi.types import Interval
 from corgi.vnnlib.attack import AttackOptions, Witness, confirm, search
 from corgi.vnnlib.constraints import ArrayCase, Box, forms_of, inputs_of
 from corgi.vnnlib.network import PlainNetwork, check_equal, check_fits, load_plain
@@ -79,7 +78,7 @@ class DecideOptions:
         attack: how to look for witnesses.
     """
 
-    engine: PatchEngine = field(default_factory=PatchEngine)
+    engine: BoundEngine = field(default_factory=default_engine)
     decider: Decider = field(default_factory=TreeDecider)
     attack: AttackOptions = field(default_factory=AttackOptions)
 
@@ -141,8 +140,8 @@ def _decide(
         witness = case.attacked()
         if witness is not None:
             return Outcome(Answer.SAT, "", witness, spec)
-    graph = prepare(network)
-    match first_open(case.run(graph) for case in cases):
+    over = options.engine.boxes(network)
+    match first_open(case.run(over) for case in cases):
         case Witness() as witness:
             return Outcome(Answer.SAT, "", witness, spec)
         case Proved():
@@ -205,13 +204,13 @@ class _CaseDecision:
         self.listener(Progress("attack", f"{self.array.count} alternatives"))
         return search(self.network, self.array, self.box, self.options.attack, self.deadline, starts, only)
 
-    def run(self, graph: TorchGraph) -> Finding:
+    def run(self, over: Callable[[Tensor, Interval], BoxBounds]) -> Finding:
         """Whether the case is refuted: `Proved` if each alternative has, everywhere, a constraint > 0."""
         if self.late():
             return Undecided("time was up before anything was bounded", 0)
         self.listener(Progress("bound", f"{len(self.array.constraints)} constraints by intervals"))
         forms, of_inputs = forms_of(self.array, self.network, self.box)
-        bounds = FormBounds(self.options.engine, graph, self.box.centre, self.box.deviations)
+        bounds = over(self.box.centre, self.box.deviations)
         lower = self.by_rows(bounds, forms, of_inputs)
         self.check(lower)
         open_ones = self.open(lower)
@@ -228,14 +227,14 @@ class _CaseDecision:
         left = (~(best > 0)).nonzero().reshape(-1)
         return left[best[left].argsort()]
 
-    def by_rows(self, bounds: FormBounds, forms: Forms, of_inputs: Tensor) -> Tensor:
+    def by_rows(self, bounds: BoxBounds, forms: Forms, of_inputs: Tensor) -> Tensor:
         """Lower bounds of all constraints [R]: by intervals, those of open alternatives by rows."""
         lower = _usable(bounds.by_intervals(forms) + of_inputs)
         members = self.array.member[torch.isin(self.array.alternative, self.open(lower))]
         some = forms.chosen(torch.unique(members))
-        if len(some) > bounds.distinct(some):
+        if len(some) > some.distinct:
             # Fewer outputs than constraints: rows for the outputs first.
-            self.listener(Progress("bound", f"{bounds.distinct(some)} outputs by rows"))
+            self.listener(Progress("bound", f"{some.distinct} outputs by rows"))
             bounds.learn(some)
             lower = _usable(bounds.by_intervals(forms) + of_inputs)
         tried = torch.zeros(len(forms), dtype=torch.bool)
@@ -254,7 +253,7 @@ class _CaseDecision:
             tried[chosen] = True
         return lower
 
-    def exactly(self, bounds: FormBounds, forms: Forms, open_ones: Tensor) -> Finding:
+    def exactly(self, bounds: BoxBounds, forms: Forms, open_ones: Tensor) -> Finding:
         """Decide open alternatives one by one."""
         count = len(open_ones)
 
@@ -267,12 +266,12 @@ class _CaseDecision:
 
         return first_open(each())
 
-    def one(self, bounds: FormBounds, forms: Forms, alternative: int, detail: str) -> Finding:
+    def one(self, bounds: BoxBounds, forms: Forms, alternative: int, detail: str) -> Finding:
         """Decide one alternative."""
         members = torch.unique(self.array.members(alternative))
         if len(members) == 0:
             return Undecided("nothing is asked of the outputs, and the box holds no float32 point", 0)
-        cone = bounds.unfolded(forms.chosen(members))
+        cone = bounds.unfold(forms.chosen(members))
         if isinstance(cone, NotUnfolded):
             return Undecided(cone.reason, 0)
         if any(self.array.constraints[i].inputs for i in members.tolist()):

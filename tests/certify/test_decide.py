@@ -43,7 +43,7 @@ class FakeBounder:
     def sharpens(self) -> bool:
         return self.sharp is not None
 
-    def cheap(self, ball):
+    def intervals(self, ball):
         return self.cheap_bounds
 
     def pixels(self, ball, low=None, high=None):

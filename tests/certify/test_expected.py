@@ -11,9 +11,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from corgi.certify import expected
-from corgi.certify.expected import ENGINES, default_engine, engine_reports
-from corgi.certify.methods import build_engine
+from corgi.certify import methods
+from corgi.certify.expected import ENGINES, engine_reports
+from corgi.certify.methods import build_engine, default_engine
 from corgi.engines import lirpa, lowering
 from corgi.engines.interface import BoundEngine
 from corgi.errors import EngineError
@@ -91,7 +91,7 @@ def test_a_missing_library_is_a_refusal(tmp_path: Path, monkeypatch: pytest.Monk
             raise EngineError("engine lirpa: auto_LiRPA, which it runs on, cannot be imported")
         return build_engine(name, method)
 
-    monkeypatch.setattr(expected, "build_engine", built)
+    monkeypatch.setattr(methods, "build_engine", built)
     found = {
         report.engine: report.refusal for report in engine_reports(network(tmp_path, CASES["residual"]), ())
     }

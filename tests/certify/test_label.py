@@ -13,6 +13,7 @@ from corgi.budget import limited
 from corgi.certify.label import certify_label
 from corgi.certify.radius import SearchLimits
 from corgi.certify.verify import VerifyOptions, verify
+from corgi.engines.forms import ClassMargins
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.network.network import load
@@ -35,8 +36,9 @@ def test_margins_of_scores_hold_all_images_of_the_ball(
     bounder = PatchEngine(budget=budget).bind(network, 0, dtype)
     for radius in (0.0, 0.003, 0.05):
         ball = Ball(image, radius, norm)
-        lower = bounder.scores(ball, label)
-        assert lower[label] == math.inf
+        margins_to = ClassMargins(network.head, label)
+        lower = torch.full((network.head.classes,), math.inf, dtype=torch.float64)
+        lower[margins_to.others] = bounder.lower(ball, margins_to)
         logits = network.head.logits(network.trunk(inside(network, ball, 0, 30, seed)))
         margins = (logits[:, label, None] - logits).index_fill(1, torch.tensor(label), torch.inf)
         slack = 1e-12 * float(logits.abs().max())
@@ -133,7 +135,7 @@ def test_ctrl_c_keeps_the_certificate_of_the_map(eps: float | None, monkeypatch,
     image = np.random.default_rng(1).random(network.input_shape, dtype=np.float32)
     options = VerifyOptions(k=2, eps=eps, exact=None, attack=None)
     alone = verify(network, image, options)
-    monkeypatch.setattr(PatchBounder, "scores", stopped)
+    monkeypatch.setattr(PatchBounder, "_class_margins", stopped)
     result = verify(network, image, replace(options, label=True))
     assert (result.certificate.radius, result.status) == (alone.certificate.radius, alone.status)
     assert result.label is not None

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from corgi import PatchEngine, load
 from corgi.engines.cone import Cone
+from corgi.engines.forms import pairs
 from corgi.engines.interface import Bounder
 from corgi.network.network import Network
 from corgi.types import Ball
@@ -76,7 +77,7 @@ class Case:
 
     @cached_property
     def cone(self) -> Cone:
-        cone = self.subject.bounder.unfolded(self.ball, self.above, self.below)
+        cone = self.subject.bounder.unfold(self.ball, pairs(self.above, self.below))
         assert isinstance(cone, Cone)
         return cone
 

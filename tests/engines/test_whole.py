@@ -14,7 +14,7 @@ from torch import Tensor
 import corgi
 from corgi.cam.topk import outside
 from corgi.certify.verify import Bounders, VerifyOptions, verify
-from corgi.engines.forms import Forms
+from corgi.engines.forms import ClassMargins, Forms, pairs
 from corgi.engines.patch.alpha import Alpha
 from corgi.engines.patch.forms import FormBounds
 from corgi.engines.patch.prepare import prepare
@@ -44,12 +44,12 @@ ABOVE, BELOW = torch.tensor([0, 1, 2]), torch.tensor([4, 5, 3])
 
 QUESTIONS: dict[str, Callable[[object, Ball], object]] = {
     "pixels": lambda bounder, ball: bounder.pixels(ball).lower,
-    "cheap": lambda bounder, ball: bounder.cheap(ball).lower,
+    "cheap": lambda bounder, ball: bounder.intervals(ball).lower,
     "differences": lambda bounder, ball: bounder.differences(ball, ABOVE, BELOW),
     "sharpened": lambda bounder, ball: bounder.sharpened(ball, ABOVE, BELOW),
     "features": lambda bounder, ball: bounder.features(ball).lower,
-    "scores": lambda bounder, ball: bounder.scores(ball, 0),
-    "unfolded": lambda bounder, ball: getattr(bounder.unfolded(ball, ABOVE, BELOW), "constant", ABOVE),
+    "scores": lambda bounder, ball: bounder.lower(ball, ClassMargins(bounder._network.head, 0)),
+    "unfolded": lambda bounder, ball: getattr(bounder.unfold(ball, pairs(ABOVE, BELOW)), "constant", ABOVE),
     "constants": lambda bounder, ball: bounder.constants(ball, bounder._all_rows),
 }
 

@@ -439,8 +439,8 @@ def test_of_unknown_values_bounds_are_vacuous_or_hold(seed: int, engine, ends, t
     slack = 1e-11 * float((features.abs().amax((0, 2, 3)) * network.head.weight[0].abs()).sum())
     for dtype in (torch.float32, torch.float64):
         bounder = engine.bind(network, 0, dtype)
-        assert (bounder.cheap(ball).lower == -torch.inf).all()
-        assert (bounder.cheap(ball).upper == torch.inf).all()
+        assert (bounder.intervals(ball).lower == -torch.inf).all()
+        assert (bounder.intervals(ball).upper == torch.inf).all()
         found = bounder.pixels(ball)
         assert (found.lower <= cams + slack).all()
         assert (cams <= found.upper + slack).all()

@@ -10,6 +10,7 @@ import torch
 
 from corgi import AttackOptions, LirpaEngine, PatchEngine, PatchMethod, load, verify
 from corgi.cam.topk import decision_margin
+from corgi.engines.forms import ClassMargins
 from corgi.engines.interface import BoundEngine
 from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.engines.patch.batch import bound_maps
@@ -55,7 +56,7 @@ def test_bounds_hold(kind: str, method: PatchMethod, norm: Norm, tmp_path: Path)
                 features = network.trunk(images)
             values, scores = network.head.cam(features, 0).flatten(1), network.head.logits(features)
             slack = SLACK * (1 + float(values.abs().max()))
-            for bounds in (bounder.cheap(ball), bounder.pixels(ball)):
+            for bounds in (bounder.intervals(ball), bounder.pixels(ball)):
                 assert (bounds.lower <= values + slack).all()
                 assert (values <= bounds.upper + slack).all()
             margins = values[:, above] - values[:, below]
@@ -63,7 +64,8 @@ def test_bounds_hold(kind: str, method: PatchMethod, norm: Norm, tmp_path: Path)
             if bounder.sharpens and radius == 0.003:
                 found = bounder.sharpened(ball, above[:3], below[:3])
                 assert (found <= margins[:, :3] + slack).all()
-            assert (bounder.scores(ball, 0)[1:] <= (scores[:, :1] - scores)[:, 1:] + slack).all()
+            lower = bounder.lower(ball, ClassMargins(network.head, 0))
+            assert (lower <= (scores[:, :1] - scores)[:, 1:] + slack).all()
             if radius == 0.003 and work > 1e6:
                 assert torch.isfinite(bounds.lower).all()
                 assert torch.isfinite(bounds.upper).all()
@@ -97,7 +99,7 @@ def test_a_counterexample_is_never_proved_away(kind: str, tmp_path: Path) -> Non
 def test_several_balls_at_once(kind: str, tmp_path: Path) -> None:
     network, image = case(kind, tmp_path)
     balls = [Ball(torch.from_numpy(image), radius) for radius in (0.001, 0.01)]
-    together = bound_maps(PatchEngine(), network, balls, [0, 1], torch.float64)
+    together = bound_maps(PatchEngine(), network, balls, [0, 1])
     for i, ball in enumerate(balls):
         images = inside(network, ball, i, 30, 0)
         with torch.no_grad():

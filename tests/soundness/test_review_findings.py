@@ -247,13 +247,13 @@ def test_bounds_at_radius_zero_may_be_loose_but_not_wrong(tmp_path) -> None:
             self.inner, self.down, self.wider = inner, down, wider
             self.middle = inner.middle
 
-        def cheap(self, ball):
-            found = self.inner.cheap(ball)
+        def intervals(self, ball):
+            found = self.inner.intervals(ball)
             size = float(found.upper.abs().max())
             low, high = (-self.down - self.wider) * size, (-self.down + self.wider) * size
             return replace(found, lower=found.lower + low, upper=found.upper + high)
 
-        pixels = cheap
+        pixels = intervals
 
     rng = np.random.default_rng(9)
     network = load(random_cam_network(rng, tmp_path))

@@ -15,6 +15,7 @@ import torch
 
 from corgi.complete.decider import Budget, Proved, Undecided, Verdict
 from corgi.engines.cone import Cone, NotUnfolded
+from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.forms import FormBounds
 from corgi.errors import CorgiError, EngineError, GateError, SpecError
 from corgi.terms import Answer
@@ -240,8 +241,8 @@ def test_nan_and_wrong_bounds_are_never_a_proof(tmp_path: Path, monkeypatch: pyt
 
         by_rows = by_intervals
 
-    monkeypatch.setattr(module, "FormBounds", Broken)
-    monkeypatch.setattr(Broken, "unfolded", lambda *_: module.NotUnfolded("too large"))
+    monkeypatch.setattr(engine_module, "FormBounds", Broken)
+    monkeypatch.setattr(Broken, "unfold", lambda *_: NotUnfolded("too large"))
     for nothing in (math.nan, math.inf):
         monkeypatch.setattr(Broken, "value", nothing)
         assert decided(network, spec).answer is Answer.UNKNOWN
@@ -351,7 +352,7 @@ def test_a_cone_that_is_not_unfolded_without_a_reason_proves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, spec = open_question(tmp_path)
-    monkeypatch.setattr(FormBounds, "unfolded", lambda *_: NotUnfolded(""))
+    monkeypatch.setattr(FormBounds, "unfold", lambda *_: NotUnfolded(""))
     assert decided(network, spec, NO_ATTACK).answer is Answer.UNKNOWN
 
 

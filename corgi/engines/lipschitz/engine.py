@@ -21,16 +21,19 @@ import torch
 from torch import Tensor
 
 from corgi.ambient import settled
+from corgi.engines.forms import signed
+from corgi.engines.interface import BoundEngine
 from corgi.engines.lipschitz.combine import combined_norms
 from corgi.engines.lipschitz.jacobian import LAYERS, interval_norms
 from corgi.engines.lipschitz.product import network_gains, row_constants
 from corgi.engines.lipschitz.slopes import WITHOUT_SLOPES
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_sizes
-from corgi.engines.patch.engine import PatchBounder, PatchEngine, same_image
+from corgi.engines.patch.engine import PatchBounder, PatchEngine
 from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.prepare import prepare
+from corgi.engines.patch.region import same_image
 from corgi.engines.rigour import plainly
 from corgi.engines.whole import to_the_end
 from corgi.errors import EngineError
@@ -47,7 +50,7 @@ _SIMILAR = 2.0
 
 
 @dataclass(frozen=True)
-class LipschitzEngine:
+class LipschitzEngine(BoundEngine):
     """Local Lipschitz constants, times the radius.
 
     Attributes:
@@ -144,7 +147,7 @@ class LipschitzBounder(PatchBounder):
 
     @to_the_end
     @plainly
-    def cheap(self, ball: Ball) -> Interval:
+    def intervals(self, ball: Ball) -> Interval:
         """By what is known of this ball and larger ones, each [pixels].
 
         For the method of rows the Jacobians of all pixels are bounded by intervals first, once for balls of
@@ -224,7 +227,8 @@ class LipschitzBounder(PatchBounder):
         return self._pixel_rows(torch.arange(self._network.pixels))
 
     def _pixel_rows(self, pixels: Tensor) -> Patches:
-        return self._rows(pixels, torch.ones(len(pixels), dtype=torch.float64))
+        forms = signed(pixels, torch.ones(len(pixels), dtype=torch.float64), of_map=True)
+        return self._layout(forms).patches(self._dtype, self._engine.device)
 
     def _in_chunks(self, ball: Ball, rows: Patches, bounded: _RowNorms) -> Tensor:
         """Dual norms of as many rows at a time as the budget allows: in intervals a row takes three rows."""

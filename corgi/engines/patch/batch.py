@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from corgi.engines.lowering import explained_class
 from corgi.engines.patch.bounds import BallBounds
-from corgi.engines.patch.engine import PatchEngine, deviations, on_device
-from corgi.engines.patch.intervals import centres
 from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Patches, distinct_places, on_host
 from corgi.engines.patch.prepare import cast, prepare
+from corgi.engines.patch.region import deviations, middle_of
 from corgi.engines.rigour import plainly
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
+if TYPE_CHECKING:
+    from corgi.engines.patch.engine import PatchEngine
+
 
 @plainly
-def bound_maps(
-    engine: PatchEngine, network: Network, balls: list[Ball], class_ids: list[int], dtype: torch.dtype
-) -> Interval:
+def bound_maps(engine: PatchEngine, network: Network, balls: list[Ball], class_ids: list[int]) -> Interval:
     """Folded intervals (theory 1.2) of the maps of N balls, rounded outwards: float64 [N, pixels].
 
     Raises:
@@ -27,10 +29,9 @@ def bound_maps(
         ValueError: balls of different norms.
     """
     exact = prepare(network)
-    graph, device = cast(exact, dtype, engine.device), engine.device
-    images = torch.stack([ball.center.to(torch.float64) for ball in balls])
-    centre = on_device(centres(exact, images), device)
-    box = deviations(balls, dtype, device)
+    graph, device = cast(exact, torch.float64, engine.device), engine.device
+    centre = middle_of(exact, torch.stack([ball.center for ball in balls]), device)
+    box = deviations(balls, torch.float64, device)
     bounds = BallBounds(
         graph,
         centre,
@@ -51,7 +52,7 @@ def bound_maps(
         sign
         * bounds.lower_rows(
             name,
-            Patches((sign * weights[ball])[:, :, None, None].to(dtype), places, place),
+            Patches((sign * weights[ball])[:, :, None, None], places, place),
             sign * value - off,
         )
         for sign in (1.0, -1.0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -13,21 +13,26 @@ from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.engines.cone import Cone, NotUnfolded
-from corgi.engines.lowering import explained_class
+from corgi.engines.forms import ClassMargins, Forms, signed
+from corgi.engines.interface import BoundEngine, Bounder, Cost
+from corgi.engines.lowering import Lowerable, explained_class
 from corgi.engines.patch.alpha import Alpha, Optimised, OwnPlanes, optimised
+from corgi.engines.patch.batch import bound_maps
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
+from corgi.engines.patch.forms import FormBounds
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.halfspace import mean
-from corgi.engines.patch.intervals import Centre, cast_out, centres
+from corgi.engines.patch.intervals import Centre
 from corgi.engines.patch.norms import reach_of
-from corgi.engines.patch.patches import Indices, Patches, Places, distinct_places, on_host
+from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
-from corgi.engines.patch.unfold import cone_of, is_piecewise_linear, too_large
+from corgi.engines.patch.region import deviations, middle_of, same_image
+from corgi.engines.patch.rows import Layout, map_values
+from corgi.engines.patch.unfold import is_piecewise_linear, unfolded
 from corgi.engines.rigour import differentiable, plainly
-from corgi.engines.whole import Whole, to_the_end
+from corgi.engines.whole import to_the_end
 from corgi.network.convert import TorchGraph
-from corgi.network.head import CamHead
 from corgi.network.network import Network
 from corgi.terms import PatchMethod
 from corgi.types import Ball, Interval, Norm
@@ -44,12 +49,12 @@ float32."""
 _RIVALS = 64
 """Classes whose margins are bounded together."""
 
-_EXTENTS = (2, 5, 10, 2**31)
-"""Distances of two map pixels up to which their rows share one size of patch."""
+_ROWS = 512
+"""Rows whose first patches are made at once, and twice the map's pixels at least."""
 
 
 @dataclass(frozen=True)
-class PatchEngine:
+class PatchEngine(BoundEngine):
     """corgi's own engine.
 
     Attributes:
@@ -103,6 +108,25 @@ class PatchEngine:
         """
         return PatchBounder(self, network, class_id, dtype)
 
+    @property
+    def quick(self) -> PatchEngine | None:
+        """CROWN-IBP: without rows on windows."""
+        return replace(self, relaxation=PatchMethod.CROWN_IBP) if self.refines else None
+
+    def maps(self, network: Network, balls: list[Ball], class_ids: list[int]) -> Interval:
+        """Folded intervals of the maps of N balls in one pass, float64 [N, pixels]."""
+        return bound_maps(self, network, balls, class_ids)
+
+    def boxes(self, network: Lowerable) -> Callable[[Tensor, Interval], FormBounds]:
+        """What bounds a network without a head over a box; on the CPU, in float64."""
+        return partial(FormBounds, self, prepare(network))
+
+    def costs(self, network: Network) -> Callable[[Ball], Cost]:
+        """What bounds of the whole map of the first class take, by a few of their rows."""
+        from corgi.engines.patch.sampled import SampledBounder  # which is made of what stands here
+
+        return SampledBounder(self, network, 0, torch.float64).taken_by
+
 
 @dataclass
 class _Known:
@@ -126,9 +150,10 @@ class _Known:
         return self.bounds.bytes + (0 if self.fast is None else self.fast.bytes)
 
 
-class PatchBounder(Whole):
+class PatchBounder(Bounder):
     """The patch engine bound to one network, class and precision. Keeps what it found for the last balls."""
 
+    _engine: PatchEngine
     _kind: type[BallBounds] = BallBounds
 
     def __init__(self, engine: PatchEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
@@ -141,7 +166,7 @@ class PatchBounder(Whole):
         self._known: list[_Known] = []
         self._shortfalls: dict[float, str] = {}
         self._summed = 0.0
-        self._own: dict[tuple[int, int], OwnPlanes] = {}
+        self._own: dict[tuple[int, ...], OwnPlanes] = {}
 
     @cached_property
     def _fast(self) -> TorchGraph:
@@ -161,7 +186,7 @@ class PatchBounder(Whole):
 
     @to_the_end
     @plainly
-    def cheap(self, ball: Ball) -> Interval:
+    def intervals(self, ball: Ball) -> Interval:
         """Interval arithmetic, each [pixels]."""
         bounds = self._bounds(ball)
         known = bounds.relaxation.intervals[self._graph.output_name]
@@ -196,7 +221,8 @@ class PatchBounder(Whole):
             self._required(ball, self._where(both))
             signs = torch.cat([torch.ones(len(low)), -torch.ones(len(high))]).to(torch.float64)
             value, off = self._at_centre(known.bounds)
-            found = self._bounded(ball, self._rows(both, signs), signs * value[both] - off[both])
+            rows = self._layout(signed(both, signs, of_map=True)).patches(self._dtype, self._engine.device)
+            found = self._bounded(ball, rows, signs * value[both] - off[both])
             known.lower[low], known.upper[high] = found[: len(low)], -found[len(low) :]
             known.low_known[low], known.high_known[high] = True, True
         return self._interval(known.lower, known.upper)
@@ -212,76 +238,91 @@ class PatchBounder(Whole):
 
     @to_the_end
     @plainly
-    def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
-        """Pairwise margins (theory 1.3): lower bounds of I_above - I_below: [rows]."""
-        bounds = self._required(ball, self._where(torch.cat([above, below])))
-        width = self._network.head.map_shape[1]
-        shift = torch.stack([below // width - above // width, below % width - above % width], 1)
-        lower = torch.full((len(above),), -torch.inf, dtype=torch.float64)
-        far = (shift[:, 0].abs() >= self._reach[0]) | (shift[:, 1].abs() >= self._reach[1])
-        if ball.norm is not Norm.LINF:
-            far[:] = False  # two cones share the radius
+    def lower(self, ball: Ball, forms: Forms | ClassMargins, *, sharply: bool = False) -> Tensor:
+        """Lower bounds of linear forms, float64 [forms].
+
+        Sharply: alpha-CROWN, and focus form by form, whose bound is > 0 only if the form is on the whole
+        ball, but need not bound it.
+        """
+        if isinstance(forms, ClassMargins):
+            found = self._class_margins(ball, forms)
+        else:
+            found = self._sharply(ball, forms) if sharply else self._by_rows(ball, forms)
+        found = found.cpu()
+        return self._interval(found, torch.full_like(found, torch.inf)).lower
+
+    def _by_rows(self, ball: Ball, forms: Forms) -> Tensor:
+        layout = self._layout(forms)
+        at_centre, off = self._in_the_middle(self._required(ball, layout.read), forms)
+        lower = torch.full_like(at_centre, -torch.inf)
+        far = torch.zeros(len(forms), dtype=torch.bool)
+        if forms.of_map and ball.norm is Norm.LINF:  # in other norms two cones share the radius
+            far = (layout.spans[0] > self._reach[0]) | (layout.spans[1] > self._reach[1])
         if bool(far.any()):
-            # Their cones share nothing, so both reach their least and greatest values independently.
-            alone = self._pixels(ball, torch.unique(above[far]), torch.unique(below[far]))
-            lower[far] = alone.lower[above[far]] - alone.upper[below[far]]
-        value, off = self._at_centre(bounds)
-        at_centre = (value[above] - value[below]) - (off[above] + off[below])
-        # Rows of similar extent share a patch: a few sizes, each large enough for its rows.
-        extent = shift.abs().amax(1).masked_fill(far, -2)
-        for low, high in itertools.pairwise((-1, *_EXTENTS)):
-            chosen = ((extent > low) & (extent <= high)).nonzero().reshape(-1)
-            if len(chosen):
-                rows = self._pair_rows(above[chosen], below[chosen])
-                lower[chosen] = self._bounded(ball, rows, at_centre[chosen])
-        return self._interval(lower, torch.full_like(lower, torch.inf)).lower
+            # Their cones share nothing, so all pixels reach their least and greatest values independently.
+            alone = forms.chosen(far.nonzero().reshape(-1))
+            some, pixels = alone.coefficient > 0, alone.element
+            known = self._pixels(ball, torch.unique(pixels[some]), torch.unique(pixels[~some]))
+            lower[far] = alone.summed(torch.where(some, known.lower[pixels], -known.upper[pixels]))
+        at_once = 2 * self._network.pixels
+        for chosen in layout.groups(~far, max(_ROWS, at_once) if forms.of_map else at_once):
+            rows = layout.chosen(chosen).patches(self._dtype, self._engine.device)
+            lower[chosen] = self._bounded(ball, rows, at_centre[chosen] - off[chosen])
+        return lower
+
+    def _layout(self, forms: Forms) -> Layout:
+        shape = (self._network.head.filters, *self._network.head.map_shape)
+        return Layout(forms, shape, self._weight if forms.of_map else None)
+
+    def _in_the_middle(self, bounds: BallBounds, forms: Forms) -> tuple[Tensor, Tensor]:
+        """Forms of the map, or of single elements, in the middle; what that may be off by: [forms] each."""
+        if forms.of_map:
+            value, off = (v[forms.element] for v in self._at_centre(bounds))
+        else:  # an element itself is exact
+            value = self._centre(bounds).flatten()[forms.element]
+            off = torch.zeros_like(value)
+        return forms.summed(forms.coefficient * value), forms.summed(off)
 
     @property
     def sharpens(self) -> bool:
-        """Whether `sharpened` can be better than `differences`."""
+        """Whether bounds drawn sharply can be better than others."""
         return self._engine.relaxation in (PatchMethod.ALPHA_CROWN, PatchMethod.FOCUS)
 
-    @to_the_end
-    @plainly
-    def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
-        """The same as `differences` with more effort, for a few pairs: alpha-CROWN, and focus pair by pair.
-
-        With focus, what is returned is > 0 only if the margin is on the whole ball, but need not bound it.
-        """
-        bounds = self._required(ball, self._where(torch.cat([above, below])))
-        found = self._optimised(bounds, above, below)
-        lower = found.bounds
+    def _sharply(self, ball: Ball, forms: Forms) -> Tensor:
+        bounds = self._required(ball, self._layout(forms).read)
+        lower = self._optimised(bounds, forms).bounds
         if self._engine.relaxation is PatchMethod.FOCUS:
-            for pair in (~(lower > 0)).nonzero().reshape(-1):
-                lower[pair] = self._focused(bounds, above[pair, None], below[pair, None], float(lower[pair]))
-        lower = lower.cpu()
-        return self._interval(lower, torch.full_like(lower, torch.inf)).lower
+            for number in (~(lower > 0)).nonzero().reshape(-1):
+                lower[number] = self._focused(bounds, forms.chosen(number[None].cpu()), float(lower[number]))
+        return lower
 
-    def _optimised(self, bounds: BallBounds, above: Tensor, below: Tensor) -> Optimised:
+    def _optimised(self, bounds: BallBounds, forms: Forms) -> Optimised:
         """Rows with lower planes of their own; those begin where another radius ended."""
-        value, off = self._at_centre(bounds)
-        at_centre = (value[above] - value[below]) - (off[above] + off[below])
-        pairs = list(zip(above.tolist(), below.tolist(), strict=True))
+        at_centre, off = self._in_the_middle(bounds, forms)
+        entries = zip(forms.row.tolist(), forms.element.tolist(), strict=True)
+        read: list[tuple[int, ...]] = [()] * len(forms)
+        for row, element in entries:
+            read[row] = (*read[row], element)
         found = optimised(
             bounds.relaxation,
             self._graph.output_name,
-            self._pair_rows(above, below),
-            at_centre.to(self._engine.device),
+            self._layout(forms).patches(self._dtype, self._engine.device),
+            (at_centre - off).to(self._engine.device),
             self._engine.alpha,
-            [self._own.get(pair) for pair in pairs],
+            [self._own.get(form) for form in read],
         )
-        self._own.update(zip(pairs, found.planes, strict=True))
+        self._own.update(zip(read, found.planes, strict=True))
         return found
 
-    def _focused(self, bounds: BallBounds, above: Tensor, below: Tensor, first: float) -> float:
-        """Bounds of one pair, drawn again and again on the part of the ball where its margin can still fail.
+    def _focused(self, bounds: BallBounds, form: Forms, first: float) -> float:
+        """Bounds of one form, drawn again and again on the part of the ball where it can still fail.
 
         All images at which it fails lie in every half-space found on the way (halfspace.py), also in the mean
         of two. Once a bound over that part is > 0 there are none.
         """
-        best, spaces, where = first, [], self._where(torch.cat([above, below]))
+        best, spaces, where = first, [], self._layout(form).read.to(self._engine.device)
         for _ in range(self._engine.rounds):
-            found = self._optimised(bounds, above, below)
+            found = self._optimised(bounds, form)
             best = max(best, float(found.bounds[0]))
             space = bounds.half_space(found.backward)
             if best > 0 or space is None:
@@ -306,63 +347,28 @@ class PatchBounder(Whole):
             f" ended at an earlier layer: in full they would take over {self._engine.work:.3g} multiply-adds"
         )
 
-    @to_the_end
-    @plainly
-    def features(self, ball: Ball) -> Interval:
-        """Feature-wise intervals (theory 1.1), each [F, pixels]."""
-        bounds, output = self._required(ball, self._where_all()), self._graph.output_name
-        filters, pixels = self._network.head.filters, self._network.pixels
-        everything = np.arange(pixels)
-        place = np.tile(everything, 2)
-        centre = bounds.relaxation.centres[output].value[0].reshape(filters, pixels)
-        lower, upper = [], []
-        for channel in range(filters):
-            values = torch.zeros(2 * pixels, filters, 1, 1, dtype=self._dtype, device=self._engine.device)
-            values[:pixels, channel], values[pixels:, channel] = 1, -1
-            at_centre = torch.cat([centre[channel], -centre[channel]])
-            found = self._bounded(ball, Patches(values, self._places(everything), place), at_centre)
-            lower.append(found[:pixels])
-            upper.append(-found[pixels:])
-        return self._interval(torch.stack(lower), torch.stack(upper))
-
-    @property
-    def method(self) -> str:
-        """The relaxation, as the user names it."""
-        return self._engine.method
-
-    @to_the_end
-    @plainly
-    def scores(self, ball: Ball, label: int) -> Tensor:
-        """Lower bounds of score_label - score_j for every class j (theory 1.9): [classes], inf for j = label.
-
-        The network must have a CAM head: scores are affine in its pooled feature map.
-        """
-        head, output = self._network.head, self._graph.output_name
-        assert isinstance(head, CamHead)
+    def _class_margins(self, ball: Ball, forms: ClassMargins) -> Tensor:
+        """Every margin reads the whole map, each pixel by the same weights."""
+        head, pixels = forms.head, self._network.pixels
         bounds = self._required(ball, self._where_all())
-        centre = bounds.relaxation.centres[output].value[0].cpu().flatten(1)
-        share = 1.0 if head.sums else 1 / self._network.pixels
-        weight, bias = head.weight[label] - head.weight, head.bias[label] - head.bias
+        centre = self._centre(bounds).flatten(1)
+        share = 1.0 if head.sums else 1 / pixels
+        weight, bias = head.weight[forms.label] - head.weight, head.bias[forms.label] - head.bias
         at_centre = share * (weight @ centre.sum(1)) + bias
         # Sums over pixels and filters, differences, and the bias of a head of several layers: relative to
         # all absolute terms. Coefficients are rounded a few times more than rows account for, on deviations.
-        size = bounds.relaxation.sizes[output][0].cpu().to(torch.float64) * self._network.pixels
-        weight_terms = head.weight.abs() + head.weight[label].abs()
+        size = bounds.relaxation.sizes[self._graph.output_name][0].cpu().to(torch.float64) * pixels
+        weight_terms = head.weight.abs() + head.weight[forms.label].abs()
         terms = share * (weight_terms @ (centre.abs().sum(1) + size))
-        terms = terms + head.bias_terms + head.bias_terms[label]
-        off = (self._network.pixels + head.filters + 64) * 2.0**-52 * terms
-        lower = torch.full_like(at_centre, torch.inf)
-        rivals = torch.arange(head.classes)
-        height, width = head.map_shape
-        zero = np.zeros(1, np.int64)
-        for chosen in torch.split(rivals[rivals != label], _RIVALS):
-            values = (share * weight[chosen])[:, :, None, None].expand(-1, -1, height, width)
+        terms = terms + head.bias_terms + head.bias_terms[forms.label]
+        at_centre = at_centre - (pixels + head.filters + 64) * 2.0**-52 * terms
+        zero, found = np.zeros(1, np.int64), [at_centre[:0]]
+        for chosen in torch.split(forms.others, _RIVALS):
+            values = (share * weight[chosen])[:, :, None, None].expand(-1, -1, *head.map_shape)
             values = values.to(self._dtype).to(self._engine.device).contiguous()
             rows = Patches(values, Places(zero, zero, zero), zero.repeat(len(chosen)))
-            lower[chosen] = self._bounded(ball, rows, at_centre[chosen] - off[chosen])
-        lower = self._interval(lower, torch.full_like(lower, torch.inf)).lower
-        lower[label] = torch.inf
-        return lower
+            found.append(self._bounded(ball, rows, at_centre[chosen]))
+        return torch.cat(found)
 
     @property
     def unfolds(self) -> bool:
@@ -371,19 +377,20 @@ class PatchBounder(Whole):
 
     @to_the_end
     @plainly
-    def unfolded(self, ball: Ball, above: Tensor, below: Tensor) -> Cone | NotUnfolded:
-        """Margins I_above - I_below as piecewise linear functions of their cone, if that fits the budget."""
+    def unfold(self, ball: Ball, forms: Forms) -> Cone | NotUnfolded:
+        """Forms as piecewise linear functions of their cone, if that fits the budget."""
         if not self.unfolds:
             return NotUnfolded("an activation is not piecewise linear, or the engine is not on the CPU")
         if ball.norm is not Norm.LINF:
             return NotUnfolded(f"margins are decided exactly over {Norm.LINF.label} balls only")
-        bounds = self._required(ball, self._where(torch.cat([above, below])))
-        value, off = self._at_centre(bounds)
-        off = off[above] + off[below]
-        at_centre = (value[above] - value[below]) - off
-        name, rows = self._graph.output_name, self._pair_rows(above, below)
-        large = too_large(bounds, name, rows, self._engine.budget)
-        return large or differentiable(cone_of(bounds, name, rows, at_centre, 2 * off))
+        layout = self._layout(forms)
+        bounds = self._required(ball, layout.read)
+        at_centre, off = self._in_the_middle(bounds, forms)
+        rows = layout.patches(self._dtype)
+        name, budget = self._graph.output_name, self._engine.budget
+        found = unfolded(bounds, name, rows, at_centre - off, 2 * off, budget)
+        cone: Cone | NotUnfolded = differentiable(found)
+        return cone
 
     def _bounded(self, ball: Ball, rows: Patches, at_centre: Tensor) -> Tensor:
         """Lower bounds of rows on the feature map over a ball, given those in its middle: float64 [R]."""
@@ -402,11 +409,11 @@ class PatchBounder(Whole):
 
     def _at_centre(self, bounds: BallBounds) -> tuple[Tensor, Tensor]:
         """The map of the feature map's centre, and what its sum may be off by: float64 [pixels] each."""
-        terms = (
-            self._weight[:, None, None] * bounds.relaxation.centres[self._graph.output_name].value[0].cpu()
-        )
-        off = (len(terms) + 4) * 2.0**-52 * terms.abs().sum(0)
-        return terms.sum(0).reshape(-1), off.reshape(-1)
+        return map_values(self._weight, self._centre(bounds))
+
+    def _centre(self, bounds: BallBounds) -> Tensor:
+        """The feature map in the middle, float64 [F, H, W]."""
+        return bounds.relaxation.centres[self._graph.output_name].value[0].cpu()
 
     def _interval(self, lower: Tensor, upper: Tensor) -> Interval:
         """Outward rounding is in the bounds already, so nothing explains a crossing."""
@@ -431,7 +438,7 @@ class PatchBounder(Whole):
         else:
             self._own.clear()
             self._shortfalls.clear()
-            centre = on_device(centres(self._exact, ball.center[None].to(torch.float64)), self._engine.device)
+            centre = middle_of(self._exact, ball.center[None], self._engine.device)
         larger, sibling = None if outer is None else outer.bounds, same[0].bounds if same else None
         bounds = self._begun(self._graph, self._dtype, ball, centre, larger, sibling)
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
@@ -479,7 +486,7 @@ class PatchBounder(Whole):
     def _required(self, ball: Ball, where: Tensor) -> BallBounds:
         """The bounds of a ball, refined for pixels of the map; in float32 first where that is much work."""
         known, output = self._known_ball(ball), self._graph.output_name
-        bounds = known.bounds
+        bounds, where = known.bounds, where.to(self._engine.device)
         with self._mode():
             if self._dtype is torch.float64 and (known.fast or bounds.work_of(output, where) > _PRECISE):
                 if known.fast is None:
@@ -498,53 +505,5 @@ class PatchBounder(Whole):
         mask[pixels] = True
         return mask.reshape(1, *self._network.head.map_shape).to(self._engine.device)
 
-    def _places(self, pixels: Indices) -> Places:
-        width = self._network.head.map_shape[1]
-        return Places(np.zeros_like(pixels), pixels // width, pixels % width)
-
     def _where_all(self) -> Tensor:
         return torch.ones(1, *self._network.head.map_shape, dtype=torch.bool, device=self._engine.device)
-
-    def _rows(self, pixels: Tensor, signs: Tensor) -> Patches:
-        """Rows sign * sum_k w_k f_k at map pixels, on the feature map."""
-        distinct, place = np.unique(on_host(pixels), return_inverse=True)
-        values = (signs[:, None] * self._weight)[:, :, None, None].to(self._dtype)
-        return Patches(values.to(self._engine.device), self._places(distinct), place)
-
-    def _pair_rows(self, above: Tensor, below: Tensor) -> Patches:
-        """Rows of I_above - I_below, on patches that hold both pixels."""
-        width = self._network.head.map_shape[1]
-        top = torch.minimum(above // width, below // width)
-        left = torch.minimum(above % width, below % width)
-        high = int(torch.maximum(above // width - top, below // width - top).max()) + 1
-        wide = int(torch.maximum(above % width - left, below % width - left).max()) + 1
-        values = torch.zeros(len(above), len(self._weight), high, wide, dtype=self._dtype)
-        rows = torch.arange(len(above))
-        weight = self._weight.to(self._dtype)
-        values[rows, :, above // width - top, above % width - left] += weight
-        values[rows, :, below // width - top, below % width - left] -= weight
-        places = distinct_places(*map(on_host, (torch.zeros_like(top), top, left)))
-        return Patches(values.to(self._engine.device), *places)
-
-
-def same_image(a: Ball, b: Ball) -> bool:
-    """Whether two balls differ in their radius at most."""
-    return torch.equal(a.center, b.center) and (a.norm, a.pixel_box) == (b.norm, b.pixel_box)
-
-
-def deviations(balls: list[Ball], dtype: torch.dtype, device: str) -> Interval:
-    """How far the pixels of balls are from their centres, rounded outwards: [B, C, H, W]."""
-    ends = []
-    for ball in balls:
-        box, centre = ball.box(torch.float64), ball.center.to(torch.float64)
-        # A float64 difference of numbers in [0, 1] is off by at most 2^-54.
-        around = 0.0 if ball.radius == 0 else 2.0**-53
-        ends.append((box.lower - centre - around, box.upper - centre + around))
-    lower, upper = (torch.stack(end) for end in zip(*ends, strict=True))
-    wide = cast_out(Interval(lower, upper), dtype)
-    return Interval(wide.lower.to(device), wide.upper.to(device))
-
-
-def on_device(found: dict[str, Centre], device: str) -> dict[str, Centre]:
-    """Centres on a device."""
-    return {name: Centre(c.value.to(device), c.error.to(device)) for name, c in found.items()}

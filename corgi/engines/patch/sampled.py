@@ -22,13 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from corgi.engines.interface import Cost
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import cone_sizes, horizons
-from corgi.engines.patch.engine import PatchBounder, on_device
+from corgi.engines.patch.engine import PatchBounder
 from corgi.engines.patch.gains import Gains, euclidean
-from corgi.engines.patch.intervals import Centre, centres
+from corgi.engines.patch.intervals import Centre
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.region import middle_of
 from corgi.engines.rigour import plainly
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -48,26 +50,6 @@ _MET = 16
 
 _MORE = 1.4
 """What a pass holds beyond what is counted."""
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What bounds of the whole map over one ball take.
-
-    Attributes:
-        rows: to bound; multiply_adds: of the convolutions on their way.
-        seconds: of a machine that does nothing else.
-        complete: whether nothing was left to find out; if not, all these are at least that.
-        shortened: whether rows end early, or are left out, to save work.
-        bytes: kept, and held by a pass, at most.
-    """
-
-    rows: int
-    multiply_adds: float
-    seconds: float
-    complete: bool
-    shortened: bool
-    bytes: int
 
 
 class _Enough(Exception):
@@ -310,7 +292,7 @@ class SampledBounder(PatchBounder):
     _ledger = _Ledger()
 
     @plainly
-    def taken_by(self, ball: Ball) -> Sampled:
+    def taken_by(self, ball: Ball) -> Cost:
         """What the bounds of a ball take.
 
         Of a network that is large, only what is in float32: nearly all of the work is.
@@ -328,7 +310,7 @@ class SampledBounder(PatchBounder):
             elif 8 * sum(units.values()) > 2 * _HELD:
                 raise _Enough
             else:
-                found = on_device(centres(self._exact, image.to(torch.float64)), self._engine.device)
+                found = middle_of(self._exact, image, self._engine.device)
                 with self._mode():
                     bounds = self._begun(self._fast, torch.float32, ball, found, None)
                     bounds.require(self._graph.output_name, self._where_all())
@@ -343,7 +325,7 @@ class SampledBounder(PatchBounder):
         bounds = None
         gc.collect()
         held = int(_MORE * ledger.held)
-        return Sampled(ledger.rows, ledger.multiply_adds, seconds, complete, shortened, narrow + wide + held)
+        return Cost(ledger.rows, ledger.multiply_adds, seconds, complete, shortened, narrow + wide + held)
 
     def _begun(
         self,

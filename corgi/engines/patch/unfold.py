@@ -25,8 +25,12 @@ def is_piecewise_linear(graph: TorchGraph) -> bool:
     return all(kind is Maximum for kind in kinds)
 
 
-def too_large(bounds: BallBounds, value: str, rows: Patches, budget: int) -> NotUnfolded | None:
-    """Whether the coefficients of a cone, all of them written out, would need more bytes than a budget."""
+def unfolded(
+    bounds: BallBounds, value: str, rows: Patches, at_centre: Tensor, off: Tensor, budget: int
+) -> Cone | NotUnfolded:
+    """`cone_of`, if all coefficients of the cone, written out, need no more bytes than a budget."""
+    if bounds.relaxation.dtype is not torch.float64:
+        return NotUnfolded("margins are decided exactly in float64 only")
     masks = cone_masks(bounds.graph, {value: _where(bounds, value, rows)}, bounds.relaxation.shape)
     elements = windows = 0
     for step in bounds.graph.steps:
@@ -38,9 +42,9 @@ def too_large(bounds: BallBounds, value: str, rows: Patches, budget: int) -> Not
             windows += int(inside.sum())
             elements += int(lines.planes.live[inside].sum())
     pixels = len(_columns(bounds, value, rows))
-    if 8 * (elements + windows) * (pixels + windows) <= budget:
-        return None
-    return NotUnfolded(f"a margin depends on {pixels} pixels and up to {windows} undecided windows")
+    if 8 * (elements + windows) * (pixels + windows) > budget:
+        return NotUnfolded(f"a margin depends on {pixels} pixels and up to {windows} undecided windows")
+    return cone_of(bounds, value, rows, at_centre, off)
 
 
 def cone_of(

@@ -13,6 +13,7 @@ from corgi.attacks.pairs import linear_radius
 from corgi.attacks.target import Target
 from corgi.certify.verify import Bounders
 from corgi.certify.verify import verify as verify_with
+from corgi.engines.forms import pairs
 from corgi.errors import EngineError
 from corgi.terms import PatchMethod
 from corgi.types import Ball, Interval, Norm
@@ -65,13 +66,13 @@ def test_differences_move_by_at_most_the_constant(
     with torch.no_grad():
         cams = net.head.cam(net.trunk(images), 0).flatten(1)
     slack = 1e-12 * (1 + float(cams.abs().max()))
-    for bounds in (bounder.cheap(ball), bounder.pixels(ball)):
+    for bounds in (bounder.intervals(ball), bounder.pixels(ball)):
         assert (bounds.lower - slack <= cams).all()
         assert (cams <= bounds.upper + slack).all()
     above, below = torch.arange(net.pixels - 1), torch.arange(1, net.pixels)
     margins = cams[:, above] - cams[:, below]
     assert (bounder.differences(ball, above, below) <= margins + slack).all()
-    constants = bounder.constants(ball, bounder._pair_rows(above, below))
+    constants = bounder.constants(ball, bounder._layout(pairs(above, below)).patches(bounder._dtype))
     moved = norm.sizes(images - images[0])[1:, None]
     assert ((margins[1:] - margins[0]).abs() <= constants * moved * (1 + 1e-9) + slack).all()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from corgi.engines.forms import pairs
 from corgi.engines.lipschitz.combine import combined_norms
 from corgi.engines.lipschitz.engine import LipschitzBounder, LipschitzEngine
 from corgi.engines.lipschitz.jacobian import JacobianPass, Rows, interval_norms
@@ -39,7 +40,7 @@ def assert_holds(net: Network, ball: Ball, dtype: torch.dtype, seed: int) -> Non
     for method in LipschitzMethod:
         bounder = bound(net, method, dtype)
         known = bounder._required(ball, bounder._where_all())
-        rows = bounder._pair_rows(above, below)
+        rows = bounder._layout(pairs(above, below)).patches(bounder._dtype)
         if method is not LipschitzMethod.NORMS:
             passed = JacobianPass(known).run({known.graph.output_name: Rows.around(rows)})
             assert passed is not None
@@ -78,7 +79,7 @@ def test_where_nothing_is_undecided_rows_are_the_gradient(tmp_path: Path) -> Non
     for norm in Norm:
         for method in list(LipschitzMethod)[1:]:
             bounder, ball = bound(net, method), Ball(image, 1e-12, norm)
-            constants = bounder.constants(ball, bounder._pair_rows(above, below))
+            constants = bounder.constants(ball, bounder._layout(pairs(above, below)).patches(bounder._dtype))
             torch.testing.assert_close(constants, norm.dual.sizes(found), rtol=1e-9, atol=0)
 
 
@@ -89,7 +90,8 @@ def test_coefficients_that_are_0_stay_exactly_0(tmp_path: Path) -> None:
     bounder, ball = bound(net, LipschitzMethod.INTERVALS), Ball(image, 0.05)
     known = bounder._required(ball, bounder._where_all())
     above, below = torch.tensor([0]), torch.tensor([net.pixels - 1])
-    passed = JacobianPass(known).run({known.graph.output_name: Rows.around(bounder._pair_rows(above, below))})
+    rows = bounder._layout(pairs(above, below)).patches(bounder._dtype)
+    passed = JacobianPass(known).run({known.graph.output_name: Rows.around(rows)})
     assert passed is not None
     span = passed.dense(known.relaxation.shape(known.graph.input_name))
     nothing = (span.lower == 0) & (span.upper == 0)
@@ -107,7 +109,7 @@ def test_what_does_not_fit_the_budget_is_bounded_by_intervals(tmp_path: Path) ->
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(2))
     bounder, ball = bound(net, LipschitzMethod.ROWS), Ball(image, 0.1)
     known = bounder._required(ball, bounder._where_all())
-    rows = bounder._pair_rows(torch.tensor([1, 2, 3]), torch.tensor([9, 12, 17]))
+    rows = bounder._layout(pairs(torch.tensor([1, 2, 3]), torch.tensor([9, 12, 17]))).patches(bounder._dtype)
     by_intervals = interval_norms(known, known.graph.output_name, rows, Norm.LINF)
     fitting = combined_norms(known, known.graph.output_name, rows, Norm.LINF)
     known.budget = 1000

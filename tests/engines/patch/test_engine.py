@@ -16,6 +16,7 @@ from torch import Tensor
 
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.engines.cone import NotUnfolded
+from corgi.engines.forms import ClassMargins, pairs
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.bounds import BallBounds
@@ -91,7 +92,7 @@ def test_bounds_hold_every_layer(case: str, dtype: torch.dtype, tmp_path: Path) 
         cams = net.head.cam(features, 0).flatten(1)
         terms = (features.abs().amax(0) * net.head.weight[0].abs()[:, None, None]).sum(0)
         slack = EVALUATION * float(terms.max())
-        for bounds in (bounder.pixels(ball), bounder.cheap(ball)):
+        for bounds in (bounder.pixels(ball), bounder.intervals(ball)):
             assert torch.isfinite(bounds.lower).all()
             assert torch.isfinite(bounds.upper).all()
             assert (bounds.lower <= cams + slack).all()
@@ -159,10 +160,14 @@ def assert_exactly_held(
     bounder: PatchBounder, graph: TorchGraph, weight: Tensor, ball: Ball, images: Tensor
 ) -> None:
     """Pixels, intervals and margins against exact maps of images in the ball. Nothing is forgiven."""
-    pixels = len(bounder.cheap(ball).lower)
+    pixels = len(bounder.intervals(ball).lower)
     generator = torch.Generator().manual_seed(pixels)
     above, below = (torch.randint(pixels, (10,), generator=generator) for _ in range(2))
-    found, cheap, margins = bounder.pixels(ball), bounder.cheap(ball), bounder.differences(ball, above, below)
+    found, cheap, margins = (
+        bounder.pixels(ball),
+        bounder.intervals(ball),
+        bounder.differences(ball, above, below),
+    )
     for image in images:
         cam = ex.cam(graph, weight, image)
         for bounds in (found, cheap):
@@ -492,7 +497,12 @@ def test_rivals_only_help(seed: int, dtype: torch.dtype, tmp_path: Path, monkeyp
     def found() -> tuple[Interval, Interval, Tensor, Tensor]:
         bounder = bound(net, dtype)
         pixels, features = bounder.pixels(ball), bounder.features(ball)
-        return pixels, features, bounder.differences(ball, above, below), bounder.scores(ball, 0)
+        return (
+            pixels,
+            features,
+            bounder.differences(ball, above, below),
+            bounder.lower(ball, ClassMargins(net.head, 0)),
+        )
 
     mine = found()
     monkeypatch.setattr(BallBounds, "_plays", lambda *_: False)
@@ -588,7 +598,7 @@ def test_focus_holds_with_curves(tmp_path: Path) -> None:
     for method in (PatchMethod.ALPHA_CROWN, PatchMethod.FOCUS):
         bounder = bound(net, relaxation=method, rounds=2)
         assert float(bounder.sharpened(ball, above, below)) <= margin or margin > 0
-        assert isinstance(bounder.unfolded(ball, above, below), NotUnfolded)
+        assert isinstance(bounder.unfold(ball, pairs(above, below)), NotUnfolded)
 
 
 def test_the_engine_is_a_value() -> None:

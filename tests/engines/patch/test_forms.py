@@ -63,7 +63,7 @@ def test_bounds_and_cones_hold_at_all_points(build: Build, half: float, tmp_path
         if half == 0:
             assert min(values) == pytest.approx(float(by_rows[number]), abs=1e-9)
         # The same constraint alone, as a cone: its value at every point, up to its error.
-        cone = bounds.unfolded(forms.chosen(torch.tensor([number])))
+        cone = bounds.unfold(forms.chosen(torch.tensor([number])))
         assert isinstance(cone, Cone)
         cone = with_inputs(cone, *inputs_of(array, torch.tensor([number]), network, box))
         deviations = network.given(points.to(torch.float64)).flatten(1) - box.centre.flatten()
@@ -86,7 +86,7 @@ def test_a_cone_with_inputs_is_decided(tmp_path: Path) -> None:
         box = Box.of(array.case, network)
         forms, _ = forms_of(array, network, box)
         bounds = FormBounds(PatchEngine(), prepare(network), box.centre, box.deviations)
-        cone = bounds.unfolded(forms)
+        cone = bounds.unfold(forms)
         assert isinstance(cone, Cone)
         cone = with_inputs(cone, *inputs_of(array, torch.tensor([0]), network, box))
         assert isinstance(TreeDecider().decide(cone, Budget()), kind)

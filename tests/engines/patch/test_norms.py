@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.engines.cone import NotUnfolded
+from corgi.engines.forms import pairs
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
@@ -336,7 +337,7 @@ def test_exact_decisions_are_for_boxes(tmp_path: Path) -> None:
     net = load(random_cam_network(np.random.default_rng(6), tmp_path))
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(6))
     bounder = PatchEngine().bind(net, 0, torch.float64)
-    cone = bounder.unfolded(Ball(image, 0.05, Norm.L2), torch.tensor([0]), torch.tensor([2]))
+    cone = bounder.unfold(Ball(image, 0.05, Norm.L2), pairs(torch.tensor([0]), torch.tensor([2])))
     assert isinstance(cone, NotUnfolded)
     assert "l_inf" in cone.reason
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from corgi.engines.interface import Cost
 from corgi.engines.patch import sampled
 from corgi.engines.patch.engine import PatchBounder, PatchEngine
-from corgi.engines.patch.sampled import Sampled, SampledBounder
+from corgi.engines.patch.sampled import SampledBounder
 from corgi.network.network import Network, load
 from corgi.types import Ball
 from tests.engines.trunks import CASES, MULTIPLIED, PATCH_CASES, RESAMPLED, Build, between, network
@@ -44,7 +45,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Network:
     return load(model.save(tmp_path_factory.mktemp("deep"), model.head(value, float32(rng, 2, 8))))
 
 
-def taken(net: Network, radius: float, **options: float) -> Sampled:
+def taken(net: Network, radius: float, **options: float) -> Cost:
     return SampledBounder(PatchEngine(**options), net, 0, torch.float64).taken_by(ball_of(net, radius))  # type: ignore[arg-type]
 
 

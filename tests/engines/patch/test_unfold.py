@@ -12,6 +12,7 @@ from torch import Tensor
 
 from corgi import LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, load
 from corgi.engines.cone import Cone, NotUnfolded
+from corgi.engines.forms import pairs
 from corgi.engines.patch import unfold
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.intervals import centres
@@ -248,7 +249,7 @@ def test_curves_are_not_unfolded(curve: str, behind: bool, tmp_path: Path) -> No
     bounder = PatchEngine().bind(network, 0, torch.float64)
     ball = Ball(torch.full(network.input_shape, 0.5), 0.01)
     assert not bounder.unfolds
-    assert isinstance(bounder.unfolded(ball, torch.tensor([0]), torch.tensor([1])), NotUnfolded)
+    assert isinstance(bounder.unfold(ball, pairs(torch.tensor([0]), torch.tensor([1]))), NotUnfolded)
 
 
 @pytest.mark.parametrize("method", list(LirpaMethod))
@@ -258,7 +259,7 @@ def test_auto_lirpa_does_not_unfold(method: LirpaMethod, tmp_path: Path) -> None
     bounder = LirpaEngine(method).bind(network, 0, torch.float64)
     ball = Ball(torch.full(network.input_shape, 0.5), 0.01)
     assert not bounder.unfolds
-    assert isinstance(bounder.unfolded(ball, torch.tensor([0]), torch.tensor([1])), NotUnfolded)
+    assert isinstance(bounder.unfold(ball, pairs(torch.tensor([0]), torch.tensor([1]))), NotUnfolded)
 
 
 @pytest.mark.parametrize("budget", [2**14, 2**18])
@@ -267,7 +268,7 @@ def test_a_cone_beyond_the_budget_is_not_written_out(budget: int, tmp_path: Path
     for subject, rng in subjects(range(5, 9), tmp_path):
         bounder = PatchEngine(budget=budget).bind(subject.network, 0, torch.float64)
         above, below = torch.from_numpy(rng.choice(subject.network.pixels, (2, 1), replace=False))
-        cone = bounder.unfolded(Ball(subject.image, 0.1), above, below)
+        cone = bounder.unfold(Ball(subject.image, 0.1), pairs(above, below))
         found[type(cone)] += 1
         if isinstance(cone, NotUnfolded):
             assert "pixels" in cone.reason

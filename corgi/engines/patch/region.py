@@ -1,0 +1,34 @@
+"""What a ball is to the patch engine: deviations around values in its middle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from corgi.engines.patch.intervals import Centre, cast_out, centres
+from corgi.network.convert import TorchGraph
+from corgi.types import Ball, Interval
+
+
+def same_image(a: Ball, b: Ball) -> bool:
+    """Whether two balls differ in their radius at most."""
+    return torch.equal(a.center, b.center) and (a.norm, a.pixel_box) == (b.norm, b.pixel_box)
+
+
+def deviations(balls: list[Ball], dtype: torch.dtype, device: str) -> Interval:
+    """How far the pixels of balls are from their centres, rounded outwards: [B, C, H, W]."""
+    ends = []
+    for ball in balls:
+        box, centre = ball.box(torch.float64), ball.center.to(torch.float64)
+        # A float64 difference of numbers in [0, 1] is off by at most 2^-54.
+        around = 0.0 if ball.radius == 0 else 2.0**-53
+        ends.append((box.lower - centre - around, box.upper - centre + around))
+    lower, upper = (torch.stack(end) for end in zip(*ends, strict=True))
+    wide = cast_out(Interval(lower, upper), dtype)
+    return Interval(wide.lower.to(device), wide.upper.to(device))
+
+
+def middle_of(graph: TorchGraph, images: Tensor, device: str) -> dict[str, Centre]:
+    """All values at images [B, C, H, W], on a device; the graph is float64, on the CPU."""
+    found = centres(graph, images.to(torch.float64))
+    return {name: Centre(c.value.to(device), c.error.to(device)) for name, c in found.items()}
