@@ -5,7 +5,7 @@
     squeezenet      stem -> fire modules -> 1 x 1 convolution, one channel a class -> global average pool
 
 All take [N, 3, 32, 32] in [0, 1], normalise it themselves, and have a batch normalisation behind every
-convolution but the classifier, which `corgi.train.fold` takes out again. ReLU is the only activation.
+convolution but the classifier, which the export folds in. ReLU is the only activation.
 
 He et al., "Deep residual learning", CVPR 2016; Howard et al., "MobileNets", arXiv 1704.04861 (2017);
 Iandola et al., "SqueezeNet", arXiv 1602.07360 (2016); Zhou et al., "Learning deep features for

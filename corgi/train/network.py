@@ -4,9 +4,9 @@
     -> global average pool -> dense
 
 All convolutions are 3 x 3 with zero padding 1 and a ReLU behind them. Training puts a batch normalisation
-between convolution and ReLU and one in front of the dense layer; `corgi.train.fold` takes them out again,
-so the exported graph is the paper's. The last one matters most: averages over 576 pixels hardly differ
-between images, and without it the dense layer learns several times more slowly.
+between convolution and ReLU and one in front of the dense layer; the export folds them in, so its graph is
+the paper's. The last one matters most: averages over 576 pixels hardly differ between images, and without it
+the dense layer learns several times more slowly.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ from corgi.network.names import CLASS_NAMES_KEY
 from corgi.train.card import model_card
 from corgi.train.export import check_export, run_onnx, write_onnx
 from corgi.train.fit import Epoch, Fitted, LabelledImages, Schedule, fit
-from corgi.train.fold import fold_batch_norms
 from corgi.train.options import TrainOptions
 from corgi.train.task import ClassAccuracy, Task, TrainingReport
 
@@ -158,8 +157,7 @@ def _fit(task: Task, data: _Prepared, options: TrainOptions, progress: Callable[
 def _export(
     task: Task, data: _Prepared, fitted: Fitted, path: Path, options: TrainOptions, start: float
 ) -> TrainingReport:
-    folded = fold_batch_norms(fitted.network)
-    write_onnx(folded, task.input_shape, path, {})
+    write_onnx(fitted.network, task.input_shape, path, {})
     images = data.test_data.images.numpy()
     difference = check_export(fitted.network, path, images)
     guesses = run_onnx(path, images).argmax(1)
@@ -184,7 +182,7 @@ def _export(
         seconds=time.perf_counter() - start,
     )
     # The accuracy is the file's own, so the file is written again once it is known: only metadata differ.
-    write_onnx(folded, task.input_shape, path, _metadata(report))
+    write_onnx(fitted.network, task.input_shape, path, _metadata(report))
     return report
 
 
