@@ -71,22 +71,18 @@ def command(
     for line in chosen.told():
         common.note(line, quiet=quiet)
     with _counting(quiet=quiet) as show:
-        try:
-            found = run_batch(
-                model,
-                chosen.items,
-                store,
-                Question(asked.options(), loading, preprocess),
-                retry=retry,
-                workers=workers,
-                ray=ray,
-                command=common.command_line(),
-                on_progress=show,
-                on_wait=partial(common.note, quiet=quiet),
-            )
-        except KeyboardInterrupt:
-            common.note("stopped; the same command goes on where it was", quiet=quiet)
-            return Exit.KEYBOARD
+        found = run_batch(
+            model,
+            chosen.items,
+            store,
+            Question(asked.options(), loading, preprocess),
+            retry=retry,
+            workers=workers,
+            ray=ray,
+            command=common.command_line(),
+            on_progress=show,
+            on_wait=partial(common.note, quiet=quiet),
+        )
     if not quiet:
         typer.echo(found.in_words)
     return Exit.OK if found.complete else Exit.UNKNOWN
@@ -136,4 +132,8 @@ def _counting(*, quiet: bool) -> Iterator[Callable[[Tally], None]]:
             rate = "" if speed is None else f"{60 * speed:.1f} images/min"
             progress.update(task, total=tally.total, completed=tally.done, rate=rate)
 
-        yield show
+        try:
+            yield show
+        except KeyboardInterrupt:
+            common.note("the same command goes on where this one stopped", quiet=quiet)
+            raise

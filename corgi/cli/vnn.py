@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,13 +13,7 @@ from corgi.cli.exits import Exit
 from corgi.data.file import write
 from corgi.errors import UsageError
 from corgi.terms import Answer
-from corgi.vnnlib.instances import (
-    Instance,
-    read_expected,
-    read_instances,
-    result_text,
-    results_csv,
-)
+from corgi.vnnlib.instances import Instance, read_instances, result_text
 
 if TYPE_CHECKING:
     from corgi.vnnlib.instances import Result
@@ -65,44 +58,24 @@ def run(
     Exit code: 0 done, 1 an answer contradicts a known one, 2 a known one was not found, 4 error.
     """
     listed = read_instances(instances)
-    known = {} if expected is None else read_expected(expected)
-    missing = [pair for pair in known if pair not in {(i.onnx, i.vnnlib) for i in listed}]
-    if missing:
-        raise UsageError(f"--expected {expected}: {missing[0][1]} is not in {instances}")
     common.check_ending("--results", results, ("csv",))
     common.check_outputs((instances, *(() if expected is None else (expected,))), {"--results": results})
-    name = category or instances.absolute().parent.name
-    if not name or "/" in name or "," in name:
-        raise UsageError(f"--category {name}: expected a plain name")
-    witnesses = {} if results is None else _witness_files(results.parent / name, listed)
-    for path in witnesses.values():
-        _remove(path)  # of another run
     from corgi.reporting.vnn_text import results_text, wrong_answers
+    from corgi.vnnlib.results import ResultFiles, known_answers
     from corgi.vnnlib.run import run_instances
 
-    found: dict[int, Result] = {}
-
-    def keep(number: int, result: Result) -> None:
-        found[number] = result
-        if results is not None:
-            done = [found[i] for i in sorted(found)]
-            write("--results", results, results_csv(done, name).encode())
-            if result.answer is Answer.SAT:
-                _write_witness(witnesses[number], result)
-
+    known = known_answers(expected, listed, instances)
+    name = category or instances.absolute().parent.name
+    files = None if results is None else ResultFiles(results, name, listed)
     with common.working("starting", quiet=quiet) as listener:
-        answers = run_instances(listed, parallel=parallel, listener=listener, done=keep)
-    wanted = {
-        number: known[instance.onnx, instance.vnnlib]
-        for number, instance in enumerate(listed)
-        if (instance.onnx, instance.vnnlib) in known
-    }
+        done = None if files is None else files.keep
+        answers = run_instances(listed, parallel=parallel, listener=listener, done=done)
     if not quiet:
-        common.show(results_text(answers, wanted))
+        common.show(results_text(answers, known))
     _tell_notes(answers, quiet=quiet)
-    if wrong_answers(answers, wanted):
+    if wrong_answers(answers, known):
         return Exit.REFUTED
-    return Exit.OK if all(answers[i].answer == answer for i, answer in wanted.items()) else Exit.UNKNOWN
+    return Exit.OK if all(answers[i].answer == answer for i, answer in known.items()) else Exit.UNKNOWN
 
 
 @app.command("solve")
@@ -141,35 +114,3 @@ def _tell_notes(results: list[Result], *, quiet: bool) -> None:
     """How each network was read, once; on stderr, for stdout carries answers alone."""
     for name, text in dict.fromkeys((r.instance.onnx.name, note) for r in results for note in r.notes):
         common.note(f"{name} read so: {text}", quiet=quiet)
-
-
-def _witness_files(folder: Path, instances: list[Instance]) -> dict[int, Path]:
-    """Where the competition looks for the witness of each instance, by its number.
-
-    Raises:
-        UsageError: two would be one file.
-    """
-    number: dict[str, int] = {}
-    for at, instance in enumerate(instances):
-        first = number.setdefault(instance.name, at)
-        if first != at:
-            raise UsageError(
-                f"instances {first + 1} and {at + 1} of the list have one name, {instance.name}",
-                hint="Their witnesses would be one file. Split the list, or run it without --results.",
-            )
-    return {at: folder / f"{name}.counterexample.gz" for name, at in number.items()}
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be removed: {error.strerror}") from error
-
-
-def _write_witness(path: Path, result: Result) -> None:
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{path.parent}: cannot be made: {error.strerror}") from error
-    write("--results", path, gzip.compress(result.witness.encode(), mtime=0))

@@ -53,7 +53,7 @@ def run_instances(
     *,
     parallel: int = 1,
     listener: Listener = silent,
-    done: Callable[[int, Result], None] = lambda _number, _result: None,
+    done: Callable[[int, Result], None] | None = None,
 ) -> list[Result]:
     """The results of all instances, in their order.
 
@@ -79,7 +79,8 @@ def run_instances(
                 if result is not None:
                     worker.job = None
                     found[job.number] = result
-                    done(job.number, result)
+                    if done is not None:
+                        done(job.number, result)
     finally:
         for worker in pool:
             worker.end()
