@@ -8,6 +8,7 @@ failure probability. `EmpiricalBound` is what an attack found: an upper bound on
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from corgi.terms import Status as Status
 
 FloatArray = NDArray[np.float64]
 ImageArray = NDArray[np.float32]
+Place = tuple[int, int]
+"""A pixel of a map: row and column."""
+
+
+def places(flat: Iterable[int], width: int) -> tuple[Place, ...]:
+    """Flat (row-major) indices of a map of some width as (row, column)."""
+    return tuple((i // width, i % width) for i in flat)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,37 @@ class TopK:
     pixels: tuple[int, ...]
     gap: float
     tie: bool
+
+
+class Mapped:
+    """What can be said of a map and its top-k set, whoever holds them."""
+
+    cam: FloatArray
+    top: TopK
+
+    @property
+    def map_shape(self) -> tuple[int, int]:
+        """(h, w) of the map."""
+        return int(self.cam.shape[0]), int(self.cam.shape[1])
+
+    @property
+    def top_k(self) -> tuple[Place, ...]:
+        """The k largest pixels, largest value first."""
+        return self.places(self.top.pixels)
+
+    @property
+    def tie(self) -> bool:
+        """Whether the top-k set is not unique."""
+        return self.top.tie
+
+    @property
+    def gap(self) -> float:
+        """I_[k] - I_[k+1], see `TopK`."""
+        return self.top.gap
+
+    def places(self, flat: Iterable[int]) -> tuple[Place, ...]:
+        """Flat (row-major) indices of the map as (row, column)."""
+        return places(flat, self.cam.shape[1])
 
 
 @dataclass(frozen=True)
@@ -303,7 +342,7 @@ class EmpiricalBound:
 
 
 @dataclass(frozen=True)
-class VerifyResult:
+class VerifyResult(Mapped):
     """The answer to `corgi verify`.
 
     Attributes:

@@ -25,7 +25,6 @@ from corgi.memory import keep_freed_memory
 from corgi.network.network import Network
 from corgi.reporting.case import Pictures
 from corgi.reporting.document import verify_document
-from corgi.reporting.versions import installed_versions
 from corgi.results import VerifyResult
 
 Found = tuple[Answer, Pictures | None]
@@ -34,7 +33,7 @@ Found = tuple[Answer, Pictures | None]
 
 def described(result: VerifyResult) -> str:
     """The document of a result, as JSON."""
-    return verify_document(result, installed_versions()).model_dump_json()
+    return verify_document(result).model_dump_json()
 
 
 @dataclass(frozen=True)

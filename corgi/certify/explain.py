@@ -16,7 +16,7 @@ from corgi.errors import EngineError, ImageError, UsageError
 from corgi.network.depth import is_deep
 from corgi.network.gate import MOST, check_equal_to_onnxruntime, check_map
 from corgi.network.network import Network
-from corgi.results import FloatArray, ImageArray, TopK
+from corgi.results import FloatArray, ImageArray, Mapped, TopK
 from corgi.terms import Size
 
 _ROUNDING_SHARE = 1e-9
@@ -24,7 +24,7 @@ _ROUNDING_SHARE = 1e-9
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Mapped):
     """The map of one image.
 
     Attributes:

@@ -21,11 +21,10 @@ def command(
     from corgi.certify.expected import engine_reports
     from corgi.reporting.document import inspect_document, to_json
     from corgi.reporting.text import inspect_text
-    from corgi.reporting.versions import installed_versions
 
     with common.working("loading", quiet=quiet) as listener:
         network = loading.load(model)
         reports = engine_reports(network, listener=listener)
-    document = inspect_document(network, reports, installed_versions())
+    document = inspect_document(network, reports)
     common.emit(inspect_text(document), lambda: to_json(document), json, quiet=quiet)
     return Exit.OK

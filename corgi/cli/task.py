@@ -94,9 +94,8 @@ class Task:
             found = ask(network, pixels, listener)
         from corgi.reporting import answers
         from corgi.reporting.document import to_json
-        from corgi.reporting.versions import installed_versions
 
-        text, document = answers.written(found, str(self.image), installed_versions())
+        text, document = answers.written(found, str(self.image))
         common.emit(text, lambda: to_json(document), self.json, quiet=self.quiet)
         if array is not None and array.path is not None:
             self._save(array, found)

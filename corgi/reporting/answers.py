@@ -13,7 +13,6 @@ from corgi.certify.explain import Explanation
 from corgi.certify.radii import PixelRadii
 from corgi.comparison.rows import Comparison
 from corgi.reporting import document, text, wording
-from corgi.reporting.versions import Versions
 from corgi.results import SmoothResult, VerifyResult
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 Answer = VerifyResult | Explanation | AttackResult | PixelRadii | Curve | Comparison | SmoothResult
 
 
-def written(answer: Answer, image_name: str, versions: Versions) -> tuple[RenderableType, BaseModel]:
+def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]:
     """An answer as text for people and as the document that `--json` writes.
 
     Raises:
@@ -31,28 +30,29 @@ def written(answer: Answer, image_name: str, versions: Versions) -> tuple[Render
     found: BaseModel
     match answer:
         case VerifyResult():
-            return text.verify_text(answer), document.verify_document(answer, versions)
+            found = document.verify_document(answer)
+            return text.verify_text(found), found
         case Explanation():
-            found = document.cam_document(answer, image_name, versions)
+            found = document.cam_document(answer, image_name)
             return text.cam_text(found), found
         case AttackResult():
-            found = document.attack_document(answer, image_name, versions)
+            found = document.attack_document(answer, image_name)
             return text.attack_text(found), found
         case PixelRadii():
-            found = document.radii_document(answer, image_name, versions)
+            found = document.radii_document(answer, image_name)
             return text.radii_text(found, wording.rank_of_pixel(answer)), found
         case Curve():
-            found = document.curve_document(answer, image_name, versions)
+            found = document.curve_document(answer, image_name)
             return text.curve_text(found, wording.recommendation(answer)), found
         case Comparison():
             from corgi.reporting.comparison import compare_document, compare_text
 
-            found = compare_document(answer, image_name, versions)
+            found = compare_document(answer, image_name)
             return compare_text(found), found
         case SmoothResult():
             from corgi.reporting.smoothing import smooth_document, smooth_text
 
-            return smooth_text(answer), smooth_document(answer, versions)
+            return smooth_text(answer), smooth_document(answer)
 
 
 def drawn(answer: Answer) -> Figure:

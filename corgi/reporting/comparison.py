@@ -5,17 +5,17 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from corgi.comparison.rows import Guarantee
 from corgi.reporting import wording
-from corgi.reporting.document import Pixel, SubjectDocument, pixels
-from corgi.reporting.document import subject as subject_fields
-from corgi.reporting.versions import Versions
+from corgi.reporting.document import Document, Pixel, SubjectDocument, subject
+from corgi.reporting.versions import Versions, installed_versions
 from corgi.reporting.wording import class_label, round_down, round_up
+from corgi.results import places
 from corgi.types import Norm
 
 if TYPE_CHECKING:
@@ -31,22 +31,18 @@ _DIGITS = 3
 """Of radii in the table."""
 
 
-class StepDocument(BaseModel):
+class StepDocument(Document):
     """At least `kept` of the row's k pixels stay within the radius; of an attack, only so many at it."""
-
-    model_config = ConfigDict(frozen=True)
 
     kept: NonNegativeInt
     radius: FiniteFloat
 
 
-class RowDocument(BaseModel):
+class RowDocument(Document):
     """One method.
 
     Certified radii are 0 where nothing is certified and None for an attack; distances are None for all else.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     method: str
     about: str
@@ -86,35 +82,28 @@ class CompareDocument(SubjectDocument):
     versions: Versions
 
 
-def compare_document(comparison: Comparison, image_name: str, versions: Versions) -> CompareDocument:
+def compare_document(
+    comparison: Comparison, image_name: str, versions: Versions | None = None
+) -> CompareDocument:
     """The document of a comparison."""
     explained = comparison.explanation
-    height, width = explained.cam.shape
-    return CompareDocument(
-        **subject_fields(explained, image_name),
-        inputs=comparison.explanation.image.size,
-        map_shape=(height, width),
-        share=comparison.share,
+    return CompareDocument.of(
+        comparison,
+        explained,
+        **subject(explained, image_name),
+        inputs=explained.image.size,
         rows=tuple(_row(comparison, row) for row in comparison.rows),
-        forward_seconds=comparison.forward_seconds,
-        interrupted=comparison.interrupted,
-        seconds=comparison.seconds,
-        versions=versions,
+        versions=versions or installed_versions(),
     )
 
 
 def _row(comparison: Comparison, row: Row) -> RowDocument:
     inputs, found = comparison.explanation.image.size, row.guarantee is Guarantee.EMPIRICAL
     kept = row.wanted(comparison.share)
-    return RowDocument(
-        method=row.method,
-        about=row.about,
-        guarantee=row.guarantee,
+    return RowDocument.of(
+        row,
         meaning=meaning(row),
-        failure_probability=row.failure_probability,
-        norm="l2" if row.norm is Norm.L2 else "linf",
-        k=row.k,
-        top_k=pixels(row.pixels, row.values),
+        top_k=places(row.pixels, row.values.shape[1]),
         steps=tuple(StepDocument(kept=kept, radius=radius) for kept, radius in row.steps),
         certified_linf=None if found else row.radius(row.k, Norm.LINF, inputs),
         certified_l2=None if found else row.radius(row.k, Norm.L2, inputs),
@@ -123,9 +112,6 @@ def _row(comparison: Comparison, row: Row) -> RowDocument:
         share_certified_l2=None if found else row.radius(kept, Norm.L2, inputs),
         distance_linf=row.distance(Norm.LINF) if found else None,
         distance_l2=row.distance(Norm.L2) if found else None,
-        reason=row.reason,
-        work=row.work,
-        seconds=row.seconds,
         forward_passes=row.seconds / comparison.forward_seconds,
     )
 
@@ -151,8 +137,8 @@ def compare_text(document: CompareDocument) -> RenderableType:
     head.append(
         f"  {class_label(document.class_id, document.class_name)}, k = {document.k}\n", "not bold default"
     )
-    subject = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
-    head.append(subject, style="not bold dim default")
+    about = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
+    head.append(about, style="not bold dim default")
     share = f"{document.share:.0%}"
     table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold")
     table.add_column("", justify="right", style="cyan", no_wrap=True)

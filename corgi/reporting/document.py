@@ -8,9 +8,9 @@ are [row, column], largest value first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from collections import Counter
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -26,8 +26,8 @@ from corgi.errors import encodable
 from corgi.network.gate import TOLERANCE
 from corgi.network.network import Network
 from corgi.reporting import wording
-from corgi.reporting.versions import Versions
-from corgi.results import Decision, EmpiricalBound, FloatArray, MapKind, VerifyResult, Witness
+from corgi.reporting.versions import Versions, installed_versions
+from corgi.results import EmpiricalBound, MapKind, Mapped, SmoothResult, VerifyResult
 
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
@@ -44,11 +44,33 @@ NormName = Literal["linf", "l2", "l1"]
 Pixel = tuple[NonNegativeInt, NonNegativeInt]
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
+    """A part of what is published, or all of it."""
+
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
+    @classmethod
+    def of(cls, *sources: object, **given: object) -> Self:
+        """The fields given; every other is that of its name of the first source that has one.
 
-class _MapDocument(_Document):
+        `X_255` is computed from X.
+
+        Raises:
+            pydantic.ValidationError: no source has it, or a number is not finite.
+        """
+        found: dict[str, Any] = {}
+        for name in cls.model_fields:
+            if name in given:
+                found[name] = given[name]
+            elif (exact := name.removesuffix("_255")) != name:
+                found[name] = None if found[exact] is None else found[exact] * 255
+            elif (source := next((s for s in sources if hasattr(s, name)), None)) is not None:
+                found[name] = getattr(source, name)
+        plain = {name: value.value if isinstance(value, Enum) else value for name, value in found.items()}
+        return cls.model_validate(plain, from_attributes=True)
+
+
+class _MapDocument(Document):
     """What documents about a map begin with: which map, and how the file was read where not as it stands."""
 
     map_kind: MapKind = MapKind.CAM
@@ -69,7 +91,7 @@ class SubjectDocument(_MapDocument):
     k: PositiveInt
 
 
-class RecheckDocument(_Document):
+class RecheckDocument(Document):
     """The final decision in float64: at `radius`, `margin` exceeds `rounding_bound`."""
 
     radius: FiniteFloat
@@ -77,7 +99,7 @@ class RecheckDocument(_Document):
     rounding_bound: FiniteFloat
 
 
-class WitnessDocument(_Document):
+class WitnessDocument(Document):
     """An image that breaks the property, confirmed by onnxruntime on the model file."""
 
     radius: FiniteFloat
@@ -87,7 +109,7 @@ class WitnessDocument(_Document):
     margin: FiniteFloat
 
 
-class AttackDetails(_Document):
+class AttackDetails(Document):
     """What an attack did. Empirical: never a guarantee."""
 
     name: str
@@ -98,7 +120,7 @@ class AttackDetails(_Document):
     witness: WitnessDocument | None
 
 
-class ExactDocument(_Document):
+class ExactDocument(Document):
     """What deciding margins exactly took, and whether certificate and witness met."""
 
     decider: str
@@ -111,7 +133,7 @@ class ExactDocument(_Document):
     seconds: FiniteFloat
 
 
-class LabelDocument(_Document):
+class LabelDocument(Document):
     """The predicted class's own certificate, and the radius within which map and label both stay."""
 
     class_id: NonNegativeInt
@@ -197,7 +219,7 @@ class AttackDocument(SubjectDocument):
     versions: Versions
 
 
-class ExpectedDocument(_Document):
+class ExpectedDocument(Document):
     """What one bound of the whole map will take, about; at least, where it was not found out to the end.
 
     `bytes`: of the whole process, at most.
@@ -212,7 +234,7 @@ class ExpectedDocument(_Document):
     bytes: PositiveInt
 
 
-class EngineDocument(_Document):
+class EngineDocument(Document):
     """Whether an engine can bound the network; if not, `reason` says why, else it is null."""
 
     engine: str
@@ -258,7 +280,7 @@ class _SeriesDocument(SubjectDocument):
     pixel_scale: str = wording.PIXEL_SCALE
 
 
-class PixelRadiusDocument(_Document):
+class PixelRadiusDocument(Document):
     """One pixel that was searched by itself."""
 
     pixel: Pixel
@@ -283,7 +305,7 @@ class RadiiDocument(_SeriesDocument):
     versions: Versions
 
 
-class CurvePointDocument(_Document):
+class CurvePointDocument(Document):
     """One pair of ranks."""
 
     k: PositiveInt
@@ -310,224 +332,141 @@ class CurveDocument(_SeriesDocument):
     versions: Versions
 
 
-def verify_document(result: VerifyResult, versions: Versions) -> VerifyDocument:
+def verify_document(result: VerifyResult, versions: Versions | None = None) -> VerifyDocument:
     """The document of a verification.
 
     Raises:
         pydantic.ValidationError: a number of the result is not finite.
     """
-    certificate = result.certificate
-    attacked = None if result.attack is None else result.attack.radius
-    return VerifyDocument(
-        map_kind=result.map_kind,
-        loaded_as=result.notes,
-        model=encodable(str(result.model)),
-        model_sha256=result.model_sha256,
-        image=encodable(result.image_name),
-        class_id=result.class_id,
-        class_name=result.class_name,
-        predicted_class=result.predicted_class,
-        k=certificate.k,
-        k2=certificate.k2,
-        norm=certificate.norm.value,
-        eps=result.eps,
+    certificate, attack = result.certificate, result.attack
+    return VerifyDocument.of(
+        result,
+        certificate,
+        **named(result),
         pixel_scale=wording.PIXEL_SCALE,
         certified_radius=certificate.radius,
-        certified_radius_255=certificate.radius * 255,
-        uncertified_radius=certificate.uncertified_radius,
-        uncertified_radius_255=_in_255(certificate.uncertified_radius),
-        attack_radius=attacked,
-        attack_radius_255=_in_255(attacked),
+        attack_radius=None if attack is None else attack.radius,
         ratio=wording.ratio(result),
-        method=certificate.method,
         method_note=certificate.note,
-        form=certificate.form,
-        engine=certificate.engine,
-        evaluations=certificate.evaluations,
-        seconds=result.seconds,
         certify_seconds=certificate.seconds,
-        seed=result.seed,
-        status=result.status.value,
-        reason=result.reason,
-        certificate_status=certificate.status.value,  # type: ignore[arg-type]  # never REFUTED, see its type
+        certificate_status=certificate.status.value,
         certificate_reason=certificate.reason,
-        tie=result.top.tie,
-        gap=result.top.gap,
-        map_shape=_shape(result.cam),
-        top_k=pixels(result.top.pixels, result.cam),
         guarantee=wording.guarantee(result),
         caveat=wording.caveat(result),
         label=_label(result),
-        recheck=_recheck(certificate.decision),
-        exact=None if certificate.exact is None else ExactDocument(**asdict(certificate.exact)),
-        attack=None
-        if result.attack is None
-        else attack_details(result.attack, result.cam, result.predicted_class),
-        versions=versions,
+        recheck=certificate.decision,
+        attack=None if attack is None else _attack(attack, result, result.predicted_class),
+        versions=versions or installed_versions(),
     )
 
 
-def attack_details(attack: EmpiricalBound, cam: FloatArray, predicted_class: int) -> AttackDetails:
-    """What an attack did, for the map [h, w] it attacked and the class predicted for the original image."""
-    witness = attack.witness
-    return AttackDetails(
-        name=attack.attack,
-        keeps_label=attack.keeps_label,
-        searched_up_to=attack.searched_up_to,
-        gradients=attack.gradients,
-        seconds=attack.seconds,
-        witness=None if witness is None else _witness(witness, cam, predicted_class),
-    )
-
-
-def attack_document(result: AttackResult, image_name: str, versions: Versions) -> AttackDocument:
+def attack_document(
+    result: AttackResult, image_name: str, versions: Versions | None = None
+) -> AttackDocument:
     """The document of an attack on the top-k set of a map."""
-    explained, attack = result.explanation, result.found
-    top, cam = explained.top, explained.cam
-    return AttackDocument(
+    explained = result.explanation
+    return AttackDocument.of(
+        result,
+        explained,
         **subject(explained, image_name),
-        k2=result.k2,
-        norm=result.norm.value,
-        eps=result.eps,
-        attack_radius=attack.radius,
-        attack_radius_255=_in_255(attack.radius),
-        tie=top.tie,
-        map_shape=_shape(cam),
-        top_k=pixels(top.pixels, cam),
-        seed=result.seed,
-        attack=attack_details(attack, cam, explained.predicted_class),
-        versions=versions,
+        attack_radius=result.found.radius,
+        attack=_attack(result.found, explained, explained.predicted_class),
+        versions=versions or installed_versions(),
     )
 
 
 def _engine(report: EngineReport) -> EngineDocument:
-    return EngineDocument(
-        engine=report.engine,
+    return EngineDocument.of(
+        report,
         bounds=report.refusal is None,
         reason=None if report.refusal is None else report.refusal.message,
-        expected=tuple(
-            ExpectedDocument(
-                radius=one.radius,
-                rows=one.taken.rows,
-                multiply_adds=one.taken.multiply_adds,
-                seconds=one.taken.seconds,
-                complete=one.taken.complete,
-                shortened=one.taken.shortened,
-                bytes=one.taken.bytes,
-            )
-            for one in report.expected
-        ),
+        expected=tuple(ExpectedDocument.of(one, one.taken) for one in report.expected),
     )
 
 
-def cam_document(explanation: Explanation, image_name: str, versions: Versions) -> CamDocument:
+def cam_document(explanation: Explanation, image_name: str, versions: Versions | None = None) -> CamDocument:
     """The document of a map and its top-k set."""
-    top, cam = explanation.top, explanation.cam
-    return CamDocument(
+    return CamDocument.of(
+        explanation,
         **subject(explanation, image_name),
-        tie=top.tie,
-        gap=top.gap,
-        map_shape=_shape(cam),
-        top_k=pixels(top.pixels, cam),
-        map=tuple(tuple(float(value) for value in row) for row in cam),
-        versions=versions,
+        map=explanation.cam.tolist(),
+        versions=versions or installed_versions(),
     )
 
 
 def inspect_document(
-    network: Network, engines: tuple[EngineReport, ...], versions: Versions
+    network: Network, engines: tuple[EngineReport, ...], versions: Versions | None = None
 ) -> InspectDocument:
     """The document of a loaded network, and of what the engines make of it."""
-    head = network.head
+    head, graph = network.head, network.graph
     documents = {report.engine: _engine(report) for report in engines}
-    operators: dict[str, int] = {}
-    for node in network.graph.nodes:
-        operators[node.op] = operators.get(node.op, 0) + 1
     producer = {step.output: str(step) for step in network.trunk.steps}
-    return InspectDocument(
+    return InspectDocument.of(
+        network,
+        head,
+        graph,
         model=encodable(str(network.path)),
         model_sha256=network.sha256,
-        opset=network.graph.opset,
-        nodes=len(network.graph.nodes),
-        operators=dict(sorted(operators.items())),
-        input_name=network.graph.input_name,
-        input_shape=network.input_shape,
+        nodes=len(graph.nodes),
+        operators=dict(sorted(Counter(node.op for node in graph.nodes).items())),
         feature_map=head.feature,
         feature_node=producer.get(head.feature, "the network's input"),
-        filters=head.filters,
-        map_shape=head.map_shape,
-        pooling=head.pooling,
-        dense=head.dense,
         activation=str(head.activation),
-        map_kind=network.map_kind,
-        loaded_as=network.graph.notes,
-        classes=head.classes,
-        class_names=network.class_names,
-        preprocess=network.preprocess,
+        loaded_as=graph.notes,
         gate="passed",  # a network that does not equal onnxruntime cannot be loaded
         gate_tolerance=TOLERANCE,
         lirpa=documents["lirpa"].bounds,
         lirpa_reason=documents["lirpa"].reason,
         engines=tuple(documents.values()),
-        versions=versions,
+        versions=versions or installed_versions(),
     )
 
 
-def radii_document(radii: PixelRadii, image_name: str, versions: Versions) -> RadiiDocument:
+def radii_document(radii: PixelRadii, image_name: str, versions: Versions | None = None) -> RadiiDocument:
     """The document of the radii of all pixels."""
     explained = radii.explanation
-    return RadiiDocument(
+    return RadiiDocument.of(
+        radii,
+        explained,
         **subject(explained, image_name),
-        norm=radii.norm.value,
-        map_shape=_shape(explained.cam),
-        top_k=pixels(explained.top.pixels, explained.cam),
-        certified=tuple(tuple(float(value) for value in row) for row in radii.certified),
+        certified=radii.certified.tolist(),
         searched=tuple(
-            PixelRadiusDocument(
-                pixel=pixels([found.pixel], explained.cam)[0],
-                rank=found.rank,
+            PixelRadiusDocument.of(
+                found,
+                pixel=explained.places([found.pixel])[0],
                 inside=found.rank <= explained.top.k,
                 certified_radius=found.certified,
                 attack_radius=found.attacked,
-                reason=found.reason,
             )
             for found in radii.searched
         ),
-        interrupted=radii.interrupted,
-        seconds=radii.seconds,
-        versions=versions,
+        versions=versions or installed_versions(),
     )
 
 
-def curve_document(curve: Curve, image_name: str, versions: Versions) -> CurveDocument:
+def curve_document(curve: Curve, image_name: str, versions: Versions | None = None) -> CurveDocument:
     """The document of radii against ranks."""
-    explained = curve.explanation
+    best = curve.recommended
+    return CurveDocument.of(
+        curve,
+        **subject(curve.explanation, image_name),
+        by_k=tuple(map(_point, curve.by_k)),
+        by_k2=tuple(map(_point, curve.by_k2)),
+        recommended_k=None if best is None else best.k,
+        versions=versions or installed_versions(),
+    )
 
-    def points(found: Sequence[CurvePoint]) -> tuple[CurvePointDocument, ...]:
-        return tuple(
-            CurvePointDocument(
-                k=point.k,
-                k2=point.k2,
-                relative_gap=point.gap,
-                bounds_radius=point.bounds,
-                certified_radius=point.certified,
-                attack_radius=point.attacked,
-                status=point.result.status.value,
-                reason=wording.why_not_closer(point.result),
-                seconds=point.result.seconds,
-            )
-            for point in found
-        )
 
-    return CurveDocument(
-        **subject(explained, image_name),
-        norm=curve.norm.value,
-        by_k=points(curve.by_k),
-        by_k2=points(curve.by_k2),
-        recommended_k=None if curve.recommended is None else curve.recommended.k,
-        interrupted=curve.interrupted,
-        seconds=curve.seconds,
-        versions=versions,
+def _point(point: CurvePoint) -> CurvePointDocument:
+    certificate = point.result.certificate
+    return CurvePointDocument.of(
+        point,
+        point.result,
+        relative_gap=point.gap,
+        bounds_radius=point.bounds,
+        certified_radius=point.certified,
+        attack_radius=point.attacked,
+        reason=wording.why_not_closer(certificate.exact, point.result.reason),
     )
 
 
@@ -536,13 +475,13 @@ def to_json(document: BaseModel) -> str:
     return document.model_dump_json(indent=2) + "\n"
 
 
-def pixels(flat: Sequence[int], cam: FloatArray) -> tuple[Pixel, ...]:
-    """Flat (row-major) indices of a map [h, w] as [row, column]."""
-    width = cam.shape[1]
-    return tuple((i // width, i % width) for i in flat)
+def named(result: VerifyResult | SmoothResult) -> dict[str, object]:
+    """Names of files, which may be no text, and how the model was read."""
+    model, image = encodable(str(result.model)), encodable(result.image_name)
+    return {"model": model, "image": image, "loaded_as": result.notes}
 
 
-def subject(explained: Explanation, image_name: str) -> dict[str, Any]:
+def subject(explained: Explanation, image_name: str) -> dict[str, object]:
     """What a document about one map says of the model, the image and the class."""
     network = explained.network
     return {
@@ -558,46 +497,23 @@ def subject(explained: Explanation, image_name: str) -> dict[str, Any]:
     }
 
 
-def _witness(witness: Witness, cam: FloatArray, predicted_class: int) -> WitnessDocument:
-    return WitnessDocument(
-        radius=witness.radius,
-        class_id=witness.class_id,
-        same_label=witness.class_id == predicted_class,
-        lost=pixels(witness.lost, cam),
-        margin=witness.margin,
+def _attack(attack: EmpiricalBound, attacked: Mapped, predicted_class: int) -> AttackDetails:
+    """What an attack did, for the map it attacked and the class predicted for the original image."""
+    witness = attack.witness
+    document = witness and WitnessDocument.of(
+        witness, same_label=witness.class_id == predicted_class, lost=attacked.places(witness.lost)
     )
+    return AttackDetails.of(attack, name=attack.attack, witness=document)
 
 
 def _label(result: VerifyResult) -> LabelDocument | None:
-    label, joint = result.label, result.joint_radius
-    if label is None or joint is None:
+    label = result.label
+    if label is None:
         return None
-    return LabelDocument(
+    return LabelDocument.of(
+        label,
         class_id=label.label,
         certified_radius=label.radius,
-        certified_radius_255=label.radius * 255,
-        uncertified_radius=label.uncertified_radius,
-        joint_radius=joint,
-        joint_radius_255=joint * 255,
-        status=label.status.value,  # type: ignore[arg-type]  # never REFUTED, see its type
-        reason=label.reason,
+        joint_radius=result.joint_radius,
         guarantee=wording.label_guarantee(result) or "",
-        evaluations=label.evaluations,
-        seconds=label.seconds,
     )
-
-
-def _recheck(decision: Decision | None) -> RecheckDocument | None:
-    if decision is None:
-        return None
-    return RecheckDocument(
-        radius=decision.radius, margin=decision.margin, rounding_bound=decision.rounding_bound
-    )
-
-
-def _shape(cam: FloatArray) -> tuple[int, int]:
-    return int(cam.shape[0]), int(cam.shape[1])
-
-
-def _in_255(radius: float | None) -> float | None:
-    return None if radius is None else radius * 255

@@ -228,31 +228,7 @@ def claim(case: Case) -> str:
     document = case.document
     if document is None:
         return printable(f"No answer: {case.reason}")
-    if document.guarantee is not None:
-        return printable(document.guarantee)
-    return printable(
-        wording.nothing_certified(
-            document.k,
-            document.k2,
-            Status(document.status),
-            document.reason or document.certificate_reason,
-            tie=document.tie,
-            eps=document.eps,
-        )
-    )
-
-
-def finding(case: Case) -> str:
-    """What the attack found of a case, as one sentence."""
-    document = case.document
-    if document is None:
-        return ""
-    attack, norm = document.attack, Norm(document.norm)
-    if attack is None:
-        return wording.NO_ATTACK
-    if attack.witness is None:
-        return wording.nothing_found(attack.searched_up_to, norm)
-    return wording.broken(attack.witness.radius, len(attack.witness.lost), document.k, document.k2, norm)
+    return printable(document.guarantee or wording.no_guarantee(document))
 
 
 def plain(value: float) -> str:

@@ -22,8 +22,10 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from corgi.reporting import wording
+from corgi.reporting.document import VerifyDocument, verify_document
 from corgi.reporting.wording import class_label, round_down, round_up
 from corgi.results import FloatArray, ImageArray, MapKind, TopK, VerifyResult, Witness
+from corgi.terms import Norm
 
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
@@ -59,8 +61,9 @@ def verify_picture(result: VerifyResult) -> Figure:
     _original_row(top, scene, result.cam, result.top, result.certificate.k)
     certified = result.certificate.radius > 0
     middle = grid[1, : 3 if certified else 4].subgridspec(2, 1, height_ratios=[1.0, 0.9])
-    _statement(figure.add_subplot(middle[0]), result)
-    _bracket(figure.add_subplot(middle[1]), result)
+    document = verify_document(result)
+    _statement(figure.add_subplot(middle[0]), document)
+    _bracket(figure.add_subplot(middle[1]), document)
     if certified:
         title = f"up to {round_down(result.certificate.radius)}: {_same(result)}"
         _largest(figure.add_subplot(grid[1, 3]), scene, result.cam, [(result.top.pixels, KEPT, "")], title)
@@ -247,29 +250,22 @@ def _largest(
     _frame(axes, title)
 
 
-def _statement(axes: Axes, result: VerifyResult) -> None:
+def _statement(axes: Axes, document: VerifyDocument) -> None:
     """What holds, what was found, in words."""
     axes.set_axis_off()
-    certificate = result.certificate
-    claim = wording.guarantee(result) or wording.no_guarantee(result)
-    found = wording.finding(result.attack, certificate.k, certificate.k2, certificate.norm)
-    colour = KEPT if certificate.radius > 0 else "black"
-    text = textwrap.fill(claim, 92)
+    colour = KEPT if document.certified_radius > 0 else "black"
+    text = textwrap.fill(document.guarantee or wording.no_guarantee(document), 92)
     axes.text(
         0.0, 1.0, text, transform=axes.transAxes, va="top", fontsize=11, fontweight="bold", color=colour
     )
-    text = textwrap.fill(found, 112)
+    text = textwrap.fill(wording.finding(document), 112)
     axes.text(0.0, 0.4, text, transform=axes.transAxes, va="top", fontsize=9.5, color="black")
 
 
-def _bracket(axes: Axes, result: VerifyResult) -> None:
+def _bracket(axes: Axes, document: VerifyDocument) -> None:
     """The radii on one axis: certified up to here, changed from there on, and what is open between."""
-    certified = result.certificate.radius
-    attacked = None if result.attack is None else result.attack.radius
-    end = (
-        max(1.25 * (attacked or 0.0), 1.25 * certified, 1.25 * (result.certificate.uncertified_radius or 0.0))
-        or 1.0
-    )
+    certified, attacked = document.certified_radius, document.attack_radius
+    end = 1.25 * max(attacked or 0.0, certified, document.uncertified_radius or 0.0) or 1.0
     axes.barh(0, certified, height=0.5, color=KEPT)
     if attacked is not None:
         axes.barh(0, end - attacked, left=attacked, height=0.5, color=LOST, hatch="//", edgecolor="white")
@@ -283,7 +279,7 @@ def _bracket(axes: Axes, result: VerifyResult) -> None:
         text = f"changed from {round_up(attacked)} on"
         axes.text(end, -0.45, text, ha="right", va="top", color=LOST, fontsize=10, fontweight="bold")
     axes.set(xlim=(0, end), ylim=(-0.95, 1.0), yticks=[])
-    axes.set_xlabel(f"{wording.size_of_change(result.certificate.norm)}, scale [0, 1]", fontsize=9)
+    axes.set_xlabel(f"{wording.size_of_change(Norm(document.norm))}, scale [0, 1]", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["left", "right", "top"]].set_visible(False)
 

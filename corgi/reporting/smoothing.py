@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from corgi.reporting import wording
-from corgi.reporting.document import SCHEMA_VERSION, Pixel, pixels
-from corgi.reporting.versions import Versions
+from corgi.reporting.document import SCHEMA_VERSION, Document, Pixel, named
+from corgi.reporting.versions import Versions, installed_versions
 from corgi.reporting.wording import class_label, round_down
-from corgi.results import Claim, SmoothResult, StatisticalCertificate
+from corgi.results import Claim, SmoothResult, StatisticalCertificate, places
 
 COMPARED = (
     "the empirical smoothed map at the image with the expected (population) smoothed map at every image of "
@@ -37,17 +37,15 @@ _LINES = 15
 """Points of a curve that a text shows."""
 
 
-class OverlapRadius(BaseModel):
+class OverlapRadius(Document):
     """Within this radius so many of the k largest pixels stay among the k largest."""
-
-    model_config = ConfigDict(frozen=True)
 
     overlap: PositiveInt
     certified_radius: FiniteFloat
     certified_radius_255: FiniteFloat
 
 
-class SmoothDocument(BaseModel):
+class SmoothDocument(Document):
     """The answer of `corgi smooth`: a statistical certificate, wrong with `failure_probability` at most.
 
     Of `overlap`, `ranks`, and `inside` with `outside`, those are given that `claim` is about. Each pixel of
@@ -60,8 +58,6 @@ class SmoothDocument(BaseModel):
     `claimed_radius` and `claimed_overlap` are what a published form claims that is no guarantee; nothing is
     certified then.
     """
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     schema_version: Literal["1"] = SCHEMA_VERSION
     kind: Literal["smooth"] = "smooth"
@@ -112,59 +108,29 @@ class SmoothDocument(BaseModel):
     versions: Versions
 
 
-def smooth_document(result: SmoothResult, versions: Versions) -> SmoothDocument:
+def smooth_document(result: SmoothResult, versions: Versions | None = None) -> SmoothDocument:
     """The document of a statistical certificate."""
-    certificate, sampling, mean = result.certificate, result.certificate.sampling, result.mean
-
-    def listed(flat: tuple[int, ...] | None) -> tuple[Pixel, ...] | None:
-        return None if flat is None else pixels(flat, mean)
-
-    return SmoothDocument(
-        model=str(result.model),
-        model_sha256=result.model_sha256,
-        loaded_as=result.notes,
-        image=result.image_name,
-        class_id=result.class_id,
-        class_name=result.class_name,
-        predicted_class=result.predicted_class,
-        claim=certificate.claim,
-        status=certificate.status.value,  # type: ignore[arg-type]  # one of the two, see its type
+    certificate, mean = result.certificate, result.mean
+    width = mean.shape[1]
+    inside, outside = certificate.inside, certificate.outside
+    return SmoothDocument.of(
+        result,
+        certificate,
+        certificate.sampling,
+        **named(result),
+        status=certificate.status,
         reason=certificate.reason,
         guarantee=guarantee(certificate),
-        note=certificate.note,
         norm=certificate.norm_label.replace("_", ""),
         certified_radius=certificate.radius,
-        certified_radius_255=certificate.radius * 255,
-        k=certificate.k,
-        top_k=pixels(certificate.pixels, mean),
-        overlap=certificate.overlap,
-        curve=tuple(
-            OverlapRadius(overlap=overlap, certified_radius=radius, certified_radius_255=radius * 255)
-            for overlap, radius in certificate.curve
-        ),
-        ranks=certificate.ranks,
-        inside=listed(certificate.inside),
-        outside=listed(certificate.outside),
-        claimed_radius=certificate.claimed_radius,
-        claimed_overlap=certificate.claimed_overlap,
-        map_name=sampling.map_name,
-        map_shape=sampling.map_shape,
-        smoothed_map=tuple(tuple(float(value) for value in row) for row in mean),
-        noise=sampling.noise,
-        sigma=sampling.sigma,
-        seed=sampling.seed,
-        samples=sampling.samples,
+        top_k=places(certificate.pixels, width),
+        curve=tuple(OverlapRadius.of(overlap=o, certified_radius=radius) for o, radius in certificate.curve),
+        inside=None if inside is None else places(inside, width),
+        outside=None if outside is None else places(outside, width),
+        smoothed_map=mean.tolist(),
         samples_drawn=result.drawn,
         samples_wanted=result.wanted,
-        interrupted=result.interrupted,
-        inputs=sampling.inputs,
-        confidence=sampling.confidence,
-        correction=sampling.correction,
-        failure_probability=sampling.failure_probability,
-        failure_share=sampling.failure_share,
-        rung=sampling.rung,
-        seconds=result.seconds,
-        versions=versions,
+        versions=versions or installed_versions(),
     )
 
 

@@ -17,9 +17,12 @@ from corgi.reporting.document import (
     InspectDocument,
     Pixel,
     RadiiDocument,
+    SubjectDocument,
+    VerifyDocument,
+    WitnessDocument,
 )
 from corgi.reporting.wording import class_label, round_down, round_up
-from corgi.results import Status, VerifyResult
+from corgi.results import Status
 from corgi.train.task import TrainingReport
 from corgi.types import Norm
 
@@ -33,101 +36,91 @@ _STYLES = {
 }
 
 
-def verify_text(result: VerifyResult) -> RenderableType:
+def verify_text(document: VerifyDocument) -> RenderableType:
     """What was asked, what is certified, what the attack found, the numbers, and what none of it says."""
-    certificate = result.certificate
-    claim = wording.guarantee(result) or wording.no_guarantee(result)
-    parts: list[RenderableType] = [_headline(result), Text(), Text(claim, style="bold")]
-    if result.status in (Status.TIME_LIMIT, Status.INTERRUPTED) and certificate.radius > 0:
-        parts.append(Text(f"The search did not finish, so the radius may be larger: {result.reason}."))
-    label = wording.label_guarantee(result)
-    if label is not None:
-        parts.append(Text(label, style="bold"))
-    parts.append(Text(wording.finding(result.attack, certificate.k, certificate.k2, certificate.norm)))
-    parts += [Text(), Padding(_numbers(result), (0, 0, 0, 2)), Text()]
-    if certificate.note:
-        parts.append(Text(f"Less than {certificate.method}: {certificate.note}.", style="dim"))
-    if certificate.radius > 0:
-        parts.append(Text(wording.caveat(result), style="dim"))
+    certified, status = document.certified_radius > 0, Status(document.status)
+    claim = document.guarantee or wording.no_guarantee(document)
+    parts: list[RenderableType] = [
+        _headline(document, wording.headline(status).upper(), _STYLES[status]),
+        Text(),
+        Text(claim, style="bold"),
+    ]
+    if status in (Status.TIME_LIMIT, Status.INTERRUPTED) and certified:
+        parts.append(Text(f"The search did not finish, so the radius may be larger: {document.reason}."))
+    if document.label is not None:
+        parts.append(Text(document.label.guarantee, style="bold"))
+    parts.append(Text(wording.finding(document)))
+    parts += [Text(), Padding(_numbers(document), (0, 0, 0, 2)), Text()]
+    if document.method_note:
+        parts.append(Text(f"Less than {document.method}: {document.method_note}.", style="dim"))
+    if certified:
+        parts.append(Text(document.caveat, style="dim"))
     return Group(*parts)
 
 
-def _headline(result: VerifyResult) -> Text:
-    text = Text(wording.headline(result.status).upper(), style=_STYLES[result.status])
-    label = class_label(result.class_id, result.class_name)
-    predicted = "predicted" if result.class_id == result.predicted_class else "not predicted"
-    if result.class_id != result.predicted_class:
-        predicted += f": onnxruntime says class {result.predicted_class}"
-    text.append(f"  {label}, {predicted}\n", style="not bold default")
-    about = wording.subject(str(result.model), result.image_name, result.map_kind, result.notes)
-    text.append(about, style="not bold dim default")
+def _headline(document: VerifyDocument | CamDocument, status: str, style: str) -> Text:
+    """How it ended, the class, whether it is the predicted one, and the subject."""
+    predicted = "predicted" if document.class_id == document.predicted_class else "not predicted"
+    if document.class_id != document.predicted_class:
+        predicted += f": onnxruntime says class {document.predicted_class}"
+    label = class_label(document.class_id, document.class_name)
+    text = Text(f"{status}  " if status else "", style=style)
+    text.append(f"{label}, {predicted}\n", style="not bold default" if status else "bold")
+    text.append(_subject(document), style="not bold dim default")
     return text
 
 
-def _numbers(result: VerifyResult) -> Table:
-    table = _table()
-    _certified_rows(table, result)
-    _attack_rows(table, result)
-    if result.label is not None:
-        how = f"deterministic, {result.label.evaluations} bound evaluations, {result.label.seconds:.1f} s"
-        _row(table, "label radius", _radius(round_down, result.label.radius), how)
-    certificate, decision = result.certificate, result.certificate.decision
+def _numbers(document: VerifyDocument) -> Table:
+    table, norm = _table(), Norm(document.norm).label
+    how = f"deterministic: {document.method}, {document.form} form, {document.engine}"
+    _row(table, f"certified {norm} radius", _radius(round_down, document.certified_radius), how)
+    if document.uncertified_radius is not None:
+        tried = _radius(round_up, document.uncertified_radius)
+        _row(table, "not certified at", tried, "smallest radius tried")
+    _attack_rows(table, document)
+    label, decision, exact = document.label, document.recheck, document.exact
+    if label is not None:
+        how = f"deterministic, {label.evaluations} bound evaluations, {label.seconds:.1f} s"
+        _row(table, "label radius", _radius(round_down, label.certified_radius), how)
     if decision is not None:
-        _row(
-            table,
-            "float64 decision",
-            f"margin {decision.margin:.3g} at {round_down(decision.radius)}",
-            f"rounding explains at most {decision.rounding_bound:.2g}",
-        )
-    ranks = f"k = {certificate.k}" + (f", k2 = {certificate.k2}" if certificate.k2 != certificate.k else "")
-    height, width = result.cam.shape
-    gap = "tie" if result.top.tie else f"gap {result.top.gap:.3g} at rank {certificate.k}"
+        margin = f"margin {decision.margin:.3g} at {round_down(decision.radius)}"
+        explained = f"rounding explains at most {decision.rounding_bound:.2g}"
+        _row(table, "float64 decision", margin, explained)
+    height, width = document.map_shape
+    ranks = f"k = {document.k}" + (f", k2 = {document.k2}" if document.k2 != document.k else "")
+    gap = "tie" if document.tie else f"gap {document.gap:.3g} at rank {document.k}"
     _row(table, "map", f"{height} x {width} pixels, {ranks}", gap)
-    exact = certificate.exact
     if exact is not None and exact.decisions:
         work = f"{exact.decisions} margins decided, {exact.nodes} sub-problems"
         _row(table, "exact", work, f"{exact.decider}, {exact.radii} radii, {exact.seconds:.1f} s")
-    gradients = 0 if result.attack is None else result.attack.gradients
-    _row(
-        table, "work", f"{certificate.evaluations} bound evaluations", f"{gradients} gradients of the attack"
-    )
-    _row(table, "time", f"{result.seconds:.1f} s", f"{certificate.seconds:.1f} s of it for the certificate")
+    gradients = 0 if document.attack is None else document.attack.gradients
+    bounds = f"{document.evaluations} bound evaluations"
+    _row(table, "work", bounds, f"{gradients} gradients of the attack")
+    certify = f"{document.certify_seconds:.1f} s of it for the certificate"
+    _row(table, "time", f"{document.seconds:.1f} s", certify)
     return table
 
 
-def _certified_rows(table: Table, result: VerifyResult) -> None:
-    certificate = result.certificate
-    how = f"{certificate.method}, {certificate.form} form, {certificate.engine}"
-    name = f"certified {certificate.norm.label} radius"
-    _row(table, name, _radius(round_down, certificate.radius), f"deterministic: {how}")
-    if certificate.uncertified_radius is not None:
-        _row(
-            table,
-            "not certified at",
-            _radius(round_up, certificate.uncertified_radius),
-            "smallest radius tried",
-        )
-
-
-def _attack_rows(table: Table, result: VerifyResult) -> None:
-    attack, name = result.attack, f"attack {result.certificate.norm.label} radius"
+def _attack_rows(table: Table, document: VerifyDocument) -> None:
+    attack, name = document.attack, f"attack {Norm(document.norm).label} radius"
     if attack is None:
         _row(table, name, "-", "no attack was run")
         return
     if attack.witness is None:
-        note = f"empirical: {attack.attack} found nothing up to {round_down(attack.searched_up_to)}"
+        note = f"empirical: {attack.name} found nothing up to {round_down(attack.searched_up_to)}"
         _row(table, name, "-", note)
         return
-    witness = attack.witness
-    note = f"empirical: {attack.attack}" + (", label kept on demand" if attack.keeps_label else "")
-    _row(table, name, _radius(round_up, witness.radius), note)
-    ratio = wording.ratio(result)
-    if ratio is not None:
-        note = wording.bracket_note(result)
-        _row(table, "attack / certified", f"{ratio:.3f}", note)
-    kept = "the same" if witness.class_id == result.predicted_class else "another one than for the image"
-    lost = _pixels(tuple((i // result.cam.shape[1], i % result.cam.shape[1]) for i in witness.lost))
-    _row(table, "witness", f"class {witness.class_id}", f"{kept}; lost [row, column]: {lost}")
+    note = f"empirical: {attack.name}" + (", label kept on demand" if attack.keeps_label else "")
+    _row(table, name, _radius(round_up, attack.witness.radius), note)
+    if document.ratio is not None:
+        _row(table, "attack / certified", f"{document.ratio:.3f}", wording.bracket_note(document))
+    _witness_row(table, attack.witness)
+
+
+def _witness_row(table: Table, witness: WitnessDocument) -> None:
+    kept = "the same" if witness.same_label else "another one than for the image"
+    lost = f"{kept}; lost [row, column]: {_pixels(witness.lost)}"
+    _row(table, "witness", f"class {witness.class_id}", lost)
 
 
 def attack_text(document: AttackDocument) -> RenderableType:
@@ -141,15 +134,9 @@ def attack_text(document: AttackDocument) -> RenderableType:
     else:
         head = Text("WITNESS FOUND", style="bold red")
         claim = wording.broken(witness.radius, len(witness.lost), document.k, document.k2, norm)
-        kept = "the same" if witness.same_label else "another one than for the image"
         name = f"attack {norm.label} radius"
         _row(table, name, _radius(round_up, witness.radius), f"empirical: {attack.name}")
-        _row(
-            table,
-            "witness",
-            f"class {witness.class_id}",
-            f"{kept}; lost [row, column]: {_pixels(witness.lost)}",
-        )
+        _witness_row(table, witness)
         _row(table, "past the decision by", f"{witness.margin:.3g}", "map values, onnxruntime")
     _row(table, "work", f"{attack.gradients} gradients", f"{attack.seconds:.1f} s")
     head.append(f"  {class_label(document.class_id, document.class_name)}\n", style="not bold default")
@@ -166,12 +153,7 @@ def cam_text(document: CamDocument) -> RenderableType:
     gap = wording.tie_at(document.k) if document.tie else f"gap to rank {document.k + 1}: {document.gap:.4g}"
     _row(table, "k", str(document.k), gap)
     _row(table, "largest pixels", "[row, column]", _pixels(document.top_k))
-    predicted = "predicted" if document.class_id == document.predicted_class else "not predicted"
-    if document.class_id != document.predicted_class:
-        predicted += f": onnxruntime says class {document.predicted_class}"
-    head = Text(f"{class_label(document.class_id, document.class_name)}, {predicted}\n", style="bold")
-    head.append(_subject(document), style="not bold dim default")
-    return Group(head, Text(), Padding(table, (0, 0, 0, 2)))
+    return Group(_headline(document, "", ""), Text(), Padding(table, (0, 0, 0, 2)))
 
 
 def radii_text(document: RadiiDocument, claim: str) -> RenderableType:
@@ -204,7 +186,7 @@ def curve_text(document: CurveDocument, claim: str) -> RenderableType:
     return Group(*parts)
 
 
-def _subject(document: AttackDocument | CamDocument | RadiiDocument | CurveDocument) -> str:
+def _subject(document: SubjectDocument) -> str:
     """Which model, image and map a document is about."""
     return wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +24,7 @@ class Versions(BaseModel):
     highspy: str
 
 
+@cache
 def installed_versions() -> Versions:
     """The releases installed here; `not installed` for a distribution that has no metadata."""
     return Versions(

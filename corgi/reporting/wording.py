@@ -11,12 +11,13 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from corgi.results import EmpiricalBound, MapKind, Status, VerifyResult
+from corgi.results import ExactSearch, MapKind, Status, VerifyResult
 from corgi.types import Norm
 
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve
     from corgi.certify.radii import PixelRadii
+    from corgi.reporting.document import ExactDocument, VerifyDocument
 
 PIXEL_SCALE = "[0, 1] of the network input, before any normalisation inside the network"
 """What one unit of a radius means."""
@@ -139,18 +140,12 @@ def label_guarantee(result: VerifyResult) -> str | None:
     return f"{sentence}; map and label both stay within {round_down(both)}." if both > 0 else f"{sentence}."
 
 
-def no_guarantee(result: VerifyResult) -> str:
+def no_guarantee(document: VerifyDocument) -> str:
     """Why nothing is certified, as one sentence."""
-    reason = result.reason or result.certificate.reason
-    k, k2 = result.top.k, result.certificate.k2
-    return nothing_certified(k, k2, result.status, reason, tie=result.top.tie, eps=result.eps)
-
-
-def nothing_certified(k: int, k2: int, status: Status, reason: str, *, tie: bool, eps: float | None) -> str:
-    """Why nothing is certified, of a result or its document."""
-    if tie and k2 == k:
-        return tie_at(k)
-    if status is Status.REFUTED and eps is not None:
+    reason, eps = document.reason or document.certificate_reason, document.eps
+    if document.tie and document.k2 == document.k:
+        return tie_at(document.k)
+    if document.status == Status.REFUTED.value and eps is not None:
         return f"The map does not keep its pixels within {eps:g}: an image no farther away changes them."
     asked = "any radius" if eps is None else f"the radius {eps:g}"
     return f"Nothing is certified for {asked}" + (f": {reason.rstrip('.')}." if reason else ".")
@@ -164,13 +159,14 @@ def tie_at(k: int) -> str:
     )
 
 
-def finding(attack: EmpiricalBound | None, k: int, k2: int, norm: Norm) -> str:
+def finding(document: VerifyDocument) -> str:
     """What the attack found, as one sentence. Empirical: an upper bound on the radius, or nothing."""
+    attack, norm = document.attack, Norm(document.norm)
     if attack is None:
         return NO_ATTACK
     if attack.witness is None:
         return nothing_found(attack.searched_up_to, norm)
-    return broken(attack.witness.radius, len(attack.witness.lost), k, k2, norm)
+    return broken(attack.witness.radius, len(attack.witness.lost), document.k, document.k2, norm)
 
 
 def nothing_found(searched_up_to: float, norm: Norm) -> str:
@@ -182,18 +178,15 @@ def nothing_found(searched_up_to: float, norm: Norm) -> str:
     )
 
 
-def bracket_note(result: VerifyResult) -> str:
+def bracket_note(document: VerifyDocument) -> str:
     """Where the exact radius lies, and why the bracket is no narrower where that was asked for."""
-    where, why = "the exact radius lies between the two", why_not_closer(result)
+    where, why = "the exact radius lies between the two", why_not_closer(document.exact, document.reason)
     return f"{where}; not closer: {why}" if why else where
 
 
-def why_not_closer(result: VerifyResult) -> str:
+def why_not_closer(exact: ExactSearch | ExactDocument | None, reason: str) -> str:
     """Why certificate and witness are not as close as asked; empty if they are."""
-    exact = result.certificate.exact
-    if exact is not None and not exact.closed and exact.reason:
-        return exact.reason
-    return result.reason
+    return exact.reason if exact is not None and not exact.closed and exact.reason else reason
 
 
 def rank_of_pixel(radii: PixelRadii) -> str:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corgi.reporting import facts, wording
+from corgi.reporting.document import verify_document
 from corgi.reporting.summary import make_report, make_run
 from corgi.results import VerifyResult
 from tests.reporting.example_cases import ORIGIN, make_case, make_failure, make_setup, small_report
@@ -12,15 +13,13 @@ from tests.reporting.example_results import make_result
 
 
 def test_a_case_says_what_its_result_says(result: VerifyResult) -> None:
-    case, certificate = make_case(0, result), result.certificate
-    assert facts.claim(case) == (wording.guarantee(result) or wording.no_guarantee(result))
-    found = wording.finding(result.attack, certificate.k, certificate.k2, certificate.norm)
-    assert facts.finding(case) == found
+    document = verify_document(result)
+    claim = wording.guarantee(result) or wording.no_guarantee(document)
+    assert facts.claim(make_case(0, result)) == claim
 
 
 def test_a_failure_claims_nothing() -> None:
     assert facts.claim(make_failure(0, "x.png")) == "No answer: x.png: not a picture"
-    assert facts.finding(make_failure(0)) == ""
 
 
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

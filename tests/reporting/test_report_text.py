@@ -23,6 +23,10 @@ def plain(renderable: RenderableType) -> str:
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
 
+def said(result: VerifyResult) -> str:
+    return plain(verify_text(verify_document(result, VERSIONS)))
+
+
 def check_golden(name: str, text: str) -> None:
     path = GOLDEN / name
     if os.environ.get("CORGI_UPDATE_GOLDEN"):
@@ -32,7 +36,7 @@ def check_golden(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_text_matches_golden_file(name: str) -> None:
-    check_golden(f"verify-{name}.txt", plain(verify_text(RESULTS[name])))
+    check_golden(f"verify-{name}.txt", said(RESULTS[name]))
 
 
 @pytest.mark.parametrize("name", ["certified", "relaxed", "refuted", "tie"])
@@ -71,22 +75,22 @@ def test_sentence_names_radius_rank_and_class() -> None:
 def test_nothing_is_claimed_without_a_radius(result: VerifyResult) -> None:
     assert (wording.guarantee(result) is None) == (result.certificate.radius == 0)
     if result.certificate.radius == 0:
-        assert "For every image" not in plain(verify_text(result))
+        assert "For every image" not in said(result)
 
 
 def test_a_relaxed_property_at_a_tie_is_not_blamed_on_rank_k() -> None:
     tied = make_tie()
     relaxed = replace(tied, certificate=replace(tied.certificate, k2=20), reason="tie at rank 20")
-    assert "tie at rank 20" in wording.no_guarantee(relaxed)
+    assert "tie at rank 20" in wording.no_guarantee(verify_document(relaxed))
 
 
 def test_file_names_are_not_markup() -> None:
     odd = replace(make_result(), image_name="[red]x[/red] [1, 2].png")
-    assert "[red]x[/red] [1, 2].png" in plain(verify_text(odd)).replace("\n", " ")
+    assert "[red]x[/red] [1, 2].png" in said(odd).replace("\n", " ")
 
 
 def test_an_explained_class_that_is_not_predicted_is_said() -> None:
-    text = plain(verify_text(replace(make_result(), predicted_class=3)))
+    text = said(replace(make_result(), predicted_class=3))
     assert "not predicted" in text
     assert "class 3" in text
 

@@ -194,7 +194,7 @@ def _entry(case: Case) -> str:
         "sha256": case.image_sha256,
         "claim": facts.claim(case),
         "notes": [printable(f"read so: {note}") for note in notes],
-        "finding": facts.finding(case),
+        "finding": "" if case.document is None else wording.finding(case.document),
     }
     document = "null" if case.document is None else case.document.model_dump_json()
     return f'{json.dumps(said)[:-1]}, "document": {document}}}'
