@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class Elementwise(nn.Module):
-    """The same function of every entry of a value."""
+    """The same function of every entry of a value, whose shape is kept."""
 
 
 class Conv(nn.Module):
@@ -108,7 +108,6 @@ class Relu(Elementwise):
     """max(x, 0)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return F.relu(x)
 
 
@@ -120,7 +119,6 @@ class LeakyRelu(Elementwise):
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return F.leaky_relu(x, self.slope)
 
 
@@ -134,7 +132,6 @@ class PRelu(nn.Module):
         self.register_buffer("slope", slope)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return torch.where(x > 0, x, self.slope * x)
 
 
@@ -142,7 +139,6 @@ class Sigmoid(Elementwise):
     """1 / (1 + exp(-x))."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return torch.sigmoid(x)
 
 
@@ -150,7 +146,6 @@ class Tanh(Elementwise):
     """Hyperbolic tangent."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return torch.tanh(x)
 
 
@@ -158,7 +153,6 @@ class Erf(Elementwise):
     """The error function (no engine bounds it by itself; part of GELU)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return torch.erf(x)
 
 
@@ -183,7 +177,6 @@ class Silu(Curve):
         self.steepest = 1.1 * abs(factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return self.factor * x * torch.sigmoid(self.beta * x)
 
 
@@ -224,7 +217,6 @@ class HardSwish(Curve):
         self.steepest = max(1.0, abs(beta), abs(2 - beta)) * abs(factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return self.factor * x * torch.clamp(self.alpha * x + self.beta, 0, 1)
 
 
@@ -237,7 +229,6 @@ class Elu(Curve):
         self.steepest = scale * max(1.0, alpha * rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return self.scale * torch.where(x > 0, x, self.alpha * torch.expm1(self.rate * x.clamp(max=0)))
 
 
@@ -255,7 +246,6 @@ class Exp(Elementwise):
     """exp(x)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return x.exp()
 
 
@@ -263,7 +253,6 @@ class Log(Elementwise):
     """log(x), NaN below 0."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return x.log()
 
 
@@ -303,7 +292,6 @@ class HardSigmoid(Elementwise):
         self.alpha, self.beta = alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return torch.clamp(self.alpha * x + self.beta, 0, 1)
 
 
@@ -315,7 +303,6 @@ class Clip(Elementwise):
         self.low, self.high = low, high
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return x.clamp(self.low, self.high)
 
 
@@ -401,7 +388,6 @@ class Standardise(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         # Channels as [groups, channels of one]: the axes behind move by one.
         split = x.reshape(len(x), self.groups, -1, *x.shape[2:])
         axes = tuple(axis + 1 for axis in self.axes)
@@ -411,7 +397,7 @@ class Standardise(nn.Module):
 
 
 class Reduction(nn.Module):
-    """One value for the given axes (never the batch axis), which are dropped or kept with size 1."""
+    """One value for the given axes (never the batch axis), which are dropped, or kept with size 1."""
 
     def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
         super().__init__()
@@ -422,7 +408,6 @@ class Mean(Reduction):
     """The mean."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drops the axes, or keeps them with size 1."""
         return x.mean(self.axes, keepdim=self.keepdims)
 
 
@@ -430,7 +415,6 @@ class Max(Reduction):
     """The largest value."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drops the axes, or keeps them with size 1."""
         return x.amax(self.axes, keepdim=self.keepdims)
 
 
@@ -438,7 +422,6 @@ class Sum(Reduction):
     """The sum."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drops the axes, or keeps them with size 1."""
         return x.sum(self.axes, keepdim=self.keepdims)
 
 
@@ -479,23 +462,21 @@ class Resample(nn.Module):
 
 
 class Add(nn.Module):
-    """Sum of values of the network, two or more."""
+    """Sum of values of the network, two or more; they broadcast as in ONNX."""
 
     def forward(self, *values: Tensor) -> Tensor:
-        """Broadcasts as ONNX does."""
         return reduce(torch.add, values)
 
 
 class Sub(nn.Module):
-    """Difference of two values of the network."""
+    """Difference of two values of the network, which broadcast as in ONNX."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Broadcasts as ONNX does."""
         return a - b
 
 
 class Mul(nn.Module):
-    """Product of two values of the network.
+    """Product of two values of the network, which broadcast as in ONNX.
 
     Attributes:
         largest: what is known of its absolute value, whatever the image.
@@ -506,15 +487,13 @@ class Mul(nn.Module):
         self.largest = largest
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Broadcasts as ONNX does."""
         return a * b
 
 
 class Div(nn.Module):
-    """Quotient of two values of the network."""
+    """Quotient of two values of the network, which broadcast as in ONNX."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Broadcasts as ONNX does."""
         return a / b
 
 
@@ -655,7 +634,6 @@ class Softmax(nn.Module):
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return torch.softmax(x, self.axis)
 
 
@@ -667,5 +645,4 @@ class LogSoftmax(nn.Module):
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
         return torch.log_softmax(x, self.axis)
