@@ -160,6 +160,11 @@ def test_where_float32_says_nothing_float64_decides(tmp_path: Path, monkeypatch:
     check_at_probes(network, 0, image)
     with pytest.raises(GateError):
         check_at_probes(wrong, 0, image)
+    for value in (math.inf, math.nan):
+        overflowing = lambda _, __, exact, value=value: (value * exact.abs().clamp(min=1),)  # noqa: E731
+        monkeypatch.setattr(gate, "float32_errors", overflowing)
+        with pytest.raises(GateError):
+            check_at_probes(network, 0, image)
 
 
 def test_the_evaluator_keeps_to_the_time(tmp_path: Path) -> None:
