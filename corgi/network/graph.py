@@ -9,6 +9,7 @@ image input of static size (`wrap.py`), no value would be absurdly large, and no
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,11 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, numpy_helper
 
-from corgi.errors import ModelError, UnsupportedOperator, naming
+from corgi.errors import UnsupportedOperator, naming
 from corgi.network import checks, runtime
 from corgi.network.canonical import branches, canonical, casts_like, take_branches
 from corgi.network.computed import rounded_constants
-from corgi.network.node import Attribute, Node
+from corgi.network.node import Attribute, Node, named_twice
 from corgi.network.rows import with_batch_axis
 from corgi.network.source import read_model
 from corgi.network.wrap import Normalisation, wrap
@@ -148,25 +149,14 @@ def _written(proto: onnx.ModelProto, constants: dict[str, np.ndarray], bare: str
     Raises:
         ModelError: the file names a value as one that is written out.
     """
-    names = [*constants]
-
-    def known(found: tuple[tuple[Node, ...], Mapping[str, np.ndarray]]) -> tuple[Node, ...]:
-        parts, more = found
-        names.extend(more)
-        constants.update(more)
-        return parts
-
-    nodes: list[Node] = []
-    for node in proto.graph.node:
-        if node.output and node.output[0] not in constants:
-            nodes += known(written_out(_node(node), constants, node.domain))
-    nodes = list(known(without_sequences(nodes, constants)))
+    computed = [node for node in proto.graph.node if node.output and node.output[0] not in constants]
+    nodes = [part for node in computed for part in written_out(_node(node), constants, node.domain)]
+    nodes = without_sequences(nodes, constants)
     if bare:
-        nodes = list(known(with_batch_axis(nodes, constants, bare)))
-    names += [output for node in nodes for output in node.outputs if output]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ModelError(f"value '{twice}' is named as one that corgi writes out", hint="Rename it.")
+        nodes = with_batch_axis(nodes, constants, bare)
+    names = Counter([*constants, *(output for node in nodes for output in node.outputs if output)])
+    if twice := next((name for name, count in names.items() if count > 1), None):
+        raise named_twice(twice)
     return tuple(nodes)
 
 

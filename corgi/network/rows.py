@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 
 from corgi.errors import UnsupportedOperator
-from corgi.network.node import Attribute, Node
+from corgi.network.node import Attribute, Constants, Node, take_in
 
 ELEMENTWISE = (
     "Add", "Cast", "Celu", "Clip", "Div", "Dropout", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish",
@@ -24,21 +24,19 @@ ELEMENTWISE = (
 """Operators that act entry by entry, constants broadcasting."""
 
 
-def with_batch_axis(
-    nodes: Sequence[Node], constants: Mapping[str, np.ndarray], given: str
-) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
-    """Nodes that compute with rows [1, n], and the constants they need beside those there are.
+def with_batch_axis(nodes: Sequence[Node], constants: Constants, given: str) -> list[Node]:
+    """Nodes that compute with rows [1, n].
 
     Args:
         nodes: of the file, in order; one of them reshapes the input to `given`.
-        constants: by name.
+        constants: of the network; those that rows need are taken in.
         given: the value the file calls its input, [n] or [n, 1].
 
     Raises:
         UnsupportedOperator: a node reads a value without a batch axis that is not served there.
     """
-    rows = _Rows(dict(constants), {}, {}, given)
-    return tuple(part for node in nodes for part in rows.read(node)), rows.made
+    rows = _Rows(constants, {}, given)
+    return [rows.read(node) for node in nodes]
 
 
 _Turned = tuple[Node, int | None]
@@ -49,21 +47,20 @@ _Turned = tuple[Node, int | None]
 class _Rows:
     """What was read so far; `ranks`: of the file's values without a batch axis, 1 or 2."""
 
-    constants: dict[str, np.ndarray]
-    made: dict[str, np.ndarray]
+    constants: Constants
     ranks: dict[str, int]
     given: str
 
-    def read(self, node: Node) -> tuple[Node, ...]:
+    def read(self, node: Node) -> Node:
         """The node on rows; it stays what it is where all it reads has a batch axis."""
         (output, *others), bare = node.outputs, [name for name in node.inputs if name in self.ranks]
         if output == self.given:
             shape = self.constants[node.inputs[1]]
             self.ranks[output] = len(shape)
             row = self.constant(output, np.array([1, int(shape[0])]))
-            return (replace(node, inputs=(node.inputs[0], row)),)
+            return replace(node, inputs=(node.inputs[0], row))
         if not bare:
-            return (node,)
+            return node
         if len({self.ranks[name] for name in bare}) > 1 or len(bare) < sum(
             name not in self.constants for name in node.inputs if name
         ):
@@ -74,7 +71,7 @@ class _Rows:
         found, rank = rule(self, node, self.ranks[bare[0]])
         if rank is not None:
             self.ranks |= dict.fromkeys((output, *others), rank)
-        return (found,)
+        return found
 
     def matmul(self, node: Node, rank: int) -> _Turned:
         """A x is x^T A^T; x^T A is a row already."""
@@ -168,8 +165,7 @@ class _Rows:
 
     def constant(self, name: str, value: np.ndarray) -> str:
         """A constant of this rewriting's own; its name."""
-        self.made[f"{name}:row"] = value
-        return f"{name}:row"
+        return take_in(self.constants, f"{name}:row", value)
 
     def refuse(self, node: Node) -> NoReturn:
         rank = max(self.ranks[name] for name in node.inputs if name in self.ranks)

@@ -32,23 +32,18 @@ from typing import NoReturn
 import numpy as np
 
 from corgi.errors import UnsupportedOperator
-from corgi.network.node import Attribute, Node
-
-Constants = Mapping[str, np.ndarray]
-
+from corgi.network.node import Attribute, Constants, Node, take_in
 
 VENDOR_OPERATORS = {("com.microsoft", op) for op in ("FusedConv", "Gelu", "QuickGelu")}
 """Gelu is the standard operator of that name."""
 
 
-def written_out(
-    node: Node, constants: Constants, domain: str = ""
-) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
-    """A node in other operators, and the constants they need beside its own; most stay as they are.
+def written_out(node: Node, constants: Constants, domain: str = "") -> list[Node]:
+    """A node in other operators; most stay as they are.
 
     Args:
         node: an operator.
-        constants: values by name that do not depend on the image.
+        constants: of the network; those that the operators need are taken in.
         domain: of the operator: the standard's, or that of `VENDOR_OPERATORS`.
 
     Raises:
@@ -57,16 +52,12 @@ def written_out(
     """
     write = (_VENDOR_WRITERS if domain else _WRITERS).get(node.op)
     if write is None:
-        return (node,), {}
+        return [node]
     writing = _Writing(node, constants)
     write(writing)
-    if domain:
-        parts, writing.nodes = writing.nodes, []
-        for part in parts:
-            again, made = written_out(part, {**constants, **writing.made})
-            writing.nodes += again
-            writing.made |= made
-    return tuple(writing.nodes), writing.made
+    return (
+        [part for one in writing.nodes for part in written_out(one, constants)] if domain else writing.nodes
+    )
 
 
 @dataclass
@@ -76,7 +67,7 @@ class _Writing:
     node: Node
     constants: Constants
     nodes: list[Node] = field(default_factory=list)
-    made: dict[str, np.ndarray] = field(default_factory=dict)
+    made: int = 0
 
     @property
     def output(self) -> str:
@@ -97,9 +88,8 @@ class _Writing:
 
     def constant(self, value: np.ndarray | np.generic) -> str:
         """A constant of the writing's own; its name."""
-        name = f"{self.output}:constant{len(self.made)}"
-        self.made[name] = np.asarray(value)
-        return name
+        self.made += 1
+        return take_in(self.constants, f"{self.output}:constant{self.made - 1}", value)
 
     def transposed(self, value: str, perm: list[int]) -> str:
         """A value with its axes in another order; itself if that is the one it has."""
@@ -307,15 +297,13 @@ def _gather(writing: _Writing) -> None:
     writing.emit("Squeeze", taken, writing.constant(np.array([axis])), last=True)
 
 
-def without_sequences(
-    nodes: Sequence[Node], constants: Constants
-) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
+def without_sequences(nodes: Sequence[Node], constants: Constants) -> list[Node]:
     """SplitToSequence and SequenceAt (torch.chunk, exported without optimisation) as slices.
 
     Those of which the part that is asked for is not known stay, and are refused as operators.
     """
     splits = {node.outputs[0]: node for node in nodes if node.op == "SplitToSequence"}
-    found, made = list[Node](), dict[str, np.ndarray]()
+    found = list[Node]()
     for node in nodes:
         split = splits.get(node.inputs[0]) if node.op == "SequenceAt" else None
         ends = None if split is None else _part(split, constants.get(node.inputs[1]), constants)
@@ -323,11 +311,13 @@ def without_sequences(
             found.append(node)
             continue
         (output,), axis = node.outputs, split.attributes.get("axis", 0)
-        operands = {f"{output}:{name}": np.array([v]) for name, v in zip("sea", (*ends, axis), strict=True)}
-        made |= operands
+        operands = [
+            take_in(constants, f"{output}:{name}", np.array([v]))
+            for name, v in zip("sea", (*ends, axis), strict=True)
+        ]
         found.append(Node("Slice", node.name, (split.inputs[0], *operands), (output,), {}))
     read = {name for node in found for name in node.inputs}
-    return tuple(node for node in found if node.outputs[0] in read or node.outputs[0] not in splits), made
+    return [node for node in found if node.outputs[0] in read or node.outputs[0] not in splits]
 
 
 def _part(split: Node, number: np.ndarray | None, constants: Constants) -> tuple[int, int] | None:

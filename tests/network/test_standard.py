@@ -165,7 +165,8 @@ def test_vendor_defaults_are_onnxruntimes() -> None:
         attribute.ParseFromString(schemas[op].attributes[name]._default_value)
         return onnx.helper.get_attribute_value(attribute)
 
-    _, constants = written_out(Node("QuickGelu", "n", ("x",), ("y",), {}), {}, "com.microsoft")
+    constants: dict[str, np.ndarray] = {}
+    written_out(Node("QuickGelu", "n", ("x",), ("y",), {}), constants, "com.microsoft")
     assert [float(v) for v in constants.values()] == [default("QuickGelu", "alpha")]
     assert default("FusedConv", "group") == attribute_default("Conv", "group", 11)
     assert default("FusedConv", "auto_pad") == attribute_default("Conv", "auto_pad", 11).encode()
