@@ -35,7 +35,7 @@ from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import Network
 from corgi.network.passes.limits import LARGE_LIMIT
-from corgi.network.rules import spread_dilation, symmetric_kernel
+from corgi.network.rules import dense_kernel, spread_dilation, symmetric_kernel
 
 PLAIN_LAYERS = (
     layers.Conv,
@@ -210,7 +210,7 @@ class Lowering:
 
     def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
         """Case 1."""
-        weight = spread_dilation(_dense(layer.weight, layer.groups), layer.dilation)
+        weight = spread_dilation(dense_kernel(layer.weight, layer.groups), layer.dilation)
         return self.emit(step, layers.Conv(weight, layer.bias, layer.stride, layer.padding), (source,))
 
     def pad(self, step: Step, pads: tuple[int, int, int, int], source: str) -> str:
@@ -399,18 +399,6 @@ class _Check(Lowering):
 
     def mean(self, step: Step, layer: layers.AveragePool, source: str) -> str:
         return self.nothing(step, self.channels[source], source)
-
-
-def _dense(weight: Tensor, groups: int) -> Tensor:
-    """A grouped kernel [O, I / groups, kh, kw] as the block-diagonal dense one [O, I, kh, kw]."""
-    if groups == 1:
-        return weight
-    out, per_group, kh, kw = weight.shape
-    dense = weight.new_zeros(out, per_group * groups, kh, kw)
-    for g in range(groups):
-        rows = slice(g * out // groups, (g + 1) * out // groups)
-        dense[rows, g * per_group : (g + 1) * per_group] = weight[rows]
-    return dense
 
 
 def _selection(channels: int, kernel: tuple[int, int], index: int) -> Tensor:

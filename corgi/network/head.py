@@ -34,6 +34,7 @@ from corgi.network import layers
 from corgi.network.convert import Converted, Step
 from corgi.network.expansion import QUOTIENT_ERROR, UNIT, Expansion, added, product, rounded, scaled
 from corgi.network.graph import Graph
+from corgi.network.rules import dense_kernel
 
 
 class Activation(StrEnum):
@@ -254,7 +255,7 @@ def _composed(tail: list[Step], filters: int) -> _Composed:
         for step in tail:
             match step.layer:
                 case layers.Linear() | layers.Conv() as layer:
-                    matrix = layer.weight.T if isinstance(layer, layers.Linear) else _pointwise(layer)
+                    matrix = _matrix(layer)
                     weight = product((matrix,), weight) if mixed else scaled((matrix,), weight)
                     bias = added(
                         layer.bias, *(v[:, 0] for v in product((matrix,), tuple(v[:, None] for v in bias)))
@@ -305,16 +306,11 @@ def _mixes(step: Step) -> bool:
     return isinstance(step.layer, layers.Linear | layers.Conv)
 
 
-def _pointwise(conv: layers.Conv) -> Tensor:
-    """A 1x1 convolution as a matrix [O, I]."""
-    weight = conv.weight[:, :, 0, 0]
-    if conv.groups == 1:
-        return weight
-    out, per_group = weight.shape
-    dense = weight.new_zeros(conv.groups, out // conv.groups, conv.groups, per_group)
-    for group, part in enumerate(weight.chunk(conv.groups)):
-        dense[group, :, group] = part
-    return dense.reshape(out, conv.groups * per_group)
+def _matrix(layer: layers.Linear | layers.Conv) -> Tensor:
+    """A layer on pooled values as a matrix [O, I]."""
+    if isinstance(layer, layers.Linear):
+        return layer.weight.T
+    return dense_kernel(layer.weight, layer.groups)[:, :, 0, 0]
 
 
 class _Backwards:

@@ -118,6 +118,17 @@ def spread_dilation(weight: Tensor, dilation: tuple[int, int]) -> Tensor:
     return spread
 
 
+def dense_kernel(weight: Tensor, groups: int) -> Tensor:
+    """A grouped kernel [O, I / groups, kh, kw] as the block-diagonal dense one [O, I, kh, kw]."""
+    if groups == 1:
+        return weight
+    per_group = weight.shape[1]
+    dense = weight.new_zeros(len(weight), groups * per_group, *weight.shape[2:])
+    for group, (rows, part) in enumerate(zip(dense.chunk(groups), weight.chunk(groups), strict=True)):
+        rows[:, group * per_group : (group + 1) * per_group] = part
+    return dense
+
+
 def conv(node: NodeReader) -> nn.Module:
     """Conv, two-dimensional."""
     _image_shaped(node)

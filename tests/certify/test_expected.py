@@ -115,7 +115,7 @@ def test_lirpa_decides_without_kernels(tmp_path: Path, monkeypatch: pytest.Monke
     def never(*_: object) -> None:
         raise AssertionError("a kernel was written out")
 
-    for name in ("_dense", "_selection", "padded_conv"):
+    for name in ("dense_kernel", "_selection", "padded_conv"):
         monkeypatch.setattr(lowering, name, never)
 
     def build(model: OnnxModel, value: str) -> str:
