@@ -52,64 +52,49 @@ def check_equal_to_onnxruntime(network: Network, images: NDArray[np.float32]) ->
         GateError: a value differs or is not finite.
     """
     scores, features = network.oracle.run(images)
-    x = torch.from_numpy(images).to(torch.float64)
     with torch.no_grad():
-        ours: torch.Tensor = network.trunk(x)
-        head_scores = network.head.scores(ours)
-    plainly = functools.cache(lambda: network.oracle.run_plainly(images))
-
+        ours: torch.Tensor = network.trunk(torch.from_numpy(images).to(torch.float64))
+        converted = network.module.after(network.head.feature)(ours).numpy().reshape(scores.shape)
+        of_head = network.head.scores(ours).numpy()
     errors = functools.cache(lambda: float32_errors(network, images, ours))
-
-    @functools.cache
-    def of_scores() -> tuple[NDArray[np.float64], ...]:
-        with torch.no_grad():
-            return tuple((network.head.scores(ours + error) - head_scores).numpy() for error in errors())
-
+    plainly = functools.cache(lambda: network.oracle.run_plainly(images))
     compare(
         network,
         "feature map",
         ours.numpy(),
         features,
         by_channel=True,
-        rounding=lambda: torch.cat(errors()).numpy(),
+        rounding=lambda: errors().flatten(0, 1).numpy(),
         plainly=lambda: plainly()[1],
     )
-    with torch.no_grad():
-        converted = network.module.after(network.head.feature)(ours).numpy().reshape(scores.shape)
-    compare(
-        network,
-        "class scores of the converted network",
-        converted,
-        scores,
-        rounding=lambda: np.concatenate([change.reshape(scores.shape) for change in of_scores()]),
-        plainly=lambda: plainly()[0],
-    )
-    compare(
-        network,
-        "class scores of the CAM head",
-        head_scores.numpy(),
-        scores,
-        rounding=lambda: np.concatenate(of_scores()),
-        plainly=lambda: plainly()[0],
-    )
-    if network.head.activation is Activation.NONE and isinstance(network.head, CamHead):
-        # Each class beside its own terms: a wrong weight of one must not hide behind the scores of another.
-        terms = network.head.score_terms(ours).numpy()
+
+    @functools.cache
+    def of_scores() -> NDArray[np.float64]:
+        with torch.no_grad():
+            changed: NDArray[np.float64] = network.head.scores((ours + errors()).flatten(0, 1)).numpy()
+        changed = changed.reshape(-1, *of_head.shape) - of_head
+        return changed
+
+    def agree(what: str, found: NDArray[np.float64], unit: NDArray[np.float64] | float = 1.0) -> None:
         compare(
             network,
-            "class scores of the CAM head, each as a share of its terms,",
-            head_scores.numpy() / terms,
-            scores / terms,
-            rounding=lambda: np.concatenate([change / terms for change in of_scores()]),
-            plainly=lambda: plainly()[0] / terms,
+            f"class scores of the {what}",
+            found / unit,
+            scores / unit,
+            rounding=lambda: (of_scores() / unit).reshape(-1, *scores.shape[1:]),
+            plainly=lambda: plainly()[0] / unit,
         )
+
+    agree("converted network", converted)
+    agree("CAM head", of_head)
+    if network.head.activation is Activation.NONE and isinstance(network.head, CamHead):
+        # Each class beside its own terms: a wrong weight of one must not hide behind the scores of another.
+        agree("CAM head, each as a share of its terms,", of_head, network.head.score_terms(ours).numpy())
     return ours
 
 
-def float32_errors(
-    network: Network, images: NDArray[np.float32], exact: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
-    """What float32 changes in corgi's own feature map, at images and at neighbours: [N, F, h, w] each.
+def float32_errors(network: Network, images: NDArray[np.float32], exact: torch.Tensor) -> torch.Tensor:
+    """What float32 changes in corgi's own feature map, at images and at neighbours: [draws, N, F, h, w].
 
     Rounding is one draw of something with long tails: beside a kink a unit's last bits decide what becomes of
     all behind it. Neighbours whose last bits differ are other draws; the largest value tells how far it goes.
@@ -122,7 +107,7 @@ def float32_errors(
             ulps = rng.choice([-1.0, 1.0], images.shape) * 2.0**-23
             x = torch.from_numpy((images * (1 + ulps)).clip(0, 1).astype(np.float32))
             found.append(network.trunk32(x).to(torch.float64) - network.trunk(x.to(torch.float64)))
-    return tuple(found)
+    return torch.stack(found)
 
 
 def check_equal_to_reference(network: Network, image: NDArray[np.float32], ours: torch.Tensor) -> bool:
@@ -146,7 +131,7 @@ def check_equal_to_reference(network: Network, image: NDArray[np.float32], ours:
         scores, features = network.oracle.run_in_float64(image)
     except UnsupportedOperator:
         return False
-    errors = functools.cache(lambda: torch.cat(float32_errors(network, image[None], ours)).numpy())
+    errors = functools.cache(lambda: float32_errors(network, image[None], ours)[:, 0].numpy())
     inside = any(node.op_type in FLOAT32_INSIDE for node in network.graph.proto.graph.node)
     tolerance, share = (_INSIDE, 1.0) if inside else (_FINE, _ULP)
     agree = functools.partial(compare, network, tolerance=tolerance, judge="onnx's reference evaluator")
@@ -178,7 +163,7 @@ def only_float32_differs(network: Network, image: NDArray[np.float32]) -> bool:
     """
     with torch.no_grad():
         ours: torch.Tensor = network.trunk(torch.from_numpy(image[None]).to(torch.float64))
-    errors = torch.cat(float32_errors(network, image[None], ours)).numpy()
+    errors = float32_errors(network, image[None], ours)[:, 0].numpy()
     explained = _FLOAT32 * _share(errors, ours.numpy(), by_channel=True)
     # What overflows in float32 is no rounding: the file computes no map there.
     return MOST < explained < math.inf and check_equal_to_reference(network, image, ours)

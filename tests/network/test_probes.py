@@ -155,13 +155,13 @@ def test_where_float32_says_nothing_float64_decides(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(type(network.oracle), "run", off)
     with pytest.raises(GateError, match="differs from onnxruntime"):
         check_at_probes(network, 0, image)
-    wild = lambda _, __, exact: (0.05 * exact,)  # noqa: E731 - a stand-in
+    wild = lambda _, __, exact: 0.05 * exact[None]  # noqa: E731 - a stand-in
     monkeypatch.setattr(gate, "float32_errors", wild)
     check_at_probes(network, 0, image)
     with pytest.raises(GateError):
         check_at_probes(wrong, 0, image)
     for value in (math.inf, math.nan):
-        overflowing = lambda _, __, exact, value=value: (value * exact.abs().clamp(min=1),)  # noqa: E731
+        overflowing = lambda _, __, exact, value=value: value * exact[None].abs().clamp(min=1)  # noqa: E731
         monkeypatch.setattr(gate, "float32_errors", overflowing)
         with pytest.raises(GateError):
             check_at_probes(network, 0, image)
