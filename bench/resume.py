@@ -73,7 +73,8 @@ def count(path: Path) -> int:
 
 def children(pid: int) -> list[int]:
     """Processes a process has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def kill_at(process: subprocess.Popen[bytes], path: Path, rows: int, delay: float) -> str:

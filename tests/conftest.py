@@ -28,7 +28,7 @@ _SLOW = (
     "engines/patch/test_intervals.py", "engines/patch/test_norms.py", "engines/patch/test_sampled.py",
     "engines/patch/test_unfold.py", "hostile", "lipschitz/test_engine.py", "network/test_exporters.py",
     "reporting/test_degenerate_pictures.py", "soundness", "test_ambient.py", "test_api.py", "test_budget.py",
-    "test_imports.py", "train", "vnnlib/test_run.py",
+    "test_imports.py", "test_workers.py", "train", "vnnlib/test_run.py",
 )  # fmt: skip
 """Below tests/: what `make check` leaves out."""
 

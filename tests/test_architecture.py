@@ -29,7 +29,7 @@ LAYERS = [
     {"progress", "types"},
     {"ambient"},
     {"budget"},
-    {"errors", "memory", "terms"},
+    {"errors", "memory", "terms", "workers"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 

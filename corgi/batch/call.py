@@ -12,11 +12,10 @@ from pathlib import Path
 
 from corgi.batch.cluster import Cluster
 from corgi.batch.code import code_version
-from corgi.batch.local import LocalWorker
 from corgi.batch.question import Question
 from corgi.batch.run import Tally, compute_rows, forget_failures
 from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Store
-from corgi.batch.work import Work
+from corgi.batch.work import Work, Worker, local_worker
 from corgi.errors import UsageError, encodable, printable
 from corgi.reporting.versions import installed_versions
 
@@ -111,7 +110,7 @@ def run_batch(
         setting = opened.setting(network.sha256, encodable(str(model)), parameters, work.code)
         forget_failures(opened, setting, items, retry=retry)
         run = opened.begin_run(setting, printable(command), count, work.threads, installed_versions())
-        start = LocalWorker if cluster is None else cluster.worker
+        start: Callable[[Work], Worker] = local_worker if cluster is None else cluster.worker
         started = [start(work) for _ in range(min(count, len(items)))]
         tally = compute_rows(opened, setting, run, items, started, on_progress)
         ended = opened.statuses(setting)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
+from corgi import workers
 from corgi.batch.code import code_version
 from corgi.batch.items import digest_of_content
 from corgi.batch.pictures import pictures_of
@@ -80,6 +82,17 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """End it at once, whatever it is doing."""
+
+
+def local_worker(work: Work) -> workers.Worker[Item, Found]:
+    """A worker that is a process of this machine."""
+    return workers.Worker(partial(_answering, work))
+
+
+def _answering(work: Work) -> Callable[[Item], Found]:
+    answerer = Answerer(work)
+    answerer.start()
+    return answerer.answer
 
 
 class Answerer:

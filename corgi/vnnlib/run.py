@@ -6,16 +6,11 @@ itself; one that does not is ended `_GRACE` seconds later. An answer that comes 
 
 from __future__ import annotations
 
-import contextlib
-import math
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,15 +19,15 @@ from corgi.progress import Listener, Progress, silent
 from corgi.terms import Answer
 from corgi.vnnlib.decide import Outcome, decide_files
 from corgi.vnnlib.instances import Instance, Result, witness_text
-
-_CONTEXT = "forkserver"
-"""Workers are forked from a process that has loaded everything and done nothing."""
+from corgi.workers import Died, Overdue, Worker
 
 _GRACE = 2.0
 """Seconds after its time that a worker may take to say so."""
 
 Reply = tuple[str, ...]
 """Answer, reason, witness, and notes of how the network was read."""
+
+Solver = Callable[[Path, Path, float], Reply]
 
 
 def solve(onnx: Path, vnnlib: Path, seconds: float, listener: Listener = silent) -> Reply:
@@ -54,6 +49,7 @@ def run_instances(
     parallel: int = 1,
     listener: Listener = silent,
     done: Callable[[int, Result], None] | None = None,
+    solver: Solver = solve,
 ) -> list[Result]:
     """The results of all instances, in their order.
 
@@ -62,116 +58,54 @@ def run_instances(
         parallel: how many at once.
         listener: is told how far it is.
         done: called with the number of each instance and its result, as soon as there is one.
+        solver: what decides an instance, by its name in a module.
     """
+    threads = max(1, torch.get_num_threads() // parallel)
+    begin = partial(_ready, solver, threads)
+    pool = [Worker(begin, forked=__name__) for _ in range(min(parallel, len(instances)))]
+    idle, waiting = list(pool), list(enumerate(instances))
+    jobs: dict[Future[tuple[Reply, float]], tuple[int, Worker[Instance, tuple[Reply, float]]]] = {}
     found: dict[int, Result] = {}
-    waiting = list(enumerate(instances))
-    pool = [_Worker(parallel) for _ in range(min(parallel, len(instances)))]
     try:
         while len(found) < len(instances):
-            for worker in pool:
-                if worker.job is None and waiting:
-                    worker.begin(_Job(*waiting.pop(0)))
+            while idle and waiting:
+                number, instance = waiting.pop(0)
+                worker = idle.pop()
+                jobs[worker.submit(instance, instance.timeout + _GRACE)] = number, worker
             listener(Progress("run", f"{len(found)} of {len(instances)} instances"))
-            busy = [(worker, worker.job) for worker in pool if worker.job is not None]
-            ready = wait([worker.connection for worker, _ in busy], min(worker.left for worker, _ in busy))
-            for worker, job in busy:
-                result = worker.step(job.instance, worker.connection in ready)
-                if result is not None:
-                    worker.job = None
-                    found[job.number] = result
-                    if done is not None:
-                        done(job.number, result)
+            for future in wait(jobs, return_when=FIRST_COMPLETED).done:
+                number, worker = jobs.pop(future)
+                idle.append(worker)
+                found[number] = _result(instances[number], future)
+                if done is not None:
+                    done(number, found[number])
     finally:
         for worker in pool:
-            worker.end()
+            worker.close()
     return [found[number] for number in range(len(instances))]
 
 
-@dataclass(frozen=True)
-class _Job:
-    number: int
-    instance: Instance
-
-
-class _Worker:
-    """A process that decides instances, and what it is at.
-
-    A process says when it is up. Its job is sent then, and the job's time begins: nothing here waits for one
-    process while another may have an answer.
-    """
-
-    def __init__(self, parallel: int) -> None:
-        self._threads = max(1, torch.get_num_threads() // parallel)
-        self.job: _Job | None = None
-        self._start()
-
-    def _start(self) -> None:
-        context: Any = multiprocessing.get_context(_CONTEXT)
-        context.set_forkserver_preload([__name__])
-        self.connection, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, self._threads), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._up, self._started = False, math.inf
-
-    @property
-    def left(self) -> float:
-        """Seconds until it must be looked at."""
-        if self.job is None or not self._up:
-            return 3600.0
-        return max(0.0, self._started + self.job.instance.timeout + _GRACE - time.monotonic())
-
-    def begin(self, job: _Job) -> None:
-        """Hand over an instance, now or once the process is up."""
-        self.job = job
-        if self._up:
-            self._send(job.instance)
-
-    def _send(self, instance: Instance) -> None:
-        self._started = time.monotonic()
-        with contextlib.suppress(OSError):  # it died; `step` will find out
-            self.connection.send((instance.onnx, instance.vnnlib, instance.timeout))
-
-    def step(self, instance: Instance, ready: bool) -> Result | None:
-        """What became of its instance; None if that is not known yet. `ready`: there is something to read."""
-        seconds = max(0.0, time.monotonic() - self._started)
-        if ready:
-            try:
-                reply = self.connection.recv()
-            except (EOFError, OSError):  # OSError: it died before it read its job
-                self._process.join()
-                code = self._process.exitcode
-                self.connection.close()
-                self._start()
-                return Result(instance, Answer.ERROR, f"the process died (exit code {code})", "", seconds)
-            if not self._up:
-                self._up = True
-                self._send(instance)
-                return None
-            answer, reason, witness, *notes = reply
-            if seconds > instance.timeout:
-                answer, reason, witness = Answer.TIMEOUT, reason or "the answer came late", ""
-            return Result(instance, Answer(answer), reason, witness, seconds, tuple(notes))
-        if seconds < instance.timeout + _GRACE:
-            return None
-        self.end()
-        self._start()
-        return Result(instance, Answer.TIMEOUT, "ended in the middle of a step", "", seconds)
-
-    def end(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.join()
-        self.connection.close()
-
-
-def _serve(connection: Connection, threads: int) -> None:
-    """What a worker does: answer until the other side is gone."""
+def _ready(solver: Solver, threads: int) -> Callable[[Instance], tuple[Reply, float]]:
+    """What a process does with an instance: decide it, and say how long that took."""
     torch.set_num_threads(threads)
-    connection.send(True)
-    while True:
-        try:
-            onnx, vnnlib, seconds = connection.recv()
-            connection.send(solve(onnx, vnnlib, seconds))
-        except (EOFError, OSError, KeyboardInterrupt):
-            return
+
+    def timed(instance: Instance) -> tuple[Reply, float]:
+        started = time.monotonic()
+        reply = solver(instance.onnx, instance.vnnlib, instance.timeout)
+        return reply, time.monotonic() - started
+
+    return timed
+
+
+def _result(instance: Instance, future: Future[tuple[Reply, float]]) -> Result:
+    """What became of an instance."""
+    try:
+        (answer, reason, witness, *notes), seconds = future.result()
+    except Died as error:
+        return Result(instance, Answer.ERROR, str(error), "", error.seconds)
+    except Overdue:
+        seconds = instance.timeout + _GRACE
+        return Result(instance, Answer.TIMEOUT, "ended in the middle of a step", "", seconds)
+    if seconds > instance.timeout:
+        answer, reason, witness = Answer.TIMEOUT, reason or "the answer came late", ""
+    return Result(instance, Answer(answer), reason, witness, seconds, tuple(notes))

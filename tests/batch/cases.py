@@ -17,10 +17,9 @@ import corgi
 from corgi.attacks.search import AttackOptions
 from corgi.batch.code import code_version
 from corgi.batch.items import files
-from corgi.batch.local import LocalWorker
 from corgi.batch.run import compute_rows
 from corgi.batch.store import Answer, Item, Store
-from corgi.batch.work import Found, Work, described
+from corgi.batch.work import Found, Work, described, local_worker
 from corgi.certify.verify import VerifyOptions
 from corgi.reporting.versions import installed_versions
 from corgi.results import VerifyResult
@@ -129,7 +128,7 @@ def main(path: Path, model: Path, images: Path) -> None:
         setting = store.setting("00", "m.onnx", {}, "code")
         run = store.begin_run(setting, "", 1, 1, installed_versions())
         compute_rows(
-            store, setting, run, files([images]), [LocalWorker(work(model, slow))], lambda tally: None
+            store, setting, run, files([images]), [local_worker(work(model, slow))], lambda tally: None
         )
 
 

@@ -19,10 +19,9 @@ import corgi
 from corgi.batch import code, work
 from corgi.batch import run as run_module
 from corgi.batch.items import digest_of, files, unreadable
-from corgi.batch.local import LocalWorker
 from corgi.batch.run import compute_rows
 from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Store
-from corgi.batch.work import Answerer
+from corgi.batch.work import Answerer, local_worker
 from corgi.errors import ModelError, UsageError, WorkerError
 from corgi.reporting.versions import installed_versions
 from tests.batch import cases
@@ -180,7 +179,7 @@ def test_a_process_that_never_starts_ends_the_run(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "STARTS", 1)
-    worker = LocalWorker(replace(cases.work(model), prepare=cases.killed))
+    worker = local_worker(replace(cases.work(model), prepare=cases.killed))
     with Store(tmp_path / "runs.sqlite", create=True) as store:
         setting = store.setting("00", "m.onnx", {}, "code")
         run = store.begin_run(setting, "", 1, 1, installed_versions())
@@ -198,7 +197,7 @@ def test_a_process_that_dies_is_replaced(model: Path, tmp_path: Path) -> None:
     with Store(tmp_path / "runs.sqlite", create=True) as store:
         setting = store.setting("00", "m.onnx", {}, "code")
         run = store.begin_run(setting, "", 1, 1, installed_versions())
-        worker = LocalWorker(cases.work(model, cases.deadly))
+        worker = local_worker(cases.work(model, cases.deadly))
         compute_rows(store, setting, run, chosen, [worker], lambda tally: None)
         found = {Path(row.item.name).name: row.answer for row in store.rows()}
     assert found["001.npy"].status == "certified"

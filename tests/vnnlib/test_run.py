@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
-import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from corgi.errors import SpecError
-from corgi.progress import Progress
 from corgi.terms import Answer
 from corgi.vnnlib import run as module
 from corgi.vnnlib.attack import Witness
@@ -33,6 +29,7 @@ from corgi.vnnlib.run import run_instances, solve
 from corgi.vnnlib.spec import Spec, Syntax
 from tests.cli.test_cli import assert_error, corgi
 from tests.onnx_models import IMAGE, OnnxModel
+from tests.vnnlib.stand_ins import stand_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPECS = REPOSITORY / "specs"
@@ -104,11 +101,7 @@ def test_easy_instances_of_our_benchmark(tmp_path: Path) -> None:
             assert gzip.decompress(witness.read_bytes()).startswith((b"((X_0 ", b"X float32 ["))
 
 
-def test_witnesses_are_of_this_run_and_one_instance_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_CONTEXT", "fork")
-    monkeypatch.setattr(module, "solve", lambda *_: ("error", "", ""))
+def test_witnesses_are_of_this_run_and_one_instance_each(tmp_path: Path) -> None:
     table, listed, old = (
         tmp_path / "results.csv",
         tmp_path / "i.csv",
@@ -143,80 +136,22 @@ def test_what_goes_wrong_is_an_error_with_a_reason(tmp_path: Path, monkeypatch: 
 
 
 def test_a_worker_that_hangs_or_dies_costs_its_own_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins for decisions, run in forked workers so that they see them."""
-    monkeypatch.setattr(module, "_CONTEXT", "fork")
     monkeypatch.setattr(module, "_GRACE", 0.2)
-
-    def stand_in(onnx: Path, vnnlib: Path, seconds: float) -> tuple[str, str, str]:
-        if onnx.name == "dies":
-            os._exit(7)
-        if onnx.name == "hangs":
-            import time
-
-            time.sleep(60)
-        return "unsat", "", ""
-
-    monkeypatch.setattr(module, "solve", stand_in)
-    names = ("fine", "dies", "hangs", "fine")
-    found = run_instances([Instance(Path(name), Path("s.vnnlib"), 0.5) for name in names])
-    assert [result.answer for result in found] == ["unsat", "error", "timeout", "unsat"]
+    names, told = ("fine", "dies", "hangs", "late", "fine"), list[int]()
+    instances = [Instance(Path(name), Path("s.vnnlib"), 0.5) for name in names]
+    found = run_instances(instances, solver=stand_in, done=lambda number, _: told.append(number))
+    assert [result.answer for result in found] == ["unsat", "error", "timeout", "timeout", "unsat"]
     assert found[1].reason == "the process died (exit code 7)"
+    assert (found[3].reason, told) == ("the answer came late", [0, 1, 2, 3, 4])
 
 
-def test_a_worker_that_dies_before_it_reads_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CONTEXT", "fork")
-    instance = Instance(Path("a.onnx"), Path("s.vnnlib"), 60)
-    worker = module._Worker(1)
-    try:
-        worker.begin(module._Job(0, instance))
-        wait([worker.connection])
-        pid = worker._process.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
-        assert worker.step(instance, True) is None  # it was up; the job is sent
-        os.kill(pid, signal.SIGKILL)
-        wait([worker.connection])
-        found = worker.step(instance, True)
-        assert found is not None
-        assert (found.answer, found.reason) == ("error", "the process died (exit code -9)")
-    finally:
-        worker.end()
-
-
-def test_an_answer_does_not_wait_for_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that replaces a dead one comes up only after the other's answer was taken."""
-    monkeypatch.setattr(module, "_CONTEXT", "fork")
-    context = multiprocessing.get_context("fork")
-    taken, replaced, starts, rounds = context.Event(), context.Event(), [0], [0]
-    real_start, real_serve = module._Worker._start, module._serve
-
-    def start(worker: module._Worker) -> None:
-        starts[0] += 1
-        real_start(worker)
-        if starts[0] > 2:
-            replaced.set()
-
-    def serve(connection: Connection, threads: int) -> None:
-        if starts[0] <= 2 or taken.wait(30):
-            real_serve(connection, threads)
-
-    def stand_in(onnx: Path, vnnlib: Path, seconds: float) -> tuple[str, str, str]:
-        if onnx.name == "dies":
-            os._exit(7)
-        return ("unsat" if replaced.wait(30) else "unknown"), "", ""
-
-    def listen(_progress: Progress) -> None:
-        rounds[0] += 1
-
-    monkeypatch.setattr(module._Worker, "_start", start)
-    monkeypatch.setattr(module, "_serve", serve)
-    monkeypatch.setattr(module, "solve", stand_in)
-    instances = [Instance(Path(name), Path("s.vnnlib"), 60) for name in ("dies", "answers", "comes later")]
-    found = run_instances(
-        instances, parallel=2, listener=listen, done=lambda number, _: taken.set() if number == 1 else None
-    )
+def test_an_answer_does_not_wait_for_another_process() -> None:
+    """The process that replaces a dead one takes seconds to come up; the other's answer is there before."""
+    instances = [Instance(Path(name), Path("s.vnnlib"), 60) for name in ("dies", "fine", "slow")]
+    told: list[int] = []
+    found = run_instances(instances, parallel=2, solver=stand_in, done=lambda number, _: told.append(number))
     assert [result.answer for result in found] == ["error", "unsat", "unsat"]
-    assert rounds[0] < 20  # it sleeps until there is something to do
+    assert told[-1] == 2
 
 
 def test_results_are_the_competitions_table() -> None:
