@@ -157,7 +157,7 @@ def chosen_picture(network: Any) -> np.ndarray:
     def distance(image: np.ndarray) -> float:
         label = network.predict(image)
         top = top_k(network.cam(image, label), 15, 0.0)
-        target = Target(network.trunk32, network, label, top, 15, False, label)
+        target = Target(network, label, top, 15)
         radius = linear_radius(target, torch.from_numpy(image))
         return abs(float(np.log((radius or 1e-9) / RADIUS)))
 

@@ -16,14 +16,14 @@ from .batch.call import BatchResult as BatchResult
 from .batch.report import ReportResult as ReportResult
 from .certify.attack import AttackResult as AttackResult
 from .certify.curve import Curve as Curve
-from .certify.exact import ExactOptions as ExactOptions
 from .certify.explain import Explanation as Explanation
 from .certify.explain import explain as explain
+from .certify.options import VerifyOptions as VerifyOptions
 from .certify.radii import PixelRadii as PixelRadii
 from .certify.radii import RadiiOptions as RadiiOptions
-from .certify.verify import VerifyOptions as VerifyOptions
 from .comparison.options import CompareOptions as CompareOptions
 from .comparison.rows import Comparison as Comparison
+from .decide.ball import ExactOptions as ExactOptions
 from .engines.lipschitz.engine import LipschitzEngine as LipschitzEngine
 from .engines.lirpa import LirpaEngine as LirpaEngine
 from .engines.patch.engine import PatchEngine as PatchEngine

@@ -29,7 +29,6 @@ from corgi.certify.batch import verify_batch as _verify_batch
 from corgi.certify.batch import verify_radii
 from corgi.certify.batch import verify_ranks as _verify_ranks
 from corgi.certify.curve import Curve, radius_curve
-from corgi.certify.exact import ExactOptions
 from corgi.certify.methods import build_engine, decides_exactly, engine_of
 from corgi.certify.radii import PixelRadii, RadiiOptions, pixel_radii
 from corgi.certify.smooth import smooth_map
@@ -40,6 +39,7 @@ from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison
 from corgi.data.image import load_input
 from corgi.data.preprocess import Recipe
+from corgi.decide.ball import ExactOptions
 from corgi.engines.interface import BoundEngine
 from corgi.errors import UsageError
 from corgi.network.loading import Loading

@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _SLOW = (
     "attacks/test_attacks.py", "batch/test_processes.py", "batch/test_work.py", "certify/test_curve.py",
     "certify/test_exact.py", "certify/test_label.py", "certify/test_radii.py", "cli/test_cli_smooth.py",
-    "complete/test_deciders.py", "complete/test_linear.py", "engines/patch/test_engine.py",
+    "decide/test_deciders.py", "decide/test_linear.py", "engines/patch/test_engine.py",
     "engines/patch/test_intervals.py", "engines/patch/test_norms.py", "engines/patch/test_sampled.py",
     "engines/patch/test_unfold.py", "hostile", "lipschitz/test_engine.py", "network/test_exporters.py",
     "reporting/test_degenerate_pictures.py", "soundness", "test_ambient.py", "test_api.py", "test_budget.py",

@@ -19,7 +19,7 @@ LAYERS = [
     {"reporting"},
     {"train", "comparison", "vnnlib"},
     {"certify"},
-    {"complete"},
+    {"decide"},
     {"attacks", "engines"},
     {"smoothing"},
     {"cam"},

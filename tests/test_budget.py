@@ -15,7 +15,8 @@ import torch
 from corgi import budget
 from corgi.attacks.search import AttackOptions
 from corgi.budget import GRACE, OutOfTime, Pace, check, grace, left, limited
-from corgi.certify.verify import VerifyOptions, _Verification, verify
+from corgi.certify.certificate import Certification
+from corgi.certify.verify import VerifyOptions, verify
 from corgi.comparison.compare import compare
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Guarantee
@@ -173,15 +174,15 @@ def test_what_is_certified_of_a_deep_network_first_stands(stop, tmp_path: Path, 
     whole = verify(net, image, options)
     assert whole.certificate.radius > 0
     assert whole.certificate.method in ("crown", "exact")
-    certify, calls = _Verification.certify, []
+    run, calls = Certification.run, []
 
-    def stopped(self: _Verification) -> DeterministicCertificate:
+    def stopped(self: Certification) -> DeterministicCertificate:
         calls.append(self.options.engine.method)
         if len(calls) == 2:
             raise stop
-        return certify(self)
+        return run(self)
 
-    monkeypatch.setattr(_Verification, "certify", stopped)
+    monkeypatch.setattr(Certification, "run", stopped)
     found = verify(net, image, options)
     assert calls == ["crown-ibp", "crown"]
     assert 0 < found.certificate.radius <= whole.certificate.radius

@@ -76,4 +76,4 @@ class GhorbaniAttack:
 
 def smooth_twin(target: Target, beta: float) -> Target:
     """The same target with every Relu replaced by softplus, for gradients."""
-    return replace(target, trunk=softplus_twin(target.trunk, beta))
+    return replace(target, twin=softplus_twin(target.trunk, beta))

@@ -63,7 +63,7 @@ class MarginAttack:
             if not pace.goes_on():
                 return Attempt(best, best_margin, step)
             margins, gradient = self._descent(target, images)
-            scored = target.broken_margins(images) if target.keep_label else margins
+            scored = target.broken_margins(images) if target.label is not None else margins
             least = int(scored.argmin())
             if float(scored[least]) < best_margin:
                 best, best_margin = images[least].clone(), float(scored[least])

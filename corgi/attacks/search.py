@@ -64,7 +64,6 @@ def attack_radius(
     image: Tensor,
     options: AttackOptions,
     *,
-    rounding: float,
     norm: Norm = Norm.LINF,
     up_to: float | None = None,
     only: float | None = None,
@@ -76,13 +75,12 @@ def attack_radius(
         target: the property.
         image: the original image, float32 in [0, 1].
         options: how to attack.
-        rounding: error bound of one map value (see `confirm`).
         norm: of the distance.
         up_to: largest radius tried; None for the one at which the ball holds every image.
         only: stop at the first witness within this radius; larger balls are attacked only to find the way.
         listener: told of every ball attacked.
     """
-    search = _Search(target, Ball(image, 0.0, norm), options, rounding, listener)
+    search = _Search(target, Ball(image, 0.0, norm), options, listener)
     with Stoppable():
         search.aim()
         if only is not None:
@@ -95,16 +93,8 @@ def attack_radius(
 class _Search:
     """State of one search: the best witness, the largest radius that withstood, the work spent."""
 
-    def __init__(
-        self,
-        target: Target,
-        ball: Ball,
-        options: AttackOptions,
-        rounding: float,
-        listener: Listener,
-    ) -> None:
-        self.target, self.ball, self.options = target, ball, options
-        self.rounding, self.listener = rounding, listener
+    def __init__(self, target: Target, ball: Ball, options: AttackOptions, listener: Listener) -> None:
+        self.target, self.ball, self.options, self.listener = target, ball, options, listener
         self.strategy = options.build()
         self.generator = torch.Generator().manual_seed(options.seed)
         self.best: Witness | None = None
@@ -139,12 +129,12 @@ class _Search:
         witness = None
         if attempt.margin < 0:
             with grace():  # found in time
-                witness = confirm(self.target, ball, attempt.image, self.rounding)
+                witness = confirm(self.target, ball, attempt.image)
         if witness is None:
             self.withstood = max(self.withstood, radius)
         elif self.best is None or witness.radius < self.best.radius:
             self.best = witness  # whatever becomes of the way to it
-            self.best = nearer(self.target, ball, witness, self.rounding)
+            self.best = nearer(self.target, ball, witness)
         found = None if self.best is None else self.best.radius
         outcome = "withstood" if witness is None else "broken"
         self.listener(Progress("attack", f"radius {radius:.3g} {outcome}", attacked=found))
@@ -193,7 +183,7 @@ class _Search:
             witness=self.best if found else None,
             attack=self.strategy.name,
             searched_up_to=self.largest if within is None else within,
-            keeps_label=self.options.keep_label,
+            keeps_label=self.target.label is not None,
             gradients=self.gradients,
             seconds=time.monotonic() - self.started,
         )

@@ -1,4 +1,4 @@
-"""What an attack aims at: the map of one class, its top-k set, and the value that must fall below zero."""
+"""A property of a map: its top-k set, and the value that falls below 0 where an image breaks it."""
 
 from __future__ import annotations
 
@@ -23,26 +23,37 @@ def at_once(images: Tensor) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Target:
-    """The property under attack.
+    """The property that a certificate proves and an attack breaks.
 
     Attributes:
-        trunk: the trunk in float32: [N, C, H, W] -> [N, F, h, w].
-        network: where it comes from.
-        class_id: the explained class.
+        network, class_id: whose map.
         top, k2: the property: the top-k set stays within the top-k2.
-        keep_label: whether a witness must keep the class `label`.
-        label: the class predicted at the image.
+        rounding: what float64 may change in one value of the map; a witness breaks the property by more.
+        label: the class that a witness must keep; None for whichever.
+        cam: the map at the image itself, float64 [pixels], where it is known.
         pairs: pairs (inside, outside) of pixels likely to change places first; attacks may aim at them.
+        twin: a float32 trunk whose gradients attacks follow in place of the network's own.
     """
 
-    trunk: TorchGraph
     network: Network
     class_id: int
     top: TopK
     k2: int
-    keep_label: bool
-    label: int
+    rounding: float = 0.0
+    label: int | None = None
+    cam: Tensor | None = None
     pairs: tuple[tuple[int, int], ...] = ()
+    twin: TorchGraph | None = None
+
+    @property
+    def spare(self) -> int:
+        """Outside pixels that may overtake a top pixel: k2 - k."""
+        return self.k2 - self.top.k
+
+    @property
+    def trunk(self) -> TorchGraph:
+        """The trunk in float32: [N, C, H, W] -> [N, F, h, w]."""
+        return self.network.trunk32 if self.twin is None else self.twin
 
     def cams(self, images: Tensor) -> Tensor:
         """Maps [N, pixels] of images [N, C, H, W]."""
@@ -60,7 +71,7 @@ class Target:
                 features = self.trunk(chunk)
                 cams = self.network.head.cam(features, self.class_id).flatten(1)
                 margins = decision_margin(cams, self.top, self.k2)
-                if self.keep_label:
+                if self.label is not None:
                     labels = self.network.head.logits(features).argmax(1)
                     margins = torch.where(labels == self.label, margins, torch.inf)
                 found.append(margins)

@@ -15,7 +15,7 @@ _STEPS = 32
 """Points of a grid on the way to a witness."""
 
 
-def nearer(target: Target, ball: Ball, witness: Witness, rounding: float) -> Witness:
+def nearer(target: Target, ball: Ball, witness: Witness) -> Witness:
     """The first broken point on the way from the centre of a ball to a witness that onnxruntime confirms.
 
     Looked for on a grid, then on a finer one before what that found.
@@ -28,7 +28,7 @@ def nearer(target: Target, ball: Ball, witness: Witness, rounding: float) -> Wit
         path = image + shares[:, None, None, None] * direction
         margins = target.broken_margins(path)
         for index in (margins < 0).nonzero().reshape(-1)[:2].tolist():
-            closer = confirm(target, ball.with_radius(witness.radius), path[index], rounding)
+            closer = confirm(target, ball.with_radius(witness.radius), path[index])
             if closer is not None:
                 witness = closer
                 low, high = float(shares[index]) - (high - low) / _STEPS, float(shares[index])
@@ -38,12 +38,12 @@ def nearer(target: Target, ball: Ball, witness: Witness, rounding: float) -> Wit
     return witness
 
 
-def confirm(target: Target, ball: Ball, image: Tensor, rounding: float) -> Witness | None:
+def confirm(target: Target, ball: Ball, image: Tensor) -> Witness | None:
     """The witness an image [C, H, W] is, or None.
 
     It must be a finite float32 image inside the ball and the pixel box; its map by onnxruntime must break the
-    property strictly; and the same in float64 arithmetic by more than `rounding` (the error bound of one map
-    value), so that a float32 artefact of onnxruntime is not mistaken for a property of the network.
+    property strictly; and the same in float64 arithmetic by more than the target's `rounding`,
+    so that a float32 artefact of onnxruntime is not mistaken for a property of the network.
     """
     pixels = image.detach().to(torch.float32)
     low, high = ball.pixel_box
@@ -54,12 +54,12 @@ def confirm(target: Target, ball: Ball, image: Tensor, rounding: float) -> Witne
         return None
     array = np.ascontiguousarray(pixels.numpy())
     cam, label = target.network.oracle_cam(array, target.class_id)
-    if target.keep_label and label != target.label:
+    if target.label not in (None, label):
         return None
     values = torch.from_numpy(cam).reshape(-1)
     margin = float(decision_margin(values, target.top, target.k2))
     exact = target.network.cam(array, target.class_id).reshape(-1)
-    if not (margin < 0 and float(decision_margin(exact, target.top, target.k2)) < -2 * rounding):
+    if not (margin < 0 and float(decision_margin(exact, target.top, target.k2)) < -2 * target.rounding):
         return None
     lost = lost_pixels(values, target.top, target.k2)
     return Witness(array, distance, cam, lost, label, -margin)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from corgi.attacks.search import AttackOptions
-from corgi.certify.exact import ExactOptions
 from corgi.certify.verify import VerifyOptions
 from corgi.data.preprocess import Recipe
+from corgi.decide.ball import ExactOptions
 from corgi.network.loading import Loading
 from corgi.terms import Method
 

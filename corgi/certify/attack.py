@@ -8,11 +8,9 @@ import torch
 
 from corgi.ambient import settled
 from corgi.attacks.search import AttackOptions, attack_radius
-from corgi.attacks.target import Target
 from corgi.budget import cancelled
-from corgi.cam.topk import check_ranks
 from corgi.certify.explain import Explanation, explain
-from corgi.certify.verify import check_radius
+from corgi.certify.options import check_radius
 from corgi.network.network import Network
 from corgi.progress import Listener, silent
 from corgi.results import EmpiricalBound, ImageArray
@@ -73,18 +71,8 @@ def attack(
     check_radius("--eps", eps, norm)
     options = options or AttackOptions()
     explained = explain(network, image, k, class_id)
-    network, top = explained.network, explained.top
-    k2 = top.k if k2 is None else k2
-    check_ranks(top.k, k2, network.pixels)
-    label, keep = explained.predicted_class, options.keep_label
-    target = Target(network.trunk32, network, explained.class_id, top, k2, keep, label)
+    target = explained.question(k2, keep_label=options.keep_label)
     found = attack_radius(
-        target,
-        torch.from_numpy(explained.image),
-        options,
-        rounding=explained.rounding,
-        norm=norm,
-        only=eps,
-        listener=listener,
+        target, torch.from_numpy(explained.image), options, norm=norm, only=eps, listener=listener
     )
-    return AttackResult(explained, found, k2, norm, eps, options.seed, cancelled())
+    return AttackResult(explained, found, target.k2, norm, eps, options.seed, cancelled())

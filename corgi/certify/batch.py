@@ -8,8 +8,11 @@ from dataclasses import replace
 import torch
 
 from corgi.ambient import settled
-from corgi.certify.explain import check_image
-from corgi.certify.verify import Bounders, VerifyOptions, verify
+from corgi.budget import left
+from corgi.certify.bounders import Bounders
+from corgi.certify.explain import explain
+from corgi.certify.options import VerifyOptions
+from corgi.certify.verify import verify, verify_explained
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import ImageArray, MapKind, VerifyResult
@@ -60,36 +63,29 @@ def verify_radii(
     for start in range(0, len(images), at_once):
         some = range(start, min(start + at_once, len(images)))
         listener(Progress("batch", f"images {start + 1} to {some.stop} of {len(images)}"))
+        explained = {n: explain(network, images[n], options.k, options.class_id) for n in some}
         balls = {(n, r): Ball(torch.from_numpy(images[n]), r, options.norm) for n in some for r in distinct}
-        class_ids = {n: _class_of(network, images[n], options) for n in some}
-        networks = {n: network.explaining(images[n], class_ids[n]) for n in some}
         bounds: dict[tuple[int, float], Interval] = {}
         found = None
         if together and network.map_kind is MapKind.CAM:
-            found = options.engine.maps(network, list(balls.values()), [class_ids[n] for n, _ in balls])
+            classes = [explained[n].class_id for n, _ in balls]
+            found = options.engine.maps(network, list(balls.values()), classes)
         if found is not None:
             pairs = zip(found.lower, found.upper, strict=True)
             bounds = {key: Interval(*pair) for key, pair in zip(balls, pairs, strict=True)}
         for n in some:
             decided = {}
             for radius in distinct:
-                bounder = bounders.bind(options.engine, networks[n], class_ids[n])
-                if bounds:
+                if bounds and left() > 0:
+                    one = explained[n]
+                    bounder = bounders.bind(options.engine, one.network, one.class_id)
                     bounder.remember(balls[n, radius], bounds[n, radius])
-                decided[radius] = verify(
-                    networks[n],
-                    images[n],
-                    replace(options, eps=radius),
-                    image_name=names[n],
-                    listener=listener,
-                    bounders=bounders,
+                asked = replace(options, eps=radius)
+                decided[radius] = verify_explained(
+                    explained[n], asked, image_name=names[n], listener=listener, bounders=bounders
                 )
             results.append(tuple(decided[radius] for radius in radii))
     return tuple(results)
-
-
-def _class_of(network: Network, image: ImageArray, options: VerifyOptions) -> int:
-    return network.predict(check_image(network, image)) if options.class_id is None else options.class_id
 
 
 @settled()
@@ -106,13 +102,12 @@ def verify_ranks(
     The more pixels a rank may spare, the larger its radius: those come first, because bounds of a large ball
     are where those of a smaller one begin.
     """
-    network = network.explaining(image, _class_of(network, image, options))
+    explained = explain(network, image, ranks[0][0] if ranks else options.k, options.class_id)
     bounders, results = Bounders(), {}
     for k, k2 in sorted(set(ranks), key=lambda rank: rank[0] - rank[1]):
-        results[k, k2] = verify(
-            network,
-            image,
-            replace(options, k=k, k2=k2),
+        results[k, k2] = verify_explained(
+            explained.at(k),
+            replace(options, k2=k2),
             image_name=name,
             listener=listener,
             bounders=bounders,

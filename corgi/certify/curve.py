@@ -9,14 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from corgi.ambient import settled
 from corgi.budget import Stoppable, check
 from corgi.cam.topk import check_ranks, relative_gaps
+from corgi.certify.bounders import Bounders
 from corgi.certify.explain import Explanation, explain
-from corgi.certify.verify import Bounders, VerifyOptions, verify
+from corgi.certify.options import VerifyOptions
+from corgi.certify.verify import verify_explained
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import ImageArray, VerifyResult
@@ -94,9 +97,8 @@ def radius_curve(
         ImageError, UsageError, GateError, EngineError: as `corgi.certify.verify.verify`.
     """
     started = time.monotonic()
-    options = options or VerifyOptions()
+    options = replace(options or VerifyOptions(), eps=None)
     explanation = explain(network, image, options.k, options.class_id)
-    network = explanation.network
     gaps = relative_gaps(torch.from_numpy(explanation.cam))
     bounders = Bounders()
     points: dict[tuple[int, int], CurvePoint] = {}
@@ -104,7 +106,7 @@ def radius_curve(
     # The more pixels may be spared, the larger the radius: bounds of large balls serve the smaller ones.
     ranks = sorted({(k, k) for k in ks} | {(base, k2) for k2 in k2s}, key=lambda rank: rank[0] - rank[1])
     for k, k2 in ranks:  # before any work is done
-        check_ranks(k, k2, network.pixels)
+        check_ranks(k, k2, explanation.network.pixels)
     with Stoppable() as end:
         for number, (k, k2) in enumerate(ranks):
 
@@ -112,13 +114,13 @@ def radius_curve(
                 where = f"{number + 1} of {len(ranks)} (k = {k}, k2 = {k2}): {progress.detail}"
                 listener(replace(progress, detail=where))
 
-            asked = replace(options, k=k, k2=k2, eps=None)
-            given = {"image_name": image_name, "listener": told, "bounders": bounders}
-            result = verify(network, image, asked, **given)  # type: ignore[arg-type]
+            asked = partial(
+                verify_explained, explanation.at(k), image_name=image_name, listener=told, bounders=bounders
+            )
+            result = asked(replace(options, k2=k2))
             bounds = result.certificate.radius
             if result.certificate.exact is not None and bounds > 0:
-                alone = replace(asked, exact=None, attack=None)
-                bounds = verify(network, image, alone, **given).certificate.radius  # type: ignore[arg-type]
+                bounds = asked(replace(options, k2=k2, exact=None, attack=None)).certificate.radius
             points[k, k2] = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)
             check()
     return Curve(

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.budget import grace
-from corgi.cam.topk import choose_k, size_of, top_k
+from corgi.cam.topk import check_ranks, choose_k, size_of, top_k
+from corgi.decide.margins import Question
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
 from corgi.network.depth import is_deep
 from corgi.network.gate import MOST, check_equal_to_onnxruntime, check_map
 from corgi.network.network import Network
 from corgi.results import FloatArray, ImageArray, Mapped, TopK
-from corgi.terms import Size
+from corgi.terms import Form, Size
+from corgi.types import Ball, Norm
 
 _ROUNDING_SHARE = 1e-9
 """Share of the map's largest value that float64 changes in none of its values: see `_value_rounding`."""
@@ -60,6 +63,39 @@ class Explanation(Mapped):
             f"the map is within float32 rounding: onnxruntime's differs by {self.differs:.3g} of its range,"
             f" a certificate needs {MOST:g}"
         )
+
+    def question(
+        self, k2: int | None = None, *, form: Form = Form.PAIRWISE, keep_label: bool = False
+    ) -> Question:
+        """That the set stays among the k2 largest, None for the k; of witnesses, that they keep the label.
+
+        Raises:
+            UsageError: the map has no such ranks.
+        """
+        k2 = self.top.k if k2 is None else k2
+        check_ranks(self.top.k, k2, self.network.pixels)
+        return Question(
+            self.network,
+            self.class_id,
+            self.top,
+            k2,
+            self.rounding,
+            self.predicted_class if keep_label else None,
+            torch.from_numpy(self.cam).reshape(-1),
+            form=form,
+        )
+
+    def ball(self, norm: Norm) -> Ball:
+        """The ball of radius 0 around the image."""
+        return Ball(torch.from_numpy(self.image), 0.0, norm)
+
+    def at(self, k: int) -> Explanation:
+        """The same map with its top-k set for another k.
+
+        Raises:
+            UsageError: the map has no such rank.
+        """
+        return replace(self, top=top_k(torch.from_numpy(self.cam), k, self.rounding))
 
 
 @settled()

@@ -20,21 +20,20 @@ from torch import Tensor
 from corgi.ambient import settled
 from corgi.attacks.pairs import linear_radius
 from corgi.attacks.search import AttackOptions, attack_radius
-from corgi.attacks.target import Target
 from corgi.budget import OutOfTime, Stoppable, cancelled, check, left, limited
 from corgi.cam.topk import decision_margin
-from corgi.certify.decide import Question
-from corgi.certify.exact import ExactOptions, ExactRadius
-from corgi.certify.explain import Explanation, check_image, explain
+from corgi.certify.bounders import Bounders
+from corgi.certify.exact import ExactRadius
+from corgi.certify.explain import Explanation, explain
 from corgi.certify.methods import default_engine
-from corgi.certify.verify import Bounders
+from corgi.decide.ball import ExactOptions
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, TopK
 from corgi.terms import Size
-from corgi.types import Ball, Norm
+from corgi.types import Norm
 
 _INTERVAL_SHARE = 0.4
 """Share of the time there is that intervals of all pixels may take."""
@@ -124,7 +123,7 @@ def pixel_radii(
     """
     options = options or RadiiOptions()
     deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
-    radii = _Radii(network, check_image(network, image), options, listener)
+    radii = _Radii(network, image, options, listener)
     with limited(deadline):
         return radii.run()
 
@@ -137,23 +136,23 @@ class _Radii:
     ) -> None:
         self.started = time.monotonic()
         self.options, self.listener = options, listener
-        self.explanation = explain(network, image, options.k, options.class_id)
-        network = self.network = self.explanation.network
-        self.k = self.explanation.top.k
-        self.ball = Ball(torch.from_numpy(image), 0.0, options.norm)
-        self.values = torch.from_numpy(self.explanation.cam).reshape(-1)
+        explained = self.explanation = explain(network, image, options.k, options.class_id)
+        self.k, self.ball = explained.top.k, explained.ball(options.norm)
+        self.values = torch.from_numpy(explained.cam).reshape(-1)
         self.order = self.values.argsort(descending=True, stable=True)
         self.bounders = Bounders()
         # The map upside down: a pixel outside the top-k is one of the `pixels - k` largest of it.
-        self.turned = replace(network, head=replace(network.head, weight=-network.head.weight))
+        head = explained.network.head
+        turned = replace(explained.network, head=replace(head, weight=-head.weight))
+        self.turned = replace(explained, network=turned, cam=-explained.cam)
 
     def run(self) -> PixelRadii:
         certified = torch.zeros(len(self.values), dtype=torch.float64)
         searched: list[PixelRadius] = []
         with Stoppable() as end:
             if self.explanation.doubt is None:
-                class_id = self.explanation.class_id
-                bounder = self.bounders.bind(self.options.engine, self.network, class_id)
+                explained = self.explanation
+                bounder = self.bounders.bind(self.options.engine, explained.network, explained.class_id)
                 with suppress(OutOfTime), limited(time.monotonic() + _INTERVAL_SHARE * left()):
                     self.by_intervals(bounder, certified)
             for rank in range(1, min(self.k + self.options.outside, len(self.values)) + 1):
@@ -175,8 +174,7 @@ class _Radii:
         """Try a grid of radii: up from a guess while any pixel stays on its side, down until all do."""
         inside = torch.zeros(len(self.values), dtype=torch.bool)
         inside[self.order[: self.k]] = True
-        target = self.target(self.network, self.explanation.top, self.k)
-        guess = linear_radius(target, self.ball.center, self.ball.norm)
+        guess = linear_radius(self.explanation.question(), self.ball.center, self.ball.norm)
         first = 1e-4 if guess is None else 0.7 * guess
         up = [first * _STEP**step for step in range(60)]
         down = [first / 2.0**step for step in range(1, 12)]
@@ -193,45 +191,29 @@ class _Radii:
             detail = f"intervals at radius {radius:.3g}: {int(stays.sum())} pixels stay"
             self.listener(Progress("radii", detail))
 
-    def target(self, network: Network, top: TopK, stay_within: int) -> Target:
-        """What an attack on a set of pixels aims at."""
-        explained = self.explanation
-        return Target(
-            network.trunk32, network, explained.class_id, top, stay_within, False, explained.predicted_class
-        )
-
     def search(self, pixel: int, rank: int, certified: float) -> PixelRadius:
         """Attack and decide one pixel."""
-        inside = rank <= self.k
-        network = self.network if inside else self.turned
-        values = self.values if inside else -self.values
-        stay_within = self.k if inside else len(self.values) - self.k
-        class_id = self.explanation.class_id
-        top = TopK(1, (pixel,), math.nan, tie=False)
-        margin = float(decision_margin(values, top, stay_within))
-        if not margin > 2 * self.explanation.rounding:
+        explained = self.explanation if rank <= self.k else self.turned
+        stay_within = self.k if rank <= self.k else len(self.values) - self.k
+        question = replace(explained, top=TopK(1, (pixel,), math.nan, tie=False)).question(stay_within)
+        assert question.cam is not None
+        if not float(decision_margin(question.cam, question.top, question.k2)) > 2 * question.rounding:
             return PixelRadius(pixel, rank, 0.0, None, f"tie at rank {self.k}")
-        if self.explanation.doubt is not None:
-            return PixelRadius(pixel, rank, 0.0, None, self.explanation.doubt)
+        if explained.doubt is not None:
+            return PixelRadius(pixel, rank, 0.0, None, explained.doubt)
 
         def told(progress: Progress) -> None:
             where = f"pixel {rank} of {self.k + self.options.outside}: {progress.detail}"
             self.listener(replace(progress, detail=where))
 
-        target = self.target(network, top, stay_within)
-        rounding = self.explanation.rounding
-        attack = self.options.attack
-        found = attack_radius(
-            target, self.ball.center, attack, rounding=rounding, norm=self.ball.norm, listener=told
-        )
+        options = self.options
+        found = attack_radius(question, self.ball.center, options.attack, norm=self.ball.norm, listener=told)
         exact = ExactRadius(
-            Question(network, class_id, top, stay_within, cam=values),
-            self.bounders.bind(self.options.engine, network, class_id),
+            question,
+            self.bounders.bind(options.engine, explained.network, explained.class_id),
             self.ball,
-            target,
-            rounding,
-            self.options.exact,
-            time.monotonic() + self.options.exact.seconds,
+            options.exact,
+            time.monotonic() + options.exact.seconds,
             told,
             certified=certified,
             witness=found.witness,

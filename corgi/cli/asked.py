@@ -71,8 +71,8 @@ class Asked:
             EngineError: see `build_engine`.
         """
         from corgi.attacks.search import AttackOptions
-        from corgi.certify.exact import ExactOptions
         from corgi.certify.verify import VerifyOptions
+        from corgi.decide.ball import ExactOptions
 
         attack = AttackOptions(kind=self.attack_kind, keep_label=self.keep_label, seed=self.seed)
         exact = decides_exactly(self.engine, self.method, self.form)

@@ -68,8 +68,8 @@ def command(
 
     def ask(network: Network, image: ImageArray, listener: Listener) -> Curve:
         from corgi.certify.curve import radius_curve
-        from corgi.certify.exact import ExactOptions
         from corgi.certify.verify import VerifyOptions
+        from corgi.decide.ball import ExactOptions
 
         exact = ExactOptions(gap=gap, seconds=seconds)
         options = VerifyOptions(k=k, class_id=class_id, norm=norm, exact=exact)

@@ -18,9 +18,11 @@ import torch
 
 from corgi.ambient import settled
 from corgi.budget import OutOfTime, Stoppable, check, grace, left, limited
+from corgi.certify.bounders import Bounders
 from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.methods import default_engine
-from corgi.certify.verify import Bounders, VerifyOptions, verify
+from corgi.certify.options import VerifyOptions
+from corgi.certify.verify import verify_explained
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison, Guarantee, Row
 from corgi.errors import EngineError
@@ -154,8 +156,8 @@ class _Comparison:
             self.bounders.prepared(options.engine, self.network, explained.class_id)
         except EngineError as error:  # others may serve this network
             return [replace(row, reason=error.message)]
-        asked = replace(options, k=top.k, class_id=explained.class_id, norm=norm)
-        result = verify(self.network, self.image, asked, listener=self.listener, bounders=self.bounders)
+        asked = replace(options, norm=norm)
+        result = verify_explained(explained, asked, listener=self.listener, bounders=self.bounders)
         certificate, exact = result.certificate, result.certificate.exact
         open_end = exact.reason if exact is not None and not exact.closed else ""
         decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""

@@ -8,13 +8,13 @@ ones that look closest, and the others the smallest.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from corgi.budget import left
 from corgi.vnnlib.constraints import ArrayCase, Box
 from corgi.vnnlib.network import PlainNetwork, Points
 
@@ -76,7 +76,6 @@ def search(
     array: ArrayCase,
     box: Box,
     options: AttackOptions,
-    deadline: float,
     starts: Tensor | None = None,
     only: Tensor | None = None,
 ) -> Witness | None:
@@ -87,7 +86,6 @@ def search(
         array: the case.
         box: its box, not empty.
         options: how hard.
-        deadline: `time.monotonic()` after which no step begins.
         starts: points [N, inputs] worth starting from.
         only: alternatives that are still open, int64; None for all.
     """
@@ -103,7 +101,7 @@ def search(
     half = (box.upper - box.lower) / 2
     rows = torch.arange(len(followed))
     for step in range(options.steps + 1):
-        if time.monotonic() >= deadline:
+        if left() <= 0:
             return None
         points.requires_grad_(True)
         worst = array.worst(array.values(points, network.forward(network.trunk32, points)))

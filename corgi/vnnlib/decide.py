@@ -2,7 +2,7 @@
 
 A case is unsatisfiable in its box if every alternative has, at every input, a constraint that is > 0. An
 alternative is refuted where one constraint has a positive lower bound over the whole box, or where a decider
-proves that its constraints are never <= 0 all at once (complete/decider.py). "sat" needs a witness that
+proves that its constraints are never <= 0 all at once (decide/decider.py). "sat" needs a witness that
 onnxruntime confirms on the file; "unsat" needs every alternative of every case refuted; anything else is
 "unknown" or "timeout", with a reason.
 
@@ -13,20 +13,18 @@ below its proved bound by more than float32 explains.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from corgi.ambient import settled
-from corgi.budget import OutOfTime, limited
+from corgi.budget import OutOfTime, left, limited
 from corgi.certify.methods import default_engine
-from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided
-from corgi.complete.tree import TreeDecider
+from corgi.decide.decider import Counterexample, Decider, Proved, Undecided, all_of, contradiction, decided
+from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import NotUnfolded, with_inputs
 from corgi.engines.forms import Forms
 from corgi.engines.interface import BoundEngine, BoxBounds
@@ -127,48 +125,25 @@ def decide(
     """Decide a specification that fits a network; see `decide_files`."""
     try:
         with limited(deadline):
-            return _decide(network, spec, deadline, options or DecideOptions(), listener)
+            return _decide(network, spec, options or DecideOptions(), listener)
     except OutOfTime:
         return Outcome(Answer.TIMEOUT, "time was up in the middle of a bound", spec=spec)
 
 
-def _decide(
-    network: PlainNetwork, spec: Spec, deadline: float, options: DecideOptions, listener: Listener
-) -> Outcome:
-    cases = [_CaseDecision(network, ArrayCase.of(case), options, deadline, listener) for case in spec.cases]
+def _decide(network: PlainNetwork, spec: Spec, options: DecideOptions, listener: Listener) -> Outcome:
+    cases = [_CaseDecision(network, ArrayCase.of(case), options, listener) for case in spec.cases]
     for case in cases:
         witness = case.attacked()
         if witness is not None:
             return Outcome(Answer.SAT, "", witness, spec)
     over = options.engine.boxes(network)
-    match first_open(case.run(over) for case in cases):
+    match all_of(case.run(over) for case in cases):
         case Witness() as witness:
             return Outcome(Answer.SAT, "", witness, spec)
         case Proved():
             return Outcome(Answer.UNSAT, spec=spec)
         case Undecided(reason=reason):
-            late = time.monotonic() >= deadline
-            return Outcome(Answer.TIMEOUT if late else Answer.UNKNOWN, reason, spec=spec)
-
-
-def first_open(findings: Iterable[Finding]) -> Finding:
-    """What is known of several things of which each must be refuted: they are only if each is `Proved`.
-
-    The first witness ends it; without one the first that is open stands for all, whatever its reason says.
-    """
-    proved: list[Proved] = []
-    undecided: list[Undecided] = []
-    for found in findings:
-        match found:
-            case Witness():
-                return found
-            case Proved():
-                proved.append(found)
-            case _:
-                undecided.append(found)
-    if undecided or not proved:
-        return undecided[0] if undecided else Undecided("nothing was decided", 0)
-    return Proved(min(one.least for one in proved), sum(one.nodes for one in proved))
+            return Outcome(Answer.TIMEOUT if _late() else Answer.UNKNOWN, reason, spec=spec)
 
 
 class _CaseDecision:
@@ -179,11 +154,9 @@ class _CaseDecision:
         network: PlainNetwork,
         array: ArrayCase,
         options: DecideOptions,
-        deadline: float,
         listener: Listener,
     ) -> None:
-        self.network, self.array, self.options = network, array, options
-        self.deadline, self.listener = deadline, listener
+        self.network, self.array, self.options, self.listener = network, array, options, listener
         self.box = Box.of(array.case, network)
         if self.box.empty:
             points = self.box.lower[None]  # beside the box; the networks must be equal there, too
@@ -193,20 +166,16 @@ class _CaseDecision:
         inside = 0 if self.box.empty else _SEEN
         self.inputs, self.outputs = points[:inside], found[:inside]
 
-    def late(self) -> bool:
-        """Whether time is up."""
-        return time.monotonic() >= self.deadline
-
     def attacked(self, starts: Tensor | None = None, only: Tensor | None = None) -> Witness | None:
         """A witness by attack."""
-        if self.box.empty or self.late():
+        if self.box.empty or _late():
             return None
         self.listener(Progress("attack", f"{self.array.count} alternatives"))
-        return search(self.network, self.array, self.box, self.options.attack, self.deadline, starts, only)
+        return search(self.network, self.array, self.box, self.options.attack, starts, only)
 
     def run(self, over: Callable[[Tensor, Interval], BoxBounds]) -> Finding:
         """Whether the case is refuted: `Proved` if each alternative has, everywhere, a constraint > 0."""
-        if self.late():
+        if _late():
             return Undecided("time was up before anything was bounded", 0)
         self.listener(Progress("bound", f"{len(self.array.constraints)} constraints by intervals"))
         forms, of_inputs = forms_of(self.array, self.network, self.box)
@@ -216,7 +185,7 @@ class _CaseDecision:
         open_ones = self.open(lower)
         if len(open_ones) == 0:
             return Proved(min(self.array.worst(lower[None])[0].tolist(), default=math.inf), 0)
-        if self.late():
+        if _late():
             return Undecided(f"time was up with {len(open_ones)} alternatives left by bounds", 0)
         witness = self.attacked(only=open_ones)
         return self.exactly(bounds, forms, open_ones) if witness is None else witness
@@ -238,7 +207,7 @@ class _CaseDecision:
             bounds.learn(some)
             lower = _usable(bounds.by_intervals(forms) + of_inputs)
         tried = torch.zeros(len(forms), dtype=torch.bool)
-        while not self.late():
+        while not _late():
             # Of each open alternative the constraint that is nearest to a proof.
             left = torch.isin(self.array.alternative, self.open(lower)) & ~tried[self.array.member]
             if not bool(left.any()):
@@ -259,12 +228,12 @@ class _CaseDecision:
 
         def each() -> Iterator[Finding]:
             for done, alternative in enumerate(open_ones.tolist()):
-                if self.late():
+                if _late():
                     yield Undecided(f"time was up with {count - done} alternatives open", 0)
                     return
                 yield self.one(bounds, forms, alternative, f"{done + 1} of {count}")
 
-        return first_open(each())
+        return all_of(each())
 
     def one(self, bounds: BoxBounds, forms: Forms, alternative: int, detail: str) -> Finding:
         """Decide one alternative."""
@@ -277,16 +246,12 @@ class _CaseDecision:
         if any(self.array.constraints[i].inputs for i in members.tolist()):
             cone = with_inputs(cone, *inputs_of(self.array, members, self.network, self.box))
         self.listener(Progress("decide", f"alternative {detail}, {cone.undecided} undecided windows"))
-        verdict = self.options.decider.decide(cone, Budget(nodes=2**31, deadline=self.deadline))
-        match verdict:
-            case Proved(least=least) if 0 < least < math.inf:
-                self.check_alternative(alternative, least)
-                return verdict
-            case Counterexample():
-                return self.witnessed(cone.pixels, verdict, alternative)
-            case Undecided():
-                return verdict
-        return Undecided("a decider gave no usable answer", verdict.nodes)
+        verdict = decided(self.options.decider, cone, nodes=2**31)
+        if isinstance(verdict, Counterexample):
+            return self.witnessed(cone.pixels, verdict, alternative)
+        if isinstance(verdict, Proved):
+            self.check_alternative(alternative, verdict.least)
+        return verdict
 
     def witnessed(self, pixels: Tensor, found: Counterexample, alternative: int) -> Witness | Undecided:
         """The counterexample as an input, if onnxruntime confirms it or something near it."""
@@ -315,14 +280,14 @@ class _CaseDecision:
         if len(self.inputs):
             values = self.array.values(self.inputs, self.outputs)
             if bool((values + self.slack() < lower).any()):
-                self.contradiction()
+                raise self.contradiction()
 
     def check_alternative(self, alternative: int, least: float) -> None:
         """The same for what a decider proved of one alternative: its largest constraint."""
         members = self.array.members(alternative)
         values = (self.array.values(self.inputs, self.outputs) + self.slack())[:, members]
         if bool((values.amax(1) < least).any()):
-            self.contradiction()
+            raise self.contradiction()
 
     def slack(self) -> Tensor:
         """What float32 in onnxruntime may change of the constraints [R], float64."""
@@ -337,11 +302,14 @@ class _CaseDecision:
         ]
         return TOLERANCE * torch.tensor(sizes, dtype=torch.float64)
 
-    def contradiction(self) -> NoReturn:
-        raise EngineError(
-            f"contradiction: a bound for {self.network.path} excludes what onnxruntime computes in the box",
-            hint="This is a fault in corgi. Nothing is claimed; please report the network and specification.",
-        )
+    def contradiction(self) -> EngineError:
+        path = self.network.path
+        return contradiction(f"a bound for {path} excludes what onnxruntime computes in the box")
+
+
+def _late() -> bool:
+    """Whether time is up."""
+    return left() <= 0
 
 
 def _usable(lower: Tensor) -> Tensor:

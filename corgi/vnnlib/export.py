@@ -28,7 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from corgi.ambient import settled
 from corgi.cam.topk import outside
 from corgi.certify.explain import Explanation, explain
-from corgi.certify.verify import check_radius
+from corgi.certify.options import check_radius
 from corgi.errors import ModelError, UsageError, first_line
 from corgi.network import runtime
 from corgi.network.gate import compare

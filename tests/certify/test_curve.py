@@ -6,6 +6,7 @@ import pytest
 from corgi import VerifyOptions, load, verify
 from corgi.certify import curve as curve_module
 from corgi.certify.curve import radius_curve
+from corgi.certify.verify import verify_explained
 from corgi.errors import UsageError
 from tests.onnx_models import random_cam_network
 
@@ -40,7 +41,7 @@ def test_the_recommended_k_has_the_largest_radius(case) -> None:
 
 def test_wrong_ranks_are_refused_before_any_work(case, monkeypatch) -> None:
     network, image = case
-    monkeypatch.setattr(curve_module, "verify", None)
+    monkeypatch.setattr(curve_module, "verify_explained", None)
     with pytest.raises(UsageError, match="k = 600"):
         radius_curve(network, image, [1, 600])
 
@@ -53,9 +54,9 @@ def test_ctrl_c_keeps_what_is_done(case, monkeypatch) -> None:
         if len(done) == 1:
             raise KeyboardInterrupt
         done.append(1)
-        return verify(args[0], args[1], args[2])
+        return verify_explained(args[0], args[1])
 
-    monkeypatch.setattr(curve_module, "verify", interrupted)
+    monkeypatch.setattr(curve_module, "verify_explained", interrupted)
     found = radius_curve(network, image, [1, 2], options=VerifyOptions(exact=None))
     assert found.interrupted
     assert len(found.by_k) == 1

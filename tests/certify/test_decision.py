@@ -13,8 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corgi.certify.certificate import decision as decision_of
 from corgi.certify.radius import Bracket
-from corgi.certify.verify import Bounders, VerifyOptions, _Verification, verify
+from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch.engine import PatchEngine
@@ -82,9 +83,9 @@ def test_nothing_is_confirmed_that_no_score_proves() -> None:
     """Whoever says certified: without a positive score there is no certificate; with several there is."""
     bounder: Any = SimpleNamespace(rounding=0.25)
     bracket = Bracket(1.0, certified=0.1, scores=[(0.1, math.nan), (0.1, -1.0), (0.2, 1.0)])
-    assert _Verification.decision(bracket, bounder) is None
+    assert decision_of(bracket, bounder) is None
     bracket.scores += [(0.1, 0.5), (0.1, 0.75)]
-    found = _Verification.decision(bracket, bounder)
+    found = decision_of(bracket, bounder)
     assert found is not None
     assert (found.radius, found.margin, found.rounding_bound) == (0.1, 1.0, 0.25)
 

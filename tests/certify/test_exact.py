@@ -24,14 +24,15 @@ from corgi import (
 )
 from corgi.attacks.margin import MarginAttack
 from corgi.attacks.target import Target
+from corgi.budget import left
 from corgi.cam.topk import decision_margin
-from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
-from corgi.complete.tree import TreeDecider
+from corgi.decide.decider import Counterexample, Decider, Proved, Undecided, Verdict
+from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import Cone
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.types import Ball
-from tests.complete.branch_and_bound import BranchAndBound
+from tests.decide.branch_and_bound import BranchAndBound
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.soundness.samples import inside
 
@@ -66,7 +67,7 @@ class Question:
     def check_ball(self, radius: float, seed: int) -> None:
         """No sample and no attack in a ball breaks the property, in float64."""
         ball, found = Ball(torch.from_numpy(self.image), radius), self.by_bounds
-        target = Target(self.network.trunk32, self.network, found.class_id, found.top, self.k2, False, 0)
+        target = Target(self.network, found.class_id, found.top, self.k2)
         generator = torch.Generator().manual_seed(seed)
         nothing = torch.zeros(0, *self.image.shape)
         attack = MarginAttack(steps=40, restarts=4).run(target, ball, nothing, generator)
@@ -215,55 +216,55 @@ def test_the_gap_is_an_option(gap: float, answers) -> None:
 class Fake:
     """Answers every question in one way."""
 
-    answer: Callable[[Cone, Budget], Verdict]
+    answer: Callable[[Cone, int], Verdict]
 
     @property
     def name(self) -> str:
         return "fake"
 
-    def decide(self, cone: Cone, budget: Budget) -> Verdict:
-        return self.answer(cone, budget)
+    def decide(self, cone: Cone, nodes: int) -> Verdict:
+        return self.answer(cone, nodes)
 
 
-def exactly(answer: Callable[[Cone, Budget], Verdict], **options) -> ExactOptions:
+def exactly(answer: Callable[[Cone, int], Verdict], **options) -> ExactOptions:
     return ExactOptions(gap=GAP, decider=Fake(answer), **options)
 
 
-def bogus(cone: Cone, budget: Budget) -> Verdict:
+def bogus(cone: Cone, nodes: int) -> Verdict:
     """A counterexample that is none."""
     return Counterexample(torch.zeros(len(cone.pixels), dtype=torch.float64), -1.0, 1)
 
 
-def far_away(cone: Cone, budget: Budget) -> Verdict:
+def far_away(cone: Cone, nodes: int) -> Verdict:
     """A counterexample outside the ball."""
     return Counterexample(torch.full((len(cone.pixels),), 1e3, dtype=torch.float64), -1.0, 1)
 
 
-def undefined(cone: Cone, budget: Budget) -> Verdict:
+def undefined(cone: Cone, nodes: int) -> Verdict:
     return Counterexample(torch.full((len(cone.pixels),), math.nan, dtype=torch.float64), -1.0, 1)
 
 
-def gives_up(cone: Cone, budget: Budget) -> Verdict:
+def gives_up(cone: Cone, nodes: int) -> Verdict:
     return Undecided("too hard for a fake", 1)
 
 
-def gives_up_silently(cone: Cone, budget: Budget) -> Verdict:
+def gives_up_silently(cone: Cone, nodes: int) -> Verdict:
     return Undecided("", 1)
 
 
-def nothing_proved(cone: Cone, budget: Budget) -> Verdict:
+def nothing_proved(cone: Cone, nodes: int) -> Verdict:
     return Proved(0.0, 1)
 
 
-def negative_proof(cone: Cone, budget: Budget) -> Verdict:
+def negative_proof(cone: Cone, nodes: int) -> Verdict:
     return Proved(-1.0, 1)
 
 
-def infinite_proof(cone: Cone, budget: Budget) -> Verdict:
+def infinite_proof(cone: Cone, nodes: int) -> Verdict:
     return Proved(math.inf, 1)
 
 
-def undefined_proof(cone: Cone, budget: Budget) -> Verdict:
+def undefined_proof(cone: Cone, nodes: int) -> Verdict:
     return Proved(math.nan, 1)
 
 
@@ -321,7 +322,7 @@ def test_of_a_useless_decider_no_radius_is_proved_or_refuted(answer, answers) ->
 
 
 def test_an_interrupted_decision_keeps_what_bounds_certified(answers) -> None:
-    def interrupt(cone: Cone, budget: Budget) -> Verdict:
+    def interrupt(cone: Cone, nodes: int) -> Verdict:
         raise KeyboardInterrupt
 
     for question, result in wide(answers):
@@ -339,7 +340,7 @@ def test_an_interrupted_decision_keeps_what_bounds_certified(answers) -> None:
 
 
 def test_an_interrupted_certificate_says_so(answers) -> None:
-    def interrupt(cone: Cone, budget: Budget) -> Verdict:
+    def interrupt(cone: Cone, nodes: int) -> Verdict:
         raise KeyboardInterrupt
 
     question, _ = wide(answers)[0]
@@ -369,11 +370,11 @@ def test_an_interrupt_keeps_what_was_decided_before(answers) -> None:
     for question, result in wide(answers):
         tree, calls = TreeDecider(), []
 
-        def third(cone: Cone, budget: Budget, calls=calls, tree=tree) -> Verdict:
+        def third(cone: Cone, nodes: int, calls=calls, tree=tree) -> Verdict:
             calls.append(cone)
             if len(calls) == 3:
                 raise KeyboardInterrupt
-            return tree.decide(cone, budget)
+            return tree.decide(cone, nodes)
 
         found = question.verify(attack=None, exact=exactly(third))
         assert found.certificate.radius < result.attack.radius
@@ -384,17 +385,17 @@ def test_an_interrupt_keeps_what_was_decided_before(answers) -> None:
 
 def test_deciders_are_told_the_budget(answers) -> None:
     """Nodes as asked, and a deadline no later than the time an exact search may take."""
-    seen: list[Budget] = []
+    seen: list[tuple[int, float]] = []
 
-    def note(cone: Cone, budget: Budget) -> Verdict:
-        seen.append(budget)
-        return gives_up(cone, budget)
+    def note(cone: Cone, nodes: int) -> Verdict:
+        seen.append((nodes, left()))
+        return gives_up(cone, nodes)
 
     question, _ = wide(answers)[0]
     question.verify(attack=None, exact=exactly(note, nodes=77, seconds=1000.0))
     assert seen
-    assert {budget.nodes for budget in seen} == {77}
-    assert all(math.isfinite(budget.deadline) for budget in seen)
+    assert {nodes for nodes, _ in seen} == {77}
+    assert all(seconds <= 1000 for _, seconds in seen)
 
 
 @pytest.mark.parametrize("seconds", [1e-9, 0.05])
@@ -431,7 +432,7 @@ def test_bounds_alone_are_as_ever(answers) -> None:
 
 @pytest.mark.parametrize("form", [Form.FOLDED, Form.FEATURE])
 def test_other_forms_decide_nothing(form: Form, answers) -> None:
-    def never(cone: Cone, budget: Budget) -> Verdict:
+    def never(cone: Cone, nodes: int) -> Verdict:
         raise AssertionError("not asked for")
 
     for question, _ in answers[:4]:

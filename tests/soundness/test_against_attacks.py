@@ -12,7 +12,6 @@ from torch import Tensor
 from corgi import AttackKind, AttackOptions, explain, load
 from corgi.attacks.levine import LevineAttack
 from corgi.attacks.search import attack_radius
-from corgi.attacks.target import Target
 from corgi.attacks.transfer import TransferAttack
 from corgi.attacks.twin import Guide, averaged, saliency_guide
 from corgi.certify.verify import VerifyOptions, verify
@@ -51,15 +50,13 @@ def test_no_deterministic_certificate_reaches_a_witness(seed, tmp_path) -> None:
     network, image = case(seed, tmp_path)
     explained = explain(network, image, K)
     assert not explained.top.tie
-    target = Target(
-        network.trunk32, network, explained.class_id, explained.top, K, False, explained.predicted_class
-    )
+    target = explained.question(K)
     center = torch.from_numpy(image)
     found = []
     for norm in NORMS:
         for kind in AttackKind:
             options = AttackOptions(kind=kind, steps=15, rounds=6)
-            bound = attack_radius(target, center, options, rounding=explained.rounding, norm=norm)
+            bound = attack_radius(target, center, options, norm=norm)
             if bound.witness is not None:
                 found.append(torch.from_numpy(bound.witness.image))
     assert found

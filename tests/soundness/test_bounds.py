@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from corgi.cam.topk import top_k
-from corgi.certify.decide import Question, feature_wise
+from corgi.decide.margins import Question, feature_wise
 from corgi.engines.interface import BoundEngine
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch.engine import PatchEngine
@@ -113,7 +113,7 @@ def assert_bounds_hold(engine: BoundEngine, seed: int, dtype: torch.dtype, norm:
         feature_slack = slack + errors.features
         assert_inside(bounds, features.flatten(2), feature_slack, f"features, {where}")
         top = top_k(cams[0].reshape(network.head.map_shape), 1, 0.0)
-        question = Question(network, class_id, top, 1, Form.FEATURE)
+        question = Question(network, class_id, top, 1, form=Form.FEATURE)
         assert_inside(feature_wise(question, bounds), cams, slack, f"feature-wise, {where}")
 
 

@@ -28,14 +28,14 @@ from corgi import (
 from corgi.attacks.margin import MarginAttack
 from corgi.attacks.target import Target
 from corgi.cam.topk import decision_margin
-from corgi.complete.tree import TreeDecider
+from corgi.decide.tree import TreeDecider
 from corgi.engines.interface import BoundEngine
 from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.patch import intervals
 from corgi.engines.patch.alpha import Alpha
 from corgi.network.network import Network
 from corgi.types import Ball, Interval, Norm
-from tests.complete.branch_and_bound import BranchAndBound
+from tests.decide.branch_and_bound import BranchAndBound
 from tests.onnx_models import OnnxModel, random_cam_network
 from tests.soundness.samples import inside
 
@@ -140,7 +140,7 @@ def assert_nothing_inside_breaks_it(seed: int, method: Method, form: Form, norm:
     with torch.no_grad():
         cams = network.head.cam(network.trunk(images), result.class_id).flatten(1)
     assert decision_margin(cams, result.top, k2).min() > 0
-    target = Target(network.trunk32, network, result.class_id, result.top, k2, False, 0)
+    target = Target(network, result.class_id, result.top, k2)
     attempt = MarginAttack(steps=60, restarts=6).run(
         target, ball, torch.zeros(0, *image.shape), torch.Generator().manual_seed(seed)
     )

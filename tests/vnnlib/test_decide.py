@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from corgi.complete.decider import Budget, Proved, Undecided, Verdict
+from corgi.decide.decider import Proved, Undecided, Verdict, all_of
 from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.forms import FormBounds
 from corgi.errors import CorgiError, EngineError, GateError, SpecError
 from corgi.terms import Answer
-from corgi.vnnlib import decide as module
 from corgi.vnnlib.attack import AttackOptions
 from corgi.vnnlib.constraints import rounded
 from corgi.vnnlib.decide import DecideOptions, Outcome, decide, decide_files
@@ -334,7 +333,7 @@ class Silent:
     def __init__(self, verdict: Verdict) -> None:
         self.verdict = verdict
 
-    def decide(self, cone: Cone, budget: Budget) -> Verdict:
+    def decide(self, cone: Cone, nodes: int) -> Verdict:
         return self.verdict
 
 
@@ -358,6 +357,6 @@ def test_a_cone_that_is_not_unfolded_without_a_reason_proves_nothing(
 
 def test_what_is_open_stands_for_all_and_nothing_proves_nothing() -> None:
     proved, silent = Proved(1.0, 2), Undecided("", 3)
-    assert module.first_open([proved, silent, proved]) == silent
-    assert module.first_open([Proved(3.0, 1), proved]) == Proved(1.0, 3)
-    assert isinstance(module.first_open([]), Undecided)
+    assert all_of([proved, silent, proved]) == silent
+    assert all_of([Proved(3.0, 1), proved]) == Proved(1.0, 3)
+    assert isinstance(all_of([]), Undecided)

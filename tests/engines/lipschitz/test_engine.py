@@ -175,7 +175,7 @@ def test_unsupported_networks_are_refused_by_node(case: str, tmp_path: Path) -> 
 def test_no_radius_is_tried_far_beyond_where_a_linear_network_would_break(tmp_path: Path) -> None:
     net, image = linear(tmp_path)
     result = verify(net, image, k=4, class_id=0, engine=LipschitzEngine(), attack=None)
-    target = Target(net.trunk32, net, 0, result.top, 4, False, 0)
+    target = Target(net, 0, result.top, 4)
     ceiling = linear_radius(target, torch.from_numpy(image))
     assert ceiling is not None
     assert 0.98 * ceiling < result.certificate.radius <= 1.001 * ceiling

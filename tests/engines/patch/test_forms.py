@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from corgi.complete.decider import Budget, Counterexample, Proved
-from corgi.complete.tree import TreeDecider
+from corgi.decide.decider import Counterexample, Proved
+from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import Cone, with_inputs
 from corgi.engines.patch.engine import PatchEngine
 from corgi.engines.patch.forms import FormBounds
@@ -89,4 +89,4 @@ def test_a_cone_with_inputs_is_decided(tmp_path: Path) -> None:
         cone = bounds.unfold(forms)
         assert isinstance(cone, Cone)
         cone = with_inputs(cone, *inputs_of(array, torch.tensor([0]), network, box))
-        assert isinstance(TreeDecider().decide(cone, Budget()), kind)
+        assert isinstance(TreeDecider().decide(cone, 20_000), kind)

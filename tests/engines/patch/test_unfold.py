@@ -23,7 +23,7 @@ from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Ball, Interval
-from tests.complete.cases import Case, Subject, subjects
+from tests.decide.cases import Case, Subject, subjects
 from tests.engines.patch import exact as ex
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 

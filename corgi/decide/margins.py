@@ -14,38 +14,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from corgi.attacks.target import Target
 from corgi.cam.topk import outside
 from corgi.engines.interface import Bounder
-from corgi.network.network import Network
-from corgi.results import TopK
 from corgi.terms import Form
 from corgi.types import Ball, Interval
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is to be decided about a ball.
+class Question(Target):
+    """What is to be decided about a ball; which margins can matter is read from the map in its middle, `cam`.
 
     Attributes:
-        network, class_id: whose map.
-        top, k2: the top-k set must stay within the top-k2.
         form: the linear forms to bound.
-        cam: the map in the middle of the ball, float64 [pixels]: which margins can matter is read from it.
         most_pairs: most pairs bounded one by one; beyond that the ball is left uncertified.
     """
 
-    network: Network
-    class_id: int
-    top: TopK
-    k2: int
     form: Form = Form.PAIRWISE
-    cam: Tensor | None = None
     most_pairs: int = 512
-
-    @property
-    def spare(self) -> int:
-        """Outside pixels that may overtake a top pixel: k2 - k."""
-        return self.k2 - self.top.k
 
 
 def score(

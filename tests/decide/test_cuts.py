@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
-from corgi.complete.cuts import Vector, envelope
+from corgi.decide.cuts import Vector, envelope
 
 
 def window(

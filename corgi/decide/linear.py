@@ -20,7 +20,6 @@ float64 with its rounding set aside. The same with c = 0 proves a node empty.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -31,7 +30,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from corgi.complete.cuts import envelope
+from corgi.budget import left
+from corgi.decide.cuts import envelope
 from corgi.engines.cone import Cone, ConeLayer
 from corgi.engines.rigour import gamma
 
@@ -201,30 +201,29 @@ class LinearRelaxation:
         """The elements a window's maximum can be."""
         return self._live[window]
 
-    def solve(self, fixed: Mapping[int, int], time_left: float, rounds: int = 0) -> Relaxed:
+    def solve(self, fixed: Mapping[int, int], rounds: int = 0) -> Relaxed:
         """Bound the node in which each of some windows has its maximum at a given element.
 
         `rounds`: how often cuts that the solution violates are added, while that gains anything.
         """
         self._move_to(fixed)
         self._drop_idle_cuts()
-        ends = time.monotonic() + time_left
-        found = self._solve_once(time_left)
+        found = self._solve_once()
         for _ in range(rounds):
             if found.bound > 0 or found.values is None:
                 break
             violated = [w for w in range(self.cone.undecided) if w not in fixed and found.gap[w] > 0]
             if self._tighten(found.values, violated) == 0:
                 break
-            before, found = found, self._solve_once(ends - time.monotonic())
+            before, found = found, self._solve_once()
             found = found if found.bound > before.bound else replace(found, bound=before.bound)
             if found.bound - before.bound < _WORTHWHILE * abs(found.bound):
                 break
         return found
 
-    def _solve_once(self, time_left: float) -> Relaxed:
-        solver = self._solver
-        if math.isfinite(time_left):
+    def _solve_once(self) -> Relaxed:
+        solver, time_left = self._solver, left()
+        if time_left < math.inf:
             solver.setOptionValue("time_limit", solver.getRunTime() + max(time_left, 0.0))
         solver.run()
         status, nothing = solver.getModelStatus(), np.zeros(self.cone.undecided)

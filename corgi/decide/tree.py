@@ -10,11 +10,11 @@ counterexamples are found.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
-from corgi.complete.decider import Budget, Counterexample, Proved, Undecided, Verdict
-from corgi.complete.linear import LinearRelaxation, Vector
+from corgi.budget import left
+from corgi.decide.decider import Counterexample, Proved, Undecided, Verdict
+from corgi.decide.linear import LinearRelaxation, Vector
 from corgi.engines.cone import Cone
 
 
@@ -34,18 +34,18 @@ class TreeDecider:
         """Name, for results."""
         return "lp-tree"
 
-    def decide(self, cone: Cone, budget: Budget) -> Verdict:
+    def decide(self, cone: Cone, nodes: int) -> Verdict:
         """Decide the margins of a cone (see `Decider.decide`)."""
         relaxation = LinearRelaxation(cone)
         stack: list[dict[int, int]] = [{}]
-        nodes, tied, least = 0, False, math.inf
+        solved, tied, least = 0, False, math.inf
         while stack:
-            if nodes >= budget.nodes or budget.late:
-                return Undecided("budget spent", nodes)
+            if solved >= nodes or left() <= 0:
+                return Undecided("budget spent", solved)
             fixed = stack.pop()
-            nodes += 1
-            rounds = self.root_rounds if nodes == 1 else self.rounds
-            found = relaxation.solve(fixed, budget.deadline - time.monotonic(), rounds)
+            solved += 1
+            rounds = self.root_rounds if solved == 1 else self.rounds
+            found = relaxation.solve(fixed, rounds)
             if found.bound > 0:
                 least = min(least, found.bound)
                 continue
@@ -53,7 +53,7 @@ class TreeDecider:
             if found.pixels is not None:
                 margin = float(cone.largest(found.pixels[None]))
                 if margin < 0:
-                    return Counterexample(found.pixels, margin, nodes)
+                    return Counterexample(found.pixels, margin, solved)
                 maxima = cone.maxima(found.pixels)
             window = _to_branch(found.gap, fixed)
             if window is None:
@@ -65,9 +65,9 @@ class TreeDecider:
                 children = sorted(children, key=lambda element: element == maxima[window])
             stack.extend({**fixed, window: element} for element in children)
         if tied:
-            return Undecided("a margin is 0 within rounding", nodes)
+            return Undecided("a margin is 0 within rounding", solved)
         # A ball is not empty, so one leaf has a finite bound; anything else is a fault of the solver.
-        return Proved(least, nodes) if math.isfinite(least) else Undecided("no leaf has a point", nodes)
+        return Proved(least, solved) if math.isfinite(least) else Undecided("no leaf has a point", solved)
 
 
 def _to_branch(gap: Vector, fixed: dict[int, int]) -> int | None:

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from corgi import load
-from corgi.complete.decider import Budget, Counterexample, Decider, Proved, Undecided, Verdict
-from corgi.complete.tree import TreeDecider
+from corgi.budget import limited
+from corgi.decide.decider import Counterexample, Decider, Proved, Undecided, Verdict
+from corgi.decide.tree import TreeDecider
 from corgi.engines.patch.engine import PatchEngine
-from tests.complete.branch_and_bound import BranchAndBound
-from tests.complete.cases import Case, Subject, brute_force, patterns, raised, subjects
+from tests.decide.branch_and_bound import BranchAndBound
+from tests.decide.cases import Case, Subject, brute_force, patterns, raised, subjects
 from tests.onnx_models import IMAGE, OnnxModel
 from tests.soundness.samples import inside
 from tests.soundness.test_certificates import PLANTED, hidden_violation
@@ -64,7 +65,7 @@ def tied(case: Case) -> bool:
     cone, by = case.cone, TIE * case.subject.scale
     more, less = raised(cone, by), raised(cone, -by)
     tree = TreeDecider()
-    above, below = tree.decide(more, Budget(5000)), tree.decide(less, Budget(5000))
+    above, below = tree.decide(more, 5000), tree.decide(less, 5000)
     return isinstance(above, Proved) and isinstance(below, Counterexample)
 
 
@@ -81,7 +82,7 @@ def test_both_agree(chunk: int, tmp_path: Path) -> None:
             case = subject.case(rng, share)
             if case.radius == 0 or case.cone.undecided > 20:
                 continue
-            tree, other = (decider.decide(case.cone, Budget(nodes=250)) for decider in DECIDERS)
+            tree, other = (decider.decide(case.cone, 250) for decider in DECIDERS)
             check(case, tree)
             check(case, other)
             if isinstance(other, Undecided) and not isinstance(tree, Undecided):
@@ -119,7 +120,7 @@ def against_brute_force(seeds: range, folder: Path, *, margins: int) -> None:
             least = brute_force(case.cone)
             # Small batches: most sub-problems wait for their turn.
             for decider in (TreeDecider(), BranchAndBound(batch=2)):
-                verdict = decider.decide(case.cone, Budget(nodes=200))
+                verdict = decider.decide(case.cone, 200)
                 check(case, verdict, least)
                 if abs(least) <= TIE * subject.scale:
                     continue
@@ -131,9 +132,7 @@ def against_brute_force(seeds: range, folder: Path, *, margins: int) -> None:
                 counts[type(verdict)] += 1
                 # Close to 0, where no bound and no point comes by luck: on both sides of it.
                 near = 1e-4 * subject.scale
-                above, below = (
-                    decider.decide(raised(case.cone, by - least), Budget(200)) for by in (near, -near)
-                )
+                above, below = (decider.decide(raised(case.cone, by - least), 200) for by in (near, -near))
                 assert not isinstance(above, Counterexample)
                 assert not isinstance(below, Proved)
                 assert not isinstance(above, Proved) or above.least <= near + 1e-7 * max(subject.scale, 1)
@@ -168,8 +167,8 @@ def test_rivals_are_told_apart(decider: Decider, share: float, tmp_path: Path) -
     assert jointly.cone.undecided >= 2
     for one in (0, 1):
         alone = Case(subject, top[:1], below[one, None], share * gap)
-        assert isinstance(decider.decide(alone.cone, Budget()), Counterexample)
-    verdict = decider.decide(jointly.cone, Budget())
+        assert isinstance(decider.decide(alone.cone, 20_000), Counterexample)
+    verdict = decider.decide(jointly.cone, 20_000)
     check(jointly, verdict, gap * (1 - 3 * share))
     if share < 1 / 3:
         assert isinstance(verdict, Proved)
@@ -190,7 +189,7 @@ def test_no_image_of_the_ball_is_below_what_is_proved(decider: Decider, tmp_path
             case = subject.case(rng, share, margins)
             if case.cone.undecided > 40:
                 continue
-            verdict = decider.decide(case.cone, Budget(nodes=300))
+            verdict = decider.decide(case.cone, 300)
             if not isinstance(verdict, Proved):
                 continue
             proved += 1
@@ -217,7 +216,7 @@ def test_an_absurd_radius_is_not_proved_where_an_image_breaks_it(decider: Decide
             images = torch.cat([inside(subject.network, case.ball, 0, 30, broken), case.descended()])
             with torch.no_grad():
                 least = float(case.margins(images).amax(1).min())
-            verdict = decider.decide(case.cone, Budget(nodes=50))
+            verdict = decider.decide(case.cone, 50)
             check(case, verdict)
             if least < -TIE * subject.scale:
                 broken += 1
@@ -234,11 +233,11 @@ def test_the_hidden_counterexample_is_found(decider: Decider, tmp_path: Path) ->
     below = torch.tensor([9])  # the pixel in the third row that the pattern of PLANTED raises
     for above in (torch.tensor([i]) for i in range(12, 16)):
         beyond = Case(subject, above, below, PLANTED)
-        verdict = decider.decide(beyond.cone, Budget())
+        verdict = decider.decide(beyond.cone, 20_000)
         assert isinstance(verdict, Counterexample)
         check(beyond, verdict)
         within = Case(subject, above, below, 0.0299)
-        verdict = decider.decide(within.cone, Budget())
+        verdict = decider.decide(within.cone, 20_000)
         assert isinstance(verdict, Proved)
         check(within, verdict)
 
@@ -250,8 +249,9 @@ def test_a_spent_budget_is_undecided(decider: Decider, margins: int, tmp_path: P
     for subject, rng in subjects(range(3200, 3206), tmp_path):
         for share in (0.5, 2.0):
             cone = subject.case(rng, share, margins).cone
-            for budget in (Budget(nodes=0), Budget(deadline=time.monotonic())):
-                verdict = decider.decide(cone, budget)
+            for nodes, seconds in ((0, 100.0), (20_000, 0.0)):
+                with limited(time.monotonic() + seconds):
+                    verdict = decider.decide(cone, nodes)
                 assert isinstance(verdict, Undecided)
                 assert verdict.nodes == 0
                 assert verdict.reason
@@ -265,7 +265,7 @@ def test_a_small_budget_is_kept(decider: Decider, tmp_path: Path) -> None:
         case = subject.case(rng, 1.05)
         if case.cone.undecided > 40:
             continue
-        small, large = (decider.decide(case.cone, Budget(nodes=nodes)) for nodes in (1, 300))
+        small, large = (decider.decide(case.cone, nodes) for nodes in (1, 300))
         assert small.nodes == 1
         if isinstance(small, Undecided):
             spent += 1
@@ -278,7 +278,7 @@ def test_a_small_budget_is_kept(decider: Decider, tmp_path: Path) -> None:
 def test_the_same_question_has_the_same_answer(decider: Decider, tmp_path: Path) -> None:
     for subject, rng in subjects(range(3400, 3410), tmp_path):
         cone = subject.case(rng, 1.05).cone
-        first, second = (decider.decide(cone, Budget(nodes=100)) for _ in range(2))
+        first, second = (decider.decide(cone, 100) for _ in range(2))
         assert type(first) is type(second)
         assert first.nodes == second.nodes
 
@@ -289,7 +289,7 @@ def test_a_margin_that_is_zero_everywhere_is_not_proved(decider: Decider, tmp_pa
     for subject, _ in subjects(range(3500, 3510), tmp_path):
         same = torch.tensor([1])
         case = Case(subject, same, same, 0.05)
-        assert not isinstance(decider.decide(case.cone, Budget(nodes=50)), Proved)
+        assert not isinstance(decider.decide(case.cone, 50), Proved)
 
 
 @pytest.mark.parametrize("decider", DECIDERS)
@@ -298,5 +298,5 @@ def test_a_tie_is_only_claimed_of_a_tie(decider: Decider, tmp_path: Path) -> Non
     for seed in (1065, 1164, 1365):
         for subject, rng in subjects(range(seed, seed + 1), tmp_path):
             for share in SHARES:
-                verdict = decider.decide(subject.case(rng, share).cone, Budget(nodes=500))
+                verdict = decider.decide(subject.case(rng, share).cone, 500)
                 assert not isinstance(verdict, Undecided) or "within rounding" not in verdict.reason

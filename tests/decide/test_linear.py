@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from corgi.complete.decider import Budget, Counterexample, Proved
-from corgi.complete.linear import LinearRelaxation, Vector
-from corgi.complete.tree import TreeDecider
+from corgi.decide.decider import Counterexample, Proved
+from corgi.decide.linear import LinearRelaxation, Vector
+from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import Cone
-from tests.complete.cases import Case, raised, subjects
+from tests.decide.cases import Case, raised, subjects
 
 SEEDS = range(4000, 4040)
 Relaxed = tuple[Case, LinearRelaxation]
@@ -56,7 +56,7 @@ def optimal(relaxation: LinearRelaxation, fixed: Mapping[int, int]) -> Vector:
         return LinearRelaxation._bound(relaxation, given_ones, cost, offset)
 
     relaxation._bound = spied  # type: ignore[method-assign]
-    relaxation.solve(fixed, math.inf)
+    relaxation.solve(fixed)
     del relaxation._bound
     return seen[-1]
 
@@ -198,7 +198,7 @@ def test_errors_of_elements_are_allowed_for(sign: float, tmp_path: Path) -> None
         slack = 1e-11 * case.subject.scale
         for point, ones in zip(variables, maxima.tolist(), strict=True):
             some = {last.start + w: e for w, e in enumerate(ones) if rng.random() < 0.5}
-            relaxation.solve(some, math.inf, rounds=2)  # cuts, too
+            relaxation.solve(some, rounds=2)  # cuts, too
             activity = relaxation._matrix @ point
             assert (activity >= relaxation._least - slack).all()
             assert (activity <= relaxation._most + slack).all()
@@ -217,8 +217,8 @@ def test_a_node_is_solved_as_if_it_were_the_first(tmp_path: Path) -> None:
                 for w in range(case.cone.undecided)
                 if rng.random() < 0.4
             }
-            again = relaxation.solve(fixed, math.inf)
-            fresh = LinearRelaxation(case.cone).solve(fixed, math.inf)
+            again = relaxation.solve(fixed)
+            fresh = LinearRelaxation(case.cone).solve(fixed)
             assert again.bound == pytest.approx(fresh.bound, abs=1e-6 * case.subject.scale)
             least = true_minimum(relaxation)
             assert again.bound <= least + 1e-7 * case.subject.scale
@@ -233,8 +233,8 @@ def test_a_node_is_solved_as_if_it_were_the_first(tmp_path: Path) -> None:
 def test_cuts_hold_at_every_point(margins: int, forgetful: bool, tmp_path: Path, monkeypatch) -> None:
     """Whatever nodes they were found at; they raise bounds, and are dropped where they are of no use."""
     if forgetful:
-        monkeypatch.setattr("corgi.complete.linear._CUTS_A_WINDOW", 0)
-        monkeypatch.setattr("corgi.complete.linear._IDLE", 1)
+        monkeypatch.setattr("corgi.decide.linear._CUTS_A_WINDOW", 0)
+        monkeypatch.setattr("corgi.decide.linear._IDLE", 1)
     rng, added, raised, dropped = np.random.default_rng(5), 0, 0, 0
     for case, relaxation in relaxed_cases(tmp_path, margins):
         plain, slack = len(relaxation._least), 1e-11 * case.subject.scale
@@ -248,8 +248,8 @@ def test_cuts_hold_at_every_point(margins: int, forgetful: bool, tmp_path: Path,
             some = [w for w in range(cone.undecided) if rng.random() < 0.3]
             which = int(rng.integers(len(points)))
             fixed = {} if trial == 0 else {w: maxima[which][w] for w in some}
-            without = LinearRelaxation(cone).solve(fixed, math.inf)
-            found = relaxation.solve(fixed, math.inf, rounds=4)
+            without = LinearRelaxation(cone).solve(fixed)
+            found = relaxation.solve(fixed, rounds=4)
             # The point has the maxima that were fixed.
             assert not found.bound > float(largest[which]) + slack
             raised += found.bound > without.bound + 1e-6 * case.subject.scale
@@ -396,9 +396,9 @@ def counterexamples(tmp_path_factory) -> list[Cone]:
             low, high = -case.subject.scale, case.subject.scale
             for _ in range(10):
                 middle = (low + high) / 2
-                verdict = tree.decide(raised(case.cone, middle), Budget(200))
+                verdict = tree.decide(raised(case.cone, middle), 200)
                 low, high = (low, middle) if isinstance(verdict, Proved) else (middle, high)
-            verdict = tree.decide(raised(case.cone, low), Budget(200))
+            verdict = tree.decide(raised(case.cone, low), 200)
             if isinstance(verdict, Counterexample) and verdict.nodes > 1:
                 found.append(raised(case.cone, low))
     assert len(found) >= 8
@@ -407,13 +407,13 @@ def counterexamples(tmp_path_factory) -> list[Cone]:
 
 @pytest.mark.parametrize("lie", LIES)
 def test_whatever_the_solver_says_nothing_wrong_is_proved(lie: str, counterexamples, monkeypatch) -> None:
-    monkeypatch.setattr("corgi.complete.linear.highspy.Highs", Liar)
+    monkeypatch.setattr("corgi.decide.linear.highspy.Highs", Liar)
     monkeypatch.setattr(Liar, "lie", lie)
     # Lies of the moment are told several times.
     times = 4 if "sometimes" in lie else 1
     for cone, tree in itertools.product(counterexamples * times, TREES):
         with np.errstate(all="ignore"):
-            verdict = tree.decide(cone, Budget(60))
+            verdict = tree.decide(cone, 60)
         assert not isinstance(verdict, Proved)
         if isinstance(verdict, Counterexample):
             assert float(cone.margins(verdict.deviations[None]).max()) < 0
@@ -422,7 +422,7 @@ def test_whatever_the_solver_says_nothing_wrong_is_proved(lie: str, counterexamp
 def test_the_liar_can_be_believed_when_it_says_nothing_wrong(tmp_path: Path, monkeypatch) -> None:
     """The test above would pass of a solver that never works."""
     cases = [case for case, _ in relaxed_cases(tmp_path, share=0.9)]
-    honest = [type(TreeDecider().decide(case.cone, Budget(200))) for case in cases]
-    monkeypatch.setattr("corgi.complete.linear.highspy.Highs", Liar)
-    assert [type(TreeDecider().decide(case.cone, Budget(200))) for case in cases] == honest
+    honest = [type(TreeDecider().decide(case.cone, 200)) for case in cases]
+    monkeypatch.setattr("corgi.decide.linear.highspy.Highs", Liar)
+    assert [type(TreeDecider().decide(case.cone, 200)) for case in cases] == honest
     assert honest.count(Proved) >= 3

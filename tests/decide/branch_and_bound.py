@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from corgi.complete.decider import Budget, Counterexample, Proved, Undecided, Verdict
+from corgi.budget import left
+from corgi.decide.decider import Counterexample, Proved, Undecided, Verdict
 from corgi.engines.cone import Cone
 from corgi.engines.patch.alpha import convex
 from corgi.engines.rigour import gamma
@@ -51,13 +52,13 @@ class BranchAndBound:
         """Name, for results."""
         return "branch-and-bound"
 
-    def decide(self, cone: Cone, budget: Budget) -> Verdict:
+    def decide(self, cone: Cone, most: int) -> Verdict:
         """Decide the margins of a cone (see `Decider.decide`)."""
         problems = _Padded(cone)
         front = _Problems.root(problems)
         nodes, tied, least = 0, False, float("inf")
         while len(front):
-            if nodes >= budget.nodes or budget.late:
+            if nodes >= most or left() <= 0:
                 return Undecided("budget spent", nodes)
             some, front = front.split(self.batch)
             nodes += len(some)

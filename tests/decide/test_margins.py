@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.cam.topk import outside
-from corgi.certify.decide import Question, score
+from corgi.decide.margins import Question, score
 from corgi.results import TopK
 from corgi.terms import Form
 from corgi.types import Ball, Interval
@@ -101,7 +101,7 @@ def test_score_decides_as_the_definition_does(data) -> None:
     top = TopK(k, inside, 1.0, False)
     expected = certified_by_definition(bounder.pairs, inside, k2)
     for form in (Form.FOLDED, Form.PAIRWISE):
-        question = Question(FakeNetwork(pixels), 0, top, k2, form)
+        question = Question(FakeNetwork(pixels), 0, top, k2, form=form)
         assert (score(question, bounder, BALL).value > 0) == expected
     better = from_intervals(middle - width, middle + width, tighter=100.0)
     assert score(question, better, BALL).value > 0
@@ -110,7 +110,7 @@ def test_score_decides_as_the_definition_does(data) -> None:
 def test_vacuous_bounds_certify_nothing() -> None:
     infinite = torch.full((4,), torch.inf)
     for form in (Form.FOLDED, Form.PAIRWISE):
-        question = Question(FakeNetwork(4), 0, TopK(1, (0,), 1.0, False), 1, form)
+        question = Question(FakeNetwork(4), 0, TopK(1, (0,), 1.0, False), 1, form=form)
         assert not score(question, from_intervals(-infinite, infinite), BALL).value > 0
         unknown = FakeBounder(
             Interval(-infinite, infinite), Interval(-infinite, infinite), torch.full((4, 4), -torch.inf)
@@ -170,7 +170,7 @@ def cases(draw, spare: bool = False, largest: int = 9) -> Case:
     sharp = at_centre - between * share * 0.5 if draw(st.booleans()) else None
     form = draw(st.sampled_from([Form.FOLDED, Form.PAIRWISE]))
     known = cam if draw(st.booleans()) else None
-    question = Question(FakeNetwork(pixels), 0, TopK(k, inside, 1.0, False), k2, form, known)
+    question = Question(FakeNetwork(pixels), 0, TopK(k, inside, 1.0, False), k2, cam=known, form=form)
     bounder = FakeBounder(cheap, rows, pairs, sharp, all_ends=draw(st.booleans()))
     order = eighths(-20, 20, k, pixels - k) if draw(st.booleans()) else None
     return Case(question, bounder, order)
@@ -202,9 +202,7 @@ def test_with_pixels_to_spare_or_by_sign_the_decision_is_the_same(case: Case, si
 @settings(max_examples=100)
 @given(cases(spare=True, largest=20), st.integers(0, 5))
 def test_too_many_pairs_leave_the_ball_uncertified_but_sound(case: Case, most: int) -> None:
-    question = Question(
-        case.question.network, 0, case.question.top, case.question.k2, Form.PAIRWISE, case.question.cam, most
-    )
+    question = replace(case.question, form=Form.PAIRWISE, most_pairs=most)
     case = Case(question, case.bounder, case.order)
     found = score(question, case.bounder, BALL, case.order)
     assert found.value <= case.expected
@@ -218,7 +216,7 @@ def test_a_decided_ball_costs_no_rows(form: Form) -> None:
     known = Interval(cam - 0.5, cam + 0.5)
     for k2 in (2, 3):
         bounder = FakeBounder(known, known, margins_of(known))
-        question = Question(FakeNetwork(5), 0, TopK(2, (0, 1), 1.0, False), k2, form, cam)
+        question = Question(FakeNetwork(5), 0, TopK(2, (0, 1), 1.0, False), k2, cam=cam, form=form)
         assert score(question, bounder, BALL, sign_only=True).value > 0
         assert bounder.asked == {"pixels": 0, "pairs": 0, "sharp": 0}
 
@@ -229,7 +227,7 @@ def test_only_margins_that_matter_are_bounded_alone() -> None:
     cam[1] = cam[0] - 1
     known = Interval(cam - 1, cam + 1)
     bounder = FakeBounder(known, known, margins_of(known) + 0.5, all_ends=False)
-    question = Question(FakeNetwork(100), 0, TopK(1, (0,), 1.0, False), 1, Form.PAIRWISE, cam)
+    question = Question(FakeNetwork(100), 0, TopK(1, (0,), 1.0, False), 1, cam=cam)
     found = score(question, bounder, BALL, order=cam[0] - cam[None, 1:])
     assert found.value == -0.5
     assert bounder.asked["pairs"] <= 16

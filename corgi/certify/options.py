@@ -1,0 +1,75 @@
+"""What can be asked of `verify`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from corgi.attacks.search import AttackOptions
+from corgi.certify.methods import default_engine
+from corgi.certify.radius import SearchLimits
+from corgi.decide.ball import ExactOptions
+from corgi.engines.interface import BoundEngine
+from corgi.errors import UsageError
+from corgi.terms import Form, Size
+from corgi.types import Norm
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What to verify and how.
+
+    Attributes:
+        k: size of the set.
+        k2: the set must stay among the k2 largest; None means k.
+        class_id: class to explain; None means the predicted one.
+        norm: of the ball.
+        eps: decide this radius (pixel scale) instead of searching.
+        engine, form: how to bound.
+        attack: how to attack; None for no attack.
+        exact: how to decide what bounds leave open; None for bounds alone. Form pairwise and l_inf only.
+        tolerance: relative width of the final bracket.
+        max_evaluations: most bound evaluations of a search.
+        time_limit: seconds after which the best certificate so far is returned.
+        label: certify the predicted class, too.
+    """
+
+    k: Size = None
+    k2: int | None = None
+    class_id: int | None = None
+    norm: Norm = Norm.LINF
+    eps: float | None = None
+    engine: BoundEngine = field(default_factory=default_engine)
+    form: Form = Form.PAIRWISE
+    attack: AttackOptions | None = field(default_factory=AttackOptions)
+    exact: ExactOptions | None = field(default_factory=ExactOptions)
+    tolerance: float = 0.01
+    max_evaluations: int = 30
+    time_limit: float | None = None
+    label: bool = False
+
+    def __post_init__(self) -> None:
+        check_radius("eps =", self.eps, self.norm)
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UsageError(f"time limit = {self.time_limit}: expected seconds > 0")
+        if not 0 < self.tolerance < 1:
+            raise UsageError(f"tolerance = {self.tolerance}: expected a share in (0, 1)")
+        if self.max_evaluations < 1:
+            raise UsageError(f"max evaluations = {self.max_evaluations}: expected at least 1")
+
+    @property
+    def limits(self) -> SearchLimits:
+        """Of a search."""
+        return SearchLimits(self.tolerance, self.max_evaluations)
+
+
+def check_radius(option: str, radius: float | None, norm: Norm) -> None:
+    """Refuse a radius that no ball can have; None is none.
+
+    Raises:
+        UsageError: not a finite number > 0, or in l_inf beyond the pixel scale.
+    """
+    if radius is None or (math.isfinite(radius) and 0 < radius <= (1 if norm is Norm.LINF else math.inf)):
+        return
+    expected = "a radius in (0, 1]" if norm is Norm.LINF else f"an {norm.label} radius > 0"
+    raise UsageError(f"{option} {radius}: expected {expected}, pixel scale [0, 1]")
