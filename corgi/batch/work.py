@@ -137,7 +137,7 @@ class Answerer:
         except UsageError:  # of the question, so of every image
             raise
         except CorgiError as error:
-            return Answer(ERROR if _passing(error.__cause__) else FAILED, error.message), None
+            return Answer(ERROR if _passing(error) else FAILED, error.message), None
         except Exception as error:  # a fault of corgi, of a library or of the machine: the others go on
             return Answer(ERROR, printable(f"unexpected {type(error).__name__}: {error}")), None
 
@@ -168,9 +168,13 @@ class Answerer:
             return answer, None
 
 
-def _passing(cause: BaseException | None) -> bool:
+def _passing(error: BaseException | None) -> bool:
     """Whether an image could not be read for want of memory or by a system's error, so may be readable later.
 
     Damaged pictures raise OSError as well, but without a number.
     """
-    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            return True
+        error = error.__cause__
+    return False
