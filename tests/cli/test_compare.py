@@ -42,15 +42,15 @@ def image(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def verify_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same verification is not computed again for every test."""
-    whole = module.verify
+    whole = module.verify_explained
 
-    def remembered(network, image, options, **given):
-        key = (network.sha256, image.tobytes(), repr(options))
+    def remembered(explained, options, **given):
+        key = (explained.network.sha256, explained.image.tobytes(), repr(options))
         if key not in _VERIFIED:
-            _VERIFIED[key] = whole(network, image, options, **given)
+            _VERIFIED[key] = whole(explained, options, **given)
         return _VERIFIED[key]
 
-    monkeypatch.setattr(module, "verify", remembered)
+    monkeypatch.setattr(module, "verify_explained", remembered)
 
 
 _VERIFIED: dict[tuple[str, bytes, str], VerifyResult] = {}
