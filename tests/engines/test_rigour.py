@@ -2,13 +2,74 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from corgi.engines.rigour import differentiable, plainly
+from corgi.engines.rigour import FOLDING, differentiable, fan_in, fan_out, gamma, plainly, smallest, unit
+from corgi.network import layers
+
+UNITS = {torch.float32: Fraction(1, 2**24), torch.float64: Fraction(1, 2**53)}
+
+
+@given(dtype=st.sampled_from(list(UNITS)), terms=st.integers(1, 2**54))
+def test_gamma_is_never_less_than_the_bound_of_a_sum(dtype: torch.dtype, terms: int) -> None:
+    """n u / (1 - n u) in rational numbers; 2% more at most, and nothing is known from n u = 1/2 on."""
+    u = UNITS[dtype]
+    assert Fraction(unit(dtype)) == u
+    found, n_u = gamma(terms, dtype), terms * u
+    if n_u >= Fraction(1, 2):
+        assert found == math.inf
+    else:
+        exact = n_u / (1 - n_u)
+        assert exact <= Fraction(found) <= exact * Fraction(102, 100)
+
+
+def test_gamma_says_nothing_from_a_half_on() -> None:
+    assert gamma(2**23, torch.float32) == math.inf
+    assert gamma(2**23 - 1, torch.float32) < 1.02
+
+
+def test_a_product_that_underflows_loses_at_most_the_smallest_number() -> None:
+    for dtype in UNITS:
+        tiny = torch.tensor(smallest(dtype), dtype=dtype)
+        assert float(tiny / 2) in (0.0, smallest(dtype) / 2)
+        assert float(tiny) == torch.finfo(dtype).smallest_normal
+
+
+def test_a_folded_weight_counts_as_rounded_seven_times_at_least() -> None:
+    assert FOLDING >= 7
+
+
+CONVOLUTIONS = st.tuples(
+    st.sampled_from([1, 2, 3]),  # groups
+    st.integers(1, 3),  # inputs a group
+    st.integers(1, 3),  # outputs a group
+    st.integers(1, 4),
+    st.integers(1, 3),
+)
+
+
+@given(shape=CONVOLUTIONS, rows=st.integers(1, 6), columns=st.integers(1, 6))
+def test_fans_are_the_most_terms_of_a_sum(shape: tuple[int, ...], rows: int, columns: int) -> None:
+    """Counted by a convolution of ones: what one output reads, and how many of a patch read one input."""
+    groups, inputs, outputs, height, width = shape
+    weight = torch.ones(groups * outputs, inputs, height, width, dtype=torch.float64)
+    conv = layers.Conv(weight, torch.ones(groups * outputs).double(), (1, 1), (0, 0), (1, 1), groups)
+    x = torch.ones(1, groups * inputs, rows + height - 1, columns + width - 1, dtype=torch.float64)
+    x.requires_grad_(True)
+    out = F.conv2d(x, weight, torch.ones(groups * outputs).double(), groups=groups)
+    assert out.shape[-2:] == (rows, columns)
+    assert fan_in(conv) == int(out.max())
+    (reads,) = torch.autograd.grad(out.sum(), x)
+    assert fan_out(conv, (rows, columns)) == int(reads.max())
 
 
 @plainly
