@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-import heapq
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import onnx
@@ -58,42 +59,25 @@ def canonical(proto: onnx.ModelProto) -> None:
 
 
 def _sort(holder: onnx.GraphProto | onnx.FunctionProto) -> None:
-    """Put nodes in order, and those of their subgraphs."""
+    """Put nodes behind those that make what they read, and so within their subgraphs; a cycle stays."""
     for node in holder.node:
         for graph in _subgraphs(node):
             _sort(graph)
-    order = _order(list(holder.node))
-    if order != list(range(len(order))):
-        ordered = [onnx.NodeProto.FromString(holder.node[i].SerializeToString()) for i in order]
-        del holder.node[:]
-        holder.node.extend(ordered)
+    makers = {output: i for i, node in enumerate(holder.node) for output in node.output if output}
+    read = {
+        i: {makers[name] for inner in all_nodes([node]) for name in inner.input if name in makers}
+        for i, node in enumerate(holder.node)
+    }
+    if any(maker >= i for i, found in read.items() for maker in found):
+        with contextlib.suppress(CycleError):
+            order = [*TopologicalSorter(read).static_order()]
+            ordered = [onnx.NodeProto.FromString(holder.node[i].SerializeToString()) for i in order]
+            del holder.node[:]
+            holder.node.extend(ordered)
 
 
 def _domain(name: str) -> str:
     return "" if name in DEFAULT_DOMAINS else name
-
-
-def _order(nodes: list[onnx.NodeProto]) -> list[int]:
-    """Nodes behind those that make what they read, else in the file's order; a cycle stays at the end."""
-    made = {output for node in nodes for output in node.output if output}
-    wanted = [{name for inner in all_nodes([node]) for name in inner.input} & made for node in nodes]
-    readers: dict[str, list[int]] = {}
-    for i, names in enumerate(wanted):
-        for name in names:
-            readers.setdefault(name, []).append(i)
-    missing = [len(names) for names in wanted]
-    ready, order, placed = [i for i, count in enumerate(missing) if count == 0], list[int](), set[int]()
-    heapq.heapify(ready)
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(i)
-        placed.add(i)
-        for name in {output for output in nodes[i].output if output}:
-            for reader in readers.pop(name, []):
-                missing[reader] -= 1
-                if missing[reader] == 0:
-                    heapq.heappush(ready, reader)
-    return order + [i for i in range(len(nodes)) if i not in placed]
 
 
 def casts_like(proto: onnx.ModelProto) -> None:

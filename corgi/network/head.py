@@ -178,12 +178,11 @@ def recognise_head(found: Converted) -> CamHead | NormalisedHead:
     tail = [part for step in tail for part in _without_deviation(step, filters)]
     classifier = None if any(map(_mixes, tail)) else reader.take_classifier()
     if classifier is not None:
-        assert isinstance(classifier.layer, layers.Conv)
+        step, conv = classifier
         height, width = found.shapes[reader.at][2:]
         share = height * width if isinstance(pooling.layer, layers.Sum) else 1
-        pointwise = layers.Conv(classifier.layer.weight, classifier.layer.bias * share)
-        composed = _composed([replace(classifier, layer=pointwise), *tail], found.shapes[reader.at][1])
-        dense = str(classifier)
+        first = replace(step, layer=layers.Conv(conv.weight, conv.bias * share))
+        composed, dense = _composed([first, *tail], found.shapes[reader.at][1]), str(step)
     else:
         composed = _composed(tail, filters)
         dense = ", ".join(str(step) for step in tail if _mixes(step))
@@ -422,13 +421,15 @@ class _Backwards:
         holds = pool.kernel[0] >= top + height and pool.kernel[1] >= left + width
         return one and holds and not (pool.count_include_pad and any(pool.pads))
 
-    def take_classifier(self) -> Step | None:
-        """Step over a 1x1 convolution before pooling."""
-        step = self.step
-        if step is None or not _is_classifier(step):
+    def take_classifier(self) -> tuple[Step, layers.Conv] | None:
+        """Step over a 1x1 convolution of the whole map before pooling."""
+        if (step := self.step) is None or not isinstance(conv := step.layer, layers.Conv):
+            return None
+        settings = (conv.weight.shape[2:], conv.stride, conv.padding, conv.groups)
+        if settings != ((1, 1), (1, 1), (0, 0), 1):
             return None
         self.at = step.inputs[0]
-        return step
+        return step, conv
 
     def fail(self, expected: str) -> NoReturn:
         """Raise the error that says what was found instead."""
@@ -505,13 +506,3 @@ def _reduced(numbers: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
 def _computes(step: Step) -> bool:
     """Whether a step of the tail does more than move numbers."""
     return not isinstance(step.layer, layers.Identity | layers.Reshape | layers.Transpose)
-
-
-def _is_classifier(step: Step) -> bool:
-    """Whether a step is a 1x1 convolution of the whole map."""
-    conv = step.layer
-    return (
-        isinstance(conv, layers.Conv)
-        and conv.weight.shape[2:] == (1, 1)
-        and (conv.stride, conv.padding, conv.groups) == ((1, 1), (0, 0), 1)
-    )

@@ -198,12 +198,6 @@ def celu(node: NodeReader) -> nn.Module:
     return layers.Elu(alpha, 1 / alpha)
 
 
-def selu(node: NodeReader) -> nn.Module:
-    """Selu with alpha, gamma >= 0."""
-    alpha = _not_negative(node, "alpha")
-    return layers.Elu(alpha, scale=_not_negative(node, "gamma"))
-
-
 def _not_negative(node: NodeReader, name: str) -> float:
     value = node.float_attribute(name)
     if not 0 <= value < math.inf:
@@ -350,9 +344,7 @@ def _constant_operand(node: NodeReader) -> tuple[int, Tensor] | None:
 def add(node: NodeReader) -> nn.Module:
     """Add of two values, or of a value and a constant."""
     constant = _constant_operand(node)
-    if constant is None:
-        return layers.Add()
-    return layers.Affine(torch.ones_like(constant[1]), constant[1])
+    return layers.Add() if constant is None else layers.Affine(torch.ones_like(constant[1]), constant[1])
 
 
 def sum_(node: NodeReader) -> nn.Module:
@@ -378,9 +370,7 @@ def sub(node: NodeReader) -> nn.Module:
 def mul(node: NodeReader) -> nn.Module:
     """Mul of two values, or of a value and a constant."""
     constant = _constant_operand(node)
-    if constant is None:
-        return layers.Mul()
-    return layers.Affine(constant[1], torch.zeros_like(constant[1]))
+    return layers.Mul() if constant is None else layers.Affine(constant[1], torch.zeros_like(constant[1]))
 
 
 def div(node: NodeReader) -> nn.Module:
@@ -713,7 +703,7 @@ RULES: Mapping[str, Rule] = {
     "Relu": lambda node: layers.Relu(),
     "Reshape": reshape,
     "Resize": resize,
-    "Selu": selu,
+    "Selu": lambda node: layers.Elu(_not_negative(node, "alpha"), scale=_not_negative(node, "gamma")),
     "Sigmoid": lambda node: layers.Sigmoid(),
     "Slice": slice_,
     "Softmax": lambda node: layers.Softmax(_softmax_axis(node)),
