@@ -97,15 +97,7 @@ def run_batch(
         count = workers or (max(1, cores) if parameters["device"] == "cpu" else 1)
         if cluster is not None and count > cores:
             raise UsageError(f"--workers {count}: the cluster has {cores} cores")
-        work = Work(
-            load=partial(question.loading.load, model.absolute()),
-            model_sha256=network.sha256,
-            code=code_version(),
-            folder=Path.cwd(),
-            options=question.options,
-            preprocess=question.preprocess,
-            threads=max(1, cores // count),
-        )
+        work = _work(question, model, network.sha256, max(1, cores // count))
         opened = stack.enter_context(Store(store, create=True, on_wait=on_wait))
         setting = opened.setting(network.sha256, encodable(str(model)), parameters, work.code)
         forget_failures(opened, setting, items, retry=retry)
@@ -116,3 +108,15 @@ def run_batch(
         ended = opened.statuses(setting)
         wanted = {item.sha256 for item in items}
         return BatchResult(store, tally, Counter(ended[digest] for digest in wanted if digest in ended))
+
+
+def _work(question: Question, model: Path, sha256: str, threads: int) -> Work:
+    return Work(
+        load=partial(question.loading.load, model.absolute()),
+        model_sha256=sha256,
+        code=code_version(),
+        folder=Path.cwd(),
+        options=question.options,
+        preprocess=question.preprocess,
+        threads=threads,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ import typer
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import Exit
+from corgi.cli.groups import with_group
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
 
@@ -22,23 +24,56 @@ if TYPE_CHECKING:
     from corgi.batch.run import Tally
 
 
+@dataclass(frozen=True)
+class _Images:
+    """Which images; each field is an argument or option."""
+
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="IMAGES...", help="Image files, and folders with all below them."),
+    ] = None
+    gtsrb: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The test images of GTSRB, instead of IMAGES.")
+    ] = None
+    classes: Annotated[
+        str | None, typer.Option(metavar="C[,C,...]", help="Of --gtsrb: classes.", show_default="all")
+    ] = None
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Of --gtsrb: the first N of each class.", show_default="all")
+    ] = None
+
+    def chosen(self) -> Chosen:
+        """The images there are.
+
+        Raises:
+            UsageError: none, or options that do not go together.
+        """
+        from corgi.batch import items
+
+        if bool(self.images) == (self.gtsrb is not None):
+            raise UsageError("expected either IMAGES or --gtsrb DIR")
+        if self.gtsrb is not None:
+            classes = None if self.classes is None else _classes(self.classes)
+            return items.of_gtsrb(self.gtsrb, classes, self.per_class)
+        if self.classes is not None or self.per_class is not None:
+            raise UsageError("--classes and --per-class: only with --gtsrb")
+        return items.of_paths(self.images or ())
+
+
+def _classes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--classes {text}: expected class numbers with commas between, as 12,17") from None
+
+
+@with_group("given", _Images)
 @with_asked
 @with_loading
 def command(
     model: common.ModelArgument,
-    images: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="IMAGES...", help="Image files, and folders with all below them."),
-    ] = None,
-    gtsrb: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The test images of GTSRB, instead of IMAGES.")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(metavar="C[,C,...]", help="Of --gtsrb: classes.", show_default="all")
-    ] = None,
-    per_class: Annotated[
-        int | None, typer.Option(min=1, help="Of --gtsrb: the first N of each class.", show_default="all")
-    ] = None,
+    *,
+    given: _Images,
     store: Annotated[Path, typer.Option(metavar="FILE", help="Rows go here; those there are kept.")] = Path(
         "runs.sqlite"
     ),
@@ -52,7 +87,6 @@ def command(
         typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: HOST:PORT, auto or local."),
     ] = None,
     preprocess: common.PreprocessOption = None,
-    *,
     asked: Asked,
     loading: Loading,
     quiet: common.QuietOption = False,
@@ -67,7 +101,7 @@ def command(
     from corgi.batch.question import Question
 
     with common.working("reading the images", quiet=quiet):
-        chosen = _chosen(images, gtsrb, classes, per_class)
+        chosen = given.chosen()
     for line in chosen.told():
         common.note(line, quiet=quiet)
     with _counting(quiet=quiet) as show:
@@ -86,27 +120,6 @@ def command(
     if not quiet:
         typer.echo(found.in_words)
     return Exit.OK if found.complete else Exit.UNKNOWN
-
-
-def _chosen(
-    images: list[Path] | None, gtsrb: Path | None, classes: str | None, per_class: int | None
-) -> Chosen:
-    from corgi.batch import items
-
-    if bool(images) == (gtsrb is not None):
-        raise UsageError("expected either IMAGES or --gtsrb DIR")
-    if gtsrb is not None:
-        return items.of_gtsrb(gtsrb, None if classes is None else _classes(classes), per_class)
-    if classes is not None or per_class is not None:
-        raise UsageError("--classes and --per-class: only with --gtsrb")
-    return items.of_paths(images or ())
-
-
-def _classes(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--classes {text}: expected class numbers with commas between, as 12,17") from None
 
 
 @contextmanager
