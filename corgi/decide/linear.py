@@ -33,7 +33,7 @@ from torch import Tensor
 from corgi.budget import left
 from corgi.decide.cuts import envelope
 from corgi.engines.cone import Cone, ConeLayer
-from corgi.engines.rigour import gamma
+from corgi.engines.rigour import LOST_PRODUCT, SPARE, gamma, roundings
 
 Vector = npt.NDArray[np.float64]
 _INFINITE = highspy.kHighsInf
@@ -141,7 +141,7 @@ class LinearRelaxation:
         if several:
             reach = (objective.abs() * size).sum(1)
             # Wider than any margin can be, rounding included.
-            wide = 1.01 * float((cone.constant.abs() + reach).max()) + 1e-300
+            wide = SPARE * float((cone.constant.abs() + reach).max()) + 1e-300
             self._lower, self._upper = np.append(self._lower, -wide), np.append(self._upper, wide)
             self._cost = np.append(np.zeros(pixels + windows), 1.0)
             blocks = [np.pad(block, ((0, 0), (0, 1))) for block in blocks]
@@ -174,13 +174,13 @@ class LinearRelaxation:
         at = layer.live.nonzero(as_tuple=True)
         below = own[at[0]] - values[at]
         lead = layer.lead[at]
-        least = lead - 2.0**-51 * lead.abs() - 1.01 * error[at]
+        least = lead - roundings(4) * lead.abs() - SPARE * error[at]
         planar = own - (layer.up[:, :, None] * values).sum(1)
         # The weighted sum of rows was rounded; on the ball by at most this.
         reach = (layer.up.abs()[:, :, None] * values.abs() * size).sum((1, 2))
         rounded = gamma(elements + 4, torch.float64) * reach
-        shift = layer.up_shift + 1.01 * (rounded + (layer.up.abs() * error).sum(1))
-        shift = shift + 2.0**-50 * shift.abs()
+        shift = layer.up_shift + SPARE * (rounded + (layer.up.abs() * error).sum(1))
+        shift = shift + roundings(8) * shift.abs()
         rows = torch.cat([below, planar]).numpy()
         free = np.full(len(lead), _INFINITE)
         return (
@@ -195,7 +195,7 @@ class LinearRelaxation:
         layer = next(part for part in reversed(self.cone.layers) if part.start <= window)
         lead = float(layer.lead[window - layer.start, element])
         slack = lead - self._least[self._row_of[key]]
-        return float(lead + slack * (1 + 2.0**-50) + 2.0**-50 * abs(lead))
+        return float(lead + slack * (1 + roundings(8)) + roundings(8) * abs(lead))
 
     def live(self, window: int) -> list[int]:
         """The elements a window's maximum can be."""
@@ -283,10 +283,10 @@ class LinearRelaxation:
         total = float(at_ends.sum() + sides.sum())
         # What products may lose by underflow all the same: less than the smallest normal number each.
         largest = 2 + float(self._size.max(initial=0.0))
-        underflow = 2.0**-1020 * float(self._matrix.nnz + rows + columns) * largest
+        underflow = LOST_PRODUCT * float(self._matrix.nnz + rows + columns) * largest
         lost = share * float((amounts * self._size).sum()) + underflow
         whole = float(np.abs(at_ends).sum() + np.abs(sides).sum()) + abs(offset) + lost
-        return total - 1.01 * lost - gamma(rows + columns + 8, torch.float64) * whole
+        return total - SPARE * lost - gamma(rows + columns + 8, torch.float64) * whole
 
     def _tighten(self, values: Vector, windows: list[int]) -> int:
         """Add the cuts (cuts.py) that a solution violates at some windows; how many."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from corgi.engines.rigour import roundings
 from corgi.types import Interval
 
 
@@ -150,7 +151,7 @@ def with_inputs(cone: Cone, coefficients: Tensor, constant: Tensor, error: Tenso
     image = widened(cone.image) + coefficients[:, pixels]
     # The sums here are rounded, too.
     size = torch.maximum(lower.abs(), upper.abs())
-    error = error + 2.0**-51 * (image.abs() @ size + cone.constant.abs() + constant.abs())
+    error = error + roundings(4) * (image.abs() @ size + cone.constant.abs() + constant.abs())
     return replace(
         cone,
         pixels=pixels,

@@ -25,6 +25,30 @@ FOLDING = 8
 """Roundings of a weight before a pass sees it: folded constants (at most 6) and one cast."""
 
 
+SPARE = 1.01
+"""More than what a bound of an error may itself be off by, as a share: sums of non-negative terms."""
+
+RAISED = 1 + 2.0**-40
+"""The rounding of a few float64 operations on non-negative numbers."""
+
+FAR_RAISED = 1 + 2.0**-20
+"""That of float64 sums of up to 2^30 non-negative terms, and of weights that were folded."""
+
+LOST = 2.0**-1000
+"""What a few float64 products can lose by underflow."""
+
+LOST_PRODUCT = 2.0**-1020
+"""What one can: more than 2^-1022."""
+
+LOST_ROOT, LEAST_ROOT = 2.0**-480, 2.0**-500
+"""What the root of a sum of squares can, of many and of one: more than sqrt(n 2^-1022)."""
+
+
+def roundings(count: int) -> float:
+    """What so many roundings of float64 may change, as a share: count * 2^-53, exact."""
+    return count * 2.0**-53
+
+
 def unit(dtype: torch.dtype) -> float:
     """Unit roundoff u: 2^-24 or 2^-53."""
     return torch.finfo(dtype).eps / 2
@@ -33,7 +57,7 @@ def unit(dtype: torch.dtype) -> float:
 def gamma(terms: int, dtype: torch.dtype) -> float:
     """gamma_n; infinite where n u >= 1/2, so that nothing is proved with it."""
     n_u = terms * unit(dtype)
-    return 1.01 * n_u / (1 - n_u) if n_u < 0.5 else float("inf")
+    return SPARE * n_u / (1 - n_u) if n_u < 0.5 else float("inf")
 
 
 def smallest(dtype: torch.dtype) -> float:

@@ -21,14 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corgi.engines.lowering import Lowering, explained_class, padded_conv
-from corgi.engines.rigour import FOLDING
+from corgi.engines.rigour import FOLDING, gamma, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.network import Network
 
-_UNIT = 2.0**-53
-
-UNIT_RATIO = {torch.float64: 1.0, torch.float32: 2.0**29}
+UNIT_RATIO = {dtype: unit(dtype) / unit(torch.float64) for dtype in (torch.float64, torch.float32)}
 """Unit roundoff relative to float64's: what scales the bounds below to another precision."""
 
 _ACTIVATION_OPS = 16
@@ -36,9 +34,6 @@ _ACTIVATION_OPS = 16
 
 _CURVE_OPS = 64
 """The same for the activations of `engines/patch/smooth.py`, rounding of their constants included."""
-
-_OWN_ERROR = 1.01
-"""The magnitudes are sums of non-negative float64 numbers: their relative error is gamma_n, far below 1%."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +76,14 @@ def rounding(network: Network, class_id: int) -> Rounding:
     top = _through_conv(explained_class(network, class_id), features)
     # A difference of two pixels adds up two cones.
     n = top.terms + 2 * _cone_units(top.value, [m.value for m in values.values()])
-    unit = _OWN_ERROR * n * _UNIT / (1 - n * _UNIT)
+    # Magnitudes are sums of non-negative numbers, off by far less than the 1% that gamma has to spare.
+    share = gamma(n, torch.float64)
     relaxed = (1 + top.activations) * (1 + top.activations / 2)
     with torch.no_grad():
         return Rounding(
-            pixels=(unit * relaxed * top.value).reshape(-1),
-            features=unit * relaxed * float(features.value.max()),
-            value=unit * float(top.value.max()),
+            pixels=(share * relaxed * top.value).reshape(-1),
+            features=share * relaxed * float(features.value.max()),
+            value=share * float(top.value.max()),
         )
 
 

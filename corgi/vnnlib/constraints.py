@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.forms import Forms
+from corgi.engines.rigour import roundings
 from corgi.errors import SpecError
 from corgi.types import Interval
 from corgi.vnnlib.network import PlainNetwork, Points
@@ -217,7 +218,7 @@ def inputs_of(
         constants.append(rounded(at_centre, -math.inf))
     flat = Interval(box.deviations.lower.flatten(), box.deviations.upper.flatten())
     size = torch.maximum(flat.lower.abs(), flat.upper.abs())
-    error = 2.0**-52 * (coefficients.abs() @ size)  # each coefficient was rounded once
+    error = roundings(2) * (coefficients.abs() @ size)  # each coefficient was rounded once
     return coefficients, torch.tensor(constants, dtype=torch.float64), error, flat
 
 

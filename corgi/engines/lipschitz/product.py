@@ -17,14 +17,11 @@ from torch import Tensor, nn
 
 from corgi.engines.patch.gains import LIPSCHITZ, Gains
 from corgi.engines.patch.prepare import Maximum
-from corgi.engines.rigour import FOLDING, gamma
+from corgi.engines.rigour import FOLDING, RAISED, gamma
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
 from corgi.network.rules import spread_dilation
 from corgi.types import Norm
-
-_UP = 1 + 2.0**-40
-"""The rounding of a few float64 operations on non-negative numbers."""
 
 
 def network_gains(graph: TorchGraph, gains: Gains) -> dict[Norm, float]:
@@ -41,13 +38,13 @@ def network_gains(graph: TorchGraph, gains: Gains) -> dict[Norm, float]:
             inputs = [values[name] for name in step.inputs]
             match step.layer:
                 case layers.Add() | layers.Sub():
-                    values[step.output] = sum(inputs) * _UP
+                    values[step.output] = sum(inputs) * RAISED
                 case layers.Concat():
-                    values[step.output] = _joined(inputs, norm) * _UP
+                    values[step.output] = _joined(inputs, norm) * RAISED
                 case _:
                     own = gains.of(step.output) if norm is Norm.L2 else operator_norm(step.layer, norm)
                     # 0 times an infinite gain is NaN: nothing is known of it.
-                    values[step.output] = own * inputs[0] * _UP
+                    values[step.output] = own * inputs[0] * RAISED
         found[norm] = values[graph.output_name]
     return found
 
@@ -62,7 +59,7 @@ def operator_norm(layer: nn.Module, norm: Norm) -> float:
     match layer:
         case layers.Conv():
             kernel = spread_dilation(layer.weight, layer.dilation).to(torch.float64).abs()
-            share = _UP + gamma(kernel[0].numel() + len(kernel) + FOLDING, torch.float64)
+            share = RAISED + gamma(kernel[0].numel() + len(kernel) + FOLDING, torch.float64)
             if norm is Norm.LINF:
                 return float(kernel.sum((1, 2, 3)).max()) * share
             # With a stride, an input unit is read by every s-th entry of a kernel only.
@@ -71,7 +68,7 @@ def operator_norm(layer: nn.Module, norm: Norm) -> float:
             phases = [columns[:, y::sy, x::sx].sum((1, 2)) for y in range(sy) for x in range(sx)]
             return max(float(phase.max()) for phase in phases) * share
         case layers.Affine():
-            return float(layer.scale.abs().max()) * _UP
+            return float(layer.scale.abs().max()) * RAISED
         case Maximum():
             if norm is Norm.LINF:
                 return 1.0
@@ -79,7 +76,7 @@ def operator_norm(layer: nn.Module, norm: Norm) -> float:
             counts = [-(-reach // stride) for reach, stride in zip(layer.reach, layer.stride, strict=True)]
             return float(counts[0] * counts[1])
         case layers.Curve():
-            return layer.steepest * _UP
+            return layer.steepest * RAISED
     return LIPSCHITZ.get(type(layer), math.inf)
 
 
@@ -92,10 +89,10 @@ def row_constants(sizes: dict[Norm, Tensor], known: dict[Norm, float], pixels: T
         pixels: how many entries of the image each row can depend on, [R].
         norm: of the changes.
     """
-    by_norm = {p: sizes[p.dual] * known[p] * _UP for p in Norm}
+    by_norm = {p: sizes[p.dual] * known[p] * RAISED for p in Norm}
     match norm:
         case Norm.LINF:
-            return torch.fmin(by_norm[Norm.LINF], pixels.to(torch.float64).sqrt() * by_norm[Norm.L2] * _UP)
+            return torch.fmin(by_norm[Norm.LINF], pixels.to(torch.float64).sqrt() * by_norm[Norm.L2] * RAISED)
         case Norm.L1:
             return torch.fmin(by_norm[Norm.L1], by_norm[Norm.L2])
     return by_norm[Norm.L2]

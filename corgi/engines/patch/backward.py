@@ -34,7 +34,7 @@ from corgi.engines.patch.patches import Indices, Patches, Places, on_device, on_
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.product import ProductPlanes
 from corgi.engines.patch.resample import amplification, through_resample
-from corgi.engines.rigour import FOLDING, fan_out, gamma, smallest, unit
+from corgi.engines.rigour import FOLDING, SPARE, fan_out, gamma, roundings, smallest, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
@@ -234,7 +234,7 @@ class BackwardPass:
 
     def _closed(self, total: Tensor) -> Tensor:
         """A bound from its two parts, rounded down."""
-        return total - 1.01 * self.error - 2.0**-50 * total.abs()
+        return total - SPARE * self.error - roundings(8) * total.abs()
 
     def _add(self, constant: Tensor) -> None:
         self.total = self.total + constant
@@ -250,7 +250,7 @@ class BackwardPass:
 
     def _rounded(self, amounts: Tensor, times: int) -> None:
         """Set aside what so many sums in float64 lose, `amounts` their absolute terms."""
-        self.error = torch.add(self.error, amounts, alpha=times * 2.0**-52)
+        self.error = torch.add(self.error, amounts, alpha=roundings(2 * times))
 
     def _sum(self, value: str, parts: list[Patches]) -> Patches:
         """The sum of what reaches a value on several ways."""
@@ -269,7 +269,7 @@ class BackwardPass:
         amounts = values.abs().reshape(len(values), flat.shape[1]) @ flat.T
         amounts = amounts[:, 0] if len(size) == 1 else amounts.gather(1, patches.ball[:, None])[:, 0]
         # The rounding of this sum itself, of so many terms.
-        share = 1.01 + flat.shape[1] * unit(values.dtype)
+        share = SPARE + flat.shape[1] * unit(values.dtype)
         self.error = torch.add(self.error, amounts, alpha=share)
 
     def _least(self, value: str, patches: Patches) -> Tensor:
@@ -289,7 +289,7 @@ class BackwardPass:
             return by_interval
         # a . d >= -|a| |d|, Cauchy-Schwarz.
         length = torch.linalg.vector_norm(patches.values, dim=(1, 2, 3), dtype=torch.float64)
-        return torch.fmax(by_interval, -1.01 * length * self.relaxation.norms[value][patches.ball])
+        return torch.fmax(by_interval, -SPARE * length * self.relaxation.norms[value][patches.ball])
 
     def _backward(self, step: Step, patches: Patches) -> list[Patches]:
         """Rows on a step's output as rows on its inputs."""
@@ -469,7 +469,7 @@ class TwoSidedPass(BackwardPass):
         for name, patches in self.ended.items():
             least, most = self._least(name, patches), -self._least(name, patches.negated())
             upper, size = upper - least + most, size + least.abs() + most.abs()
-        return lower, upper + 1.01 * self.error + 2.0**-45 * size
+        return lower, upper + SPARE * self.error + roundings(256) * size
 
     def _correct(
         self, step: Step, layer: Maximum, patches: Patches, spread: Tensor, lines: MaximumLines
@@ -483,7 +483,7 @@ class TwoSidedPass(BackwardPass):
         constants = torch.where(amount == 0, 0, amount * torch.where(amount > 0, low, high))
         self._sum_up(constants, here.row, patches.values[0].numel())
         widths = torch.where(amount == 0, 0, amount.abs() * (high - low))
-        self.gap = self.gap.index_add(0, here.row, 1.01 * widths)
+        self.gap = self.gap.index_add(0, here.row, SPARE * widths)
         return spread
 
 

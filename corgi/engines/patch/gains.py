@@ -29,7 +29,7 @@ from corgi.budget import check
 from corgi.engines.patch.intervals import magnitude
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import resample_norm
-from corgi.engines.rigour import FOLDING, gamma
+from corgi.engines.rigour import FAR_RAISED, FOLDING, LOST_ROOT, RAISED, gamma
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.network.rules import spread_dilation
@@ -41,11 +41,6 @@ _POINTS = 8
 _SQUARINGS = 4
 """|G|_2 <= |G^16|_F^(1/16): at most 9% above for 512 channels, the root of it in the norm."""
 
-_OWN_ERROR = 1 + 2.0**-40
-"""A few float64 operations on non-negative numbers."""
-
-_LOST = 2.0**-480
-"""What squares lose by underflow, after the root: more than sqrt(n 2^-1022)."""
 
 LIPSCHITZ: dict[type[torch.nn.Module], float] = {layers.Sigmoid: 0.25, layers.Tanh: 1.0}
 """Largest slope of the curves."""
@@ -71,15 +66,15 @@ def gain(layer: torch.nn.Module) -> float:
         case layers.Conv():
             return convolution_norm(layer)
         case layers.Affine():
-            return float(layer.scale.abs().max()) * (1 + 2.0**-20)
+            return float(layer.scale.abs().max()) * FAR_RAISED
         case Maximum():
             # |d_y| <= max |d_e| over its elements, and an element stands in at most that many windows.
             counts = [-(-reach // stride) for reach, stride in zip(layer.reach, layer.stride, strict=True)]
-            return math.sqrt(counts[0] * counts[1]) * _OWN_ERROR
+            return math.sqrt(counts[0] * counts[1]) * RAISED
         case layers.Resample():
             return resample_norm(layer)
         case layers.Curve():
-            return layer.steepest * _OWN_ERROR
+            return layer.steepest * RAISED
     return LIPSCHITZ.get(type(layer), math.inf)
 
 
@@ -113,7 +108,7 @@ def convolution_norm(conv: layers.Conv) -> float:
         largest = max(largest, squared)
     shares = [math.cos(math.pi * degree / count) for degree, count in zip(degrees, points, strict=True)]
     # Weights were folded and rounded, and the transform is off by a few units of its largest terms.
-    return scale * math.sqrt(largest / (shares[0] * shares[1])) * (1 + 2.0**-20)
+    return scale * math.sqrt(largest / (shares[0] * shares[1])) * FAR_RAISED
 
 
 def _phases(kernel: Tensor, stride: tuple[int, int]) -> Tensor:
@@ -145,19 +140,19 @@ def _squared_norm(real: Tensor, imaginary: Tensor) -> float:
         errors.append(torch.full_like(size, 1.5 * gamma(2 * real.shape[1] + 16, torch.float32)))
     bound = _frobenius(real, imaginary)
     for error, scale in zip(reversed(errors[1:]), reversed(scales), strict=True):
-        bound = scale * (bound + error).sqrt() * (1 + 2.0**-20)
+        bound = scale * (bound + error).sqrt() * FAR_RAISED
     return float((bound + errors[0]).max())
 
 
 def _frobenius(real: Tensor, imaginary: Tensor) -> Tensor:
     """Frobenius norms of matrices, rounded up: float64 [N]."""
     parts = (torch.linalg.vector_norm(part, dim=(1, 2), dtype=torch.float64) for part in (real, imaginary))
-    return torch.hypot(*parts) * _OWN_ERROR
+    return torch.hypot(*parts) * RAISED
 
 
 def euclidean(known: Interval) -> Tensor:
     """Largest Euclidean norm of deviations in an interval: float64 [B]."""
-    return magnitude(known).to(torch.float64).square().sum((1, 2, 3)).sqrt() * (1 + 2.0**-20) + _LOST
+    return magnitude(known).to(torch.float64).square().sum((1, 2, 3)).sqrt() * FAR_RAISED + LOST_ROOT
 
 
 def norm_step(step: Step, inputs: list[Tensor], error: Tensor, size: tuple[int, int], gains: Gains) -> Tensor:
@@ -179,7 +174,7 @@ def norm_step(step: Step, inputs: list[Tensor], error: Tensor, size: tuple[int, 
             total = torch.stack(inputs).square().sum(0).sqrt()
         case _:
             total = gains.of(step.output) * inputs[0]
-    return (total + (error.square().sum(1) * size[0] * size[1]).sqrt()) * _OWN_ERROR
+    return (total + (error.square().sum(1) * size[0] * size[1]).sqrt()) * RAISED
 
 
 def conv_reach(conv: layers.Conv, known: Interval, norm: Tensor, error: Tensor) -> Tensor:
@@ -193,8 +188,11 @@ def conv_reach(conv: layers.Conv, known: Interval, norm: Tensor, error: Tensor) 
     """
     squares = magnitude(known).to(torch.float64).square().sum(1, keepdim=True)
     ones = torch.ones(1, 1, *conv.weight.shape[2:], dtype=torch.float64, device=squares.device)
-    read = F.conv2d(squares, ones, None, conv.stride, conv.padding, conv.dilation).clamp(min=0).sqrt() + _LOST
+    read = (
+        F.conv2d(squares, ones, None, conv.stride, conv.padding, conv.dilation).clamp(min=0).sqrt()
+        + LOST_ROOT
+    )
     read = torch.fmin(read, norm[:, None, None, None])
     length = conv.weight.to(torch.float64).square().sum((1, 2, 3)).sqrt()
-    share = 1 + gamma(conv.weight[0].numel() + FOLDING + 16, torch.float64) + 2.0**-20
+    share = 1 + gamma(conv.weight[0].numel() + FOLDING + 16, torch.float64) + (FAR_RAISED - 1)
     return (read * length[:, None, None] + error[:, :, None, None]) * share

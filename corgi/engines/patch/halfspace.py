@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.patch.patches import Patches
-from corgi.engines.rigour import smallest, unit
+from corgi.engines.rigour import roundings, smallest, unit
 
 _HALVINGS = 12
 _SPAN = 1e3
@@ -49,7 +49,7 @@ def mean(spaces: list[HalfSpace]) -> HalfSpace:
     row = first.row / 2 + second.row / 2
     # The row was rounded: by at most u |a| an entry, on deviations of which |a d| summed is at most `reach`.
     reach = abs(first.reach) + abs(second.reach)
-    error = 2 * unit(row.dtype) * reach + 2.0**-50 * (abs(first.constant) + abs(second.constant))
+    error = 2 * unit(row.dtype) * reach + roundings(8) * (abs(first.constant) + abs(second.constant))
     return HalfSpace(
         row,
         first.constant / 2 + second.constant / 2 - error,
@@ -61,7 +61,7 @@ def mean(spaces: list[HalfSpace]) -> HalfSpace:
 def box_fields(lower: Tensor, upper: Tensor) -> Tensor:
     """Middle and half-width of deviations [B, C, H, W], the half-width rounded up: [B, 2 C, H, W]."""
     middle, half = (upper + lower) / 2, (upper - lower) / 2
-    share = 8 * unit(middle.dtype) + middle[0].numel() * 2.0**-52
+    share = 8 * unit(middle.dtype) + roundings(2 * middle[0].numel())
     half = half + share * torch.maximum(lower.abs(), upper.abs()) + smallest(middle.dtype)
     return torch.cat([middle, half], 1)
 
@@ -105,11 +105,15 @@ def least_within(rows: Patches, fields: Tensor, half_space: HalfSpace) -> Tensor
     reach = middles.abs() + halves
     size = (lam[:, None, None, None] * other.abs() * reach).sum((1, 2, 3), dtype=torch.float64)
     size = size + ((sums.abs() + values.abs()) * reach).sum((1, 2, 3), dtype=torch.float64)
-    error = (4 * unit(values.dtype) + values[0].numel() * 2.0**-51) * size if len(values) else size
+    error = (4 * unit(values.dtype) + roundings(4 * values[0].numel())) * size if len(values) else size
     wide = lam.to(torch.float64)
-    error = error + 2.0**-50 * wide * (abs(half_space.least) + abs(half_space.constant))
-    error = error + 2.0**-50 * wide * outside.abs() + wide * (2.0**-50 * least(other, middles, halves).abs())
-    error = error + wide * half_space.row[0].numel() * 2.0**-51 * (other.abs() * reach).sum(
+    error = error + roundings(8) * wide * (abs(half_space.least) + abs(half_space.constant))
+    error = (
+        error
+        + roundings(8) * wide * outside.abs()
+        + wide * (roundings(8) * least(other, middles, halves).abs())
+    )
+    error = error + wide * roundings(4 * half_space.row[0].numel()) * (other.abs() * reach).sum(
         (1, 2, 3), dtype=torch.float64
     )
     bound = least(sums, middles, halves) + wide * outside - error

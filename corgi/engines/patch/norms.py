@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from corgi.engines.patch.halfspace import HalfSpace, least
 from corgi.engines.patch.intervals import Centre, cast_up, widened
 from corgi.engines.patch.patches import Patches, on_device
-from corgi.engines.rigour import FOLDING, fan_in, gamma, smallest, unit
+from corgi.engines.rigour import FOLDING, LEAST_ROOT, SPARE, fan_in, gamma, roundings, smallest, unit
 from corgi.network import layers
 from corgi.types import Ball, Interval, Norm
 
@@ -89,7 +89,7 @@ def least_in_reach(rows: Patches, fields: Tensor, reach: Reach) -> Tensor:
     lost = (2 * unit(values.dtype) * rest.abs() + 2 * smallest(values.dtype)) * moved
     by_ball = raised(reach.norm.dual.sizes(held), values[0].numel()) * radius
     by_box = least(rest, middles, halves)
-    error = 1.01 * lost.sum((1, 2, 3), dtype=torch.float64) + 2.0**-50 * (by_box.abs() + by_ball)
+    error = SPARE * lost.sum((1, 2, 3), dtype=torch.float64) + roundings(8) * (by_box.abs() + by_ball)
     # NaN, of an unknown interval or a radius times an overflow, says nothing: then the box alone does.
     return torch.fmax(alone, by_box - by_ball - error)
 
@@ -110,7 +110,7 @@ def least_in_cap(rows: Patches, reach: Reach, half_space: HalfSpace) -> Tensor:
     cap = _cap_l2 if reach.norm is Norm.L2 else _cap_l1
     lam, norm = cap(rows, values, window, radius, half_space)
     by_ball, constant = radius * norm, half_space.constant
-    return lam * constant - by_ball - 2.0**-50 * (lam * abs(constant) + by_ball)
+    return lam * constant - by_ball - roundings(8) * (lam * abs(constant) + by_ball)
 
 
 def _cap_l2(
@@ -143,7 +143,9 @@ def _cap_l1(
     def norm(lam: Tensor) -> Tensor:
         joined = (values + lam[:, None, None, None] * window).abs().amax((1, 2, 3))
         # Product and sum were rounded.
-        return torch.maximum(joined, lam * outside) * (1 + 2.0**-50) + 2.0**-50 * (own + lam * largest)
+        return torch.maximum(joined, lam * outside) * (1 + roundings(8)) + roundings(8) * (
+            own + lam * largest
+        )
 
     def bound(lam: Tensor) -> Tensor:
         return lam * half_space.constant - radius * norm(lam)
@@ -174,7 +176,7 @@ def _largest_outside(rows: Patches, row: Tensor) -> tuple[Tensor, Tensor]:
 
 def raised(norms: Tensor, count: int) -> Tensor:
     """Norms of `count` entries each, computed in float64, none below the truth; squares may underflow."""
-    return norms * (1 + (count + 8) * 2.0**-52) + count * 2.0**-500
+    return norms * (1 + roundings(2 * (count + 8))) + count * LEAST_ROOT
 
 
 def _limits(values: Tensor, middles: Tensor, halves: Tensor, radius: Tensor, norm: Norm) -> Tensor:
@@ -236,4 +238,4 @@ def reach_step(layer: nn.Module, before: Reach | None, after: Centre) -> Reach |
     # The error of a centre is added for every unit.
     wrong = before.norm.sizes(after.error[:, :, None, None]) * units ** (1 / before.norm.order)
     radius = before.radius * scale * (1 + 16 * unit(layer.scale.dtype)) + wrong
-    return Reach(before.norm, radius * (1 + 1e-9) + 2.0**-500)
+    return Reach(before.norm, radius * (1 + 1e-9) + LEAST_ROOT)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corgi.engines.rigour import smallest, unit
+from corgi.engines.rigour import FAR_RAISED, roundings, smallest, unit
 from corgi.network import layers
 
 _ULPS = 64
@@ -29,7 +29,7 @@ def _known(layer: layers.Power, lower: Tensor) -> Tensor:
 
 def _from(layer: layers.Power, lower: Tensor) -> Tensor:
     """The lower end, and what is known beside it; fmax passes NaN over."""
-    return torch.fmax(lower, torch.full_like(lower, layer.least - 2.0**-40 * abs(layer.least)))
+    return torch.fmax(lower, torch.full_like(lower, layer.least - roundings(8192) * abs(layer.least)))
 
 
 def power_error(*sizes: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def slope(layer: layers.Power, z: Tensor) -> Tensor:
 
 def steepest(layer: layers.Power, lower: Tensor, upper: Tensor) -> Tensor:
     """Upper bound of |f'| on [lower, upper]; it is monotone. NaN where nothing is known."""
-    most = torch.maximum(slope(layer, lower).abs(), slope(layer, upper).abs()) * (1 + 2.0**-20)
+    most = torch.maximum(slope(layer, lower).abs(), slope(layer, upper).abs()) * FAR_RAISED
     return most.masked_fill(~_known(layer, lower), torch.nan)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.patch.intervals import Centre, cast_up, magnitude
-from corgi.engines.rigour import smallest, unit
+from corgi.engines.rigour import FAR_RAISED, SPARE, smallest, unit
 from corgi.types import Interval
 
 _ROUNDINGS = 64
@@ -65,7 +65,7 @@ def product_planes(
     # centre's own error is that of c_x c_y.
     terms = (cy.abs() + dy) * dx + (cx.abs() + dx) * dy
     error = _ROUNDINGS * unit(dtype) * terms + 4 * smallest(dtype) * (1 + dx + dy)
-    error = error + 1.01 * after.error[:, :, None, None]
+    error = error + SPARE * after.error[:, :, None, None]
     low, up = -mx * my - height - error, -mx * my + height + error
     # Written so that NaN takes the ends of `out`.
     flat = ~(2 * height <= (out.upper - out.lower).to(torch.float64))
@@ -91,4 +91,4 @@ def product_norm(inputs: list[Interval], before: list[Centre], norms: list[Tenso
     centre = [largest(c.value) for c in before]
     whole = [c + largest(magnitude(known)) for c, known in zip(centre, inputs, strict=True)]
     ways = (whole[i] * norms[1 - i] + centre[1 - i] * norms[i] for i in (0, 1))
-    return torch.fmin(*ways) * (1 + 2.0**-20)
+    return torch.fmin(*ways) * FAR_RAISED

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.patch.intervals import Centre, cast_out, centres
+from corgi.engines.rigour import roundings
 from corgi.network.convert import TorchGraph
 from corgi.types import Ball, Interval
 
@@ -21,7 +22,7 @@ def deviations(balls: list[Ball], dtype: torch.dtype, device: str) -> Interval:
     for ball in balls:
         box, centre = ball.box(torch.float64), ball.center.to(torch.float64)
         # A float64 difference of numbers in [0, 1] is off by at most 2^-54.
-        around = 0.0 if ball.radius == 0 else 2.0**-53
+        around = 0.0 if ball.radius == 0 else roundings(1)
         ends.append((box.lower - centre - around, box.upper - centre + around))
     lower, upper = (torch.stack(end) for end in zip(*ends, strict=True))
     wide = cast_out(Interval(lower, upper), dtype)

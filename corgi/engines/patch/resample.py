@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.patch.patches import Indices, Patches, distinct_places, on_device, on_host
-from corgi.engines.rigour import FOLDING
+from corgi.engines.rigour import FAR_RAISED, FOLDING, SPARE
 from corgi.network import layers
 from corgi.types import Interval
 
@@ -32,7 +32,7 @@ def terms_of(layer: layers.Resample) -> int:
 def amplification(layer: layers.Resample) -> float:
     """Upper bound of |y| / max |x|, and not below 1."""
     sums = (float(matrix.abs().sum(1).max()) for matrix in (layer.rows, layer.columns))
-    return 1.01 * math.prod(max(1.0, total) for total in sums)
+    return SPARE * math.prod(max(1.0, total) for total in sums)
 
 
 def resample_norm(layer: layers.Resample) -> float:
@@ -41,7 +41,7 @@ def resample_norm(layer: layers.Resample) -> float:
         float(matrix.abs().sum(0).max()) * float(matrix.abs().sum(1).max())
         for matrix in (layer.rows, layer.columns)
     )
-    return math.sqrt(math.prod(squares)) * (1 + 2.0**-20)
+    return math.sqrt(math.prod(squares)) * FAR_RAISED
 
 
 def absolute(layer: layers.Resample) -> layers.Resample:

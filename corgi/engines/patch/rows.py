@@ -11,6 +11,7 @@ from torch import Tensor
 
 from corgi.engines.forms import Forms
 from corgi.engines.patch.patches import Patches, distinct_places, on_host
+from corgi.engines.rigour import roundings
 
 _SIZES = (1, 3, 6, 11, 2**31)
 """Sides of patches that rows of similar extent share."""
@@ -92,5 +93,5 @@ class Layout:
 def map_values(weight: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     """The map of a feature map [F, H, W], and what its sum may be off by: float64 [pixels] each."""
     terms = weight[:, None, None] * centre
-    off = (len(terms) + 4) * 2.0**-52 * terms.abs().sum(0)
+    off = roundings(2 * (len(terms) + 4)) * terms.abs().sum(0)
     return terms.sum(0).reshape(-1), off.reshape(-1)

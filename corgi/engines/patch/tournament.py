@@ -26,6 +26,7 @@ from torch import Tensor
 
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.tables import Table
+from corgi.engines.rigour import roundings
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Tournament:
 
 def _apart(f: _Nodes, g: _Nodes) -> tuple[Tensor, Tensor]:
     """At least f - g and g - f, by intervals."""
-    error = 2.0**-50 * (f.lower.abs() + f.upper.abs() + g.lower.abs() + g.upper.abs())
+    error = roundings(8) * (f.lower.abs() + f.upper.abs() + g.lower.abs() + g.upper.abs())
     return f.upper - g.lower + error, g.upper - f.lower + error
 
 
@@ -152,7 +153,7 @@ def _met(f: _Nodes, g: _Nodes, over_rows: Tensor, under_rows: Tensor) -> _Nodes:
     up = share[..., None] * f.up + rest[..., None] * g.up
     single = (gap == 0) & torch.where(share == 0, g.single, f.single & (share == 1))
     lower, upper = g.lower + (-least).clamp(min=0), g.upper + over
-    error = 2.0**-50 * (lower.abs() + upper.abs() + g.lower.abs() + g.upper.abs())
+    error = roundings(8) * (lower.abs() + upper.abs() + g.lower.abs() + g.upper.abs())
     return _Nodes(torch.where(wins, f.low, g.low), up, height, single, lower - error, upper + error)
 
 
