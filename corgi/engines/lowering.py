@@ -24,12 +24,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import ClassVar, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from corgi.engines.rigour import FOLDING
+from corgi.engines.rules import rule_of
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -122,57 +123,96 @@ class Lowering:
         output = self.renamed[self.trunk.output_name]
         return TorchGraph(tuple(self.steps), self.trunk.input_name, output).eval()
 
+    RULES: ClassVar[dict[type[nn.Module], str]] = {
+        layers.Conv: "conv",
+        layers.Affine: "affine",
+        layers.Clip: "clip",
+        layers.MaxPool: "windows",
+        layers.Relu: "relu",
+        layers.AveragePool: "average_pool",
+        layers.Pad: "padded",
+        layers.Identity: "identity",
+        layers.Slice: "sliced",
+        layers.Channels: "shuffled",
+        layers.Add: "combine",
+        layers.Sub: "combine",
+        layers.Concat: "concat",
+        layers.LeakyRelu: "leaky_relu",
+        layers.PRelu: "prelu",
+        layers.HardSigmoid: "hard_sigmoid",
+        layers.Sigmoid: "kept",
+        layers.Tanh: "kept",
+        layers.Curve: "kept",
+    }
+    """The method that emits a layer: of the step, the layer and what its inputs became."""
+
     def lower(self, step: Step) -> str:
         """Emit a step in layers we know; the name of what it became."""
-        layer, inputs = step.layer, tuple(self.renamed[name] for name in step.inputs)
-        match layer:
-            case layers.Conv():  # case 1
-                return self.conv(step, layer, inputs[0])
-            case layers.Affine():  # case 2
-                return self.affine(step, layer, inputs[0])
-            case layers.Clip():  # case 3
-                return self.clip(step, layer, inputs[0])
-            case layers.MaxPool():  # case 4
-                image = torch.zeros(1, 1, *self.network.shapes[step.inputs[0]][2:])
-                if bool(layer(image).isinf().any()):
-                    # Their maximum is -infinity; a Relu that comes behind the pool instead would make it 0.
-                    self.refuse(step, "windows of padding alone", "windows that hold a value")
-                return self.max_pool(step, layer, inputs[0])
-            case layers.Relu() if self.pooled_only(step.output):  # case 4: comes behind the pool
-                return inputs[0]
-            case layers.AveragePool():  # case 5
-                return self.average_pool(step, layer, inputs[0])
-            case layers.Pad():  # case 5
-                if any((*layer.before[:2], *layer.after[:2])):
-                    self.refuse(step, "padding of channels", "padding of height and width")
-                if math.isinf(layer.value):
-                    self.refuse(step, "padding by -infinity here", "such padding in front of a MaxPool")
-                # pad(x, v) = pad(x - v, 0) + v
-                value = self.channelwise(step, inputs[0], 1.0, -layer.value)
-                (top, left), (bottom, right) = layer.before[2:], layer.after[2:]
-                value = self.pad(step, (top, left, bottom, right), value)
-                return self.channelwise(step, value, 1.0, layer.value)
-            case layers.Identity():  # case 6
-                return inputs[0]
-            case layers.Slice(axis=1):  # case 9
-                return self.select(step, tuple(range(layer.start, layer.stop, layer.step)), inputs[0])
-            case layers.Channels():  # case 9
-                return self.select(step, layer.order, inputs[0])
-            case layers.Add() | layers.Sub() | layers.Concat():
-                return self.combine(step, inputs)
-            case layers.LeakyRelu():  # case 7
-                kept = self.channelwise(step, inputs[0], layer.slope, 0.0)
-                positive = self.emit(step, layers.Relu(), inputs)
-                positive = self.channelwise(step, positive, 1 - layer.slope, 0.0)
-                return self.emit(step, layers.Add(), (kept, positive))
-            case layers.PRelu():  # case 7
-                return self.prelu(step, layer, inputs[0])
-            case layers.HardSigmoid():  # case 8
-                source = self.channelwise(step, inputs[0], layer.alpha, layer.beta)
-                return self.clip(step, layers.Clip(0.0, 1.0), source)
-            case layers.Relu() | layers.Sigmoid() | layers.Tanh() | layers.Curve():
-                return self.emit(step, layer, inputs)
+        try:
+            rule = rule_of(self.RULES, step.layer)
+        except TypeError:
+            self.unknown(step)
+        made: str = getattr(self, rule)(step, step.layer, *(self.renamed[name] for name in step.inputs))
+        return made
+
+    def unknown(self, step: Step) -> NoReturn:
+        """Refuse a layer that has no case."""
         self.refuse(step, "this operator inside the trunk", "layers that keep [N, C, H, W]")
+
+    def kept(self, step: Step, layer: nn.Module, *inputs: str) -> str:
+        """A plain layer."""
+        return self.emit(step, layer, inputs)
+
+    def identity(self, step: Step, layer: nn.Module, source: str) -> str:
+        """Case 6."""
+        return source
+
+    def windows(self, step: Step, layer: layers.MaxPool, source: str) -> str:
+        """Case 4, but for windows of padding alone.
+
+        Their maximum is -infinity; a Relu that comes behind the pool instead would make it 0.
+        """
+        image = torch.zeros(1, 1, *self.network.shapes[step.inputs[0]][2:])
+        if bool(layer(image).isinf().any()):
+            self.refuse(step, "windows of padding alone", "windows that hold a value")
+        return self.max_pool(step, layer, source)
+
+    def relu(self, step: Step, layer: layers.Relu, source: str) -> str:
+        """Case 4: where only pools read it, it comes behind them."""
+        return source if self.pooled_only(step.output) else self.emit(step, layer, (source,))
+
+    def padded(self, step: Step, layer: layers.Pad, source: str) -> str:
+        """Case 5: pad(x, v) = pad(x - v, 0) + v."""
+        if any((*layer.before[:2], *layer.after[:2])):
+            self.refuse(step, "padding of channels", "padding of height and width")
+        if math.isinf(layer.value):
+            self.refuse(step, "padding by -infinity here", "such padding in front of a MaxPool")
+        value = self.channelwise(step, source, 1.0, -layer.value)
+        (top, left), (bottom, right) = layer.before[2:], layer.after[2:]
+        value = self.pad(step, (top, left, bottom, right), value)
+        return self.channelwise(step, value, 1.0, layer.value)
+
+    def leaky_relu(self, step: Step, layer: layers.LeakyRelu, source: str) -> str:
+        """Case 7."""
+        kept = self.channelwise(step, source, layer.slope, 0.0)
+        positive = self.emit(step, layers.Relu(), (source,))
+        positive = self.channelwise(step, positive, 1 - layer.slope, 0.0)
+        return self.emit(step, layers.Add(), (kept, positive))
+
+    def hard_sigmoid(self, step: Step, layer: layers.HardSigmoid, source: str) -> str:
+        """Case 8."""
+        source = self.channelwise(step, source, layer.alpha, layer.beta)
+        return self.clip(step, layers.Clip(0.0, 1.0), source)
+
+    def sliced(self, step: Step, layer: layers.Slice, source: str) -> str:
+        """Case 9."""
+        if layer.axis != 1:
+            self.unknown(step)
+        return self.select(step, tuple(range(layer.start, layer.stop, layer.step)), source)
+
+    def shuffled(self, step: Step, layer: layers.Channels, source: str) -> str:
+        """Case 9."""
+        return self.select(step, layer.order, source)
 
     def select(self, step: Step, channels: tuple[int, ...], source: str) -> str:
         """Case 9."""
@@ -355,15 +395,17 @@ class Lowering:
         weight = weight.expand(-1, -1, height, width) / (height * width)
         return self.emit(step, padded_conv(weight, layer.stride, layer.pads), (source,))
 
-    def combine(self, step: Step, inputs: tuple[str, ...]) -> str:
-        """Add, Sub and Concat stay what they are."""
-        if isinstance(step.layer, layers.Concat):
-            if step.layer.axis != 1:
-                self.refuse(step, f"attribute axis={step.layer.axis}", "axis=1 (channels)")
-            return self.emit(step, step.layer, inputs)
+    def concat(self, step: Step, layer: layers.Concat, *inputs: str) -> str:
+        """Side by side."""
+        if layer.axis != 1:
+            self.refuse(step, f"attribute axis={layer.axis}", "axis=1 (channels)")
+        return self.emit(step, layer, inputs)
+
+    def combine(self, step: Step, layer: nn.Module, *inputs: str) -> str:
+        """Sums and differences, of several two by two."""
         first, *others = self.fitted(step, inputs)
-        for other in others:  # a sum of several, two by two
-            first = self.emit(step, step.layer, (first, other))
+        for other in others:
+            first = self.emit(step, layer, (first, other))
         return first
 
     def fitted(self, step: Step, inputs: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ section 5).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,8 @@ from corgi.engines.patch.power import power_error, power_range
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.resample import absolute, amplification, middle_and_reach, terms_of
 from corgi.engines.patch.smooth import function_error, value_range
-from corgi.engines.rigour import FOLDING, fan_in, gamma, smallest, unit
+from corgi.engines.rigour import FOLDING, RAISED, SPARE, fan_in, gamma, smallest, unit
+from corgi.engines.rules import rule_of
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
 from corgi.types import Interval
@@ -43,6 +46,11 @@ class Centre:
 
     value: Tensor
     error: Tensor
+
+    @property
+    def spread(self) -> Tensor:
+        """The error of every unit: [B, C, 1, 1]."""
+        return self.error[:, :, None, None]
 
     @property
     def size(self) -> Tensor:
@@ -89,7 +97,7 @@ def _convolved(conv: layers.Conv, value: Tensor) -> Centre:
         total = total + conv.bias[:, None, None]
     # Unequal pairs at the end and the bias add at most one level each.
     terms = width * depth + len(blocks).bit_length() + 2 + FOLDING
-    absolute = 1.01 * F.conv2d(value.abs(), conv.weight.abs(), None, *options).amax((2, 3))
+    absolute = SPARE * F.conv2d(value.abs(), conv.weight.abs(), None, *options).amax((2, 3))
     return Centre(total, gamma(terms, torch.float64) * (absolute + conv.bias_magnitude))
 
 
@@ -105,11 +113,11 @@ def _centre_error(step: Step, value: Tensor, inputs: list[Centre]) -> Tensor:
             return gamma(FOLDING + 2, torch.float64) * (scale * first.size + shift)
         case layers.Resample():
             most: Tensor = absolute(layer)(first.value.abs()).amax((2, 3))
-            return 1.01 * gamma(terms_of(layer), torch.float64) * most
+            return SPARE * gamma(terms_of(layer), torch.float64) * most
         case layers.Add() | layers.Sub():
             return u * (first.size + inputs[1].size)
         case layers.Mul():
-            return 1.01 * u * value.abs().amax((2, 3)) + smallest(torch.float64)
+            return SPARE * u * value.abs().amax((2, 3)) + smallest(torch.float64)
         case layers.Power():
             return power_error(value.abs().amax((2, 3)))
         case layers.Concat():
@@ -127,65 +135,78 @@ def weighted(conv: layers.Conv, size: Tensor) -> Tensor:
     """Bound of |W| |v| by output channel, [B, C'], from |v| by input channel, [B, C]."""
     taps = conv.weight.abs().sum((2, 3)).to(size.dtype)
     if conv.groups == 1:
-        return 1.01 * (size @ taps.T)
+        return SPARE * (size @ taps.T)
     groups = size.reshape(len(size), conv.groups, -1)
     weights = taps.reshape(conv.groups, -1, taps.shape[1])
-    return 1.01 * torch.einsum("bgi,goi->bgo", groups, weights).reshape(len(size), -1)
+    return SPARE * torch.einsum("bgi,goi->bgo", groups, weights).reshape(len(size), -1)
 
 
 def interval_step(layer: nn.Module, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
     """Deviations [B, C, H, W] of a step's output from deviations of its inputs; all steps but Maximum."""
-    first = inputs[0]
-    dtype = first.lower.dtype
-    error = after.error[:, :, None, None]
-    match layer:
-        case layers.Conv():
-            return _conv(layer, first, error)
-        case layers.Affine():
-            a, b = layer.scale * first.lower, layer.scale * first.upper
-            rounding = gamma(FOLDING + 2, dtype) * layer.scale.abs() * magnitude(first)
-            return widened(torch.minimum(a, b), torch.maximum(a, b), rounding + error)
-        case layers.Resample():
-            share = gamma(2 * terms_of(layer), dtype)
-            lost = 2 * terms_of(layer) * amplification(layer) * smallest(dtype)
-            found = middle_and_reach(layer, first, share, lost)
-            return widened(found.lower, found.upper, error + lost)
-        case layers.Add():
-            return widened(first.lower + inputs[1].lower, first.upper + inputs[1].upper, error)
-        case layers.Sub():
-            return widened(first.lower - inputs[1].upper, first.upper - inputs[1].lower, error)
-        case layers.Mul():
-            return _product(layer, inputs, before, after)
-        case layers.Power():
-            lower, upper = (v.to(torch.float64) for v in (first.lower, first.upper))
-            lower = (before[0].value + lower).nextafter(torch.full_like(lower, -torch.inf))
-            upper = (before[0].value + upper).nextafter(torch.full_like(upper, torch.inf))
-            least, most = power_range(layer, lower, upper)
-            slack = power_error(least, most, after.value) + error
-            return cast_out(widened(least - after.value, most - after.value, slack), dtype)
-        case layers.Concat():
-            return Interval(torch.cat([i.lower for i in inputs], 1), torch.cat([i.upper for i in inputs], 1))
-        case layers.Sigmoid() | layers.Tanh():
-            lower, upper = (layer(before[0].value + d) - after.value for d in (first.lower, first.upper))
-            return cast_out(widened(lower, upper, 2 * error), dtype)
-        case layers.Curve():
-            ends = [before[0].value + d for d in (first.lower, first.upper)]
-            lower, upper = (v - after.value for v in value_range(layer, *ends))
-            size = torch.maximum(ends[0].abs(), ends[1].abs())
-            return cast_out(widened(lower, upper, function_error(layer, size)), dtype)
-    raise TypeError(f"no rule for {type(layer).__name__}")
+    return rule_of(_RULES, layer)(layer, inputs, before, after)
 
 
-def _conv(conv: layers.Conv, known: Interval, error: Tensor) -> Interval:
+def _affine(layer: layers.Affine, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    a, b = layer.scale * inputs[0].lower, layer.scale * inputs[0].upper
+    rounding = gamma(FOLDING + 2, a.dtype) * layer.scale.abs() * magnitude(inputs[0])
+    return widened(torch.minimum(a, b), torch.maximum(a, b), rounding + after.spread)
+
+
+def _resample(
+    layer: layers.Resample, inputs: list[Interval], before: list[Centre], after: Centre
+) -> Interval:
+    dtype = inputs[0].lower.dtype
+    share = gamma(2 * terms_of(layer), dtype)
+    lost = 2 * terms_of(layer) * amplification(layer) * smallest(dtype)
+    found = middle_and_reach(layer, inputs[0], share, lost)
+    return widened(found.lower, found.upper, after.spread + lost)
+
+
+def _sum(layer: layers.Add, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    first, second = inputs
+    return widened(first.lower + second.lower, first.upper + second.upper, after.spread)
+
+
+def _difference(layer: layers.Sub, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    first, second = inputs
+    return widened(first.lower - second.upper, first.upper - second.lower, after.spread)
+
+
+def _power(layer: layers.Power, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    lower, upper = (v.to(torch.float64) for v in (inputs[0].lower, inputs[0].upper))
+    lower = (before[0].value + lower).nextafter(torch.full_like(lower, -torch.inf))
+    upper = (before[0].value + upper).nextafter(torch.full_like(upper, torch.inf))
+    least, most = power_range(layer, lower, upper)
+    slack = power_error(least, most, after.value) + after.spread
+    return cast_out(widened(least - after.value, most - after.value, slack), inputs[0].lower.dtype)
+
+
+def _concat(layer: layers.Concat, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    return Interval(torch.cat([i.lower for i in inputs], 1), torch.cat([i.upper for i in inputs], 1))
+
+
+def _s_shape(layer: nn.Module, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    lower, upper = (layer(before[0].value + d) - after.value for d in (inputs[0].lower, inputs[0].upper))
+    return cast_out(widened(lower, upper, 2 * after.spread), inputs[0].lower.dtype)
+
+
+def _curve(layer: layers.Curve, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
+    ends = [before[0].value + d for d in (inputs[0].lower, inputs[0].upper)]
+    lower, upper = (v - after.value for v in value_range(layer, *ends))
+    size = torch.maximum(ends[0].abs(), ends[1].abs())
+    return cast_out(widened(lower, upper, function_error(layer, size)), inputs[0].lower.dtype)
+
+
+def _conv(conv: layers.Conv, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
     """Middle +- reach; the rounding of both sums is a share gamma of what `reach` adds up."""
-    options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    options, known = (conv.stride, conv.padding, conv.dilation, conv.groups), inputs[0]
     centre, half = (known.upper + known.lower) / 2, (known.upper - known.lower) / 2
     dtype = centre.dtype
     share = gamma(2 * fan_in(conv) + FOLDING + 4, dtype)
     half = half + share * magnitude(known) + fan_in(conv) * smallest(dtype)
     middle = F.conv2d(centre, conv.weight, None, *options)
     reach = F.conv2d(half, conv.weight.abs(), None, *options) * (1 + share)
-    return widened(middle - reach, middle + reach, error + fan_in(conv) * smallest(dtype))
+    return widened(middle - reach, middle + reach, after.spread + fan_in(conv) * smallest(dtype))
 
 
 def _product(layer: layers.Mul, inputs: list[Interval], before: list[Centre], after: Centre) -> Interval:
@@ -198,14 +219,30 @@ def _product(layer: layers.Mul, inputs: list[Interval], before: list[Centre], af
             found.append(terms.sum(0))
             sizes.append(terms.abs().sum(0))
     values, size = torch.stack(found), torch.stack(sizes).amax(0)
-    error = 8 * unit(torch.float64) * size + 4 * smallest(torch.float64) + after.error[:, :, None, None]
+    error = 8 * unit(torch.float64) * size + 4 * smallest(torch.float64) + after.spread
     wide = widened(values.amin(0), values.amax(0), error)
     # Where more is known of the product it is cut to that: fmax and fmin pass NaN over.
-    most = layer.largest * (1 + 2.0**-40)
+    most = layer.largest * RAISED
     low, high = -most - after.value, most - after.value
     slack = 4 * unit(torch.float64) * (most + after.value.abs()) if math.isfinite(most) else 0.0
     wide = Interval(torch.fmax(wide.lower, low - slack), torch.fmin(wide.upper, high + slack))
     return cast_out(wide, dtype)
+
+
+_RULES: dict[type[nn.Module], Callable[[Any, list[Interval], list[Centre], Centre], Interval]] = {
+    layers.Conv: _conv,
+    layers.Affine: _affine,
+    layers.Resample: _resample,
+    layers.Add: _sum,
+    layers.Sub: _difference,
+    layers.Mul: _product,
+    layers.Power: _power,
+    layers.Concat: _concat,
+    layers.Sigmoid: _s_shape,
+    layers.Tanh: _s_shape,
+    layers.Curve: _curve,
+}
+"""Deviations of an output from those of the inputs, the centres before and the one after."""
 
 
 def magnitude(known: Interval) -> Tensor:
@@ -221,7 +258,7 @@ def by_channel(known: Interval) -> Tensor:
 def widened(lower: Tensor, upper: Tensor, error: Tensor | float) -> Interval:
     """The interval with an error added on both sides, and the rounding of doing so."""
     dtype = lower.dtype
-    error = torch.as_tensor(error, device=lower.device).to(dtype) * 1.01 + 4 * smallest(dtype)
+    error = torch.as_tensor(error, device=lower.device).to(dtype) * SPARE + 4 * smallest(dtype)
     ulps = 8 * unit(dtype)
     return Interval(lower - error - ulps * lower.abs(), upper + error + ulps * upper.abs())
 

@@ -24,12 +24,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corgi.engines.lowering import Lowerable, Lowering, padded_conv
+from corgi.engines.rigour import roundings
 from corgi.errors import EngineError, UnsupportedOperator
 from corgi.network import layers
 from corgi.network.convert import Converted, Step, TorchGraph
@@ -98,7 +100,7 @@ class Maximum(nn.Module):
         return largest.clamp(min=0) if self.zero else largest
 
 
-_ROUNDED = 2.0**-48
+_ROUNDED = roundings(32)
 """Of its terms: more than a shift or bias that was composed of several constants is off by."""
 
 
@@ -219,39 +221,54 @@ class _Preparation(Lowering):
         super().__init__(network)
         self.least: dict[str, float] = {}
 
-    def lower(self, step: Step) -> str:
-        inputs = tuple(self.renamed[name] for name in step.inputs)
-        if isinstance(step.layer, layers.Relu) and self.steps and self.steps[-1].output == inputs[0]:
-            last = self.steps[-1].layer
-            if isinstance(last, Maximum) and last.zero:
-                return inputs[0]
-        match step.layer:
-            case layers.Resample():
-                return self.emit(step, step.layer, inputs)
-            case layers.Take(entries=(None, channels, rows, columns)):  # case 12
-                if channels is not None:
-                    inputs = (self.select(step, channels, inputs[0]),)
-                return self.picked(step, (rows, columns), inputs[0])
-            case layers.Slice(axis=(2 | 3) as axis):  # case 12
-                places = tuple(range(step.layer.start, step.layer.stop, step.layer.step))
-                return self.picked(step, (places, None) if axis == 2 else (None, places), inputs[0])
-            case layers.Power() as power:
-                return self.power(step, power.exponent, inputs[0])
-            case layers.Mean() | layers.Sum():  # case 10
-                return self.reduced(step, step.layer, inputs[0])
-            case layers.Max():  # case 14
-                return self.largest(step, step.layer, inputs[0])
-            case layers.Standardise():  # case 15
-                return self.standardised(step, step.layer, inputs[0])
-            case layers.Mul() if inputs[0] == inputs[1]:  # case 13
-                return self.emit(step, layers.Power(2), inputs[:1])
-            case layers.Mul():
-                return self.emit(step, step.layer, self.fitted(step, inputs))
-            case layers.Div():  # case 13
-                return self.emit(
-                    step, layers.Mul(), self.fitted(step, (inputs[0], self.inverse(step, inputs[1])))
-                )
-        return super().lower(step)
+    RULES: ClassVar[dict[type[nn.Module], str]] = Lowering.RULES | {
+        layers.Resample: "kept",
+        layers.Take: "taken",
+        layers.Power: "powered",
+        layers.Mean: "reduced",
+        layers.Sum: "reduced",
+        layers.Max: "largest",
+        layers.Standardise: "standardised",
+        layers.Mul: "multiplied",
+        layers.Div: "divided",
+    }
+
+    def relu(self, step: Step, layer: layers.Relu, source: str) -> str:
+        """Nothing behind a Maximum that holds the zero already."""
+        last = self.steps[-1] if self.steps else None
+        if last is not None and last.output == source and isinstance(last.layer, Maximum) and last.layer.zero:
+            return source
+        return super().relu(step, layer, source)
+
+    def taken(self, step: Step, layer: layers.Take, source: str) -> str:
+        """Case 12."""
+        if len(layer.entries) != 4 or layer.entries[0] is not None:
+            self.unknown(step)
+        _, channels, rows, columns = layer.entries
+        if channels is not None:
+            source = self.select(step, channels, source)
+        return self.picked(step, (rows, columns), source)
+
+    def sliced(self, step: Step, layer: layers.Slice, source: str) -> str:
+        """Case 9, and of rows and columns case 12."""
+        if layer.axis not in (2, 3):
+            return super().sliced(step, layer, source)
+        places = tuple(range(layer.start, layer.stop, layer.step))
+        return self.picked(step, (places, None) if layer.axis == 2 else (None, places), source)
+
+    def powered(self, step: Step, layer: layers.Power, source: str) -> str:
+        """A power of what stands there."""
+        return self.power(step, layer.exponent, source)
+
+    def multiplied(self, step: Step, layer: layers.Mul, *inputs: str) -> str:
+        """Case 13."""
+        if inputs[0] == inputs[1]:
+            return self.emit(step, layers.Power(2), inputs[:1])
+        return self.emit(step, layer, self.fitted(step, inputs))
+
+    def divided(self, step: Step, layer: layers.Div, source: str, by: str) -> str:
+        """Case 13."""
+        return self.emit(step, layers.Mul(), self.fitted(step, (source, self.inverse(step, by))))
 
     def picked(self, step: Step, entries: tuple[tuple[int, ...] | None, ...], source: str) -> str:
         """Case 12: rows and columns; None: all of them."""
