@@ -179,9 +179,9 @@ def patch_run(network: Any, image: np.ndarray) -> Callable[[], dict[str, Any]]:
         bounder.pixels(ball)
         # Told to nobody but this benchmark, hence the private names.
         bounds = bounder._bounds(ball)
-        live = [windows.live for windows in bounds._windows.values()]
+        live = [windows.live for windows in bounds.state.windows.values()]
         return {
-            "rows": bounds.rows,
+            "rows": bounds.builder.count,
             "undecided": sum(int((some.sum(-1) > 1).sum()) for some in live),
             "windows": sum(some[..., 0].numel() for some in live),
         }

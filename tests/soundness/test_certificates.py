@@ -30,9 +30,10 @@ from corgi.attacks.target import Target
 from corgi.cam.topk import decision_margin
 from corgi.decide.tree import TreeDecider
 from corgi.engines.interface import BoundEngine
-from corgi.engines.patch import bounds as bounds_module
 from corgi.engines.patch import intervals
+from corgi.engines.patch import state as state_module
 from corgi.engines.patch.alpha import Alpha
+from corgi.engines.patch.windows import Windows
 from corgi.network.network import Network
 from corgi.types import Ball, Interval, Norm
 from tests.decide.branch_and_bound import BranchAndBound
@@ -376,9 +377,9 @@ def blind_intervals(monkeypatch, ends: tuple[float, float]) -> None:
     def unknown(bounds: Interval) -> Interval:
         return Interval(torch.full_like(bounds.lower, ends[0]), torch.full_like(bounds.upper, ends[1]))
 
-    step, maximum = intervals.interval_step, bounds_module._range_of
-    monkeypatch.setattr(bounds_module, "interval_step", lambda *args: unknown(step(*args)))
-    monkeypatch.setattr(bounds_module, "_range_of", lambda windows: unknown(maximum(windows)))
+    step, maximum = intervals.interval_step, Windows.range.fget
+    monkeypatch.setattr(state_module, "interval_step", lambda *args: unknown(step(*args)))
+    monkeypatch.setattr(Windows, "range", property(lambda windows: unknown(maximum(windows))))
 
 
 UNKNOWN = [(torch.nan, torch.nan), (-torch.inf, torch.inf)]

@@ -22,7 +22,7 @@ from corgi import (
 )
 from corgi.cam.topk import decision_margin
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
-from corgi.engines.patch import bounds as bounds_module
+from corgi.engines.patch import state as state_module
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, GateError
 from corgi.types import Ball, Interval
@@ -157,13 +157,13 @@ def test_an_unknown_relu_input_is_not_dead(method, ends, tmp_path, monkeypatch) 
     network = load(model.save(tmp_path, model.head(model.node("Relu", value), np.ones((2, 3)))))
     ball = Ball(torch.from_numpy(rng.random(network.input_shape, dtype=np.float32)), 0.1)
     seeing = PatchEngine(method).bind(network, 0, torch.float64).pixels(ball)
-    step = bounds_module.interval_step
+    step = state_module.interval_step
 
     def blind(*arguments):
         found = step(*arguments)
         return Interval(torch.full_like(found.lower, ends[0]), torch.full_like(found.upper, ends[1]))
 
-    monkeypatch.setattr(bounds_module, "interval_step", blind)
+    monkeypatch.setattr(state_module, "interval_step", blind)
     bounder = PatchEngine(method).bind(network, 0, torch.float64)
     bounds = bounder.pixels(ball)
     images = inside(network, ball, 0, 60, 0)
@@ -172,7 +172,7 @@ def test_an_unknown_relu_input_is_not_dead(method, ends, tmp_path, monkeypatch) 
     assert (bounds.lower <= cams + 1e-9).all()
     assert (cams <= bounds.upper + 1e-9).all()
     if method is PatchMethod.CROWN_IBP:
-        assert all(windows.live.all() for windows in bounder._bounds(ball)._windows.values())
+        assert all(windows.live.all() for windows in bounder._bounds(ball).state.windows.values())
         assert not torch.isfinite(bounds.lower).any()
         assert not torch.isfinite(bounds.upper).any()
     else:

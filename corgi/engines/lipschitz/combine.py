@@ -32,7 +32,7 @@ from corgi.engines.patch.cones import cone_masks
 from corgi.engines.patch.intervals import magnitude, widened
 from corgi.engines.patch.patches import Patches, on_device
 from corgi.engines.patch.prepare import Maximum
-from corgi.engines.rigour import FOLDING, gamma, smallest, unit
+from corgi.engines.rigour import FOLDING, gamma, roundings, smallest, unit
 from corgi.types import Interval, Norm
 
 
@@ -116,7 +116,7 @@ class CombinedRows:
         total = self.largest_sums(slope) + constant.sum(1)
         total = total + (lower.shape[1] + 8) * unit(lower.dtype) * (total.abs() + constant.abs().sum(1))
         total = total.to(torch.float64)
-        return total if norm is Norm.LINF else total.clamp(min=0).sqrt() * (1 + 2.0**-50)
+        return total if norm is Norm.LINF else total.clamp(min=0).sqrt() * (1 + roundings(8))
 
 
 def combined_norms(bounds: BallBounds, value: str, rows: Patches, norm: Norm) -> Tensor:
@@ -212,7 +212,7 @@ def _combined(bounds: BallBounds, value: str, rows: Patches, read: Tensor) -> Co
         window, element = live[:, 1:].nonzero(as_tuple=True)
         one = F.one_hot(element, live.shape[1] - 1).to(torch.float64)
         # The row of one element is a kernel or a 1: nothing is added up, it is only as wrong as weights are.
-        source, patches, _ = bounds.window_patches(step, step.layer, units[window], one)
+        source, patches, _ = bounds.builder.window_patches(step, step.layer, units[window], one)
         inner = JacobianPass(bounds, keep=True)
         found = _on_columns(inner, {source: Rows.around(patches, FOLDING + 4)}, read, len(window))
         parts[step.output] = _Part(places, live[:, 0], window, found, inner.kept)

@@ -34,7 +34,7 @@ from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.prepare import prepare
 from corgi.engines.patch.region import same_image
-from corgi.engines.rigour import plainly
+from corgi.engines.rigour import LOST, plainly, roundings
 from corgi.engines.whole import to_the_end
 from corgi.errors import EngineError
 from corgi.network.convert import TorchGraph
@@ -233,7 +233,7 @@ class LipschitzBounder(PatchBounder):
     def _in_chunks(self, ball: Ball, rows: Patches, bounded: _RowNorms) -> Tensor:
         """Dual norms of as many rows at a time as the budget allows: in intervals a row takes three rows."""
         bounds, output = self._bounds(ball), self._graph.output_name
-        size = max(1, int(bounds.budget / (3 * bounds.bytes_a_row(output, rows))))
+        size = max(1, int(bounds.budget / (3 * bounds.builder.bytes_a_row(output, rows))))
         parts = torch.split(torch.arange(len(rows.place), device=rows.values.device), size)
         return torch.cat([bounded(bounds, output, rows.chosen(part), ball.norm) for part in parts])
 
@@ -257,9 +257,9 @@ def _times_radius(constants: Tensor, radius: float) -> Tensor:
     """L r, rounded up; 0 at radius 0 whatever L is."""
     if radius == 0:
         return torch.zeros_like(constants)
-    return constants * radius * (1 + 2.0**-50) + 2.0**-1000
+    return constants * radius * (1 + roundings(8)) + LOST
 
 
 def _less(lower: Tensor, reach: Tensor) -> Tensor:
     """A lower bound less a reach, rounded down."""
-    return lower - reach - 2.0**-50 * (lower.abs() + reach)
+    return lower - reach - roundings(8) * (lower.abs() + reach)

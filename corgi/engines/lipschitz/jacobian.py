@@ -22,11 +22,12 @@ from torch import Tensor
 from corgi.budget import check
 from corgi.engines.lipschitz.slopes import slope_range
 from corgi.engines.patch.backward import element_places, met, over_elements, weights_under
-from corgi.engines.patch.bounds import BallBounds, as_field
+from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.intervals import magnitude, widened
 from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches, on_host
 from corgi.engines.patch.prepare import Maximum
+from corgi.engines.patch.windows import as_field
 from corgi.engines.rigour import FOLDING, fan_out, gamma, smallest, unit
 from corgi.network import layers
 from corgi.network.convert import Step

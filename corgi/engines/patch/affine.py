@@ -18,6 +18,7 @@ from corgi.engines.patch.backward import BackwardPass, MaximumLines
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.prepare import Maximum
+from corgi.engines.rigour import SPARE
 from corgi.errors import EngineError
 from corgi.network.convert import Step
 
@@ -62,9 +63,9 @@ def affine_rows(bounds: BallBounds, value: str, rows: Patches, columns: Tensor) 
         rows: their coefficients.
         columns: int64, the pixels (c, y, x flattened) in the cone of the rows.
     """
-    relaxation = replace(bounds.relaxation, lines=bounds.without_planes, half_space=None)
+    relaxation = replace(bounds.relaxation, lines=bounds.state.without_planes, half_space=None)
     name = relaxation.graph.input_name
-    size = max(1, int(bounds.budget / bounds.bytes_a_row(value, rows)))
+    size = max(1, int(bounds.budget / bounds.builder.bytes_a_row(value, rows)))
     errors, images = [], []
     windows: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
     for start in range(0, len(rows.place), size):
@@ -72,7 +73,7 @@ def affine_rows(bounds: BallBounds, value: str, rows: Patches, columns: Tensor) 
         nothing = torch.zeros(len(chunk.place), dtype=torch.float64, device=chunk.values.device)
         backward = _UnfoldingPass(relaxation, nothing, nothing.clone())
         backward.run({value: chunk})
-        errors.append(1.01 * backward.error)
+        errors.append(SPARE * backward.error)
         if name in backward.ended:
             shape = relaxation.shape(name)
             dense = backward.ended[name].inside(shape).dense(shape).values.flatten(1)

@@ -12,7 +12,7 @@ from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Patches, distinct_places, on_host
 from corgi.engines.patch.prepare import cast, prepare
 from corgi.engines.patch.region import deviations, middle_of
-from corgi.engines.rigour import plainly
+from corgi.engines.rigour import plainly, roundings
 from corgi.network.network import Network
 from corgi.types import Ball, Interval
 
@@ -32,7 +32,7 @@ def bound_maps(engine: PatchEngine, network: Network, balls: list[Ball], class_i
     graph, device = cast(exact, torch.float64, engine.device), engine.device
     centre = middle_of(exact, torch.stack([ball.center for ball in balls]), device)
     box = deviations(balls, torch.float64, device)
-    bounds = BallBounds(
+    bounds = BallBounds.over(
         graph,
         centre,
         box,
@@ -45,7 +45,7 @@ def bound_maps(engine: PatchEngine, network: Network, balls: list[Ball], class_i
     bounds.require(name, torch.ones(len(balls), height, width, dtype=torch.bool, device=device))
     weights = torch.stack([explained_class(network, c).weight.reshape(-1) for c in class_ids]).to(device)
     terms = weights[:, :, None, None] * centre[name].value
-    value, off = terms.sum(1).flatten(), (terms.shape[1] + 4) * 2.0**-52 * terms.abs().sum(1).flatten()
+    value, off = terms.sum(1).flatten(), roundings(2 * (terms.shape[1] + 4)) * terms.abs().sum(1).flatten()
     ball, y, x = torch.ones(len(balls), height, width, device=device).nonzero().unbind(1)
     places, place = distinct_places(*map(on_host, (ball, y, x)))
     lower, upper = (

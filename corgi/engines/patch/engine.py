@@ -30,7 +30,7 @@ from corgi.engines.patch.prepare import Maximum, cast, prepare
 from corgi.engines.patch.region import deviations, middle_of, same_image
 from corgi.engines.patch.rows import Layout, map_values
 from corgi.engines.patch.unfold import is_piecewise_linear, unfolded
-from corgi.engines.rigour import differentiable, plainly
+from corgi.engines.rigour import differentiable, plainly, roundings
 from corgi.engines.whole import to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.network.network import Network
@@ -147,7 +147,7 @@ class _Known:
     @property
     def bytes(self) -> int:
         """Memory of the bounds."""
-        return self.bounds.bytes + (0 if self.fast is None else self.fast.bytes)
+        return self.bounds.state.bytes + (0 if self.fast is None else self.fast.state.bytes)
 
 
 class PatchBounder(Bounder):
@@ -176,7 +176,7 @@ class PatchBounder(Bounder):
     @property
     def rounding(self) -> float:
         """The largest rounding error set aside in a row, or in a sum of intervals, so far."""
-        return max((self._summed, *(known.bounds.largest_error for known in self._known)))
+        return max((self._summed, *(known.bounds.builder.largest_error for known in self._known)))
 
     @to_the_end
     @plainly
@@ -194,7 +194,7 @@ class PatchBounder(Bounder):
         weight = self._weight[None, :, None, None]
         positive, negative = weight.clamp(min=0), weight.clamp(max=0)
         size = torch.maximum(lower.abs(), upper.abs())
-        error = ((len(weight) + 8) * 2.0**-52 * weight.abs() * size).sum(1).reshape(-1)
+        error = (roundings(2 * (len(weight) + 8)) * weight.abs() * size).sum(1).reshape(-1)
         least = (positive * lower + negative * upper).sum(1).reshape(-1) - error
         most = (positive * upper + negative * lower).sum(1).reshape(-1) + error
         value, off = self._at_centre(bounds)
@@ -324,7 +324,7 @@ class PatchBounder(Bounder):
         for _ in range(self._engine.rounds):
             found = self._optimised(bounds, form)
             best = max(best, float(found.bounds[0]))
-            space = bounds.half_space(found.backward)
+            space = bounds.state.half_space(found.backward)
             if best > 0 or space is None:
                 break
             spaces.append(space)
@@ -337,11 +337,11 @@ class PatchBounder(Bounder):
         return self._shortfalls.get(ball.radius, "")
 
     def _note_shortfall(self, ball: Ball, bounds: BallBounds) -> None:
-        if not bounds.shortened:
+        if not bounds.plan.shortened:
             return
         total = sum(isinstance(step.layer, Maximum) for step in self._graph.steps)
-        none = sum(until is None for until in bounds.shortened.values())
-        early = len(bounds.shortened) - none
+        none = sum(until is None for until in bounds.plan.shortened.values())
+        early = len(bounds.plan.shortened) - none
         self._shortfalls[ball.radius] = (
             f"of {total} layers of activations {none} got no rows (CROWN-IBP there) and those of {early}"
             f" ended at an earlier layer: in full they would take over {self._engine.work:.3g} multiply-adds"
@@ -361,7 +361,7 @@ class PatchBounder(Bounder):
         weight_terms = head.weight.abs() + head.weight[forms.label].abs()
         terms = share * (weight_terms @ (centre.abs().sum(1) + size))
         terms = terms + head.bias_terms + head.bias_terms[forms.label]
-        at_centre = at_centre - (pixels + head.filters + 64) * 2.0**-52 * terms
+        at_centre = at_centre - roundings(2 * (pixels + head.filters + 64)) * terms
         zero, found = np.zeros(1, np.int64), [at_centre[:0]]
         for chosen in torch.split(forms.others, _RIVALS):
             values = (share * weight[chosen])[:, :, None, None].expand(-1, -1, *head.map_shape)
@@ -467,7 +467,7 @@ class PatchBounder(Bounder):
         sibling: BallBounds | None = None,
     ) -> BallBounds:
         with self._mode():
-            return self._kind(
+            return self._kind.over(
                 graph,
                 centre,
                 deviations([ball], dtype, self._engine.device),

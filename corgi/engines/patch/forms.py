@@ -22,7 +22,7 @@ from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.intervals import centres, magnitude
 from corgi.engines.patch.rows import Layout
 from corgi.engines.patch.unfold import is_piecewise_linear, unfolded
-from corgi.engines.rigour import plainly
+from corgi.engines.rigour import plainly, roundings
 from corgi.engines.whole import to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.types import Interval
@@ -47,7 +47,7 @@ class FormBounds(BoxBounds):
     @plainly
     def __init__(self, engine: PatchEngine, graph: TorchGraph, centre: Tensor, box: Interval) -> None:
         self._engine, self._graph = engine, graph
-        self._bounds = BallBounds(
+        self._bounds = BallBounds.over(
             graph,
             centres(graph, centre[None].to(torch.float64)),
             Interval(box.lower[None], box.upper[None]),
@@ -138,7 +138,7 @@ class FormBounds(BoxBounds):
         size = self._centre.abs() + magnitude(self._known)
         amounts = forms.summed(forms.coefficient.abs() * size.flatten()[forms.element]) + forms.constant.abs()
         terms = forms.summed(torch.ones_like(forms.coefficient))
-        return (terms + 16) * 2.0**-52 * amounts
+        return roundings(2) * (terms + 16) * amounts
 
     def _safe(self, lower: Tensor) -> Tensor:
         """NaN and an overflow to +inf say nothing."""

@@ -24,13 +24,17 @@ from torch import Tensor, nn
 
 from corgi.engines.interface import Cost
 from corgi.engines.patch.bounds import BallBounds
+from corgi.engines.patch.builder import RowBuilder
 from corgi.engines.patch.cones import cone_sizes, horizons
 from corgi.engines.patch.engine import PatchBounder
 from corgi.engines.patch.gains import Gains, euclidean
+from corgi.engines.patch.inputs import CurveInputs
 from corgi.engines.patch.intervals import Centre
 from corgi.engines.patch.patches import Patches, Places
+from corgi.engines.patch.plan import Plan
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.region import middle_of
+from corgi.engines.patch.state import State
 from corgi.engines.rigour import plainly
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -108,14 +112,62 @@ class _Ledger:
         return self.share[torch.from_numpy(self.random.integers(len(self.share), size=count))]
 
 
-class _SampledBounds(BallBounds):
-    """Bounds of one ball, most rows left out. `ledger` is set before anything is required."""
+class _SampledState(State):
+    """Intervals, some of them forgotten. `ledger` is set before anything is required."""
 
     ledger: _Ledger
-    _undecided: dict[str, float]
-    _in_a_pass = 1
+    forgets = False
     _kept = 0
-    _forgets = False
+
+    def complete(self) -> None:
+        """The same, but for what was forgotten."""
+        if not self.forgets:
+            super().complete()
+
+    def forward(self, step: Step) -> None:
+        """Intervals of a step. Once too much is kept no more rows are bounded, nor what they need kept."""
+        if step.output not in self.relaxation.intervals:
+            self._kept += _kept_of(
+                step, self.relaxation.centres[step.output].value.numel(), self.relaxation.dtype
+            )
+            if self._kept > _HELD:
+                self._forget_before(step)
+        super().forward(step)
+
+    def _forget_before(self, step: Step) -> None:
+        """All that only backward passes would read."""
+        self.forgets, self.ledger.effort = True, 0.0
+        known, centres = self.relaxation.intervals, self.relaxation.centres
+        if self.relaxation.norms is None:
+            self.relaxation.norms = {name: euclidean(interval) for name, interval in known.items()}
+        for before, done in zip(self.graph.steps, self.graph.read_last, strict=True):
+            if before is step:
+                break
+            self.windows.pop(before.output, None)
+            self.leads.pop(before.output, None)
+            self._lines.pop(before.output, None)
+            for name in done - {self.graph.input_name}:
+                known.pop(name, None)
+                value = centres[name].value
+                centres[name] = replace(centres[name], value=value.new_empty(()).expand(value.shape))
+
+    def join_norms(self) -> None:
+        """Norms of what is known; of all else when it is met."""
+        self.relaxation.norms = {self.graph.input_name: self.image_norm()}
+        for step in self.graph.steps:
+            if step.output in self.relaxation.intervals:
+                self.forward(step)
+
+
+class _SampledRows(RowBuilder):
+    """Rows, most of them left out."""
+
+    state: _SampledState
+    _in_a_pass = 1
+
+    def __init__(self, state: State, plan: Plan, budget: int, *, largest_error: float = 0.0) -> None:
+        super().__init__(state, plan, budget, largest_error=largest_error)
+        self._undecided: dict[str, float] = {}
 
     def window_rows(
         self,
@@ -134,12 +186,12 @@ class _SampledBounds(BallBounds):
             those = None if rival is None else rival[some]
             return real(step, layer, units[some], weights[some], at_centre[some], enough, those)
 
-        self._look_at(step.inputs[0], layer.reach, self._until.get(step.output), len(units))
+        self.look_at(step.inputs[0], layer.reach, self.plan.until.get(step.output), len(units))
         way = self._by_intervals(step, layer, units, weights)
-        some, found = self._sampled(len(units), bounded, self._work_until(step, layer))
+        some, found = self.sampled(len(units), bounded, self._work_until(step, layer))
         if len(some):
-            self.ledger.learn((found - at_centre[some]) / way[some])
-        guessed: Tensor = at_centre + self.ledger.shares(len(units)) * way
+            self.state.ledger.learn((found - at_centre[some]) / way[some])
+        guessed: Tensor = at_centre + self.state.ledger.shares(len(units)) * way
         guessed[some] = found
         return guessed
 
@@ -154,35 +206,23 @@ class _SampledBounds(BallBounds):
             low: Tensor = ends[0]
             return low
 
-        self._look_at(step.inputs[0], layer.reach, self._until.get(step.output), len(units))
+        self.look_at(step.inputs[0], layer.reach, self.plan.until.get(step.output), len(units))
         one = F.one_hot(element, layer.elements).to(torch.float64)
         low, high = self._by_intervals(step, layer, units, one), -self._by_intervals(step, layer, units, -one)
-        some, _ = self._sampled(len(units), bounded, self._work_until(step, layer))
+        some, _ = self.sampled(len(units), bounded, self._work_until(step, layer))
         if len(some):
-            self.ledger.learn(torch.cat([ends[0] / low[some], ends[1] / high[some]]))
-        share = self.ledger.shares(len(units))
+            self.state.ledger.learn(torch.cat([ends[0] / low[some], ends[1] / high[some]]))
+        share = self.state.ledger.shares(len(units))
         low, high, error = share * low, share * high, torch.zeros_like(low)
         low[some], high[some], error[some] = ends
         return low, high, error
 
-    def lower_rows(self, value: str, rows: Patches, at_centre: Tensor, enough: float | None = None) -> Tensor:
-        """Rows on the output: nothing is believed of them."""
-        real = super().lower_rows
-
-        def bounded(some: Tensor) -> Tensor:
-            return real(value, rows.chosen(some), at_centre[some], enough)
-
-        work = horizons(self.graph, value, rows.size, self.relaxation.shape)[-1][1]
-        self._look_at(value, rows.size, None, len(at_centre))
-        self._sampled(len(at_centre), bounded, work)
-        return torch.full_like(at_centre, -torch.inf)
-
-    def _sampled(self, count: int, bounded: Callable[[Tensor], Tensor], work: float) -> tuple[Tensor, Tensor]:
+    def sampled(self, count: int, bounded: Callable[[Tensor], Tensor], work: float) -> tuple[Tensor, Tensor]:
         """Some of so many rows, and what they find; the time of the others is noted.
 
         One row first, for what is made once.
         """
-        ledger, begun = self.ledger, time.thread_time()
+        ledger, begun = self.state.ledger, time.thread_time()
         if count == 0 or ledger.tired:
             ledger.note(count, work, count * work * ledger.rate)
             return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
@@ -199,80 +239,37 @@ class _SampledBounds(BallBounds):
         ledger.note(count, work, each * (count - len(some)))
         return some, found
 
-    def _look_at(self, value: str, size: tuple[int, int], until: str | None, count: int) -> None:
+    def look_at(self, value: str, size: tuple[int, int], until: str | None, count: int) -> None:
         """Note what a pass of at most so many rows holds, each a patch of some size on a value."""
-        if self._forgets:
+        if self.state.forgets:
             return
         nothing = np.zeros(0, np.int64)
         values = torch.zeros(0, 1, *size, dtype=self.relaxation.dtype)
         row = self.bytes_a_row(value, Patches(values, Places(nothing, nothing, nothing), nothing), until)
         self._in_a_pass = max(1, int(self.budget / row))
-        row += self._met_by(cone_sizes(self.graph, value, size, self.relaxation.shape), until)
-        self.ledger.held = max(self.ledger.held, row * min(count, self._in_a_pass))
+        row += self._met_by(cone_sizes(self.state.graph, value, size, self.relaxation.shape), until)
+        self.state.ledger.held = max(self.state.ledger.held, row * min(count, self._in_a_pass))
 
     def _met_by(self, sizes: Mapping[str, tuple[int, int]], until: str | None) -> float:
         """Bytes a row of what passes keep, and make for a while, of the windows that they meet (`Met`)."""
         kept, made, size = 0.0, 0.0, self.relaxation.dtype.itemsize
-        for step in reversed(self.graph.steps):
-            windows = self._windows.get(step.output)
+        for step in reversed(self.state.graph.steps):
+            windows = self.state.windows.get(step.output)
             if step.output == until:
                 break
             if step.output not in sizes or windows is None or not isinstance(step.layer, Maximum):
                 continue
             if step.output not in self._undecided:
-                self._undecided[step.output] = float((windows.live.sum(-1) > 1).to(torch.float32).mean())
+                self._undecided[step.output] = float(windows.undecided.to(torch.float32).mean())
             count, elements = math.prod(sizes[step.output]) * windows.live.shape[1], step.layer.elements
             met = count * self._undecided[step.output] * 8
             kept += count * elements * size + met * (3 + elements)
             made = max(made, met * _MET)
         return kept + made
 
-    def complete(self) -> BallBounds:
-        """The same, but for what was forgotten."""
-        return self if self._forgets else super().complete()
-
-    def _bound_input(self, step: Step, todo: Tensor) -> None:
-        """What a product is made of may be forgotten."""
-        if not (self._forgets and isinstance(step.layer, layers.Mul)):
-            super()._bound_input(step, todo)
-
-    def _forward(self, step: Step) -> None:
-        """Intervals of a step. Once too much is kept no more rows are bounded, nor what they need kept."""
-        if step.output not in self.relaxation.intervals:
-            self._kept += _kept_of(
-                step, self.relaxation.centres[step.output].value.numel(), self.relaxation.dtype
-            )
-            if self._kept > _HELD:
-                self._forget_before(step)
-        super()._forward(step)
-
-    def _forget_before(self, step: Step) -> None:
-        """All that only backward passes would read."""
-        self._forgets, self.ledger.effort = True, 0.0
-        known, centres = self.relaxation.intervals, self.relaxation.centres
-        if self.relaxation.norms is None:
-            self.relaxation.norms = {name: euclidean(interval) for name, interval in known.items()}
-        for before, done in zip(self.graph.steps, self.graph.read_last, strict=True):
-            if before is step:
-                break
-            self._windows.pop(before.output, None)
-            self._leads.pop(before.output, None)
-            self._lines.pop(before.output, None)
-            for name in done - {self.graph.input_name}:
-                known.pop(name, None)
-                value = centres[name].value
-                centres[name] = replace(centres[name], value=value.new_empty(()).expand(value.shape))
-
-    def _join_norms(self) -> None:
-        """Norms of what is known; of all else when it is met."""
-        self.relaxation.norms = {self.graph.input_name: self._image_norm()}
-        for step in self.graph.steps:
-            if step.output in self.relaxation.intervals:
-                self._forward(step)
-
     def _work_until(self, step: Step, layer: Maximum) -> float:
-        ends = horizons(self.graph, step.inputs[0], layer.reach, self.relaxation.shape)
-        return dict(ends).get(self._until.get(step.output, ""), ends[-1][1])
+        ends = horizons(self.state.graph, step.inputs[0], layer.reach, self.relaxation.shape)
+        return dict(ends).get(self.plan.until.get(step.output, ""), ends[-1][1])
 
     def _by_intervals(self, step: Step, layer: Maximum, units: Tensor, weights: Tensor) -> Tensor:
         """What intervals say of sums of the elements of windows: less than 0, float64 [R]."""
@@ -283,6 +280,35 @@ class _SampledBounds(BallBounds):
             for end in (known.lower, known.upper)
         )
         return (weights.clamp(min=0) * lower + weights.clamp(max=0) * upper).sum(1).clamp(max=-1e-300)
+
+
+class _SampledInputs(CurveInputs):
+    """What a product is made of may be forgotten."""
+
+    def bound(self, step: Step, todo: Tensor) -> None:
+        """Spend rows, but for such products."""
+        assert isinstance(self.state, _SampledState)
+        if not (self.state.forgets and isinstance(step.layer, layers.Mul)):
+            super().bound(step, todo)
+
+
+class _SampledBounds(BallBounds):
+    """Bounds of one ball, most rows left out."""
+
+    state_kind, builder_kind, inputs_kind = _SampledState, _SampledRows, _SampledInputs
+    builder: _SampledRows
+
+    def lower_rows(self, value: str, rows: Patches, at_centre: Tensor, enough: float | None = None) -> Tensor:
+        """Rows on the output: nothing is believed of them."""
+        real = super().lower_rows
+
+        def bounded(some: Tensor) -> Tensor:
+            return real(value, rows.chosen(some), at_centre[some], enough)
+
+        work = horizons(self.graph, value, rows.size, self.relaxation.shape)[-1][1]
+        self.builder.look_at(value, rows.size, None, len(at_centre))
+        self.builder.sampled(len(at_centre), bounded, work)
+        return torch.full_like(at_centre, -torch.inf)
 
 
 class SampledBounder(PatchBounder):
@@ -319,7 +345,7 @@ class SampledBounder(PatchBounder):
         ledger = self._ledger
         complete &= ledger.rate > 0 or ledger.rows == 0
         seconds = time.thread_time() - started + ledger.left_out
-        shortened = bounds is not None and bool(bounds.shortened)
+        shortened = bounds is not None and bool(bounds.plan.shortened)
         # Bounds hold themselves in a circle.
         self._known.clear()
         bounds = None
@@ -337,8 +363,8 @@ class SampledBounder(PatchBounder):
         sibling: BallBounds | None = None,
     ) -> BallBounds:
         bounds = super()._begun(graph, dtype, ball, centre, outer, sibling)
-        assert isinstance(bounds, _SampledBounds)
-        bounds.ledger, bounds._undecided = self._ledger, {}
+        assert isinstance(bounds.state, _SampledState)
+        bounds.state.ledger = self._ledger
         return bounds
 
 
@@ -393,13 +419,13 @@ def _kept_in(graph: TorchGraph, units: Mapping[str, int], dtype: torch.dtype) ->
 
 
 def _kept_of(step: Step, units: int, dtype: torch.dtype, undecided: bool = False) -> int:
-    """Bytes of a step's interval and windows (`_Windows`, `_Leads`), with the planes of undecided ones."""
+    """Bytes of a step's interval and windows (`Windows`, `Leads`), with the planes of undecided ones."""
     size = dtype.itemsize
     total = 2 * size
     if isinstance(step.layer, Maximum):
         count = step.layer.elements + 1
         total += count * (8 + 4 * size + 2) + 8
-        # `Planes`, `_Rowed` and `MaximumLines`.
+        # `Planes`, `Rowed` and `MaximumLines`.
         planes = 56 + 9 * count + (3 * count**2 + 5 * count) * size
         total += planes if undecided else 0
     return units * total

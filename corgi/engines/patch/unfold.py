@@ -130,7 +130,9 @@ def _parts(bounds: BallBounds, margins: AffineRows, columns: Tensor) -> dict[str
         planes = lines.planes.chosen(places)
         window, element = planes.live[:, 1:].nonzero(as_tuple=True)
         weights = F.one_hot(element, planes.live.shape[1] - 1).to(torch.float64)
-        source, patches, error = bounds.window_patches(step, step.layer, planes.units[window], weights)
+        source, patches, error = bounds.builder.window_patches(
+            step, step.layer, planes.units[window], weights
+        )
         found = affine_rows(bounds, source, patches, columns)
         at = planes.units.unbind(1)
         ends = known[step.output].lower[at], known[step.output].upper[at]

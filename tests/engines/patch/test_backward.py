@@ -34,7 +34,7 @@ def bounds_of(graph: TorchGraph, images: Tensor, radius: float, dtype: torch.dty
     """Bounds of balls around images [B, C, H, W], without a pixel box."""
     ends = torch.full(images.shape, radius).to(dtype)
     given = {"refine": True, "budget": 2**28, **options}
-    return BallBounds(
+    return BallBounds.over(
         cast(graph, dtype, "cpu"), centres(graph, images.double()), Interval(-ends, ends), **given
     )
 
@@ -275,7 +275,7 @@ def test_differences_of_elements_whose_centres_were_rounded(behind: bool, dtype:
         units = torch.ones(1, 2, 4, 4).nonzero()
         for first, second in ((1, 2), (1, 4), (3, 1)):
             counts = torch.full((len(units),), first), torch.full((len(units),), second)
-            found = bounds.difference_rows(bounds.graph.steps[-1], units, *counts)
+            found = bounds.builder.difference_rows(bounds.graph.steps[-1], units, *counts)
             for deviation in (box.lower[0], box.upper[0], torch.zeros_like(box.lower[0])):
                 values = {"x": ex.exact(image[0]) + ex.exact(deviation)}
                 for step in graph.steps[:-1]:
@@ -301,7 +301,7 @@ def test_a_row_on_an_unknown_value_is_vacuous() -> None:
     for low, high in ((torch.nan, torch.nan), (torch.nan, 0.1), (-torch.inf, torch.inf), (-0.1, torch.inf)):
         lower, upper = -ends, ends.clone()
         lower[0, 0, 0, 0], upper[0, 0, 0, 0] = low, high
-        bounds = BallBounds(
+        bounds = BallBounds.over(
             graph,
             centres(graph, torch.zeros(1, 1, 2, 2).double()),
             Interval(lower, upper),

@@ -579,7 +579,7 @@ def test_no_rows_where_lines_lie_together(tmp_path: Path) -> None:
     for radius, more in ((0.0, False), (1e-9, False), (0.02, True)):
         bounder = bound(net)
         bounder.pixels(Ball(image, radius))
-        assert (sum(known.bounds.rows for known in bounder._known) > every) == more
+        assert (sum(known.bounds.builder.count for known in bounder._known) > every) == more
 
 
 def test_focus_holds_with_curves(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_norms_hold_on_every_layer(case: str, work: float, tmp_path) -> None:
     where = torch.ones(2, *net.head.map_shape, dtype=torch.bool)
     for radius in (0.01, 0.2):
         bounds = bounds_of(graph, images, radius, torch.float64, work=work)
-        bounds._join_norms()
+        bounds.state.join_norms()
         bounds.require(graph.output_name, where)
         deviations_inside(bounds, graph, images, radius)
 
@@ -94,17 +94,17 @@ def test_norms_hold_on_every_layer(case: str, work: float, tmp_path) -> None:
 @pytest.mark.parametrize("case", [case for case in list(CASES)[1::5] if case != "activations"])
 def test_whole_layers_from_both_sides(case: str, dtype: torch.dtype, tmp_path, monkeypatch) -> None:
     """Layers bounded everywhere hold samples, and are no wider than by intervals: networks of maxima only."""
-    monkeypatch.setattr("corgi.engines.patch.bounds._MANY", 0.0)
+    monkeypatch.setattr("corgi.engines.patch.windows._MANY", 0.0)
     net = network(tmp_path, CASES[case])
     graph = prepare(net)
     images = torch.rand(2, *net.input_shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     ends = torch.full(images.shape, 0.05).to(dtype)
     box, middle = Interval(-ends, ends), centres(graph, images)
     kept = cast(graph, dtype, "cpu")
-    bounds = BallBounds(kept, middle, box, refine=True, budget=2**28, thorough=True)
-    plain = BallBounds(kept, middle, box, refine=False, budget=2**28)
+    bounds = BallBounds.over(kept, middle, box, refine=True, budget=2**28, thorough=True)
+    plain = BallBounds.over(kept, middle, box, refine=False, budget=2**28)
     bounds.require(graph.output_name, torch.ones(2, *net.head.map_shape, dtype=torch.bool))
-    bounds._join_norms()
+    bounds.state.join_norms()
     deviations_inside(bounds, graph, images, 0.05)
     for name, known in bounds.relaxation.intervals.items():
         assert bool((known.upper <= plain.relaxation.intervals[name].upper).all())

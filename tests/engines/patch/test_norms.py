@@ -218,7 +218,7 @@ def bounds_of(graph: TorchGraph, images: Tensor, radius: float, norm: Norm, dtyp
     ends = torch.full(images.shape, radius, dtype=torch.float64).to(dtype)
     reach = Reach(norm, torch.full((len(images),), radius, dtype=torch.float64))
     middle = centres(graph, images.double())
-    return BallBounds(
+    return BallBounds.over(
         cast(graph, dtype, "cpu"), middle, Interval(-ends, ends), refine=True, budget=2**28, reach=reach
     )
 

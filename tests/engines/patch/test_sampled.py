@@ -55,7 +55,7 @@ def test_as_many_rows_are_expected_as_are_bounded(deep: Network) -> None:
     bounder = PatchBounder(PatchEngine(), deep, 0, torch.float64)
     bounder.pixels(ball_of(deep, radius))
     known = bounder._known[-1]
-    rows = known.bounds.rows + (0 if known.fast is None else known.fast.rows)
+    rows = known.bounds.builder.count + (0 if known.fast is None else known.fast.builder.count)
     assert rows > 500
     assert rows / 2 < found.rows < 2 * rows
     assert found.complete

@@ -209,7 +209,7 @@ def test_errors_of_cancelled_biases_are_set_aside() -> None:
         image = torch.rand(1, 1, 5, 5, generator=generator, dtype=torch.float64)
         ends = torch.full_like(image, 0.125)
         known = centres(graph, image)
-        bounds = BallBounds(graph, known, Interval(-ends, ends), refine=trial % 2 == 0, budget=2**28)
+        bounds = BallBounds.over(graph, known, Interval(-ends, ends), refine=trial % 2 == 0, budget=2**28)
         bounds.require("d", torch.ones(1, 3, 3, dtype=torch.bool))
         # One channel minus the other, at each place.
         place = np.arange(9)
