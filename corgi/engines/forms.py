@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from corgi.engines.rigour import roundings
 from corgi.network.head import CamHead
 
 
@@ -21,8 +22,8 @@ class Forms:
         row, element: int64 [entries], which form and which element of the flattened output.
         coefficient: float64 [entries], each rounded at most once.
         constant: float64 [R], rounded down.
-        of_map: whether elements are those of the map of the class that is explained; coefficients are 1 or
-            -1 then, and constants 0.
+        of_map: whether elements are those of the map of the class that is explained: pixels and pairs, with
+            coefficients 1 and -1 and without constants, because what engines set aside is for those.
     """
 
     row: Tensor
@@ -31,8 +32,39 @@ class Forms:
     constant: Tensor
     of_map: bool = False
 
+    def __post_init__(self) -> None:
+        if self.of_map and not (self._plain and bool((self._entries <= 2).all())):
+            raise ValueError("forms of a map are pixels and pairs of them")
+
     def __len__(self) -> int:
         return len(self.constant)
+
+    @property
+    def _plain(self) -> bool:
+        return bool((self.coefficient.abs() == 1).all()) and not bool(self.constant.any())
+
+    @property
+    def _entries(self) -> Tensor:
+        """How many elements each form reads: [R]."""
+        return self.summed(torch.ones_like(self.coefficient))
+
+    @property
+    def single(self) -> bool:
+        """Whether each form is one element or its negative, which nothing rounds."""
+        return self._plain and bool((self._entries == 1).all())
+
+    def in_the_middle(self, centre: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+        """The forms at the middle of a region, and what rounding may change: float64 [R] each.
+
+        That is of coefficients on the whole output, of products and their sum.
+
+        Args:
+            centre: the output in the middle, flat.
+            size: its largest absolute values, flat.
+        """
+        value = self.summed(self.coefficient * centre[self.element]) + self.constant
+        amounts = self.summed(self.coefficient.abs() * size[self.element]) + self.constant.abs()
+        return value, roundings(2) * (self._entries + 16) * amounts
 
     def summed(self, values: Tensor) -> Tensor:
         """Sums of values [entries] by form: [R]."""

@@ -176,8 +176,8 @@ class LirpaBounder(Bounder):
     @settled()
     def lower(self, ball: Ball, forms: Forms | ClassMargins, *, sharply: bool = False) -> Tensor:
         """Lower bounds of forms of the map, or of single elements of the feature map, float64 [forms]."""
-        if isinstance(forms, ClassMargins):
-            raise EngineError("engine lirpa bounds no margins of class scores", hint="Use engine patch.")
+        if isinstance(forms, ClassMargins) or not (forms.of_map or forms.single):
+            raise EngineError("engine lirpa bounds forms of maps, and features", hint="Use engine patch.")
         if not forms.of_map:
             ends = self._interval(_FEATURES, *self._bound(_FEATURES, ball, None))
             up = forms.coefficient > 0

@@ -34,6 +34,7 @@ from corgi.engines.patch.norms import raised
 from corgi.engines.patch.patches import Patches
 from corgi.engines.patch.prepare import prepare
 from corgi.engines.patch.region import same_image
+from corgi.engines.patch.rows import Layout
 from corgi.engines.rigour import LOST, plainly, roundings
 from corgi.engines.whole import to_the_end
 from corgi.errors import EngineError
@@ -169,8 +170,9 @@ class LipschitzBounder(PatchBounder):
         wanted = torch.unique(torch.cat([low, high]))
         missing = wanted[~known.final[wanted]]
         if len(missing):
-            self._required(ball, self._where(missing))
-            found = self._constants(ball, self._pixel_rows(missing))
+            layout = self._pixel_layout(missing)
+            self._required(ball, layout.read)
+            found = self._constants(ball, layout.patches(self._dtype, self._engine.device))
             known.values[missing] = torch.fmin(known.values[missing], found)
             known.final[missing] = True
         bounds = self._within(ball, known.values)
@@ -224,11 +226,11 @@ class LipschitzBounder(PatchBounder):
 
     @cached_property
     def _all_rows(self) -> Patches:
-        return self._pixel_rows(torch.arange(self._network.pixels))
+        layout = self._pixel_layout(torch.arange(self._network.pixels))
+        return layout.patches(self._dtype, self._engine.device)
 
-    def _pixel_rows(self, pixels: Tensor) -> Patches:
-        forms = signed(pixels, torch.ones(len(pixels), dtype=torch.float64), of_map=True)
-        return self._layout(forms).patches(self._dtype, self._engine.device)
+    def _pixel_layout(self, pixels: Tensor) -> Layout:
+        return self._layout(signed(pixels, torch.ones(len(pixels), dtype=torch.float64), of_map=True))
 
     def _in_chunks(self, ball: Ball, rows: Patches, bounded: _RowNorms) -> Tensor:
         """Dual norms of as many rows at a time as the budget allows: in intervals a row takes three rows."""

@@ -23,7 +23,7 @@ from corgi.engines.patch.cones import map_reach
 from corgi.engines.patch.forms import FormBounds
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.halfspace import mean
-from corgi.engines.patch.intervals import Centre
+from corgi.engines.patch.intervals import Centre, magnitude
 from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
@@ -182,7 +182,7 @@ class PatchBounder(Bounder):
     @plainly
     def middle(self, ball: Ball) -> Tensor:
         """The map in the middle of a ball, [pixels]: what all rows are deviations from."""
-        return self._at_centre(self._known_ball(ball).bounds)[0]
+        return map_values(self._weight, self._centre(self._known_ball(ball).bounds))[0]
 
     @to_the_end
     @plainly
@@ -197,7 +197,7 @@ class PatchBounder(Bounder):
         error = (roundings(2 * (len(weight) + 8)) * weight.abs() * size).sum(1).reshape(-1)
         least = (positive * lower + negative * upper).sum(1).reshape(-1) - error
         most = (positive * upper + negative * lower).sum(1).reshape(-1) + error
-        value, off = self._at_centre(bounds)
+        value, off = map_values(self._weight, self._centre(bounds))
         self._summed = max(self._summed, float((off + error).max()))
         return self._interval(value - off + least, value + off + most)
 
@@ -218,11 +218,12 @@ class PatchBounder(Bounder):
         low, high = low[~known.low_known[low]], high[~known.high_known[high]]
         both = torch.cat([low, high])
         if len(both):
-            self._required(ball, self._where(both))
             signs = torch.cat([torch.ones(len(low)), -torch.ones(len(high))]).to(torch.float64)
-            value, off = self._at_centre(known.bounds)
-            rows = self._layout(signed(both, signs, of_map=True)).patches(self._dtype, self._engine.device)
-            found = self._bounded(ball, rows, signs * value[both] - off[both])
+            forms = signed(both, signs, of_map=True)
+            layout = self._layout(forms)
+            value, off = self._in_the_middle(self._required(ball, layout.read), forms)
+            rows = layout.patches(self._dtype, self._engine.device)
+            found = self._bounded(ball, rows, value - off)
             known.lower[low], known.upper[high] = found[: len(low)], -found[len(low) :]
             known.low_known[low], known.high_known[high] = True, True
         return self._interval(known.lower, known.upper)
@@ -275,13 +276,14 @@ class PatchBounder(Bounder):
         return Layout(forms, shape, self._weight if forms.of_map else None)
 
     def _in_the_middle(self, bounds: BallBounds, forms: Forms) -> tuple[Tensor, Tensor]:
-        """Forms of the map, or of single elements, in the middle; what that may be off by: [forms] each."""
+        """The forms in the middle of a ball, and what that may be off by: float64 [forms] each."""
+        centre = self._centre(bounds)
         if forms.of_map:
-            value, off = (v[forms.element] for v in self._at_centre(bounds))
-        else:  # an element itself is exact
-            value = self._centre(bounds).flatten()[forms.element]
-            off = torch.zeros_like(value)
-        return forms.summed(forms.coefficient * value), forms.summed(off)
+            value, off = (v[forms.element] for v in map_values(self._weight, centre))
+            return forms.summed(forms.coefficient * value), forms.summed(off)
+        known = magnitude(bounds.relaxation.intervals[self._graph.output_name])[0].cpu()
+        value, off = forms.in_the_middle(centre.flatten(), (centre.abs() + known).flatten())
+        return value, torch.zeros_like(off) if forms.single else off
 
     @property
     def sharpens(self) -> bool:
@@ -407,10 +409,6 @@ class PatchBounder(Bounder):
         """
         return nullcontext() if self.sharpens else torch.inference_mode()
 
-    def _at_centre(self, bounds: BallBounds) -> tuple[Tensor, Tensor]:
-        """The map of the feature map's centre, and what its sum may be off by: float64 [pixels] each."""
-        return map_values(self._weight, self._centre(bounds))
-
     def _centre(self, bounds: BallBounds) -> Tensor:
         """The feature map in the middle, float64 [F, H, W]."""
         return bounds.relaxation.centres[self._graph.output_name].value[0].cpu()
@@ -499,11 +497,6 @@ class PatchBounder(Bounder):
             bounds.require(output, where)
         self._note_shortfall(ball, bounds)
         return bounds
-
-    def _where(self, pixels: Tensor) -> Tensor:
-        mask = torch.zeros(self._network.pixels, dtype=torch.bool)
-        mask[pixels] = True
-        return mask.reshape(1, *self._network.head.map_shape).to(self._engine.device)
 
     def _where_all(self) -> Tensor:
         return torch.ones(1, *self._network.head.map_shape, dtype=torch.bool, device=self._engine.device)

@@ -22,7 +22,7 @@ from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.intervals import centres, magnitude
 from corgi.engines.patch.rows import Layout
 from corgi.engines.patch.unfold import is_piecewise_linear, unfolded
-from corgi.engines.rigour import plainly, roundings
+from corgi.engines.rigour import plainly
 from corgi.engines.whole import to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.types import Interval
@@ -87,7 +87,7 @@ class FormBounds(BoxBounds):
             (self._known.upper, self._upper, torch.fmin),
         ):
             ends.append(best((self._centre + end).flatten(), learned)[forms.element] * forms.coefficient)
-        return self._safe(forms.summed(torch.minimum(*ends)) + forms.constant - self._off(forms))
+        return self._safe(forms.summed(torch.minimum(*ends)) + forms.constant - self._in_the_middle(forms)[1])
 
     @to_the_end
     @plainly
@@ -108,12 +108,12 @@ class FormBounds(BoxBounds):
         return self._by_rows(forms)
 
     def _by_rows(self, forms: Forms) -> Tensor:
-        lower, at_centre = self._by_intervals(forms), self._at_centre(forms)
+        lower, (value, off) = self._by_intervals(forms), self._in_the_middle(forms)
         layout, name = Layout(forms, self._shape), self._graph.output_name
         for chosen in layout.groups(torch.ones(len(forms), dtype=torch.bool), _ROWS):
             some = layout.chosen(chosen)
             self._bounds.require(name, some.read)
-            found = self._bounds.lower_rows(name, some.patches(), at_centre[chosen])
+            found = self._bounds.lower_rows(name, some.patches(), (value - off)[chosen])
             lower[chosen] = torch.fmax(lower[chosen], found)
         return self._safe(lower)
 
@@ -125,20 +125,12 @@ class FormBounds(BoxBounds):
             return NotUnfolded("an activation is not piecewise linear")
         layout, name = Layout(forms, self._shape), self._graph.output_name
         self._bounds.require(name, layout.read)
-        at_centre, off = self._at_centre(forms), 2 * self._off(forms)
-        return unfolded(self._bounds, name, layout.patches(), at_centre, off, self._engine.budget)
+        value, off = self._in_the_middle(forms)
+        return unfolded(self._bounds, name, layout.patches(), value - off, 2 * off, self._engine.budget)
 
-    def _at_centre(self, forms: Forms) -> Tensor:
-        """The forms at the output's centre, rounded down by all that floats may do to them."""
-        terms = forms.coefficient * self._centre.flatten()[forms.element]
-        return forms.summed(terms) + forms.constant - self._off(forms)
-
-    def _off(self, forms: Forms) -> Tensor:
-        """What rounding may change: of coefficients on the whole output, of products and their sum."""
+    def _in_the_middle(self, forms: Forms) -> tuple[Tensor, Tensor]:
         size = self._centre.abs() + magnitude(self._known)
-        amounts = forms.summed(forms.coefficient.abs() * size.flatten()[forms.element]) + forms.constant.abs()
-        terms = forms.summed(torch.ones_like(forms.coefficient))
-        return roundings(2) * (terms + 16) * amounts
+        return forms.in_the_middle(self._centre.flatten(), size.flatten())
 
     def _safe(self, lower: Tensor) -> Tensor:
         """NaN and an overflow to +inf say nothing."""

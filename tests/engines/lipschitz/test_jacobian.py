@@ -96,8 +96,8 @@ def test_coefficients_that_are_0_stay_exactly_0(tmp_path: Path) -> None:
     span = passed.dense(known.relaxation.shape(known.graph.input_name))
     nothing = (span.lower == 0) & (span.upper == 0)
     alone = [
-        JacobianPass(known).run({known.graph.output_name: Rows.around(bounder._pixel_rows(pixel))})
-        for pixel in (above, below)
+        JacobianPass(known).run({known.graph.output_name: Rows.around(layout.patches(bounder._dtype))})
+        for layout in map(bounder._pixel_layout, (above, below))
     ]
     reached = [rows.dense(known.relaxation.shape(known.graph.input_name)) for rows in alone if rows]
     assert torch.equal(~nothing, (reached[0].upper != 0) | (reached[1].upper != 0))
