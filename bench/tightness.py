@@ -29,7 +29,8 @@ import corgi
 from corgi.certify.verify import VerifyOptions
 from corgi.data.gtsrb import read_test
 from corgi.engines.auto_lirpa import BoundedModule, BoundedTensor, PerturbationLpNorm, release
-from corgi.engines.interface import BoundEngine
+from corgi.engines.forms import ClassMargins, Forms
+from corgi.engines.interface import BoundEngine, Bounder
 from corgi.network import layers
 from corgi.network.network import Network
 from corgi.terms import Form
@@ -37,26 +38,41 @@ from corgi.types import Ball, Interval
 
 
 @dataclass(frozen=True)
-class OwnMaxPoolEngine:
+class OwnMaxPoolEngine(BoundEngine):
     """auto_LiRPA CROWN as it comes: MaxPool is the library's own node, nothing is lowered."""
 
-    name: str = f"auto_LiRPA {release()}, MaxPool its own node"
-    method: str = "crown"
+    device: str = "cpu"
 
-    def bind(self, network: Network, class_id: int, dtype: torch.dtype) -> OwnMaxPoolBounder:
+    @property
+    def name(self) -> str:
+        """Name and release."""
+        return f"auto_LiRPA {release()}, MaxPool its own node"
+
+    @property
+    def method(self) -> str:
+        """The relaxation."""
+        return "crown"
+
+    def check(self, network: Network) -> None:
+        """Nothing is refused before it is tried."""
+
+    def bind(self, network: Network, class_id: int, dtype: torch.dtype = torch.float64) -> OwnMaxPoolBounder:
         """Prepare to bound the map of a class."""
         return OwnMaxPoolBounder(self, network, class_id, dtype)
 
 
-class OwnMaxPoolBounder:
+class OwnMaxPoolBounder(Bounder):
     """`OwnMaxPoolEngine` bound to a network, class and precision. Folded intervals only.
 
     Its rounding is not bounded, so its radius is a figure to compare with and no certificate.
     """
 
-    whole = True
     rounding = 0.0
-    sharpens = False
+
+    def middle(self, ball: Ball) -> Tensor:
+        """The middle of the bounds at radius 0, float64 [pixels]."""
+        found = self.pixels(ball.with_radius(0.0))
+        return (found.lower.to(torch.float64) + found.upper.to(torch.float64)) / 2
 
     def __init__(self, engine: OwnMaxPoolEngine, network: Network, class_id: int, dtype: torch.dtype) -> None:
         self._engine, self._network, self._dtype = engine, network, dtype
@@ -89,13 +105,7 @@ class OwnMaxPoolBounder:
             lower.reshape(-1), upper.reshape(-1), slack=slack, engine=self._engine.name
         )
 
-    def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
-        """Not offered."""
-        raise NotImplementedError("folded intervals only")
-
-    sharpened = differences
-
-    def features(self, ball: Ball) -> Interval:
+    def lower(self, ball: Ball, forms: Forms | ClassMargins, *, sharply: bool = False) -> Tensor:
         """Not offered."""
         raise NotImplementedError("folded intervals only")
 
