@@ -23,6 +23,7 @@ from corgi.network import layers
 from corgi.network.convert import Converted, Step, TorchGraph
 
 Order = tuple[int, ...]
+Shape = tuple[int, ...]
 _FIRST, _LAST = (0, 1, 2, 3), (0, 2, 3, 1)
 
 
@@ -68,28 +69,28 @@ class _Layout:
         shapes = {name: base.shape for name, base in self.bases.items()}
         return Converted(module, shapes, {name: base.order for name, base in self.bases.items()})
 
-    def emit(self, step: Step, inputs: Iterable[_Base], made: _Made) -> _Base:
+    def emit(self, step: Step, layer: nn.Module, inputs: Iterable[_Base], order: Order) -> _Base:
         """Add a step that makes a base for the step's output."""
-        layer, shape, order = made
         self.steps.append(replace(step, layer=layer, inputs=tuple(base.name for base in inputs)))
+        shape = _back_shape(self.found.shapes[step.output], order)
         self.bases[step.output] = _Base(step.output, order, shape)
         return self.bases[step.output]
 
     def moved(self, step: Step) -> _Base:
         """What a step makes, in terms of the bases of what it reads where that is possible."""
-        inputs, layer = [self.values[name] for name in step.inputs], step.layer
-        shape = self.found.shapes[step.output]
-        first, plain = inputs[0], (layer, shape, tuple(range(len(shape))))
+        inputs, shape = [self.values[name] for name in step.inputs], self.found.shapes[step.output]
+        layer, first, plain = step.layer, inputs[0], tuple(range(len(shape)))
         if isinstance(layer, layers.Transpose):
             return replace(first, order=tuple(first.order[a] for a in layer.order))
         if isinstance(layer, layers.Reshape) and _same_memory(first):
             order = _order_of(first.shape, shape)
-            return self.emit(step, [first], plain) if order is None else replace(first, order=order)
+            return self.emit(step, layer, [first], plain) if order is None else replace(first, order=order)
         rule = next((rule for kind, rule in _RULES.items() if isinstance(layer, kind)), None)
-        made = None if rule is None else rule(layer, inputs, shape)
+        alike = len({base.order for base in inputs}) == 1
+        made = rule(layer, first, shape) if rule is not None and alike else None
         if made is not None:
-            return self.emit(step, inputs, made)
-        return self.emit(step, [self.materialised(name) for name in step.inputs], plain)
+            return self.emit(step, made, inputs, first.order if len(shape) == len(first.order) else plain)
+        return self.emit(step, layer, [self.materialised(name) for name in step.inputs], plain)
 
     def materialised(self, value: str) -> _Base:
         """A value of the file in the order in which the file has it, under the file's name."""
@@ -114,10 +115,6 @@ def _plain(name: str, shape: tuple[int, ...]) -> _Base:
 def _seen(base: _Base) -> tuple[int, ...]:
     """The shape the file's value has."""
     return tuple(base.shape[a] for a in base.order)
-
-
-def _alike(inputs: list[_Base]) -> bool:
-    return len({base.order for base in inputs}) == 1
 
 
 def _same_memory(base: _Base) -> bool:
@@ -161,92 +158,63 @@ def _back(constant: Tensor, order: Order) -> Tensor:
     return full.permute([axis - 1 for axis in _places(order)[1:]]).contiguous()
 
 
-_Made = tuple[nn.Module, tuple[int, ...], Order]
-"""A layer on bases, and shape and order of the base it makes."""
+def _itself(layer: nn.Module, first: _Base, shape: Shape) -> nn.Module:
+    return layer
 
 
-def _affine(layer: layers.Affine, bases: list[_Base], shape: tuple[int, ...]) -> _Made | None:
-    (first,) = bases
+def _affine(layer: layers.Affine, first: _Base, shape: Shape) -> nn.Module | None:
     if layer.scale.dim() >= len(first.order) or shape != _seen(first):
         return None
-    return layer.moved(lambda constant: _back(constant, first.order)), first.shape, first.order
+    return layer.moved(lambda constant: _back(constant, first.order))
 
 
-def _prelu(layer: layers.PRelu, bases: list[_Base], shape: tuple[int, ...]) -> _Made | None:
-    (first,) = bases
-    if layer.slope.dim() >= len(first.order):
-        return None
-    return layers.PRelu(_back(layer.slope, first.order)), first.shape, first.order
+def _prelu(layer: layers.PRelu, first: _Base, shape: Shape) -> nn.Module | None:
+    fits = layer.slope.dim() < len(first.order)
+    return layers.PRelu(_back(layer.slope, first.order)) if fits else None
 
 
-def _standardise(layer: layers.Standardise, bases: list[_Base], shape: tuple[int, ...]) -> _Made | None:
-    (first,) = bases
+def _standardise(layer: layers.Standardise, first: _Base, shape: Shape) -> nn.Module | None:
     if layer.scale.dim() >= len(first.order) or layer.groups != 1:
         return None
     axes = tuple(sorted(first.order[a] for a in layer.axes))
-    scale, shift = (_back(constant, first.order) for constant in (layer.scale, layer.shift))
-    return layers.Standardise(axes, layer.epsilon, scale, shift), first.shape, first.order
+    scale, shift = _back(layer.scale, first.order), _back(layer.shift, first.order)
+    return layers.Standardise(axes, layer.epsilon, scale, shift)
 
 
-def _entrywise(layer: nn.Module, bases: list[_Base], shape: tuple[int, ...]) -> _Made | None:
-    if not _alike(bases):
-        return None
-    sizes = tuple(max(each) for each in zip(*(base.shape for base in bases), strict=True))
-    return layer, sizes, bases[0].order
+def _slice(layer: layers.Slice, first: _Base, shape: Shape) -> nn.Module:
+    return layers.Slice(first.order[layer.axis], layer.start, layer.stop, layer.step)
 
 
-def _concat(layer: layers.Concat, bases: list[_Base], shape: tuple[int, ...]) -> _Made | None:
-    order = bases[0].order
-    return (layers.Concat(order[layer.axis]), _back_shape(shape, order), order) if _alike(bases) else None
+def _pad(layer: layers.Pad, first: _Base, shape: Shape) -> nn.Module:
+    before, after = (_back_shape(amounts, first.order) for amounts in (layer.before, layer.after))
+    return layers.Pad(before, after, layer.value)
 
 
-def _slice(layer: layers.Slice, bases: list[_Base], shape: tuple[int, ...]) -> _Made:
-    order = bases[0].order
-    sliced = layers.Slice(order[layer.axis], layer.start, layer.stop, layer.step)
-    return sliced, _back_shape(shape, order), order
-
-
-def _pad(layer: layers.Pad, bases: list[_Base], shape: tuple[int, ...]) -> _Made:
-    order = bases[0].order
-    before, after = (_back_shape(amounts, order) for amounts in (layer.before, layer.after))
-    return layers.Pad(before, after, layer.value), _back_shape(shape, order), order
-
-
-def _take(layer: layers.Take, bases: list[_Base], shape: tuple[int, ...]) -> _Made:
-    order = bases[0].order
-    return layer.permuted(_places(order)), _back_shape(shape, order), order
-
-
-def _reduction(layer: layers.Reduction, bases: list[_Base], shape: tuple[int, ...]) -> _Made | None:
-    (first,) = bases
+def _reduction(layer: layers.Reduction, first: _Base, shape: Shape) -> nn.Module | None:
     if layer.axes == (2, 3) and first.order not in (_FIRST, _LAST):
         return None  # a map whose axes are turned about otherwise is brought into its own order first
     axes = tuple(sorted(first.order[a] for a in layer.axes))
-    pooled = type(layer)(axes, layer.keepdims)
-    if layer.keepdims:
-        return pooled, _back_shape(shape, first.order), first.order
     left = [a for a in first.order if a not in axes]
-    return (pooled, shape, tuple(range(len(shape)))) if left == sorted(left) else None
+    return type(layer)(axes, layer.keepdims) if layer.keepdims or left == sorted(left) else None
 
 
-def _linear(layer: layers.Linear, bases: list[_Base], shape: tuple[int, ...]) -> _Made | None:
-    (first,) = bases
+def _linear(layer: layers.Linear, first: _Base, shape: Shape) -> nn.Module | None:
     if len(first.order) != 4 or first.order[-1] != 1:
         return None
-    conv = layers.Conv(layer.weight.T[:, :, None, None].contiguous(), layer.bias)
-    return conv, _back_shape(shape, first.order), first.order
+    return layers.Conv(layer.weight.T[:, :, None, None].contiguous(), layer.bias)
 
 
-_RULES: Mapping[type[nn.Module], Callable[[Any, list[_Base], tuple[int, ...]], _Made | None]] = {
+_RULES: Mapping[type[nn.Module], Callable[[Any, _Base, Shape], nn.Module | None]] = {
     layers.Affine: _affine,
     layers.PRelu: _prelu,
     layers.Standardise: _standardise,
-    **dict.fromkeys((layers.Elementwise, layers.Add, layers.Sub, layers.Mul, layers.Div), _entrywise),
-    layers.Concat: _concat,
+    **dict.fromkeys((layers.Elementwise, layers.Add, layers.Sub, layers.Mul, layers.Div), _itself),
+    layers.Concat: lambda layer, first, shape: layers.Concat(first.order[layer.axis]),
     layers.Slice: _slice,
     layers.Pad: _pad,
-    layers.Take: _take,
+    layers.Take: lambda layer, first, shape: layer.permuted(_places(first.order)),
     layers.Reduction: _reduction,
     layers.Linear: _linear,
 }
-"""Layers that act on bases: the layer there, or None where one does not. All others need the file's order."""
+"""What a layer is on bases of one order, the first of which is given, with the shape of the file's value; None
+where it is no layer there. All others need the file's order."""
