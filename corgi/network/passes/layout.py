@@ -216,5 +216,5 @@ _RULES: Mapping[type[nn.Module], Callable[[Any, _Base, Shape], nn.Module | None]
     layers.Reduction: _reduction,
     layers.Linear: _linear,
 }
-"""What a layer is on bases of one order, the first of which is given, with the shape of the file's value; None
+"""What a layer is on bases of one order, of which the first is given, and the shape of the file's value; None
 where it is no layer there. All others need the file's order."""
