@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from corgi.errors import UsageError
+from corgi.errors import CorgiError, UsageError
 
 
 def is_regular_file(path: Path) -> bool:
@@ -25,6 +27,27 @@ def is_regular_file(path: Path) -> bool:
 def resolved(path: Path) -> Path:
     """The path without links; unlike `Path.resolve` before Python 3.13, a link to itself stays as it is."""
     return Path(os.path.realpath(path))
+
+
+def read_text(path: Path, most: int, error: Callable[[str], CorgiError]) -> str:
+    """The text of a file, unpacked where it is a .gz, without a byte order mark.
+
+    Raises:
+        error: it is missing, cannot be read, is no UTF-8 text or has more than `most` bytes.
+    """
+    if not is_regular_file(path):
+        raise error("no such file")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(most + 1)
+    except (EOFError, OSError, zlib.error) as caught:
+        raise error(f"cannot be read: {getattr(caught, 'strerror', None) or caught}") from caught
+    if len(raw) > most:
+        raise error(f"more than {most} bytes")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as caught:
+        raise error(f"byte {caught.start} is no UTF-8 text") from caught
 
 
 @contextmanager

@@ -9,12 +9,13 @@ object ({0: 'cat', 1: 'dog'}, Ultralytics), and names with commas between them.
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
 
-from corgi.data.file import is_regular_file
+from corgi.data.file import read_text
 from corgi.errors import ModelError, UsageError, printable
 from corgi.network.graph import Graph
 
@@ -57,45 +58,34 @@ def class_names(graph: Graph, classes: int, file: str | Path | None) -> tuple[st
 
 
 def _of_file(file: Path, classes: int) -> tuple[str, ...]:
-    if not is_regular_file(file):
-        raise UsageError(f"--class-names {file}: no such file")
-    try:
-        with file.open("rb") as source:
-            raw = source.read(LARGEST_FILE + 1)
-        text = raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"--class-names {file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--class-names {file} is no UTF-8 text") from error
-    if len(raw) > LARGEST_FILE:
-        raise UsageError(f"--class-names {file}: more than {LARGEST_FILE} bytes")
+    def refusal(reason: str) -> UsageError:
+        return UsageError(f"--class-names {file}: {reason}")
+
+    text = read_text(file, LARGEST_FILE, refusal)
     json = _json(text)
     found = _lines(text) if json is None else _listed(json)
     if found is None:
-        raise UsageError(
-            f"--class-names {file}: expected a list of names, or an object of names by number from 0 on"
-        )
+        raise refusal("expected a list of names, or an object of names by number from 0 on")
     if len(found) != classes:
-        raise UsageError(f"--class-names {file}: {len(found)} names, the network has {classes} classes")
+        raise refusal(f"{len(found)} names, the network has {classes} classes")
     return found
 
 
 def _json(text: str) -> Any:
     """What JSON of a list or object says; None of anything else."""
-    if not text.lstrip().startswith(("[", "{")):
-        return None
-    try:
-        return from_json(text)  # unlike the standard library's, bounded in depth
-    except ValueError:
-        return None
+    return _said(text, from_json)  # unlike the standard library's, bounded in depth
 
 
 def _python(text: str) -> Any:
     """What a literal of a list or dictionary says; None of anything else."""
-    if not text.lstrip().startswith(("[", "{")):
+    return _said(text, ast.literal_eval)
+
+
+def _said(text: str, read: Callable[[str], Any]) -> Any:
+    if not text.strip().startswith(("[", "{")):
         return None
     try:
-        return ast.literal_eval(text.strip())
+        return read(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
 

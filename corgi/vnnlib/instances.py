@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corgi.data.file import is_regular_file
-from corgi.errors import SpecError
+from corgi.data.file import read_text
+from corgi.errors import SpecError, naming
 from corgi.terms import Answer
 from corgi.vnnlib.spec import Spec, Syntax
 
@@ -100,19 +100,12 @@ def read_expected(path: Path) -> dict[tuple[Path, Path], Answer]:
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The lines of a CSV file that are not empty, with their numbers."""
-    if not is_regular_file(path):
-        raise SpecError(f"{path}: no such list of instances")
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST_LIST + 1)
-        text = raw.decode("utf-8")
-        reader = csv.reader(io.StringIO(text), strict=True)
-        rows = [(reader.line_num, [part.strip() for part in row]) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SpecError(f"{path} cannot be read: {error}") from error
-    if len(raw) > LARGEST_LIST:
-        raise SpecError(f"{path}: more than {LARGEST_LIST} bytes")
-    return rows
+    with naming(path):
+        reader = csv.reader(io.StringIO(read_text(path, LARGEST_LIST, SpecError)), strict=True)
+        try:
+            return [(reader.line_num, [part.strip() for part in row]) for row in reader if row]
+        except csv.Error as error:
+            raise SpecError(f"cannot be read: {error}") from error
 
 
 def witness_text(spec: Spec, witness: Witness) -> str:

@@ -8,23 +8,21 @@ of the violation.
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import re
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
-from corgi.data.file import is_regular_file
+from corgi.data.file import read_text
 from corgi.errors import SpecError, naming
 from corgi.vnnlib.sexpr import Atom, Expression, Group, read_expressions
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax, Terms
 
 LARGEST_TEXT = 2**28
-"""Characters of a file, unpacked."""
+"""Bytes of a file, unpacked."""
 
 MOST_VARIABLES = 2**24
 """Inputs or outputs of a network."""
@@ -50,23 +48,7 @@ def read_spec(path: Path) -> Spec:
         SpecError: it cannot be read, or says something that corgi does not decide; with the line.
     """
     with naming(path):
-        return parse_spec(_read(path))
-
-
-def _read(path: Path) -> str:
-    if not is_regular_file(path):
-        raise SpecError("no such specification")
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            raw = file.read(LARGEST_TEXT + 1)
-        text = raw.decode("utf-8-sig")
-    except (EOFError, OSError, zlib.error) as error:
-        raise SpecError(f"cannot be read: {error}") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"no VNN-LIB text: byte {error.start} is not UTF-8") from error
-    if len(raw) > LARGEST_TEXT:
-        raise SpecError(f"more than {LARGEST_TEXT} characters")
-    return text
+        return parse_spec(read_text(path, LARGEST_TEXT, SpecError))
 
 
 def parse_spec(text: str) -> Spec:

@@ -123,7 +123,7 @@ def test_what_goes_wrong_is_an_error_with_a_reason(tmp_path: Path, monkeypatch: 
     spec = SPECS / "vnnlib" / "plain_both_yes.vnnlib"
     for onnx, vnnlib, reason in (
         (tmp_path / "missing.onnx", spec, "no such model file"),
-        (SPECS / "onnx" / "plain.onnx", tmp_path / "missing.vnnlib", "no such specification"),
+        (SPECS / "onnx" / "plain.onnx", tmp_path / "missing.vnnlib", "no such file"),
         (SPECS / "onnx" / "spike4.onnx", spec, "the specification declares"),
         (REPOSITORY / "README.md", spec, "not an ONNX file"),
     ):

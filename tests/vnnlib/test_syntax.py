@@ -247,5 +247,5 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(SpecError, match=name):
             read_spec(tmp_path / name)
-    with pytest.raises(SpecError, match="no such specification"):
+    with pytest.raises(SpecError, match="no such file"):
         read_spec(tmp_path / "missing.vnnlib")
