@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corgi.budget import OutOfTime, limited
-from corgi.certify import verify as verify_module
+from corgi.certify import bounders as bounders_module
 from corgi.certify.explain import explain
 from corgi.certify.radii import RadiiOptions, pixel_radii
 from corgi.certify.verify import Bounders, VerifyOptions, verify
@@ -188,7 +188,7 @@ def test_they_come_before_a_certificate_once_a_class_and_not_before_a_map(
 ) -> None:
     network = network_of(tmp_path, _BRIGHT, "Clip", _SIX)
     asked = []
-    monkeypatch.setattr(verify_module, "check_at_probes", lambda _, class_id, __: asked.append(class_id))
+    monkeypatch.setattr(bounders_module, "check_at_probes", lambda _, class_id, __: asked.append(class_id))
     explain(network, random(network)[0], 5)
     assert asked == []
     bounders, engine = Bounders(), PatchEngine()
