@@ -22,7 +22,7 @@ from corgi.batch.report import TITLE, ReportResult
 from corgi.batch.report import report as _report
 from corgi.batch.run import Tally
 from corgi.batch.store import Item
-from corgi.budget import limited
+from corgi.budget import heard, limited
 from corgi.certify.attack import AttackResult
 from corgi.certify.attack import attack as _attack
 from corgi.certify.batch import verify_batch as _verify_batch
@@ -232,7 +232,8 @@ def verify(
     Radii are in the pixel scale [0, 1] of the network's input. See `corgi.certify.verify.verify` for errors.
     """
     chosen = _chosen(options, changes)
-    return _verify(network, image, chosen, image_name=image_name, listener=listener)
+    with heard(listener):
+        return _verify(network, image, chosen, image_name=image_name)
 
 
 def verify_batch(
@@ -253,9 +254,10 @@ def verify_batch(
     """
     chosen = _chosen(options, changes)
     called = [f"array {i}" for i in range(len(images))] if names is None else names
-    if radii is None:
-        return _verify_batch(network, images, chosen, called, listener)
-    return verify_radii(network, images, radii, chosen, called, listener)
+    with heard(listener):
+        if radii is None:
+            return _verify_batch(network, images, chosen, called)
+        return verify_radii(network, images, radii, chosen, called)
 
 
 def verify_ranks(
@@ -273,7 +275,8 @@ def verify_ranks(
     Bounds computed for one rank serve the others. See `corgi.certify.verify.verify` for errors.
     """
     chosen = _chosen(options, changes)
-    return _verify_ranks(network, image, ranks, chosen, image_name, listener)
+    with heard(listener):
+        return _verify_ranks(network, image, ranks, chosen, image_name)
 
 
 def attack(
@@ -298,10 +301,8 @@ def attack(
     """
     chosen = replace(options or AttackOptions(), **_fields(changes))
     norm = _named("norm", Norm, norm)
-    with limited(None if time_limit is None else time.monotonic() + time_limit):
-        return _attack(
-            network, image, chosen, k=k, k2=k2, class_id=class_id, norm=norm, eps=eps, listener=listener
-        )
+    with limited(None if time_limit is None else time.monotonic() + time_limit), heard(listener):
+        return _attack(network, image, chosen, k=k, k2=k2, class_id=class_id, norm=norm, eps=eps)
 
 
 def radii(
@@ -316,7 +317,8 @@ def radii(
 
     See `corgi.certify.radii.pixel_radii` for errors.
     """
-    return pixel_radii(network, image, replace(options or RadiiOptions(), **_fields(changes)), listener)
+    with heard(listener):
+        return pixel_radii(network, image, replace(options or RadiiOptions(), **_fields(changes)))
 
 
 def curve(
@@ -335,7 +337,8 @@ def curve(
     See `corgi.certify.verify.verify` for errors.
     """
     chosen = _chosen(options, changes)
-    return radius_curve(network, image, ks, k2s, chosen, image_name=image_name, listener=listener)
+    with heard(listener):
+        return radius_curve(network, image, ks, k2s, chosen, image_name=image_name)
 
 
 def compare(
@@ -350,9 +353,8 @@ def compare(
 
     See `corgi.comparison.compare.compare` for errors.
     """
-    return _compare(
-        network, image, replace(options or CompareOptions(), **_fields(changes)), listener=listener
-    )
+    with heard(listener):
+        return _compare(network, image, replace(options or CompareOptions(), **_fields(changes)))
 
 
 def smooth(
@@ -376,15 +378,15 @@ def smooth(
     if isinstance(norm := asked.pop("norm", None), str):
         norm = order_of(norm)
     asked = _fields(asked, form=MapForm) | ({} if norm is None else {"norm": norm})
-    return smooth_map(
-        network,
-        image,
-        replace(options or SmoothOptions(), **asked),
-        class_id=class_id,
-        state=None if state is None else Path(state),
-        image_name=image_name,
-        listener=listener,
-    )
+    with heard(listener):
+        return smooth_map(
+            network,
+            image,
+            replace(options or SmoothOptions(), **asked),
+            class_id=class_id,
+            state=None if state is None else Path(state),
+            image_name=image_name,
+        )
 
 
 def run_batch(
@@ -438,12 +440,12 @@ def report(
     `corgi.batch.report.report` for errors.
     """
     paths = [stores] if isinstance(stores, (str, Path)) else stores
-    return _report(
-        [Path(path) for path in paths],
-        title=title,
-        radii=[Path(path) for path in radii],
-        with_page=page,
-        with_document=page,
-        command="corgi.report",
-        listener=listener,
-    )
+    with heard(listener):
+        return _report(
+            [Path(path) for path in paths],
+            title=title,
+            radii=[Path(path) for path in radii],
+            with_page=page,
+            with_document=page,
+            command="corgi.report",
+        )

@@ -1,4 +1,4 @@
-"""How long work may take, and whether it goes on at all: one budget for everything begun inside it.
+"""How long work may take, whether it goes on at all, and who hears of it: one budget for all begun inside it.
 
 As the cancel scopes of trio and anyio. A command, or a part of it, opens a scope; whatever runs inside looks
 at it by `check`, at least once a second: every layer of a pass, every batch, every step of an attack. Scopes
@@ -13,10 +13,11 @@ from __future__ import annotations
 import math
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Self
 
+from corgi.progress import Listener, Progress, silent
 from corgi.terms import Status
 
 
@@ -27,10 +28,12 @@ class Budget:
     Attributes:
         deadline: by `time.monotonic()`.
         cancelled: by Ctrl-C; one for all scopes of a call.
+        listener: hears where the work is.
     """
 
     deadline: float = math.inf
     cancelled: Event = field(default_factory=Event)
+    listener: Listener = silent
 
 
 _NONE = Budget()
@@ -88,7 +91,7 @@ def _inside(deadline: float | None) -> Budget:
     """The budget of a scope in the present one; the outermost one begins without Ctrl-C."""
     outer = _BUDGET.get()
     deadline = outer.deadline if deadline is None else min(outer.deadline, deadline)
-    return Budget(deadline, Event() if outer is _NONE else outer.cancelled)
+    return Budget(deadline, Event() if outer is _NONE else outer.cancelled, outer.listener)
 
 
 def cancelled() -> bool:
@@ -102,7 +105,34 @@ GRACE = 1.0
 
 def grace() -> Scope:
     """Work inside may take `GRACE` seconds longer than all else: what no answer can do without."""
-    return Scope(Budget(_BUDGET.get().deadline + GRACE))
+    outer = _BUDGET.get()
+    return Scope(Budget(outer.deadline + GRACE, listener=outer.listener))
+
+
+def heard(listener: Listener) -> Scope:
+    """A listener hears where the work inside is."""
+    return Scope(replace(_inside(None), listener=listener))
+
+
+def within(where: str, attacked: float | None = None) -> Scope:
+    """What is told inside begins with where that is; `attacked`: the nearest witness known there."""
+    listener = _BUDGET.get().listener
+
+    def told(progress: Progress) -> None:
+        nearest = attacked if progress.attacked is None else progress.attacked
+        listener(replace(progress, detail=f"{where}: {progress.detail}", attacked=nearest))
+
+    return heard(told)
+
+
+def tell(stage: str, detail: str, certified: float = 0.0, attacked: float | None = None) -> None:
+    """Tell the listener where the work is; see `Progress`."""
+    _BUDGET.get().listener(Progress(stage, detail, certified, attacked))
+
+
+def announce(stage: str, detail: str) -> None:
+    """Tell the listener what is worth a line that stays."""
+    _BUDGET.get().listener(Progress(stage, detail, lasting=True))
 
 
 def left() -> float:

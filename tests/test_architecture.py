@@ -26,10 +26,10 @@ LAYERS = [
     {"network"},
     {"data"},
     {"results"},
-    {"progress", "types"},
+    {"types"},
     {"ambient"},
     {"budget"},
-    {"errors", "memory", "terms", "workers"},
+    {"errors", "memory", "progress", "terms", "workers"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 

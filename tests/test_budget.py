@@ -14,7 +14,7 @@ import torch
 
 from corgi import budget
 from corgi.attacks.search import AttackOptions
-from corgi.budget import GRACE, OutOfTime, Pace, check, grace, left, limited
+from corgi.budget import GRACE, OutOfTime, Pace, check, grace, heard, left, limited
 from corgi.certify.certificate import Certification
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.comparison.compare import compare
@@ -126,9 +126,8 @@ def test_what_cannot_be_bounded_is_told_first_and_attacked(tmp_path: Path) -> No
     net = network(tmp_path, REFUSED["softmax"][0])
     image = np.random.default_rng(0).random(net.input_shape, dtype=np.float32)
     told: list[Progress] = []
-    found = verify(
-        net, image, VerifyOptions(k=3, attack=AttackOptions(steps=3, rounds=2)), listener=told.append
-    )
+    with heard(told.append):
+        found = verify(net, image, VerifyOptions(k=3, attack=AttackOptions(steps=3, rounds=2)))
     assert found.status is Status.UNKNOWN
     assert "node 'culprit'" in found.reason
     assert found.attack is not None

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from corgi.attacks.interface import Attempt, step_taken
+from corgi.attacks.interface import Attempt, tell_step
 from corgi.attacks.steps import Projection, steepest
 from corgi.attacks.target import Target
 from corgi.attacks.twin import softplus_twin
 from corgi.budget import Pace
-from corgi.progress import Listener, silent
 from corgi.types import Ball
 
 
@@ -47,7 +46,6 @@ class GhorbaniAttack:
         ball: Ball,
         starts: Tensor,
         generator: torch.Generator,
-        listener: Listener = silent,
     ) -> Attempt:
         """Attack one ball (see `Attack.run`); deterministic, starts from the centre only."""
         inside = Projection(ball)
@@ -69,7 +67,7 @@ class GhorbaniAttack:
             key = (float(len(kept)) if margin < math.inf else math.inf, margin)
             if key < best_key:
                 best, best_key = image[0].clone(), key
-            listener(step_taken(steps, self.steps, time.monotonic() - began))
+            tell_step(steps, self.steps, time.monotonic() - began)
         margin = float(target.broken_margins(best[None])[0])
         return Attempt(best, margin, steps)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from corgi.attacks.target import Target
-from corgi.progress import Listener, Progress, silent
+from corgi.budget import tell
 from corgi.types import Ball
 
 
@@ -28,10 +28,10 @@ class Attempt:
     gradients: int
 
 
-def step_taken(step: int, steps: int, seconds: float) -> Progress:
-    """What a listener is told after so many of at most so many steps, which took so long."""
+def tell_step(step: int, steps: int, seconds: float) -> None:
+    """Tell that so many of at most so many steps took so long."""
     to_go = seconds / step * (steps - step)
-    return Progress("attack", f"step {step} of at most {steps}, about {to_go:.0f} s to go")
+    tell("attack", f"step {step} of at most {steps}, about {to_go:.0f} s to go")
 
 
 class Attack(Protocol):
@@ -47,9 +47,8 @@ class Attack(Protocol):
         ball: Ball,
         starts: Tensor,
         generator: torch.Generator,
-        listener: Listener = silent,
     ) -> Attempt:
         """Attack one ball. `starts` are images [S, C, H, W] worth starting from (S may be 0).
 
-        The listener is told of every gradient step, and how long the others may take.
+        Every gradient step is told, and how long the others may take.
         """

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from corgi.attacks.interface import Attempt, step_taken
+from corgi.attacks.interface import Attempt, tell_step
 from corgi.attacks.steps import Projection, noise, steepest
 from corgi.attacks.target import Target, at_once
 from corgi.budget import Pace, left
 from corgi.cam.topk import decision_margin
-from corgi.progress import Listener, silent
 from corgi.types import Ball
 
 _SHARE, _FEW = 0.15, 8
@@ -52,7 +51,6 @@ class MarginAttack:
         ball: Ball,
         starts: Tensor,
         generator: torch.Generator,
-        listener: Listener = silent,
     ) -> Attempt:
         """Attack one ball (see `Attack.run`)."""
         inside = Projection(ball)
@@ -72,7 +70,7 @@ class MarginAttack:
             wave = 0.5 * (1 + math.cos(math.pi * step / steps))
             size = ball.radius * (self.last_step + (self.first_step - self.last_step) * wave)
             images = inside(images + size * steepest(ball, images, gradient))
-            listener(step_taken(step + 1, steps, time.monotonic() - began))
+            tell_step(step + 1, steps, time.monotonic() - began)
         return Attempt(best, best_margin, steps)
 
     def _affordable(

@@ -15,8 +15,7 @@ from corgi.attacks.margin import MarginAttack
 from corgi.attacks.pairs import critical_pairs, linear_radius
 from corgi.attacks.target import Target
 from corgi.attacks.witness import confirm, nearer
-from corgi.budget import Stoppable, grace, left
-from corgi.progress import Listener, Progress, silent
+from corgi.budget import Stoppable, grace, left, tell, within
 from corgi.results import EmpiricalBound, Witness
 from corgi.terms import AttackKind
 from corgi.types import Ball, Norm
@@ -67,7 +66,6 @@ def attack_radius(
     norm: Norm = Norm.LINF,
     up_to: float | None = None,
     only: float | None = None,
-    listener: Listener = silent,
 ) -> EmpiricalBound:
     """The closest witness an attack finds around an image [C, H, W]; time and Ctrl-C end it (budget.py).
 
@@ -78,9 +76,8 @@ def attack_radius(
         norm: of the distance.
         up_to: largest radius tried; None for the one at which the ball holds every image.
         only: stop at the first witness within this radius; larger balls are attacked only to find the way.
-        listener: told of every ball attacked.
     """
-    search = _Search(target, Ball(image, 0.0, norm), options, listener)
+    search = _Search(target, Ball(image, 0.0, norm), options)
     with Stoppable():
         search.aim()
         if only is not None:
@@ -93,8 +90,8 @@ def attack_radius(
 class _Search:
     """State of one search: the best witness, the largest radius that withstood, the work spent."""
 
-    def __init__(self, target: Target, ball: Ball, options: AttackOptions, listener: Listener) -> None:
-        self.target, self.ball, self.options, self.listener = target, ball, options, listener
+    def __init__(self, target: Target, ball: Ball, options: AttackOptions) -> None:
+        self.target, self.ball, self.options = target, ball, options
         self.strategy = options.build()
         self.generator = torch.Generator().manual_seed(options.seed)
         self.best: Witness | None = None
@@ -105,7 +102,7 @@ class _Search:
     def aim(self) -> None:
         """Find the pairs likely to change places first."""
         if self.target.k2 == self.target.top.k:
-            self.listener(Progress("attack", "which pixels change places first, by gradients of each"))
+            tell("attack", "which pixels change places first, by gradients of each")
             pairs = critical_pairs(self.target, self.ball.center, self.options.pairs, self.ball.norm)
             self.target = replace(self.target, pairs=pairs)
 
@@ -120,11 +117,9 @@ class _Search:
         ball = self.ball.with_radius(radius)
         found = None if self.best is None else self.best.radius
 
-        def told(progress: Progress) -> None:
-            where = f"radius {radius:.3g} (ball {self.rounds} of at most {self.options.rounds})"
-            self.listener(replace(progress, detail=f"{where}: {progress.detail}", attacked=found))
-
-        attempt = self.strategy.run(self.target, ball, self.starts(), self.generator, told)
+        where = f"radius {radius:.3g} (ball {self.rounds} of at most {self.options.rounds})"
+        with within(where, found):
+            attempt = self.strategy.run(self.target, ball, self.starts(), self.generator)
         self.gradients += attempt.gradients
         witness = None
         if attempt.margin < 0:
@@ -137,7 +132,7 @@ class _Search:
             self.best = nearer(self.target, ball, witness)
         found = None if self.best is None else self.best.radius
         outcome = "withstood" if witness is None else "broken"
-        self.listener(Progress("attack", f"radius {radius:.3g} {outcome}", attacked=found))
+        tell("attack", f"radius {radius:.3g} {outcome}", attacked=found)
         return witness is not None
 
     def starts(self) -> Tensor:

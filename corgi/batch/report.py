@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from corgi.batch.store import Row, Store
+from corgi.budget import tell
 from corgi.errors import StoreError, UsageError
-from corgi.progress import Listener, Progress, silent
 from corgi.reporting.bundle import report_document
 from corgi.reporting.case import Case, Pictures
 from corgi.reporting.document import RadiiDocument, VerifyDocument
@@ -54,7 +54,6 @@ def report(
     with_document: bool = True,
     budget: int = PAGE_BUDGET,
     command: str = "",
-    listener: Listener = silent,
     note: Callable[[str], None] = lambda _: None,
 ) -> ReportResult:
     """Report on the rows of stores; every setting (model, parameters, code) of every store is a run.
@@ -67,7 +66,6 @@ def report(
         with_document: make the document, too, which the page then names.
         budget: bytes of pictures of the page.
         command: how the call is named in the report.
-        listener: told how far it is.
         note: told what is missing, and which stores another process keeps locked.
 
     Raises:
@@ -80,7 +78,7 @@ def report(
             if store.incomplete:
                 note(store.incomplete)
             stack.enter_context(store.snapshot())
-        reading = _Reading(_read_radii(radii), listener)
+        reading = _Reading(_read_radii(radii))
         runs = [run for store in opened for run in reading.runs(store)]
         if not runs:
             raise UsageError(f"{', '.join(map(str, stores))}: no results yet")
@@ -91,7 +89,7 @@ def report(
         made = make_report(title, runs, origin)
         if not (with_page or with_document):
             return ReportResult(made, None, None)
-        listener(Progress("report", "writing the page"))
+        tell("report", "writing the page")
         document = report_document(made).model_dump_json().encode() + b"\n" if with_document else None
         digest = None if document is None else hashlib.sha256(document).hexdigest()
         return ReportResult(
@@ -102,8 +100,8 @@ def report(
 class _Reading:
     """Rows of stores as cases of runs, and the way back from a case to its pictures."""
 
-    def __init__(self, radii: dict[Path, RadiiDocument], listener: Listener) -> None:
-        self.listener, self.radii = listener, radii
+    def __init__(self, radii: dict[Path, RadiiDocument]) -> None:
+        self.radii = radii
         self.stores: list[Store] = []
         self.matched: set[Path] = set()
 
@@ -114,7 +112,7 @@ class _Reading:
             for row in store.rows(setting):
                 cases.append(self.case(store, row))
                 if len(cases) % 500 == 0:
-                    self.listener(Progress("report", f"{store.path}: {len(cases)} results read"))
+                    tell("report", f"{store.path}: {len(cases)} results read")
             if cases:
                 self.stores.append(store)
                 yield make_run(setting, store.runs(setting), cases)

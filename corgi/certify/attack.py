@@ -12,7 +12,6 @@ from corgi.budget import cancelled
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.options import check_radius
 from corgi.network.network import Network
-from corgi.progress import Listener, silent
 from corgi.results import EmpiricalBound, ImageArray
 from corgi.terms import Size
 from corgi.types import Norm
@@ -50,7 +49,6 @@ def attack(
     class_id: int | None = None,
     norm: Norm = Norm.LINF,
     eps: float | None = None,
-    listener: Listener = silent,
 ) -> AttackResult:
     """Look for the closest image to one [C, H, W] float32 in [0, 1] whose map has other largest pixels.
 
@@ -63,7 +61,6 @@ def attack(
         class_id: class to explain, None for the predicted one.
         norm: of the distance.
         eps: attack this radius only, pixel scale.
-        listener: told of every ball attacked.
 
     Raises:
         ImageError, UsageError, GateError: as `explain`; or a radius or ranks that cannot be.
@@ -72,7 +69,5 @@ def attack(
     options = options or AttackOptions()
     explained = explain(network, image, k, class_id)
     target = explained.question(k2, keep_label=options.keep_label)
-    found = attack_radius(
-        target, torch.from_numpy(explained.image), options, norm=norm, only=eps, listener=listener
-    )
+    found = attack_radius(target, torch.from_numpy(explained.image), options, norm=norm, only=eps)
     return AttackResult(explained, found, target.k2, norm, eps, options.seed, cancelled())

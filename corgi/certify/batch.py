@@ -8,13 +8,12 @@ from dataclasses import replace
 import torch
 
 from corgi.ambient import settled
-from corgi.budget import left
+from corgi.budget import left, tell
 from corgi.certify.bounders import Bounders
 from corgi.certify.explain import explain
 from corgi.certify.options import VerifyOptions
 from corgi.certify.verify import verify, verify_explained
 from corgi.network.network import Network
-from corgi.progress import Listener, Progress, silent
 from corgi.results import ImageArray, MapKind, VerifyResult
 from corgi.types import Ball, Interval
 
@@ -28,13 +27,12 @@ def verify_batch(
     images: Sequence[ImageArray],
     options: VerifyOptions,
     names: Sequence[str],
-    listener: Listener = silent,
 ) -> tuple[VerifyResult, ...]:
     """One result an image, as `verify` gives it; what depends on the network and class only is done once."""
     bounders, results = Bounders(), []
     for number, (image, name) in enumerate(zip(images, names, strict=True)):
-        listener(Progress("batch", f"image {number + 1} of {len(images)}"))
-        result = verify(network, image, options, image_name=name, listener=listener, bounders=bounders)
+        tell("batch", f"image {number + 1} of {len(images)}")
+        result = verify(network, image, options, image_name=name, bounders=bounders)
         results.append(result)
     return tuple(results)
 
@@ -46,7 +44,6 @@ def verify_radii(
     radii: Sequence[float],
     options: VerifyOptions,
     names: Sequence[str],
-    listener: Listener = silent,
     together: bool | None = None,
 ) -> tuple[tuple[VerifyResult, ...], ...]:
     """Decide every radius for every image: results [images][radii].
@@ -62,7 +59,7 @@ def verify_radii(
     at_once = max(1, BALLS_AT_ONCE // max(len(distinct), 1))
     for start in range(0, len(images), at_once):
         some = range(start, min(start + at_once, len(images)))
-        listener(Progress("batch", f"images {start + 1} to {some.stop} of {len(images)}"))
+        tell("batch", f"images {start + 1} to {some.stop} of {len(images)}")
         explained = {n: explain(network, images[n], options.k, options.class_id) for n in some}
         balls = {(n, r): Ball(torch.from_numpy(images[n]), r, options.norm) for n in some for r in distinct}
         bounds: dict[tuple[int, float], Interval] = {}
@@ -82,7 +79,7 @@ def verify_radii(
                     bounder.remember(balls[n, radius], bounds[n, radius])
                 asked = replace(options, eps=radius)
                 decided[radius] = verify_explained(
-                    explained[n], asked, image_name=names[n], listener=listener, bounders=bounders
+                    explained[n], asked, image_name=names[n], bounders=bounders
                 )
             results.append(tuple(decided[radius] for radius in radii))
     return tuple(results)
@@ -95,7 +92,6 @@ def verify_ranks(
     ranks: Sequence[tuple[int, int]],
     options: VerifyOptions,
     name: str,
-    listener: Listener = silent,
 ) -> tuple[VerifyResult, ...]:
     """One result for each (k, k2) of one image: the k-curve. Bounds of one radius serve all ranks.
 
@@ -109,7 +105,6 @@ def verify_ranks(
             explained.at(k),
             replace(options, k2=k2),
             image_name=name,
-            listener=listener,
             bounders=bounders,
         )
     return tuple(results[rank] for rank in ranks)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from corgi.attacks.pairs import linear_radius
-from corgi.budget import left
+from corgi.budget import left, tell
 from corgi.cam.topk import decision_margin
 from corgi.certify.bounders import GATE_SHARE, Bounders
 from corgi.certify.exact import ExactRadius
@@ -19,7 +19,6 @@ from corgi.decide.margins import score
 from corgi.engines.gate import check_engine_at_radius_zero
 from corgi.engines.interface import Bounder
 from corgi.network.depth import is_deep
-from corgi.progress import Listener, Progress
 from corgi.results import (
     Decision,
     DeterministicCertificate,
@@ -38,7 +37,7 @@ class Session:
 
     Attributes:
         explained: the map; options: what is asked.
-        bounders: engines in use; listener: hears of every step.
+        bounders: engines in use.
         attack: what the attack found; a nearer witness that exact decisions find takes its place.
         fallback: a radius that is certified already.
         doing: what is under way, for people.
@@ -47,7 +46,6 @@ class Session:
     explained: Explanation
     options: VerifyOptions
     bounders: Bounders
-    listener: Listener
     attack: EmpiricalBound | None = None
     fallback: float = 0.0
     doing: str = ""
@@ -150,7 +148,7 @@ class Certification:
         """
         started, session, engine = time.monotonic(), self.session, self.options.engine
         session.doing = "the engine was held against onnxruntime"
-        session.listener(Progress("certify", session.doing))
+        tell("certify", session.doing)
         self.bounder = session.bounders.bind(engine, session.network, session.class_id)
         image = session.explained.image[None]
         check_engine_at_radius_zero(session.network, session.class_id, self.bounder, image)
@@ -177,7 +175,6 @@ class Certification:
             session.ball,
             options,
             deadline,
-            session.listener,
             witness=session.witness,
         )
 
@@ -208,7 +205,7 @@ class Certification:
         def on_step(bracket: Bracket) -> None:
             radius, value = bracket.scores[-1]
             detail = f"radius {radius:.3g} {'certified' if value > 0 else 'not certified'}"
-            session.listener(Progress("certify", detail, bracket.certified, session.attacked))
+            tell("certify", detail, bracket.certified, session.attacked)
 
         return search_radius(
             self.score,
@@ -222,8 +219,7 @@ class Certification:
     def score(self, radius: float) -> float:
         """The score at a radius; its margins tell where to begin at the next one."""
         session, decides = self.session, self.options.eps is not None
-        told = Progress("certify", f"radius {radius:.3g} is bounded", session.fallback, session.attacked)
-        session.listener(told)
+        tell("certify", f"radius {radius:.3g} is bounded", session.fallback, session.attacked)
         ball = session.ball.with_radius(radius)
         found = score(session.question, self.bounder, ball, self.margins, sign_only=decides)
         self.margins = found.margins

@@ -14,14 +14,13 @@ from functools import partial
 import torch
 
 from corgi.ambient import settled
-from corgi.budget import Stoppable, check
+from corgi.budget import Stoppable, check, within
 from corgi.cam.topk import check_ranks, relative_gaps
 from corgi.certify.bounders import Bounders
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.options import VerifyOptions
 from corgi.certify.verify import verify_explained
 from corgi.network.network import Network
-from corgi.progress import Listener, Progress, silent
 from corgi.results import ImageArray, VerifyResult
 from corgi.types import Norm
 
@@ -89,7 +88,6 @@ def radius_curve(
     options: VerifyOptions | None = None,
     *,
     image_name: str = "array",
-    listener: Listener = silent,
 ) -> Curve:
     """Radii of an image [C, H, W] for every k of `ks`, and for `options.k` with every k2 of `k2s`.
 
@@ -109,18 +107,12 @@ def radius_curve(
         check_ranks(k, k2, explanation.network.pixels)
     with Stoppable() as end:
         for number, (k, k2) in enumerate(ranks):
-
-            def told(progress: Progress, number: int = number, k: int = k, k2: int = k2) -> None:
-                where = f"{number + 1} of {len(ranks)} (k = {k}, k2 = {k2}): {progress.detail}"
-                listener(replace(progress, detail=where))
-
-            asked = partial(
-                verify_explained, explanation.at(k), image_name=image_name, listener=told, bounders=bounders
-            )
-            result = asked(replace(options, k2=k2))
-            bounds = result.certificate.radius
-            if result.certificate.exact is not None and bounds > 0:
-                bounds = asked(replace(options, k2=k2, exact=None, attack=None)).certificate.radius
+            with within(f"{number + 1} of {len(ranks)} (k = {k}, k2 = {k2})"):
+                asked = partial(verify_explained, explanation.at(k), image_name=image_name, bounders=bounders)
+                result = asked(replace(options, k2=k2))
+                bounds = result.certificate.radius
+                if result.certificate.exact is not None and bounds > 0:
+                    bounds = asked(replace(options, k2=k2, exact=None, attack=None)).certificate.radius
             points[k, k2] = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)
             check()
     return Curve(

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from corgi.attacks.witness import nearer
-from corgi.budget import limited
+from corgi.budget import limited, tell
 from corgi.certify.radius import search
 from corgi.decide.ball import BallDecider, ExactOptions, refuse_contradiction
 from corgi.decide.decider import Proved, Undecided
 from corgi.decide.margins import Question
 from corgi.engines.interface import Bounder
-from corgi.progress import Listener, Progress
 from corgi.results import ExactSearch, Witness
 from corgi.terms import Status
 from corgi.types import Ball
@@ -42,7 +41,6 @@ class ExactRadius:
     ball: Ball
     options: ExactOptions
     deadline: float
-    listener: Listener
     certified: float = 0.0
     least: float | None = None
     witness: Witness | None = None
@@ -171,6 +169,6 @@ class ExactRadius:
         refuse_contradiction(self.options.decider.name, certified, attacked)
 
     def report(self, detail: str) -> None:
-        """Tell the listener."""
+        """Tell where the search is."""
         attacked = None if self.witness is None else self.witness.radius
-        self.listener(Progress("exact", detail, self.certified, attacked))
+        tell("exact", detail, self.certified, attacked)

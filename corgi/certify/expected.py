@@ -11,12 +11,11 @@ import numpy as np
 import torch
 
 from corgi.ambient import settled
-from corgi.budget import check
+from corgi.budget import check, tell
 from corgi.certify.methods import default_engine
 from corgi.engines.interface import Cost
 from corgi.errors import EngineError
 from corgi.network.network import Network
-from corgi.progress import Listener, Progress, silent
 from corgi.terms import EngineName
 from corgi.types import Ball
 
@@ -53,9 +52,7 @@ class EngineReport:
 
 
 @settled()
-def engine_reports(
-    network: Network, radii: Sequence[float] = RADII, listener: Listener = silent
-) -> tuple[EngineReport, ...]:
+def engine_reports(network: Network, radii: Sequence[float] = RADII) -> tuple[EngineReport, ...]:
     """What every engine makes of a network; for a class whose weights are known."""
     found = []
     for name in ENGINES:
@@ -66,7 +63,7 @@ def engine_reports(
             found.append(EngineReport(name, error))
             continue
         taken_by = engine.costs(network) if len(radii) > 0 and _weighted(network) else None
-        expected = () if taken_by is None else _expected(network, taken_by, radii, listener)
+        expected = () if taken_by is None else _expected(network, taken_by, radii)
         found.append(EngineReport(name, None, expected))
     return tuple(found)
 
@@ -81,13 +78,13 @@ def _weighted(network: Network) -> bool:
 
 
 def _expected(
-    network: Network, taken_by: Callable[[Ball], Cost], radii: Sequence[float], listener: Listener
+    network: Network, taken_by: Callable[[Ball], Cost], radii: Sequence[float]
 ) -> tuple[Expected, ...]:
     noise = np.random.default_rng(0).random(network.input_shape, dtype=np.float32)
     before, found = _memory(), []
     for radius in sorted(radii, reverse=True):
         check()
-        listener(Progress("inspect", f"a few rows of a ball of radius {radius:.2g} are timed"))
+        tell("inspect", f"a few rows of a ball of radius {radius:.2g} are timed")
         taken = taken_by(Ball(torch.from_numpy(noise), radius))
         found.append(Expected(radius, replace(taken, bytes=before + taken.bytes)))
     return tuple(found)

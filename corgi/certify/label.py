@@ -15,13 +15,12 @@ import torch
 
 from corgi.ambient import settled
 from corgi.attacks.pairs import vanishing_radius
-from corgi.budget import Stoppable, grace
+from corgi.budget import Stoppable, grace, tell
 from corgi.certify.radius import Bracket, SearchLimits, decide_radius, search_radius
 from corgi.engines.forms import ClassMargins
 from corgi.engines.interface import Bounder
 from corgi.network.head import CamHead
 from corgi.network.network import Network
-from corgi.progress import Listener, Progress, silent
 from corgi.results import LabelCertificate, Status
 from corgi.types import Ball
 
@@ -36,7 +35,6 @@ def certify_label(
     label: int,
     limits: SearchLimits,
     eps: float | None = None,
-    listener: Listener = silent,
 ) -> LabelCertificate:
     """The radius within which a class keeps the largest score.
 
@@ -49,11 +47,10 @@ def certify_label(
         label: the class predicted at the image.
         limits: when to stop.
         eps: decide this radius only.
-        listener: is told of every radius.
     """
     started, bracket, reason = time.monotonic(), Bracket(0.0), ""
     with Stoppable() as end:
-        bracket, reason = _search(bounder, network, ball, label, limits, eps, listener)
+        bracket, reason = _search(bounder, network, ball, label, limits, eps)
     status = end.status or bracket.status
     if bracket.certified > 0:
         reason = ""
@@ -78,7 +75,6 @@ def _search(
     label: int,
     limits: SearchLimits,
     eps: float | None,
-    listener: Listener,
 ) -> tuple[Bracket, str]:
     """What was certified, and the reason if that is nothing."""
     head = network.head
@@ -95,7 +91,7 @@ def _search(
         return Bracket(margin), "the predicted class does not have the largest score by itself"
 
     def score(radius: float) -> float:
-        listener(Progress("label", f"radius {radius:.4g}"))
+        tell("label", f"radius {radius:.4g}")
         return float(bounder.lower(ball.with_radius(radius), margins).min())
 
     if eps is not None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from corgi.ambient import settled
 from corgi.attacks.pairs import linear_radius
 from corgi.attacks.search import AttackOptions, attack_radius
-from corgi.budget import OutOfTime, Stoppable, cancelled, check, left, limited
+from corgi.budget import OutOfTime, Stoppable, cancelled, check, left, limited, tell, within
 from corgi.cam.topk import decision_margin
 from corgi.certify.bounders import Bounders
 from corgi.certify.exact import ExactRadius
@@ -30,7 +30,6 @@ from corgi.decide.ball import ExactOptions
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.errors import UsageError
 from corgi.network.network import Network
-from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, TopK
 from corgi.terms import Size
 from corgi.types import Norm
@@ -111,9 +110,7 @@ class PixelRadii:
 
 
 @settled()
-def pixel_radii(
-    network: Network, image: ImageArray, options: RadiiOptions | None = None, listener: Listener = silent
-) -> PixelRadii:
+def pixel_radii(network: Network, image: ImageArray, options: RadiiOptions | None = None) -> PixelRadii:
     """Radii of all pixels of the map of an image [C, H, W] float32 in [0, 1].
 
     Raises:
@@ -123,7 +120,7 @@ def pixel_radii(
     """
     options = options or RadiiOptions()
     deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
-    radii = _Radii(network, image, options, listener)
+    radii = _Radii(network, image, options)
     with limited(deadline):
         return radii.run()
 
@@ -131,11 +128,9 @@ def pixel_radii(
 class _Radii:
     """State of one computation."""
 
-    def __init__(
-        self, network: Network, image: ImageArray, options: RadiiOptions, listener: Listener
-    ) -> None:
+    def __init__(self, network: Network, image: ImageArray, options: RadiiOptions) -> None:
         self.started = time.monotonic()
-        self.options, self.listener = options, listener
+        self.options = options
         explained = self.explanation = explain(network, image, options.k, options.class_id)
         self.k, self.ball = explained.top.k, explained.ball(options.norm)
         self.values = torch.from_numpy(explained.cam).reshape(-1)
@@ -158,7 +153,8 @@ class _Radii:
             for rank in range(1, min(self.k + self.options.outside, len(self.values)) + 1):
                 check()
                 pixel = int(self.order[rank - 1])
-                found = self.search(pixel, rank, float(certified[pixel]))
+                with within(f"pixel {rank} of {self.k + self.options.outside}"):
+                    found = self.search(pixel, rank, float(certified[pixel]))
                 certified[pixel] = found.certified
                 searched.append(found)
         return PixelRadii(
@@ -189,7 +185,7 @@ class _Radii:
             stays = torch.where(inside, above <= self.k - 1, surely >= self.k)
             certified[stays] = certified[stays].clamp(min=radius)
             detail = f"intervals at radius {radius:.3g}: {int(stays.sum())} pixels stay"
-            self.listener(Progress("radii", detail))
+            tell("radii", detail)
 
     def search(self, pixel: int, rank: int, certified: float) -> PixelRadius:
         """Attack and decide one pixel."""
@@ -201,20 +197,14 @@ class _Radii:
             return PixelRadius(pixel, rank, 0.0, None, f"tie at rank {self.k}")
         if explained.doubt is not None:
             return PixelRadius(pixel, rank, 0.0, None, explained.doubt)
-
-        def told(progress: Progress) -> None:
-            where = f"pixel {rank} of {self.k + self.options.outside}: {progress.detail}"
-            self.listener(replace(progress, detail=where))
-
         options = self.options
-        found = attack_radius(question, self.ball.center, options.attack, norm=self.ball.norm, listener=told)
+        found = attack_radius(question, self.ball.center, options.attack, norm=self.ball.norm)
         exact = ExactRadius(
             question,
             self.bounders.bind(options.engine, explained.network, explained.class_id),
             self.ball,
             options.exact,
             time.monotonic() + options.exact.seconds,
-            told,
             certified=certified,
             witness=found.witness,
         )

@@ -13,7 +13,6 @@ from corgi.certify.explain import Explanation, explain
 from corgi.data.file import write
 from corgi.errors import UsageError
 from corgi.network.network import Network
-from corgi.progress import Listener, silent
 from corgi.results import ImageArray, MapKind, SmoothResult
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.named import formed_map, kept_of, named_map
@@ -34,7 +33,6 @@ def smooth_map(
     class_id: int | None = None,
     state: Path | None = None,
     image_name: str = "array",
-    listener: Listener = silent,
 ) -> SmoothResult:
     """Certify the map of an image [C, H, W] float32 in [0, 1], averaged over noise.
 
@@ -48,7 +46,6 @@ def smooth_map(
         state: file (NPZ) of samples to go on from, and to save all in; certificates are of complete rungs
             then, see `corgi.smoothing.smooth.smooth`.
         image_name: where the image came from.
-        listener: hears of batches.
 
     Raises:
         ImageError, GateError: as `explain`. EngineError: the map is not finite somewhere.
@@ -66,7 +63,7 @@ def smooth_map(
     started = time.monotonic()
     plain = base(torch.from_numpy(explained.image)[None])[0].double().numpy().reshape(base.shape)
     start = None if state is None else _continued(state, begin(base, explained.image, options))
-    tally, found = smooth(base, explained.image, options, start, listener=listener)
+    tally, found = smooth(base, explained.image, options, start)
     if state is not None:
         write("--state", state, state_bytes(tally))
     return SmoothResult(

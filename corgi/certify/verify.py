@@ -10,7 +10,7 @@ import numpy as np
 
 from corgi.ambient import settled
 from corgi.attacks.search import attack_radius
-from corgi.budget import OutOfTime, Stoppable, cancelled, left, limited
+from corgi.budget import OutOfTime, Stoppable, announce, cancelled, left, limited
 from corgi.certify.bounders import Bounders as Bounders
 from corgi.certify.certificate import Certification, Session
 from corgi.certify.explain import Explanation, explain
@@ -21,7 +21,6 @@ from corgi.certify.options import check_radius as check_radius
 from corgi.decide.ball import refuse_contradiction
 from corgi.errors import EngineError, GateError
 from corgi.network.network import Network
-from corgi.progress import Listener, Progress, silent
 from corgi.results import DeterministicCertificate, ImageArray, LabelCertificate, Status, VerifyResult
 from corgi.terms import EngineName
 
@@ -46,7 +45,6 @@ def verify(
     options: VerifyOptions | None = None,
     *,
     image_name: str = "array",
-    listener: Listener = silent,
     bounders: Bounders | None = None,
 ) -> VerifyResult:
     """Certify the top-k set of the map of an image [C, H, W] float32 in [0, 1].
@@ -64,9 +62,7 @@ def verify(
     """
     options, started = options or VerifyOptions(), time.monotonic()
     explained = explain(network, image, options.k, options.class_id)
-    return verify_explained(
-        explained, options, image_name=image_name, listener=listener, bounders=bounders, started=started
-    )
+    return verify_explained(explained, options, image_name=image_name, bounders=bounders, started=started)
 
 
 @settled()
@@ -75,7 +71,6 @@ def verify_explained(
     options: VerifyOptions,
     *,
     image_name: str = "array",
-    listener: Listener = silent,
     bounders: Bounders | None = None,
     started: float | None = None,
 ) -> VerifyResult:
@@ -84,7 +79,7 @@ def verify_explained(
     `started`: when the time that there is began, by `time.monotonic()`; None for now.
     """
     started = time.monotonic() if started is None else started
-    verification = _Verification(explained, options, image_name, listener, bounders, started)
+    verification = _Verification(explained, options, image_name, bounders, started)
     with limited(None if options.time_limit is None else started + options.time_limit):
         return verification.run()
 
@@ -97,13 +92,12 @@ class _Verification:
         explained: Explanation,
         options: VerifyOptions,
         image_name: str,
-        listener: Listener,
         bounders: Bounders | None,
         started: float,
     ) -> None:
         self.explained, self.options, self.image_name = explained, options, image_name
-        self.listener, self.bounders, self.started = listener, bounders or Bounders(), started
-        self.session = Session(explained, options, self.bounders, listener)
+        self.bounders, self.started = bounders or Bounders(), started
+        self.session = Session(explained, options, self.bounders)
 
     def run(self) -> VerifyResult:
         tie = self.tie()
@@ -145,7 +139,7 @@ class _Verification:
             if self.options.attack is None:
                 raise
             works = "an attack, corgi cam and corgi smooth need no bounds"
-            self.listener(Progress("bounds", f"{error.message}; {works}", lasting=True))
+            announce("bounds", f"{error.message}; {works}")
             return f"no bounds: {error.message}"
         return self.explained.doubt
 
@@ -163,7 +157,6 @@ class _Verification:
                 options,
                 norm=session.ball.norm,
                 only=self.options.eps,
-                listener=self.listener,
             )
 
     def certificate(self, refusal: str | None) -> DeterministicCertificate:
@@ -254,9 +247,7 @@ class _Verification:
             try:
                 bounder = self.bounders.bind(engine, session.network, session.class_id)
                 limits, eps = self.options.limits, self.options.eps
-                return certify_label(
-                    bounder, session.network, session.ball, label, limits, eps, self.listener
-                )
+                return certify_label(bounder, session.network, session.ball, label, limits, eps)
             except GateError as error:
                 return nothing(Status.UNKNOWN, f"no certificate: {error.message}")
         assert end.status is not None

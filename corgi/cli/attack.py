@@ -14,7 +14,6 @@ from corgi.terms import AttackKind, Norm
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
     from corgi.network.network import Network
-    from corgi.progress import Listener
     from corgi.results import ImageArray
 
 
@@ -45,7 +44,7 @@ def command(
     """
     ranks = common.parse_k(k)
 
-    def ask(network: Network, image: ImageArray, listener: Listener) -> AttackResult:
+    def ask(network: Network, image: ImageArray) -> AttackResult:
         from corgi.attacks.search import AttackOptions
         from corgi.certify.attack import attack
 
@@ -59,7 +58,6 @@ def command(
             class_id=class_id,
             norm=norm,
             eps=eps,
-            listener=listener,
         )
 
     array: Array[AttackResult] = Array(

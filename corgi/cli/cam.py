@@ -14,7 +14,6 @@ from corgi.cli.task import Array, Task, with_task
 if TYPE_CHECKING:
     from corgi.certify.explain import Explanation
     from corgi.network.network import Network
-    from corgi.progress import Listener
     from corgi.results import ImageArray
 
 
@@ -29,7 +28,7 @@ def command(
     """Show the class activation map of IMAGE and its largest pixels."""
     ranks = common.parse_k(k)
 
-    def ask(network: Network, image: ImageArray, _: Listener) -> Explanation:
+    def ask(network: Network, image: ImageArray) -> Explanation:
         from corgi.certify.explain import explain
 
         return explain(network, image, ranks, class_id)

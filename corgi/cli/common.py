@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from corgi.budget import grace, limited
+from corgi.budget import grace, heard, limited
 from corgi.cli.start import began
 from corgi.data.file import is_regular_file, resolved, write
 from corgi.errors import UsageError
-from corgi.progress import Listener, Progress, silent
+from corgi.progress import Listener, Progress
 from corgi.terms import PICTURE_FORMATS, Norm, Size
 
 if TYPE_CHECKING:
@@ -255,11 +255,11 @@ def note(message: str, *, quiet: bool = False) -> None:
 
 
 @contextmanager
-def working(what: str, *, quiet: bool = False, seconds: float | None = None) -> Iterator[Listener]:
+def working(what: str, *, quiet: bool = False, seconds: float | None = None) -> Iterator[None]:
     """Work that may take so many seconds from the start of the process on.
 
-    It is told of by the listener yielded, on stderr: on a terminal always, elsewhere a line now and then once
-    it takes long, also where nothing was heard for long. What libraries print meanwhile goes to stderr, so
+    Where it is stands on stderr: on a terminal always, elsewhere a line now and then once it takes long, also
+    where nothing was heard for long. What libraries print meanwhile goes to stderr, so
     that stdout carries the answer alone.
     """
     from rich.console import Console
@@ -267,13 +267,13 @@ def working(what: str, *, quiet: bool = False, seconds: float | None = None) -> 
     console = Console(stderr=True)
     with redirect_stdout(sys.stderr), limited(None if seconds is None else began() + seconds):
         if quiet:
-            yield silent
+            yield
         elif not console.is_terminal:
-            with _now_and_then(what) as listener:
-                yield listener
+            with _now_and_then(what) as listener, heard(listener):
+                yield
         else:
-            with console.status(what) as status:
-                yield _show(status.update, console.print)
+            with console.status(what) as status, heard(_show(status.update, console.print)):
+                yield
 
 
 def _text(progress: Progress) -> str:

@@ -14,7 +14,6 @@ from corgi.comparison.options import CompareOptions
 if TYPE_CHECKING:
     from corgi.comparison.rows import Comparison
     from corgi.network.network import Network
-    from corgi.progress import Listener
     from corgi.results import ImageArray
 
 
@@ -51,9 +50,9 @@ def command(
         seed=seed,
     )
 
-    def ask(network: Network, image: ImageArray, listener: Listener) -> Comparison:
+    def ask(network: Network, image: ImageArray) -> Comparison:
         from corgi.comparison.compare import compare
 
-        return compare(network, image, options, listener=listener)
+        return compare(network, image, options)
 
     return task.answer(ask, finished, seconds=time_limit)

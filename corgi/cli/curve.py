@@ -15,7 +15,6 @@ from corgi.terms import Norm
 if TYPE_CHECKING:
     from corgi.certify.curve import Curve
     from corgi.network.network import Network
-    from corgi.progress import Listener
     from corgi.results import ImageArray
 
 
@@ -66,7 +65,7 @@ def command(
     by_k2 = [] if k2s is None else ranks_of("--k2", k2s)
     k = common.parse_k(base)
 
-    def ask(network: Network, image: ImageArray, listener: Listener) -> Curve:
+    def ask(network: Network, image: ImageArray) -> Curve:
         from corgi.certify.curve import radius_curve
         from corgi.certify.verify import VerifyOptions
         from corgi.decide.ball import ExactOptions
@@ -74,6 +73,6 @@ def command(
         exact = ExactOptions(gap=gap, seconds=seconds)
         options = VerifyOptions(k=k, class_id=class_id, norm=norm, exact=exact)
         name = str(task.image)
-        return radius_curve(network, image, by_k, by_k2, options, image_name=name, listener=listener)
+        return radius_curve(network, image, by_k, by_k2, options, image_name=name)
 
     return task.answer(ask, finished, seconds=time_limit)

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from corgi.budget import tell
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.errors import UsageError
-from corgi.progress import Progress
 from corgi.vnnlib.spec import Syntax
 
 
@@ -42,9 +42,9 @@ def command(
     from corgi.reporting.vnn_text import export_text
     from corgi.vnnlib.export import export_cam, write_instance
 
-    with common.working("loading", quiet=quiet) as listener:
+    with common.working("loading", quiet=quiet):
         network, pixels = common.read_input(loading, model, image, preprocess)
-        listener(Progress("export", folder.name))
+        tell("export", folder.name)
         export = export_cam(
             network,
             pixels,

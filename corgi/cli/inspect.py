@@ -22,9 +22,9 @@ def command(
     from corgi.reporting.document import inspect_document, to_json
     from corgi.reporting.text import inspect_text
 
-    with common.working("loading", quiet=quiet) as listener:
+    with common.working("loading", quiet=quiet):
         network = loading.load(model)
-        reports = engine_reports(network, listener=listener)
+        reports = engine_reports(network)
     document = inspect_document(network, reports)
     common.emit(inspect_text(document), lambda: to_json(document), json, quiet=quiet)
     return Exit.OK

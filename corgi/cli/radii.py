@@ -14,7 +14,6 @@ from corgi.terms import Norm
 if TYPE_CHECKING:
     from corgi.certify.radii import PixelRadii
     from corgi.network.network import Network
-    from corgi.progress import Listener
     from corgi.results import ImageArray
 
 
@@ -36,10 +35,10 @@ def command(
     """
     ranks = common.parse_k(k)
 
-    def ask(network: Network, image: ImageArray, listener: Listener) -> PixelRadii:
+    def ask(network: Network, image: ImageArray) -> PixelRadii:
         from corgi.certify.radii import RadiiOptions, pixel_radii
 
         options = RadiiOptions(k=ranks, class_id=class_id, norm=norm, outside=outside, time_limit=time_limit)
-        return pixel_radii(network, image, options, listener)
+        return pixel_radii(network, image, options)
 
     return task.answer(ask, finished, seconds=time_limit)

@@ -51,7 +51,7 @@ def command(
     _check(stores, radii or [], html, markdown, pdf)
     from corgi.batch.report import report
 
-    with common.working("reading", quiet=quiet) as listener:
+    with common.working("reading", quiet=quiet):
         found = report(
             stores,
             title=title,
@@ -60,7 +60,6 @@ def command(
             with_document=html is not None,
             budget=round(pictures * _MEGABYTE),
             command=common.command_line(),
-            listener=listener,
             note=partial(common.note, quiet=quiet),
         )
         if html is not None and found.document is not None and found.page is not None:

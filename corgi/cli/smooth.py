@@ -18,7 +18,6 @@ from corgi.terms import Claim, Confidence, Correction, MapForm, MapKind, MapName
 
 if TYPE_CHECKING:
     from corgi.network.network import Network
-    from corgi.progress import Listener
     from corgi.results import ImageArray, SmoothResult
 
 
@@ -149,7 +148,7 @@ def command(
     if asked.map_kind is MapName.GRADCAM:
         task = replace(task, loading=replace(task.loading, map_kind=MapKind.GRADCAM))
 
-    def ask(network: Network, image: ImageArray, listener: Listener) -> SmoothResult:
+    def ask(network: Network, image: ImageArray) -> SmoothResult:
         from corgi.certify.smooth import smooth_map
 
         return smooth_map(
@@ -159,7 +158,6 @@ def command(
             class_id=class_id,
             state=state,
             image_name=str(task.image),
-            listener=listener,
         )
 
     return task.answer(ask, _exit, seconds=time_limit)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from corgi.network.network import Network
-    from corgi.progress import Listener
     from corgi.reporting.answers import Answer
     from corgi.results import ImageArray
 
@@ -67,7 +66,7 @@ class Task:
 
     def answer(
         self,
-        ask: Callable[[Network, ImageArray, Listener], A],
+        ask: Callable[[Network, ImageArray], A],
         exit_of: Callable[[A], Exit],
         *,
         seconds: float | None = None,
@@ -88,10 +87,10 @@ class Task:
         if array is not None:
             common.check_ending(array.option, array.path, ("npy",))
             self.check({array.option: array.path})
-        with common.working("loading", quiet=self.quiet, seconds=seconds) as listener:
+        with common.working("loading", quiet=self.quiet, seconds=seconds):
             network, pixels = common.read_input(self.loading, self.model, self.image, self.preprocess)
             common.ready_to_draw(self.picture)
-            found = ask(network, pixels, listener)
+            found = ask(network, pixels)
         from corgi.reporting import answers
         from corgi.reporting.document import to_json
 

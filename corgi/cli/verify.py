@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from corgi.budget import announce
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import exit_of
 from corgi.cli.task import Array, Task, with_task
 from corgi.errors import UsageError
-from corgi.progress import Listener, Progress
 
 if TYPE_CHECKING:
     from corgi.network.network import Network
@@ -31,7 +31,7 @@ def command(*, asked: Asked, witness: common.WitnessOption = None, task: Task) -
         raise UsageError("--witness: with --no-attack there is none to save")
     options = asked.options()
 
-    def ask(network: Network, image: ImageArray, listener: Listener) -> VerifyResult:
+    def ask(network: Network, image: ImageArray) -> VerifyResult:
         from corgi.certify.verify import verify
         from corgi.network.depth import is_deep
 
@@ -39,8 +39,8 @@ def command(*, asked: Asked, witness: common.WitnessOption = None, task: Task) -
         if options.time_limit is None and is_deep(network.trunk):
             chosen = replace(options, time_limit=DEEP_SECONDS)
             about = f"a deep network: at most {DEEP_SECONDS:g} s, or as --time-limit says (inf: no limit)"
-            listener(Progress("verify", about, lasting=True))
-        return verify(network, image, chosen, image_name=str(task.image), listener=listener)
+            announce("verify", about)
+        return verify(network, image, chosen, image_name=str(task.image))
 
     array: Array[VerifyResult] = Array(
         "--witness", witness, lambda result: common.image_of(result.attack), common.NO_WITNESS

@@ -67,9 +67,9 @@ def run(
     known = known_answers(expected, listed, instances)
     name = category or instances.absolute().parent.name
     files = None if results is None else ResultFiles(results, name, listed)
-    with common.working("starting", quiet=quiet) as listener:
+    with common.working("starting", quiet=quiet):
         done = None if files is None else files.keep
-        answers = run_instances(listed, parallel=parallel, listener=listener, done=done)
+        answers = run_instances(listed, parallel=parallel, done=done)
     if not quiet:
         common.show(results_text(answers, known))
     _tell_notes(answers, quiet=quiet)
@@ -98,8 +98,8 @@ def solve(
     common.check_outputs((onnx, vnnlib), {"--results": results})
     from corgi.vnnlib.run import run_instances
 
-    with common.working("starting", quiet=quiet) as listener:
-        (found,) = run_instances([Instance(onnx, vnnlib, timeout)], listener=listener)
+    with common.working("starting", quiet=quiet):
+        (found,) = run_instances([Instance(onnx, vnnlib, timeout)])
     if results is not None:
         write("--results", results, result_text(found).encode())
     if not quiet:

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 
 from corgi.ambient import settled
-from corgi.budget import OutOfTime, Stoppable, check, grace, left, limited
+from corgi.budget import OutOfTime, Stoppable, check, grace, left, limited, tell, within
 from corgi.certify.bounders import Bounders
 from corgi.certify.explain import Explanation, check_image, explain
 from corgi.certify.methods import default_engine
@@ -27,7 +27,6 @@ from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison, Guarantee, Row
 from corgi.errors import EngineError
 from corgi.network.network import Network
-from corgi.progress import Listener, Progress, silent
 from corgi.results import ImageArray, VerifyResult
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.confidence import bounds, usual
@@ -54,8 +53,6 @@ def compare(
     network: Network,
     image: ImageArray,
     options: CompareOptions | None = None,
-    *,
-    listener: Listener = silent,
 ) -> Comparison:
     """Every kind of certificate for the map of an image [C, H, W] float32 in [0, 1].
 
@@ -67,7 +64,7 @@ def compare(
     """
     options = options or CompareOptions()
     deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
-    comparison = _Comparison(network, image, options, listener)
+    comparison = _Comparison(network, image, options)
     with limited(deadline):
         return comparison.run()
 
@@ -75,11 +72,9 @@ def compare(
 class _Comparison:
     """State of one comparison."""
 
-    def __init__(
-        self, network: Network, image: ImageArray, options: CompareOptions, listener: Listener
-    ) -> None:
+    def __init__(self, network: Network, image: ImageArray, options: CompareOptions) -> None:
         self.started = time.monotonic()
-        self.options, self.told, self.doing = options, listener, ""
+        self.options = options
         self.image = check_image(network, image)
         self.explanation: Explanation = explain(network, self.image, options.k, options.class_id)
         self.network = self.explanation.network
@@ -92,9 +87,12 @@ class _Comparison:
         rows: list[Row] = []
         with Stoppable() as end:
             for number, (name, answers) in enumerate(self.methods()):
-                self.doing = name
-                self.listener(Progress("compare", "begins"))
-                with suppress(OutOfTime), limited(time.monotonic() + left() / (_METHODS - number)):
+                with (
+                    within(name),
+                    suppress(OutOfTime),
+                    limited(time.monotonic() + left() / (_METHODS - number)),
+                ):
+                    tell("compare", "begins")
                     rows += answers()
                 check()
         return Comparison(
@@ -130,10 +128,6 @@ class _Comparison:
         ):
             yield f"{name}, {norm.label}", partial(self.smoothed, name, base, norm)
 
-    def listener(self, progress: Progress) -> None:
-        """Tell the user where the work is, and of which method."""
-        self.told(replace(progress, detail=f"{self.doing}: {progress.detail}"))
-
     def kept(self, base: BaseMap) -> int:
         """The k of another map: the same share of its pixels, at least one."""
         return max(1, round(self.explanation.top.k * base.n / self.network.pixels))
@@ -157,7 +151,7 @@ class _Comparison:
         except EngineError as error:  # others may serve this network
             return [replace(row, reason=error.message)]
         asked = replace(options, norm=norm)
-        result = verify_explained(explained, asked, listener=self.listener, bounders=self.bounders)
+        result = verify_explained(explained, asked, bounders=self.bounders)
         certificate, exact = result.certificate, result.certificate.exact
         open_end = exact.reason if exact is not None and not exact.closed else ""
         decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
@@ -199,7 +193,7 @@ class _Comparison:
         started, options, k = time.monotonic(), self.options, self.kept(base)
         noise = noise_for(norm.order, options.sigma, self.image.size, options.seed)
         tally = empty(base, self.image, noise)
-        tally = sample(tally, base, self.image, options.samples, listener=self.listener)
+        tally = sample(tally, base, self.image, options.samples)
         held = bounds(tally, usual(base.binary), options.failure)
         if isinstance(base, RankScores):
             radii = renyi_radii(tally, base, k, norm.order, held)

@@ -11,7 +11,6 @@ from corgi.ambient import settled
 from corgi.budget import limited
 from corgi.cam.topk import size_of
 from corgi.errors import UsageError
-from corgi.progress import Listener, silent
 from corgi.results import Claim, ImageArray, StatisticalCertificate
 from corgi.smoothing import ladder
 from corgi.smoothing.confidence import usual
@@ -42,8 +41,6 @@ def smooth(
     image: ImageArray,
     options: SmoothOptions,
     start: Tally | None = None,
-    *,
-    listener: Listener = silent,
 ) -> tuple[Tally, StatisticalCertificate]:
     """Sample, and certify with what was sampled, also if the user interrupts (Ctrl-C) or time is up.
 
@@ -55,7 +52,6 @@ def smooth(
             is certified then is the highest complete rung of all samples (`Tally.at_rung`, `ladder.py`), so
             that one may go on as often as one likes, by whatever one sees. Without it all of the failure
             probability serves the samples asked for, and none may follow.
-        listener: hears of batches.
 
     Raises:
         UsageError: options that do not fit the map or the noise; a start of another model, image, map or
@@ -73,7 +69,7 @@ def smooth(
         _check_start(start, method, options.samples)
         tally = start
     with limited(deadline):
-        tally = sample(tally, averaged, image, options.samples, listener=listener)
+        tally = sample(tally, averaged, image, options.samples)
     if start is None:
         return replace(tally, spent=ONCE), _certify(tally, averaged, options)
     rung = tally.at_rung()

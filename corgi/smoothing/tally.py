@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from corgi.budget import Pace, Stoppable
+from corgi.budget import Pace, Stoppable, tell
 from corgi.errors import EngineError, UsageError
-from corgi.progress import Listener, Progress, silent
 from corgi.results import FloatArray, ImageArray, Sampling
 from corgi.smoothing import ladder
 from corgi.smoothing.interface import BaseMap
@@ -181,8 +180,6 @@ def sample(
     base: BaseMap,
     image: ImageArray,
     samples: int,
-    *,
-    listener: Listener = silent,
 ) -> Tally:
     """The tally continued to `samples` samples; shorter where Ctrl-C or time (budget.py) ends it.
 
@@ -198,7 +195,6 @@ def sample(
         base: the map the tally is of.
         image: [C, H, W], float32, pixel scale.
         samples: how many there shall be in all; fewer than the tally has changes nothing.
-        listener: hears after each batch how many samples there are, and about how long the others take.
 
     Raises:
         EngineError: the base map breaks its contract (`interface.py`): NaN, values outside [0, 1].
@@ -211,8 +207,7 @@ def sample(
             tally = _added(tally, _checked(base, noisy)[begun:][: samples - tally.samples])
             left = (time.monotonic() - started) / (tally.samples - before) * (samples - tally.samples)
             # Counts and times only: who could see values could stop at lucky ones.
-            told = f"{tally.samples} of {samples} noisy images, about {left:.0f} s to go"
-            listener(Progress("sampling", told))
+            tell("sampling", f"{tally.samples} of {samples} noisy images, about {left:.0f} s to go")
     return tally
 
 

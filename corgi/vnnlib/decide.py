@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from corgi.ambient import settled
-from corgi.budget import OutOfTime, left, limited
+from corgi.budget import OutOfTime, left, limited, tell
 from corgi.certify.methods import default_engine
 from corgi.decide.decider import Counterexample, Decider, Proved, Undecided, all_of, contradiction, decided
 from corgi.decide.tree import TreeDecider
@@ -30,7 +30,6 @@ from corgi.engines.forms import Forms
 from corgi.engines.interface import BoundEngine, BoxBounds
 from corgi.errors import EngineError
 from corgi.network.gate import TOLERANCE
-from corgi.progress import Listener, Progress, silent
 from corgi.terms import Answer
 from corgi.types import Interval
 from corgi.vnnlib.attack import AttackOptions, Witness, confirm, search
@@ -87,7 +86,6 @@ def decide_files(
     vnnlib: Path,
     deadline: float,
     options: DecideOptions | None = None,
-    listener: Listener = silent,
 ) -> Outcome:
     """Decide a specification of a network.
 
@@ -96,14 +94,13 @@ def decide_files(
         vnnlib: the specification, .vnnlib or .vnnlib.gz.
         deadline: `time.monotonic()` after which nothing new is begun.
         options: how.
-        listener: is told of every stage.
 
     Raises:
         SpecError: the specification cannot be read or does not fit the network.
         ModelError: the network is not served (see `load_plain`).
         EngineError: a layer cannot be bounded, or a proof contradicts what onnxruntime computes.
     """
-    listener(Progress("read", vnnlib.name))
+    tell("read", vnnlib.name)
     spec = read_spec(vnnlib)
     try:
         with limited(deadline):
@@ -111,7 +108,7 @@ def decide_files(
     except OutOfTime:
         return Outcome(Answer.TIMEOUT, "time was up while the network was loaded", spec=spec)
     check_fits(network, spec)
-    return replace(decide(network, spec, deadline, options, listener), notes=network.notes)
+    return replace(decide(network, spec, deadline, options), notes=network.notes)
 
 
 @settled()
@@ -120,18 +117,17 @@ def decide(
     spec: Spec,
     deadline: float,
     options: DecideOptions | None = None,
-    listener: Listener = silent,
 ) -> Outcome:
     """Decide a specification that fits a network; see `decide_files`."""
     try:
         with limited(deadline):
-            return _decide(network, spec, options or DecideOptions(), listener)
+            return _decide(network, spec, options or DecideOptions())
     except OutOfTime:
         return Outcome(Answer.TIMEOUT, "time was up in the middle of a bound", spec=spec)
 
 
-def _decide(network: PlainNetwork, spec: Spec, options: DecideOptions, listener: Listener) -> Outcome:
-    cases = [_CaseDecision(network, ArrayCase.of(case), options, listener) for case in spec.cases]
+def _decide(network: PlainNetwork, spec: Spec, options: DecideOptions) -> Outcome:
+    cases = [_CaseDecision(network, ArrayCase.of(case), options) for case in spec.cases]
     for case in cases:
         witness = case.attacked()
         if witness is not None:
@@ -154,9 +150,8 @@ class _CaseDecision:
         network: PlainNetwork,
         array: ArrayCase,
         options: DecideOptions,
-        listener: Listener,
     ) -> None:
-        self.network, self.array, self.options, self.listener = network, array, options, listener
+        self.network, self.array, self.options = network, array, options
         self.box = Box.of(array.case, network)
         if self.box.empty:
             points = self.box.lower[None]  # beside the box; the networks must be equal there, too
@@ -170,14 +165,14 @@ class _CaseDecision:
         """A witness by attack."""
         if self.box.empty or _late():
             return None
-        self.listener(Progress("attack", f"{self.array.count} alternatives"))
+        tell("attack", f"{self.array.count} alternatives")
         return search(self.network, self.array, self.box, self.options.attack, starts, only)
 
     def run(self, over: Callable[[Tensor, Interval], BoxBounds]) -> Finding:
         """Whether the case is refuted: `Proved` if each alternative has, everywhere, a constraint > 0."""
         if _late():
             return Undecided("time was up before anything was bounded", 0)
-        self.listener(Progress("bound", f"{len(self.array.constraints)} constraints by intervals"))
+        tell("bound", f"{len(self.array.constraints)} constraints by intervals")
         forms, of_inputs = forms_of(self.array, self.network, self.box)
         bounds = over(self.box.centre, self.box.deviations)
         lower = self.by_rows(bounds, forms, of_inputs)
@@ -203,7 +198,7 @@ class _CaseDecision:
         some = forms.chosen(torch.unique(members))
         if len(some) > some.distinct:
             # Fewer outputs than constraints: rows for the outputs first.
-            self.listener(Progress("bound", f"{some.distinct} outputs by rows"))
+            tell("bound", f"{some.distinct} outputs by rows")
             bounds.learn(some)
             lower = _usable(bounds.by_intervals(forms) + of_inputs)
         tried = torch.zeros(len(forms), dtype=torch.bool)
@@ -216,7 +211,7 @@ class _CaseDecision:
             best = lower.new_full((self.array.count,), -math.inf)
             best = best.scatter_reduce(0, alternative, lower[member], "amax")
             chosen = torch.unique(member[lower[member] >= best[alternative]])
-            self.listener(Progress("bound", f"{len(chosen)} of {len(forms)} constraints by rows"))
+            tell("bound", f"{len(chosen)} of {len(forms)} constraints by rows")
             found = _usable(bounds.by_rows(forms.chosen(chosen)) + of_inputs[chosen])
             lower[chosen] = torch.maximum(lower[chosen], found)
             tried[chosen] = True
@@ -245,7 +240,7 @@ class _CaseDecision:
             return Undecided(cone.reason, 0)
         if any(self.array.constraints[i].inputs for i in members.tolist()):
             cone = with_inputs(cone, *inputs_of(self.array, members, self.network, self.box))
-        self.listener(Progress("decide", f"alternative {detail}, {cone.undecided} undecided windows"))
+        tell("decide", f"alternative {detail}, {cone.undecided} undecided windows")
         verdict = decided(self.options.decider, cone, nodes=2**31)
         if isinstance(verdict, Counterexample):
             return self.witnessed(cone.pixels, verdict, alternative)

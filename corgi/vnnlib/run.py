@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from corgi.budget import tell
 from corgi.errors import CorgiError, printable
-from corgi.progress import Listener, Progress, silent
 from corgi.terms import Answer
 from corgi.vnnlib.decide import Outcome, decide_files
 from corgi.vnnlib.instances import Instance, Result, witness_text
@@ -30,10 +30,10 @@ Reply = tuple[str, ...]
 Solver = Callable[[Path, Path, float], Reply]
 
 
-def solve(onnx: Path, vnnlib: Path, seconds: float, listener: Listener = silent) -> Reply:
+def solve(onnx: Path, vnnlib: Path, seconds: float) -> Reply:
     """Decide an instance; whatever goes wrong is an error with a reason, never an answer."""
     try:
-        found = decide_files(onnx, vnnlib, time.monotonic() + seconds, listener=listener)
+        found = decide_files(onnx, vnnlib, time.monotonic() + seconds)
     except CorgiError as error:
         found = Outcome(Answer.ERROR, error.message)
     except Exception as error:  # the last line of defence: a fault of corgi
@@ -47,7 +47,6 @@ def run_instances(
     instances: Sequence[Instance],
     *,
     parallel: int = 1,
-    listener: Listener = silent,
     done: Callable[[int, Result], None] | None = None,
     solver: Solver = solve,
 ) -> list[Result]:
@@ -56,7 +55,6 @@ def run_instances(
     Args:
         instances: what to run.
         parallel: how many at once.
-        listener: is told how far it is.
         done: called with the number of each instance and its result, as soon as there is one.
         solver: what decides an instance, by its name in a module.
     """
@@ -72,7 +70,7 @@ def run_instances(
                 number, instance = waiting.pop(0)
                 worker = idle.pop()
                 jobs[worker.submit(instance, instance.timeout + _GRACE)] = number, worker
-            listener(Progress("run", f"{len(found)} of {len(instances)} instances"))
+            tell("run", f"{len(found)} of {len(instances)} instances")
             for future in wait(jobs, return_when=FIRST_COMPLETED).done:
                 number, worker = jobs.pop(future)
                 idle.append(worker)

@@ -17,7 +17,7 @@ from corgi.attacks.pairs import critical_pairs, linear_radius
 from corgi.attacks.search import attack_radius
 from corgi.attacks.target import Target
 from corgi.attacks.witness import confirm
-from corgi.budget import limited
+from corgi.budget import heard, limited
 from corgi.types import Ball, Norm
 from tests.onnx_models import random_cam_network
 
@@ -88,7 +88,8 @@ def test_critical_pairs_and_linear_radii_take_the_dual_norm(target) -> None:
 def test_bisection_does_not_return_a_larger_radius_than_it_saw(target) -> None:
     aim, image = target
     radii = []
-    found = attack_radius(aim, image, AttackOptions(steps=40), listener=lambda p: radii.append(p.attacked))
+    with heard(lambda told: radii.append(told.attacked)):
+        found = attack_radius(aim, image, AttackOptions(steps=40))
     assert found.radius == min(r for r in radii if r is not None)
 
 

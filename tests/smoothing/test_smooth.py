@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from corgi.budget import heard as listened
 from corgi.errors import UsageError
 from corgi.progress import Progress
 from corgi.results import Claim, ImageArray, StatisticalCertificate, Status
@@ -69,7 +70,8 @@ def test_radii_keep_their_claims() -> None:
 
 def test_the_certificate_says_what_it_rests_on() -> None:
     heard: list[Progress] = []
-    tally, found = smooth(BASE, IMAGE, replace(OPTIONS, samples=130, seed=9, batch=64), listener=heard.append)
+    with listened(heard.append):
+        tally, found = smooth(BASE, IMAGE, replace(OPTIONS, samples=130, seed=9, batch=64))
     sampling = found.sampling
     assert (sampling.samples, sampling.seed, sampling.sigma, sampling.rung) == (130, 9, SIGMA, None)
     assert (sampling.noise, sampling.confidence, sampling.correction) == (

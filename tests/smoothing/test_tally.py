@@ -13,6 +13,7 @@ from torch import Tensor
 
 from corgi.api import read_image
 from corgi.budget import check, limited
+from corgi.budget import heard as listened
 from corgi.cli.common import npy_bytes
 from corgi.errors import EngineError, UsageError
 from corgi.network.network import load
@@ -104,8 +105,8 @@ def in_time(limit: float, seconds: list[float], base: BaseMap = HALVES) -> tuple
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("corgi.budget.time.monotonic", lambda: now)
-        with limited(limit):
-            tally = sample(empty(Timed(), IMAGE, NOISE, 8), Timed(), IMAGE, 100, listener=heard.append)
+        with limited(limit), listened(heard.append):
+            tally = sample(empty(Timed(), IMAGE, NOISE, 8), Timed(), IMAGE, 100)
     return tally, heard
 
 
