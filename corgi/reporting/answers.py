@@ -12,7 +12,7 @@ from corgi.certify.curve import Curve
 from corgi.certify.explain import Explanation
 from corgi.certify.radii import PixelRadii
 from corgi.comparison.rows import Comparison
-from corgi.reporting import document, text, wording
+from corgi.reporting import document, text
 from corgi.results import SmoothResult, VerifyResult
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]
             return text.attack_text(found), found
         case PixelRadii():
             found = document.radii_document(answer, image_name)
-            return text.radii_text(found, wording.rank_of_pixel(answer)), found
+            return text.radii_text(found), found
         case Curve():
             found = document.curve_document(answer, image_name)
-            return text.curve_text(found, wording.recommendation(answer)), found
+            return text.curve_text(found), found
         case Comparison():
             from corgi.reporting.comparison import compare_document, compare_text
 
@@ -52,7 +52,8 @@ def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]
         case SmoothResult():
             from corgi.reporting.smoothing import smooth_document, smooth_text
 
-            return smooth_text(answer), smooth_document(answer)
+            found = smooth_document(answer)
+            return smooth_text(found), found
 
 
 def drawn(answer: Answer) -> Figure:

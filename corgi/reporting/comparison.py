@@ -13,8 +13,9 @@ from rich.text import Text
 from corgi.comparison.rows import Guarantee
 from corgi.reporting import wording
 from corgi.reporting.document import Document, Pixel, SubjectDocument, subject
+from corgi.reporting.text import stopped_head
 from corgi.reporting.versions import Versions, installed_versions
-from corgi.reporting.wording import class_label, round_down, round_up
+from corgi.reporting.wording import round_down, round_up
 from corgi.results import places
 from corgi.types import Norm
 
@@ -132,13 +133,6 @@ def meaning(row: Row) -> str:
 
 def compare_text(document: CompareDocument) -> RenderableType:
     """The answer of `corgi compare`: one table, then what each row means."""
-    stopped = ", stopped early" if document.interrupted else ""
-    head = Text(f"COMPARISON{stopped}", style="bold yellow" if stopped else "bold green")
-    head.append(
-        f"  {class_label(document.class_id, document.class_name)}, k = {document.k}\n", "not bold default"
-    )
-    about = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
-    head.append(about, style="not bold dim default")
     share = f"{document.share:.0%}"
     table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold")
     table.add_column("", justify="right", style="cyan", no_wrap=True)
@@ -159,7 +153,15 @@ def compare_text(document: CompareDocument) -> RenderableType:
         "Radii, pixel scale [0, 1], within which all of the k largest pixels stay among the k largest, or at "
         f"least {share} of them. passes: the time in forward passes of the network on one image. {CONVERSION}"
     )
-    return Group(head, Text(), table, Text(), notes, Text(), Text(caption, style="dim"))
+    return Group(
+        stopped_head(document, "COMPARISON", interrupted=document.interrupted),
+        Text(),
+        table,
+        Text(),
+        notes,
+        Text(),
+        Text(caption, style="dim"),
+    )
 
 
 def _cells(row: RowDocument) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
 from corgi.reporting import wording
+from corgi.reporting.document import curve_document
 from corgi.reporting.picture import KEPT, LOST, display, draw_map, extent_of, new_figure
 from corgi.reporting.wording import class_label
 from corgi.results import FloatArray
@@ -131,7 +132,8 @@ def curve_picture(curve: Curve) -> Figure:
     panels = [points for points in (curve.by_k, curve.by_k2) if points]
     figure = new_figure(3.6 * max(len(panels), 1) + 0.8)
     label = class_label(curve.explanation.class_id, curve.explanation.class_name)
-    figure.suptitle(f"{label}: {wording.recommendation(curve)}", fontsize=11, fontweight="bold")
+    advice = wording.recommendation(curve_document(curve, "image"))
+    figure.suptitle(f"{label}: {advice}", fontsize=11, fontweight="bold")
     rows = figure.subplots(max(len(panels), 1), 2, squeeze=False)
     row = 0
     if curve.by_k:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from corgi.reporting.picture import GAINED, KEPT, LOST, display, draw_map, extent_of, new_figure
-from corgi.reporting.smoothing import guarantee, no_guarantee
+from corgi.reporting.smoothing import no_guarantee, smooth_document
 from corgi.reporting.wording import class_label
 from corgi.results import Claim, FloatArray, SmoothResult, StatisticalCertificate
 
@@ -34,10 +34,11 @@ def smooth_picture(result: SmoothResult) -> Figure:
     noise = certificate.sampling
     _map(axes[2], result.mean, f"smoothed: {noise.samples} samples, sigma {noise.sigma:g}")
     _certified(axes[3], result)
-    claim = guarantee(certificate)
+    document = smooth_document(result)
+    claim = document.guarantee
     words = figure.add_subplot(grid[1, :2] if certificate.curve else grid[1, :])
     words.set_axis_off()
-    text = textwrap.fill(claim or no_guarantee(certificate), 64 if certificate.curve else 128)
+    text = textwrap.fill(claim or no_guarantee(document), 64 if certificate.curve else 128)
     colour = KEPT if claim else "black"
     words.text(
         0.0, 1.0, text, transform=words.transAxes, va="top", fontsize=10.5, fontweight="bold", color=colour

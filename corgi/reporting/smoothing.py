@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from corgi.reporting import wording
 from corgi.reporting.document import SCHEMA_VERSION, Document, Pixel, named
+from corgi.reporting.layout import GOOD, OPEN, figures, head, radius, said
 from corgi.reporting.versions import Versions, installed_versions
 from corgi.reporting.wording import class_label, round_down
 from corgi.results import Claim, SmoothResult, StatisticalCertificate, places
@@ -182,85 +182,71 @@ def _largest(k: int) -> str:
     return f"the {k} largest pixels"
 
 
-def no_guarantee(certificate: StatisticalCertificate) -> str:
+def no_guarantee(document: SmoothDocument) -> str:
     """Why nothing is certified, as one sentence."""
-    if certificate.claimed_radius is not None:
+    if document.claimed_radius is not None:
         return (
-            f"No guarantee: the published form claims an overlap of {certificate.claimed_overlap} of "
-            f"{certificate.k} up to {certificate.norm_label} distance {certificate.claimed_radius:.4g}."
+            f"No guarantee: the published form claims an overlap of {document.claimed_overlap} of "
+            f"{document.k} up to {_norm(document)} distance {document.claimed_radius:.4g}."
         )
-    return f"Nothing is certified: {certificate.reason}."
+    return f"Nothing is certified: {document.reason}."
 
 
-def smooth_text(result: SmoothResult) -> RenderableType:
+def _norm(document: SmoothDocument) -> str:
+    """`l2` as people write it: `l_2`."""
+    return f"l_{document.norm.removeprefix('l')}"
+
+
+def smooth_text(document: SmoothDocument) -> RenderableType:
     """What was asked, what is certified, what it rests on, and what it does not say."""
-    certificate, sampling = result.certificate, result.certificate.sampling
-    claim = guarantee(certificate)
-    stopped = ", stopped early" if result.interrupted else ""
-    head = Text(f"{certificate.status.value.upper()}{stopped}", "bold green" if claim else "bold yellow")
-    head.append(f"  {class_label(result.class_id, result.class_name)}\n", "not bold default")
-    about = f"model {result.model}, image {result.image_name}" + "".join(
-        f"\nread so: {n}" for n in result.notes
-    )
-    head.append(f"{about}\nmap: {sampling.map_name}", "not bold dim default")
+    stopped = ", stopped early" if document.interrupted else ""
+    read_so = "".join(f"\nread so: {note}" for note in document.loaded_as)
+    about = f"model {document.model}, image {document.image}{read_so}\nmap: {document.map_name}"
+    label = class_label(document.class_id, document.class_name)
+    claim, curve = document.guarantee, document.curve
     parts: list[RenderableType] = [
-        head,
-        Text(),
-        Text(claim or no_guarantee(certificate), style="bold"),
-        Text(),
+        head(f"{document.status.upper()}{stopped}", GOOD if claim else OPEN, label, about),
+        *said(claim or no_guarantee(document)),
+        *(figures(_numbers(document)), Text()),
     ]
-    parts += [Padding(_numbers(result), (0, 0, 0, 2)), Text()]
-    if certificate.curve:
-        parts += [Padding(_curve(certificate), (0, 0, 0, 2)), Text()]
-    if certificate.claimed_radius is not None:
-        parts.append(Text(f"Why not: {certificate.reason}.", style="dim"))
-    if certificate.note:
-        parts.append(Text(f"Note: {certificate.note}.", style="dim"))
-    if certificate.curve:
-        parts.append(Text(f"{AT_ONCE}.", style="dim"))
-    if claim or certificate.curve:
-        parts.append(Text(f"Compared: {COMPARED}. {CAVEAT}", style="dim"))
-    return Group(*parts)
+    if curve:
+        parts += [figures(_curve(document)), Text()]
+    notes = []
+    if document.claimed_radius is not None:
+        notes.append(f"Why not: {document.reason}.")
+    if document.note:
+        notes.append(f"Note: {document.note}.")
+    if curve:
+        notes.append(f"{AT_ONCE}.")
+    if claim or curve:
+        notes.append(f"Compared: {document.compared}. {document.caveat}")
+    return Group(*parts, *(Text(note, style="dim") for note in notes))
 
 
-def _curve(certificate: StatisticalCertificate) -> Table:
+def _curve(document: SmoothDocument) -> Iterator[tuple[str, str]]:
     """Overlaps and their radii: all, or of a long curve some evenly, with both ends."""
-    k, curve = certificate.k, certificate.curve
+    k, curve = document.k, document.curve
     last = len(curve) - 1
     shown = sorted({i * last // (_LINES - 1) for i in range(_LINES)}) if last >= _LINES else range(last + 1)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for overlap, radius in (curve[i] for i in shown):
-        stay = f"all {k} stay" if overlap == k else f"at least {overlap} of {k} stay"
-        table.add_row(Text(stay), Text(f"within {round_down(radius)} ({round_down(radius * 255)}/255)"))
-    return table
+    for point in (curve[i] for i in shown):
+        stay = f"all {k} stay" if point.overlap == k else f"at least {point.overlap} of {k} stay"
+        yield stay, f"within {radius(round_down, point.certified_radius)}"
 
 
-def _numbers(result: SmoothResult) -> Table:
-    certificate, sampling = result.certificate, result.certificate.sampling
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_column(style="dim", overflow="fold")
-    radius = f"{round_down(certificate.radius)} ({round_down(certificate.radius * 255)}/255)"
-    height, width = sampling.map_shape
-    share = "" if sampling.rung is None else f", {sampling.failure_share:.3g} of it for this many samples"
-    samples = f"{sampling.samples}"
-    if result.drawn != sampling.samples:
-        samples = f"the first {samples} of {result.drawn}"
-    if result.interrupted:
-        samples += f" of {result.wanted}"
-    rows = [
-        (f"certified {certificate.norm_label} radius", radius, f"statistical: {certificate.claim}"),
-        ("failure probability", f"{sampling.failure_probability:.4g}",
-         f"{sampling.confidence}, {sampling.correction} over {height * width} pixels{share}"),
-        ("samples", samples,
-         f"{sampling.noise} noise, sigma {sampling.sigma:g}, seed {sampling.seed}"),
-        ("smoothed map", f"{height} x {width} pixels, k = {certificate.k}",
-         f"values from {result.mean.min():.4g} to {result.mean.max():.4g}"),
-        ("time", f"{result.seconds:.1f} s", ""),
-    ]  # fmt: skip
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+def _numbers(document: SmoothDocument) -> Iterator[tuple[str, str, str]]:
+    (height, width), smoothed = document.map_shape, [v for row in document.smoothed_map for v in row]
+    share = "" if document.rung is None else f", {document.failure_share:.3g} of it for this many samples"
+    samples = f"{document.samples}"
+    if document.samples_drawn != document.samples:
+        samples = f"the first {samples} of {document.samples_drawn}"
+    if document.interrupted:
+        samples += f" of {document.samples_wanted}"
+    certified = radius(round_down, document.certified_radius)
+    yield f"certified {_norm(document)} radius", certified, f"statistical: {document.claim}"
+    how = f"{document.confidence}, {document.correction} over {height * width} pixels{share}"
+    yield "failure probability", f"{document.failure_probability:.4g}", how
+    noise = f"{document.noise} noise, sigma {document.sigma:g}, seed {document.seed}"
+    yield "samples", samples, noise
+    shape = f"{height} x {width} pixels, k = {document.k}"
+    yield "smoothed map", shape, f"values from {min(smoothed):.4g} to {max(smoothed):.4g}"
+    yield "time", f"{document.seconds:.1f} s", ""

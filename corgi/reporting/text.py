@@ -1,10 +1,11 @@
-"""Results as text for people: rich renderables, which the command line prints."""
+"""Documents as text for people: rich renderables, which the command line prints."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from corgi.reporting import wording
@@ -15,42 +16,36 @@ from corgi.reporting.document import (
     EngineDocument,
     ExpectedDocument,
     InspectDocument,
-    Pixel,
     RadiiDocument,
     SubjectDocument,
     VerifyDocument,
     WitnessDocument,
 )
+from corgi.reporting.layout import BAD, GOOD, OPEN, figures, grid, head, pixels, radius, said, series
 from corgi.reporting.wording import class_label, round_down, round_up
 from corgi.results import Status
-from corgi.train.task import TrainingReport
 from corgi.types import Norm
 
-_STYLES = {
-    Status.CERTIFIED: "bold green",
-    Status.PROVED: "bold green",
-    Status.REFUTED: "bold red",
-    Status.UNKNOWN: "bold yellow",
-    Status.TIME_LIMIT: "bold yellow",
-    Status.INTERRUPTED: "bold yellow",
-}
+if TYPE_CHECKING:
+    from corgi.train.task import TrainingReport
+
+Rows = Iterator[tuple[str, ...]]
+"""Name, value and note of figures."""
+
+_STYLES = {Status.CERTIFIED: GOOD, Status.PROVED: GOOD, Status.REFUTED: BAD}
 
 
 def verify_text(document: VerifyDocument) -> RenderableType:
     """What was asked, what is certified, what the attack found, the numbers, and what none of it says."""
     certified, status = document.certified_radius > 0, Status(document.status)
     claim = document.guarantee or wording.no_guarantee(document)
-    parts: list[RenderableType] = [
-        _headline(document, wording.headline(status).upper(), _STYLES[status]),
-        Text(),
-        Text(claim, style="bold"),
-    ]
+    ended = wording.headline(status).upper(), _STYLES.get(status, OPEN)
+    parts: list[RenderableType] = [_head(document, *ended), Text(), Text(claim, style="bold")]
     if status in (Status.TIME_LIMIT, Status.INTERRUPTED) and certified:
         parts.append(Text(f"The search did not finish, so the radius may be larger: {document.reason}."))
     if document.label is not None:
         parts.append(Text(document.label.guarantee, style="bold"))
-    parts.append(Text(wording.finding(document)))
-    parts += [Text(), Padding(_numbers(document), (0, 0, 0, 2)), Text()]
+    parts += [Text(wording.finding(document)), Text(), figures(_verify_rows(document)), Text()]
     if document.method_note:
         parts.append(Text(f"Less than {document.method}: {document.method_note}.", style="dim"))
     if certified:
@@ -58,156 +53,118 @@ def verify_text(document: VerifyDocument) -> RenderableType:
     return Group(*parts)
 
 
-def _headline(document: VerifyDocument | CamDocument, status: str, style: str) -> Text:
-    """How it ended, the class, whether it is the predicted one, and the subject."""
-    predicted = "predicted" if document.class_id == document.predicted_class else "not predicted"
-    if document.class_id != document.predicted_class:
-        predicted += f": onnxruntime says class {document.predicted_class}"
-    label = class_label(document.class_id, document.class_name)
-    text = Text(f"{status}  " if status else "", style=style)
-    text.append(f"{label}, {predicted}\n", style="not bold default" if status else "bold")
-    text.append(_subject(document), style="not bold dim default")
-    return text
-
-
-def _numbers(document: VerifyDocument) -> Table:
-    table, norm = _table(), Norm(document.norm).label
+def _verify_rows(document: VerifyDocument) -> Rows:
     how = f"deterministic: {document.method}, {document.form} form, {document.engine}"
-    _row(table, f"certified {norm} radius", _radius(round_down, document.certified_radius), how)
+    name = f"certified {Norm(document.norm).label} radius"
+    yield name, radius(round_down, document.certified_radius), how
     if document.uncertified_radius is not None:
-        tried = _radius(round_up, document.uncertified_radius)
-        _row(table, "not certified at", tried, "smallest radius tried")
-    _attack_rows(table, document)
+        yield "not certified at", radius(round_up, document.uncertified_radius), "smallest radius tried"
+    yield from _attack_rows(document)
     label, decision, exact = document.label, document.recheck, document.exact
     if label is not None:
         how = f"deterministic, {label.evaluations} bound evaluations, {label.seconds:.1f} s"
-        _row(table, "label radius", _radius(round_down, label.certified_radius), how)
+        yield "label radius", radius(round_down, label.certified_radius), how
     if decision is not None:
         margin = f"margin {decision.margin:.3g} at {round_down(decision.radius)}"
-        explained = f"rounding explains at most {decision.rounding_bound:.2g}"
-        _row(table, "float64 decision", margin, explained)
+        yield "float64 decision", margin, f"rounding explains at most {decision.rounding_bound:.2g}"
     height, width = document.map_shape
     ranks = f"k = {document.k}" + (f", k2 = {document.k2}" if document.k2 != document.k else "")
     gap = "tie" if document.tie else f"gap {document.gap:.3g} at rank {document.k}"
-    _row(table, "map", f"{height} x {width} pixels, {ranks}", gap)
+    yield "map", f"{height} x {width} pixels, {ranks}", gap
     if exact is not None and exact.decisions:
         work = f"{exact.decisions} margins decided, {exact.nodes} sub-problems"
-        _row(table, "exact", work, f"{exact.decider}, {exact.radii} radii, {exact.seconds:.1f} s")
+        yield "exact", work, f"{exact.decider}, {exact.radii} radii, {exact.seconds:.1f} s"
     gradients = 0 if document.attack is None else document.attack.gradients
-    bounds = f"{document.evaluations} bound evaluations"
-    _row(table, "work", bounds, f"{gradients} gradients of the attack")
+    yield "work", f"{document.evaluations} bound evaluations", f"{gradients} gradients of the attack"
     certify = f"{document.certify_seconds:.1f} s of it for the certificate"
-    _row(table, "time", f"{document.seconds:.1f} s", certify)
-    return table
+    yield "time", f"{document.seconds:.1f} s", certify
 
 
-def _attack_rows(table: Table, document: VerifyDocument) -> None:
+def _attack_rows(document: VerifyDocument) -> Rows:
     attack, name = document.attack, f"attack {Norm(document.norm).label} radius"
     if attack is None:
-        _row(table, name, "-", "no attack was run")
-        return
-    if attack.witness is None:
-        note = f"empirical: {attack.name} found nothing up to {round_down(attack.searched_up_to)}"
-        _row(table, name, "-", note)
-        return
-    note = f"empirical: {attack.name}" + (", label kept on demand" if attack.keeps_label else "")
-    _row(table, name, _radius(round_up, attack.witness.radius), note)
-    if document.ratio is not None:
-        _row(table, "attack / certified", f"{document.ratio:.3f}", wording.bracket_note(document))
-    _witness_row(table, attack.witness)
+        yield name, "-", "no attack was run"
+    elif attack.witness is None:
+        yield name, "-", f"empirical: {attack.name} found nothing up to {round_down(attack.searched_up_to)}"
+    else:
+        note = f"empirical: {attack.name}" + (", label kept on demand" if attack.keeps_label else "")
+        yield name, radius(round_up, attack.witness.radius), note
+        if document.ratio is not None:
+            yield "attack / certified", f"{document.ratio:.3f}", wording.bracket_note(document)
+        yield _witness(attack.witness)
 
 
-def _witness_row(table: Table, witness: WitnessDocument) -> None:
+def _witness(witness: WitnessDocument) -> tuple[str, ...]:
     kept = "the same" if witness.same_label else "another one than for the image"
-    lost = f"{kept}; lost [row, column]: {_pixels(witness.lost)}"
-    _row(table, "witness", f"class {witness.class_id}", lost)
+    return "witness", f"class {witness.class_id}", f"{kept}; lost [row, column]: {pixels(witness.lost)}"
 
 
 def attack_text(document: AttackDocument) -> RenderableType:
     """The answer of `corgi attack`."""
     attack, witness, norm = document.attack, document.attack.witness, Norm(document.norm)
-    table = _table()
+    rows: list[tuple[str, ...]] = [("work", f"{attack.gradients} gradients", f"{attack.seconds:.1f} s")]
     if witness is None:
-        head = Text("NO WITNESS", style="bold yellow")
+        ended = "NO WITNESS", OPEN
         nothing = wording.nothing_found(attack.searched_up_to, norm)
         claim = wording.tie_at(document.k) if document.tie else nothing
     else:
-        head = Text("WITNESS FOUND", style="bold red")
+        ended = "WITNESS FOUND", BAD
         claim = wording.broken(witness.radius, len(witness.lost), document.k, document.k2, norm)
-        name = f"attack {norm.label} radius"
-        _row(table, name, _radius(round_up, witness.radius), f"empirical: {attack.name}")
-        _witness_row(table, witness)
-        _row(table, "past the decision by", f"{witness.margin:.3g}", "map values, onnxruntime")
-    _row(table, "work", f"{attack.gradients} gradients", f"{attack.seconds:.1f} s")
-    head.append(f"  {class_label(document.class_id, document.class_name)}\n", style="not bold default")
-    head.append(_subject(document), style="not bold dim default")
-    return Group(head, Text(), Text(claim, style="bold"), Text(), Padding(table, (0, 0, 0, 2)))
+        name, how = f"attack {norm.label} radius", f"empirical: {attack.name}"
+        past = "past the decision by", f"{witness.margin:.3g}", "map values, onnxruntime"
+        rows = [(name, radius(round_up, witness.radius), how), _witness(witness), past, *rows]
+    label = class_label(document.class_id, document.class_name)
+    return Group(head(*ended, label, _subject(document)), *said(claim), figures(rows))
 
 
 def cam_text(document: CamDocument) -> RenderableType:
     """The answer of `corgi cam`."""
     height, width = document.map_shape
     values = [value for row in document.map for value in row]
-    table = _table()
-    _row(table, "map", f"{height} x {width} pixels", f"values from {min(values):.4g} to {max(values):.4g}")
     gap = wording.tie_at(document.k) if document.tie else f"gap to rank {document.k + 1}: {document.gap:.4g}"
-    _row(table, "k", str(document.k), gap)
-    _row(table, "largest pixels", "[row, column]", _pixels(document.top_k))
-    return Group(_headline(document, "", ""), Text(), Padding(table, (0, 0, 0, 2)))
-
-
-def radii_text(document: RadiiDocument, claim: str) -> RenderableType:
-    """The answer of `corgi radii`."""
-    table = _series("rank", "[row, column]", "certified", "attack", "ratio")
-    for found in document.searched:
-        side = "" if found.inside else "(outside) "
-        table.add_row(*(Text(cell) for cell in (f"{side}{found.rank}", _pixels((found.pixel,)),
-            *_radii_cells(found.certified_radius, found.attack_radius), found.reason)))  # fmt: skip
-    return Group(*_series_head(document, "PIXEL RADII", claim), table)
-
-
-def curve_text(document: CurveDocument, claim: str) -> RenderableType:
-    """The answer of `corgi curve`."""
-    parts = _series_head(document, "RADII AGAINST RANKS", claim)
-    for points in (document.by_k, document.by_k2):
-        if not points:
-            continue
-        table = _series("k", "k2", "gap", "by bounds", "certified", "attack", "ratio")
-        for point in points:
-            radii = _radii_cells(point.certified_radius, point.attack_radius)
-            cells = (
-                f"{point.k}",
-                f"{point.k2}",
-                f"{point.relative_gap:.2%}",
-                round_down(point.bounds_radius),
-            )
-            table.add_row(*(Text(cell) for cell in (*cells, *radii, point.reason)))
-        parts += [table, Text()]
-    return Group(*parts)
-
-
-def _subject(document: SubjectDocument) -> str:
-    """Which model, image and map a document is about."""
-    return wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
-
-
-def _series(*titles: str) -> Table:
-    """A table of numbers; a last column says why certificate and attack are not closer."""
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", style="dim", overflow="fold", max_width=36)
-    return table
-
-
-def _series_head(document: RadiiDocument | CurveDocument, title: str, claim: str) -> list[RenderableType]:
-    stopped = ", stopped early" if document.interrupted else ""
-    head = Text(f"{title}{stopped}", style="bold yellow" if stopped else "bold green")
-    head.append(
-        f"  {class_label(document.class_id, document.class_name)}, k = {document.k}\n", "not bold default"
+    rows = (
+        ("map", f"{height} x {width} pixels", f"values from {min(values):.4g} to {max(values):.4g}"),
+        ("k", str(document.k), gap),
+        ("largest pixels", "[row, column]", pixels(document.top_k)),
     )
-    head.append(_subject(document), style="not bold dim default")
-    return [head, Text(), Text(claim, style="bold"), Text()]
+    return Group(_head(document, "", ""), Text(), figures(rows))
+
+
+def radii_text(document: RadiiDocument) -> RenderableType:
+    """The answer of `corgi radii`."""
+    rows = (
+        (
+            f"{'' if found.inside else '(outside) '}{found.rank}",
+            pixels([found.pixel]),
+            *_radii_cells(found.certified_radius, found.attack_radius),
+            found.reason,
+        )
+        for found in document.searched
+    )
+    table = series(("rank", "[row, column]", "certified", "attack", "ratio"), rows)
+    heading = stopped_head(document, "PIXEL RADII", interrupted=document.interrupted)
+    return Group(heading, *said(wording.rank_of_pixel(document)), table)
+
+
+def curve_text(document: CurveDocument) -> RenderableType:
+    """The answer of `corgi curve`."""
+    parts: list[RenderableType] = [
+        stopped_head(document, "RADII AGAINST RANKS", interrupted=document.interrupted),
+        *said(wording.recommendation(document)),
+    ]
+    for points in (document.by_k, document.by_k2):
+        rows = [
+            (
+                *(f"{point.k}", f"{point.k2}", f"{point.relative_gap:.2%}", round_down(point.bounds_radius)),
+                *_radii_cells(point.certified_radius, point.attack_radius),
+                point.reason,
+            )
+            for point in points
+        ]
+        if rows:
+            titles = ("k", "k2", "gap", "by bounds", "certified", "attack", "ratio")
+            parts += [series(titles, rows), Text()]
+    return Group(*parts)
 
 
 def _radii_cells(certified: float, attacked: float | None) -> tuple[str, str, str]:
@@ -215,9 +172,29 @@ def _radii_cells(certified: float, attacked: float | None) -> tuple[str, str, st
     return round_down(certified), "-" if attacked is None else round_up(attacked), ratio
 
 
+def _subject(document: SubjectDocument) -> str:
+    """Which model, image and map a document is about."""
+    return wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
+
+
+def _head(document: SubjectDocument, status: str, style: str) -> Text:
+    """The head that says whether the class is the predicted one."""
+    predicted = "predicted" if document.class_id == document.predicted_class else "not predicted"
+    if document.class_id != document.predicted_class:
+        predicted += f": onnxruntime says class {document.predicted_class}"
+    label = class_label(document.class_id, document.class_name)
+    return head(status, style, f"{label}, {predicted}", _subject(document))
+
+
+def stopped_head(document: SubjectDocument, title: str, *, interrupted: bool) -> Text:
+    """The head of an answer of many parts that keeps what was done."""
+    stopped = ", stopped early" if interrupted else ""
+    label = f"{class_label(document.class_id, document.class_name)}, k = {document.k}"
+    return head(f"{title}{stopped}", OPEN if stopped else GOOD, label, _subject(document))
+
+
 def inspect_text(document: InspectDocument) -> RenderableType:
     """The answer of `corgi inspect`."""
-    table = _table(notes=False)
     operators = ", ".join(f"{count} {name}" for name, count in document.operators.items())
     height, width = document.map_shape
     rows = {
@@ -235,9 +212,7 @@ def inspect_text(document: InspectDocument) -> RenderableType:
         **{f"engine {one.engine}": _can(one) for one in document.engines},
         "sha256": document.model_sha256,
     }
-    for name, value in rows.items():
-        _row(table, name, value)
-    return Group(Text(document.model, style="bold"), Text(), Padding(table, (0, 0, 0, 2)))
+    return Group(Text(document.model, style="bold"), Text(), figures(rows.items()))
 
 
 def _can(engine: EngineDocument) -> str:
@@ -258,7 +233,6 @@ def _one_bound(one: ExpectedDocument) -> str:
 
 def training_text(report: TrainingReport) -> RenderableType:
     """What `corgi train` did."""
-    table = _table(notes=False)
     things = report.task.words.things
     of_training = "" if things is None else f" of {report.training_tracks} {things}"
     of_validation = "" if things is None else f" of {report.validation_tracks} other {things}"
@@ -272,34 +246,10 @@ def training_text(report: TrainingReport) -> RenderableType:
         "model card": str(report.card),
         "time": f"{report.seconds:.0f} s",
     }
-    for name, value in rows.items():
-        _row(table, name, value)
-    return table
+    return grid(rows.items())
 
 
 def _classes(document: InspectDocument) -> str:
     if document.class_names is None:
         return f"{document.classes}, no names in the file"
     return f"{document.classes}: " + ", ".join(f"{i} {name}" for i, name in enumerate(document.class_names))
-
-
-def _table(*, notes: bool = True) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    if notes:
-        table.add_column(style="dim", overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    """Add cells as they are: a file name or a pixel in brackets is not rich markup."""
-    table.add_row(*(Text(cell) for cell in cells))
-
-
-def _radius(rounded: wording.Rounding, value: float) -> str:
-    return f"{rounded(value)} ({rounded(value * 255)}/255)"
-
-
-def _pixels(places: tuple[Pixel, ...]) -> str:
-    return " ".join(f"[{row}, {column}]" for row, column in places)

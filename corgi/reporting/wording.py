@@ -15,9 +15,7 @@ from corgi.results import ExactSearch, MapKind, Status, VerifyResult
 from corgi.types import Norm
 
 if TYPE_CHECKING:
-    from corgi.certify.curve import Curve
-    from corgi.certify.radii import PixelRadii
-    from corgi.reporting.document import ExactDocument, VerifyDocument
+    from corgi.reporting.document import CurveDocument, ExactDocument, RadiiDocument, VerifyDocument
 
 PIXEL_SCALE = "[0, 1] of the network input, before any normalisation inside the network"
 """What one unit of a radius means."""
@@ -189,27 +187,28 @@ def why_not_closer(exact: ExactSearch | ExactDocument | None, reason: str) -> st
     return exact.reason if exact is not None and not exact.closed and exact.reason else reason
 
 
-def rank_of_pixel(radii: PixelRadii) -> str:
+def rank_of_pixel(document: RadiiDocument) -> str:
     """What radii of pixels claim, as one sentence."""
-    k = radii.explanation.top.k
-    kept = [found.certified for found in radii.searched if found.rank <= k]
+    k, norm = document.k, Norm(document.norm)
+    kept = [found.certified_radius for found in document.searched if found.inside]
     if not kept:
         return "No pixel was searched."
     return (
-        f"Each of the {k} largest pixels stays among the {k} largest within the {radii.norm.label} radius "
+        f"Each of the {k} largest pixels stays among the {k} largest within the {norm.label} radius "
         f"certified for it, at least {round_down(min(kept))}; each other pixel stays outside them within its "
         "own."
     )
 
 
-def recommendation(curve: Curve) -> str:
+def recommendation(document: CurveDocument) -> str:
     """The k to choose, as one sentence."""
-    best = curve.recommended
+    radii = {point.k: point.certified_radius for point in document.by_k}
+    best = document.recommended_k
     if best is None:
         return "No k has a certified radius above 0."
     return (
-        f"Recommended: k = {best.k}, whose certified {curve.norm.label} radius, "
-        f"{round_down(best.certified)}, is the largest of the {len(curve.by_k)} computed."
+        f"Recommended: k = {best}, whose certified {Norm(document.norm).label} radius, "
+        f"{round_down(radii[best])}, is the largest of the {len(radii)} computed."
     )
 
 
