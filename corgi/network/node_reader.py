@@ -96,7 +96,7 @@ class NodeReader:
         """The constant operand `index` as integers."""
         return tuple(int(v) for v in self.array(index).reshape(-1))
 
-    def _attribute(self, name: str, otherwise: Attribute | None) -> Attribute | None:
+    def _attribute(self, name: str, otherwise: Attribute | None = None) -> Attribute | None:
         """What the file says, else the standard, else `otherwise`."""
         self._unread.discard(name)
         default = attribute_default(self.node.op, name, self.opset)
@@ -108,9 +108,9 @@ class NodeReader:
         value = self._attribute(name, otherwise)
         return value if isinstance(value, int) else self.refuse(f"attribute {name}={value!r} is no integer")
 
-    def float_attribute(self, name: str, otherwise: float | None = None) -> float:
+    def float_attribute(self, name: str) -> float:
         """A number attribute, read: a float32 number, exactly."""
-        value = self._attribute(name, otherwise)
+        value = self._attribute(name)
         if not isinstance(value, int | float):
             self.refuse(f"attribute {name}={value!r} is no number")
         # Clip may have no limit, and what Pad puts in front of a MaxPool is never the maximum.
@@ -120,14 +120,14 @@ class NodeReader:
 
     def choice(self, name: str, *accepted: str) -> str:
         """A string attribute, read, which must be one that corgi honours."""
-        value = self._attribute(name, None)
+        value = self._attribute(name)
         if not isinstance(value, str) or value not in accepted:
             self.refuse(f"attribute {name}={value}", supported=", ".join(accepted))
         return value
 
     def ints_attribute(self, name: str, otherwise: tuple[int, ...] = ()) -> tuple[int, ...]:
         """A list of integers, read; the standard's defaults of lists depend on operands: the rule knows."""
-        value = self._attribute(name, None)
+        value = self._attribute(name)
         if value is None:
             return otherwise
         if not isinstance(value, list):

@@ -67,7 +67,7 @@ def test_versions_without_an_attribute_mean_what_the_nearest_one_means() -> None
 def test_a_rule_cannot_have_a_default_of_its_own() -> None:
     reader = NodeReader(Node("LeakyRelu", "n", ("x",), ("y",), {}), {}, {"x": (1,)}, 16)
     with pytest.raises(AssertionError, match="alpha"):
-        reader.float_attribute("alpha", 0.01)
+        reader.int_attribute("alpha", 0)
     with pytest.raises(UnsupportedOperator, match="absent"):
         reader.float_attribute("absent")
 

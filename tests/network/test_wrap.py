@@ -196,6 +196,20 @@ def test_names_corgi_writes_out_itself(tmp_path: Path) -> None:
         load(path)
 
 
+def test_names_of_constants_corgi_writes_out_itself(tmp_path: Path) -> None:
+    model = plain()
+    value = model.node("Softsign", model.node("Conv", IMAGE, float32(RNG, 4, 3, 3, 3)))
+    proto = model.proto(model.head(value, float32(RNG, 3, 4)))
+    weight = proto.graph.initializer[0].name
+    for node in proto.graph.node:
+        node.input[:] = [f"{value}:constant0" if name == weight else name for name in node.input]
+    proto.graph.initializer[0].name = f"{value}:constant0"
+    path = tmp_path / "names.onnx"
+    onnx.save(proto, path)
+    with pytest.raises(ModelError, match="is named as one that corgi writes out"):
+        load(path)
+
+
 def test_unused_domains_mean_nothing(tmp_path: Path) -> None:
     proto = onnx.load(saved(plain(), tmp_path))
     proto.opset_import.append(helper.make_opsetid("org.nobody", 3))
