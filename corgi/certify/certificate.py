@@ -19,14 +19,7 @@ from corgi.decide.margins import score
 from corgi.engines.gate import check_engine_at_radius_zero
 from corgi.engines.interface import Bounder
 from corgi.network.depth import is_deep
-from corgi.results import (
-    Decision,
-    DeterministicCertificate,
-    EmpiricalBound,
-    ExactSearch,
-    Status,
-    Witness,
-)
+from corgi.results import Decision, DeterministicCertificate, EmpiricalBound, ExactSearch, Status, Witness
 from corgi.terms import EngineName, Form
 from corgi.types import Norm
 
@@ -38,6 +31,7 @@ class Session:
     Attributes:
         explained: the map; options: what is asked.
         bounders: engines in use.
+        image_name: where the image came from; started: when it was asked, by `time.monotonic()`.
         attack: what the attack found; a nearer witness that exact decisions find takes its place.
         fallback: a radius that is certified already.
         doing: what is under way, for people.
@@ -46,6 +40,8 @@ class Session:
     explained: Explanation
     options: VerifyOptions
     bounders: Bounders
+    image_name: str
+    started: float
     attack: EmpiricalBound | None = None
     fallback: float = 0.0
     doing: str = ""

@@ -79,39 +79,27 @@ def verify_explained(
     `started`: when the time that there is began, by `time.monotonic()`; None for now.
     """
     started = time.monotonic() if started is None else started
-    verification = _Verification(explained, options, image_name, bounders, started)
+    verification = _Verification(explained, options, bounders or Bounders(), image_name, started)
     with limited(None if options.time_limit is None else started + options.time_limit):
         return verification.run()
 
 
-class _Verification:
-    """State of one verification."""
-
-    def __init__(
-        self,
-        explained: Explanation,
-        options: VerifyOptions,
-        image_name: str,
-        bounders: Bounders | None,
-        started: float,
-    ) -> None:
-        self.explained, self.options, self.image_name = explained, options, image_name
-        self.bounders, self.started = bounders or Bounders(), started
-        self.session = Session(explained, options, self.bounders)
+class _Verification(Session):
+    """One verification, step by step."""
 
     def run(self) -> VerifyResult:
         tie = self.tie()
         if tie is not None:
-            return self.result(self.session.nothing(Status.UNKNOWN, tie))
+            return self.result(self.nothing(Status.UNKNOWN, tie))
         refusal = self.refusal()
-        self.attack(alone=refusal is not None)
-        if self.options.eps is not None and self.session.witness is not None:
-            return self.result(self.session.nothing(Status.UNKNOWN, "not attempted: the property is refuted"))
+        self.run_attack(alone=refusal is not None)
+        if self.options.eps is not None and self.witness is not None:
+            return self.result(self.nothing(Status.UNKNOWN, "not attempted: the property is refuted"))
         if cancelled():
             reason = "interrupted during the attack, before anything was certified"
-            return self.result(self.session.nothing(Status.INTERRUPTED, reason))
+            return self.result(self.nothing(Status.INTERRUPTED, reason))
         certificate = self.certificate(refusal)
-        refuse_contradiction(certificate.engine, certificate.radius, self.session.attacked)
+        refuse_contradiction(certificate.engine, certificate.radius, self.attacked)
         label = None
         if self.options.label and certificate.status is not Status.INTERRUPTED:
             label = self.label()
@@ -119,10 +107,10 @@ class _Verification:
 
     def tie(self) -> str | None:
         """That the property already fails to be strict at the image itself; None if it does not."""
-        value, error = self.session.value, 2 * self.explained.rounding
+        value, error = self.value, 2 * self.explained.rounding
         if value > error:
             return None
-        where = f"tie at rank {self.session.question.k2}"
+        where = f"tie at rank {self.question.k2}"
         if value <= 0:
             return f"{where}: the top-{self.explained.top.k} set is not unique at the image itself"
         return f"{where}: the gap of {value:.3g} is within float64 rounding ({error:.3g})"
@@ -143,41 +131,37 @@ class _Verification:
             return f"no bounds: {error.message}"
         return self.explained.doubt
 
-    def attack(self, *, alone: bool) -> None:
-        options, session = self.options.attack, self.session
+    def run_attack(self, *, alone: bool) -> None:
+        options = self.options.attack
         if options is None:
             return
         share = 1.0 if alone else ATTACK_SHARE
-        if session.deep and not alone:  # bounds end orders of magnitude below a witness
+        if self.deep and not alone:  # bounds end orders of magnitude below a witness
             options = replace(options, tolerance=max(options.tolerance, _DEEP_TOLERANCE))
         with limited(time.monotonic() + share * left()):
-            session.attack = attack_radius(
-                session.question,
-                session.ball.center,
-                options,
-                norm=session.ball.norm,
-                only=self.options.eps,
+            self.attack = attack_radius(
+                self.question, self.ball.center, options, norm=self.ball.norm, only=self.options.eps
             )
 
     def certificate(self, refusal: str | None) -> DeterministicCertificate:
         """The certificate, or none and why."""
         if refusal is not None:
-            return self.session.nothing(Status.UNKNOWN, refusal)
+            return self.nothing(Status.UNKNOWN, refusal)
         with Stoppable() as end:
             try:
                 return self.certificate_in_steps()
             except GateError as error:
                 # A witness is what onnxruntime computes: it stands, whatever corgi makes of the network.
-                if self.session.witness is None:
+                if self.witness is None:
                     raise
-                return self.session.nothing(Status.UNKNOWN, f"no certificate: {error.message}")
+                return self.nothing(Status.UNKNOWN, f"no certificate: {error.message}")
         return self.ended(end, "before any radius was certified: ")
 
     def ended(self, end: Stoppable, before: str = "") -> DeterministicCertificate:
         """No certificate, because work ended early."""
         assert end.status is not None
-        reason = f"{self.session.why(end.status)}, {before}while {self.session.doing}"
-        return self.session.nothing(end.status, reason)
+        reason = f"{self.why(end.status)}, {before}while {self.doing}"
+        return self.nothing(end.status, reason)
 
     def certificate_in_steps(self) -> DeterministicCertificate:
         """The certificate; of a deep network the larger of two, the first of them without rows on windows.
@@ -187,10 +171,10 @@ class _Verification:
         """
         first = self.without_rows()
         if first is None or first.status is Status.INTERRUPTED:
-            return first or Certification(self.session).run()
-        self.session.fallback = first.radius
+            return first or Certification(self).run()
+        self.fallback = first.radius
         with Stoppable() as end:
-            found = Certification(self.session).run()
+            found = Certification(self).run()
         if end.status is not None:
             found = self.ended(end)
         evaluations, seconds = first.evaluations + found.evaluations, first.seconds + found.seconds
@@ -211,22 +195,18 @@ class _Verification:
 
         It begins with intervals, and is of use where those of the map are not far wider than the map itself.
         """
-        session, engine = self.session, self.options.engine.quick
-        if engine is None or session.witness is None or self.options.eps is not None or not session.deep:
+        engine = self.options.engine.quick
+        if engine is None or self.witness is None or self.options.eps is not None or not self.deep:
             return None
-        plain = replace(
-            self.options,
-            engine=engine,
-            exact=None,
-            max_evaluations=min(self.options.max_evaluations, _FEW),
-        )
+        few = min(self.options.max_evaluations, _FEW)
+        plain = replace(self.options, engine=engine, exact=None, max_evaluations=few)
         with suppress(OutOfTime), limited(time.monotonic() + FIRST_SHARE * left()):
-            bounder = self.bounders.prepared(engine, session.network, session.class_id)
-            map_bounds = bounder.intervals(session.ball.with_radius(session.guesses()[0]))
+            bounder = self.bounders.prepared(engine, self.network, self.class_id)
+            map_bounds = bounder.intervals(self.ball.with_radius(self.guesses()[0]))
             width = float((map_bounds.upper - map_bounds.lower).max())
             if not width <= _WIDEST * float(np.ptp(self.explained.cam)):
                 return None
-            first = Certification(session, plain).run()
+            first = Certification(self, plain).run()
             return first if first.radius > 0 or first.status is Status.INTERRUPTED else None
         return None
 
@@ -234,24 +214,24 @@ class _Verification:
         """The label's certificate; always by the patch engine, whose rows can be any linear form."""
         engine = self.options.engine
         engine = engine if engine.name == EngineName.PATCH else default_engine()
-        session, label = self.session, self.explained.predicted_class
+        label = self.explained.predicted_class
 
         def nothing(status: Status, reason: str) -> LabelCertificate:
-            return LabelCertificate(label, 0.0, None, status, reason, session.ball.norm, 0, 0.0)
+            return LabelCertificate(label, 0.0, None, status, reason, self.ball.norm, 0, 0.0)
 
         try:
-            self.bounders.prepared(engine, session.network, session.class_id)
+            self.bounders.prepared(engine, self.network, self.class_id)
         except EngineError as error:
             return nothing(Status.UNKNOWN, f"no bounds: {error.message}")
         with Stoppable() as end:
             try:
-                bounder = self.bounders.bind(engine, session.network, session.class_id)
+                bounder = self.bounders.bind(engine, self.network, self.class_id)
                 limits, eps = self.options.limits, self.options.eps
-                return certify_label(bounder, session.network, session.ball, label, limits, eps)
+                return certify_label(bounder, self.network, self.ball, label, limits, eps)
             except GateError as error:
                 return nothing(Status.UNKNOWN, f"no certificate: {error.message}")
         assert end.status is not None
-        why = "interrupted" if end.status is Status.INTERRUPTED else session.late
+        why = "interrupted" if end.status is Status.INTERRUPTED else self.late
         return nothing(end.status, f"{why}, before any radius was certified")
 
     def result(
@@ -259,7 +239,7 @@ class _Verification:
     ) -> VerifyResult:
         """The answer: that of the certificate, unless a witness within the radius asked for refutes it."""
         explained, network, options = self.explained, self.explained.network, self.options
-        status, reason, attacked = certificate.status, certificate.reason, self.session.attacked
+        status, reason, attacked = certificate.status, certificate.reason, self.attacked
         if options.eps is not None and attacked is not None and attacked <= options.eps:
             status, reason = Status.REFUTED, f"a witness at radius {attacked:.6g} breaks the property"
         return VerifyResult(
@@ -273,7 +253,7 @@ class _Verification:
             cam=explained.cam,
             top=explained.top,
             certificate=certificate,
-            attack=self.session.attack,
+            attack=self.attack,
             status=status,
             reason=reason,
             eps=options.eps,

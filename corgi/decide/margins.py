@@ -9,6 +9,7 @@ most k2 - k outside pixels p have M_ip <= 0: then the rank of i is at most 1 + (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -170,22 +171,21 @@ class _Margins:
     def bound_pairs(self, chosen: Tensor) -> None:
         """A row for each of the chosen margins."""
         rows, columns = chosen.nonzero(as_tuple=True)
-        if len(rows) == 0:
-            return
-        tighter = self.bounder.differences(self.ball, self.inside[rows], self.others[columns])
-        self.lower[rows, columns] = torch.maximum(self.lower[rows, columns], tighter.to(torch.float64))
-        self.level[rows, columns] = _PAIR
+        self.tighten(rows, columns, self.bounder.differences, _PAIR)
 
     def sharpen(self, chosen: Tensor) -> None:
         """The smallest of the chosen margins, with full effort."""
         rows, columns = chosen.nonzero(as_tuple=True)
-        if len(rows) == 0:
-            return
         smallest = self.lower[rows, columns].topk(min(_SHARPENED, len(rows)), largest=False).indices
-        rows, columns = rows[smallest], columns[smallest]
-        sharper = self.bounder.sharpened(self.ball, self.inside[rows], self.others[columns])
-        self.lower[rows, columns] = torch.maximum(self.lower[rows, columns], sharper.to(torch.float64))
-        self.level[rows, columns] = _SHARP
+        self.tighten(rows[smallest], columns[smallest], self.bounder.sharpened, _SHARP)
+
+    def tighten(
+        self, rows: Tensor, columns: Tensor, bound: Callable[[Ball, Tensor, Tensor], Tensor], level: int
+    ) -> None:
+        if len(rows) > 0:
+            found = bound(self.ball, self.inside[rows], self.others[columns]).to(torch.float64)
+            self.lower[rows, columns] = torch.maximum(self.lower[rows, columns], found)
+            self.level[rows, columns] = level
 
     def learn(self, bounds: Interval, level: int) -> None:
         """Margins by intervals of the pixels."""

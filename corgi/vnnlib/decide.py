@@ -81,12 +81,7 @@ class DecideOptions:
 
 
 @settled()
-def decide_files(
-    onnx: Path,
-    vnnlib: Path,
-    deadline: float,
-    options: DecideOptions | None = None,
-) -> Outcome:
+def decide_files(onnx: Path, vnnlib: Path, deadline: float, options: DecideOptions | None = None) -> Outcome:
     """Decide a specification of a network.
 
     Args:
@@ -113,10 +108,7 @@ def decide_files(
 
 @settled()
 def decide(
-    network: PlainNetwork,
-    spec: Spec,
-    deadline: float,
-    options: DecideOptions | None = None,
+    network: PlainNetwork, spec: Spec, deadline: float, options: DecideOptions | None = None
 ) -> Outcome:
     """Decide a specification that fits a network; see `decide_files`."""
     try:
@@ -139,18 +131,13 @@ def _decide(network: PlainNetwork, spec: Spec, options: DecideOptions) -> Outcom
         case Proved():
             return Outcome(Answer.UNSAT, spec=spec)
         case Undecided(reason=reason):
-            return Outcome(Answer.TIMEOUT if _late() else Answer.UNKNOWN, reason, spec=spec)
+            return Outcome(Answer.TIMEOUT if left() <= 0 else Answer.UNKNOWN, reason, spec=spec)
 
 
 class _CaseDecision:
     """Decides one case."""
 
-    def __init__(
-        self,
-        network: PlainNetwork,
-        array: ArrayCase,
-        options: DecideOptions,
-    ) -> None:
+    def __init__(self, network: PlainNetwork, array: ArrayCase, options: DecideOptions) -> None:
         self.network, self.array, self.options = network, array, options
         self.box = Box.of(array.case, network)
         if self.box.empty:
@@ -163,14 +150,14 @@ class _CaseDecision:
 
     def attacked(self, starts: Tensor | None = None, only: Tensor | None = None) -> Witness | None:
         """A witness by attack."""
-        if self.box.empty or _late():
+        if self.box.empty or left() <= 0:
             return None
         tell("attack", f"{self.array.count} alternatives")
         return search(self.network, self.array, self.box, self.options.attack, starts, only)
 
     def run(self, over: Callable[[Tensor, Interval], BoxBounds]) -> Finding:
         """Whether the case is refuted: `Proved` if each alternative has, everywhere, a constraint > 0."""
-        if _late():
+        if left() <= 0:
             return Undecided("time was up before anything was bounded", 0)
         tell("bound", f"{len(self.array.constraints)} constraints by intervals")
         forms, of_inputs = forms_of(self.array, self.network, self.box)
@@ -180,7 +167,7 @@ class _CaseDecision:
         open_ones = self.open(lower)
         if len(open_ones) == 0:
             return Proved(min(self.array.worst(lower[None])[0].tolist(), default=math.inf), 0)
-        if _late():
+        if left() <= 0:
             return Undecided(f"time was up with {len(open_ones)} alternatives left by bounds", 0)
         witness = self.attacked(only=open_ones)
         return self.exactly(bounds, forms, open_ones) if witness is None else witness
@@ -188,8 +175,8 @@ class _CaseDecision:
     def open(self, lower: Tensor) -> Tensor:
         """Alternatives no constraint of which is proved > 0, the likeliest to be satisfied first: int64."""
         best = self.array.worst(lower[None])[0]
-        left = (~(best > 0)).nonzero().reshape(-1)
-        return left[best[left].argsort()]
+        still = (~(best > 0)).nonzero().reshape(-1)
+        return still[best[still].argsort()]
 
     def by_rows(self, bounds: BoxBounds, forms: Forms, of_inputs: Tensor) -> Tensor:
         """Lower bounds of all constraints [R]: by intervals, those of open alternatives by rows."""
@@ -202,12 +189,12 @@ class _CaseDecision:
             bounds.learn(some)
             lower = _usable(bounds.by_intervals(forms) + of_inputs)
         tried = torch.zeros(len(forms), dtype=torch.bool)
-        while not _late():
+        while left() > 0:
             # Of each open alternative the constraint that is nearest to a proof.
-            left = torch.isin(self.array.alternative, self.open(lower)) & ~tried[self.array.member]
-            if not bool(left.any()):
+            still = torch.isin(self.array.alternative, self.open(lower)) & ~tried[self.array.member]
+            if not bool(still.any()):
                 break
-            alternative, member = self.array.alternative[left], self.array.member[left]
+            alternative, member = self.array.alternative[still], self.array.member[still]
             best = lower.new_full((self.array.count,), -math.inf)
             best = best.scatter_reduce(0, alternative, lower[member], "amax")
             chosen = torch.unique(member[lower[member] >= best[alternative]])
@@ -223,7 +210,7 @@ class _CaseDecision:
 
         def each() -> Iterator[Finding]:
             for done, alternative in enumerate(open_ones.tolist()):
-                if _late():
+                if left() <= 0:
                     yield Undecided(f"time was up with {count - done} alternatives open", 0)
                     return
                 yield self.one(bounds, forms, alternative, f"{done + 1} of {count}")
@@ -300,11 +287,6 @@ class _CaseDecision:
     def contradiction(self) -> EngineError:
         path = self.network.path
         return contradiction(f"a bound for {path} excludes what onnxruntime computes in the box")
-
-
-def _late() -> bool:
-    """Whether time is up."""
-    return left() <= 0
 
 
 def _usable(lower: Tensor) -> Tensor:
