@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -67,7 +68,7 @@ class Worker(Generic[T, R]):
             self._context.set_forkserver_preload([forked])
         self._process: Any = None
         self._lock, self._closed = threading.Lock(), False
-        self._thread = ThreadPoolExecutor(1, initializer=_without_ctrl_c)
+        self._thread = ThreadPoolExecutor(1)
         self.started = False
 
     def submit(self, task: T, seconds: float | None = None) -> Future[R]:
@@ -99,6 +100,9 @@ class Worker(Generic[T, R]):
             self._connection, theirs = self._context.Pipe()
             far, self._lifeline = self._context.Pipe(duplex=False)
             self._process = self._context.Process(target=_serve, args=(theirs, far, self._begin), daemon=True)
+            resource_tracker.ensure_running()  # it lets Ctrl-C through where it was held back
+            # A process inherits from the thread that starts it that Ctrl-C is held back, until it ignores it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             self._process.start()
             theirs.close()
             far.close()
@@ -136,11 +140,6 @@ class Worker(Generic[T, R]):
                 self._process.kill()  # whoever waits for it reads its end
         self._thread.shutdown(wait=True, cancel_futures=True)
         self.restart()
-
-
-def _without_ctrl_c() -> None:
-    """A process inherits from the thread that starts it that Ctrl-C is held back until it is ignored."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _serve(connection: Connection, lifeline: Connection, begin: Callable[[], Callable[[Any], Any]]) -> None:

@@ -101,3 +101,16 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_ctrl_c_does_not_reach_a_process_that_starts() -> None:
+    """Not even before it has loaded what ignores it."""
+    worker = Worker(doing)
+    future = worker.submit("a")
+    try:
+        while worker._process is None or worker._process.pid is None:
+            time.sleep(0.001)
+        os.kill(worker._process.pid, signal.SIGINT)
+        assert future.result().startswith("a ")
+    finally:
+        worker.close()
