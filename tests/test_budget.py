@@ -14,7 +14,21 @@ import torch
 
 from corgi import budget
 from corgi.attacks.search import AttackOptions
-from corgi.budget import GRACE, OutOfTime, Pace, check, grace, heard, left, limited
+from corgi.budget import (
+    GRACE,
+    OutOfTime,
+    Pace,
+    Stoppable,
+    announce,
+    cancelled,
+    check,
+    grace,
+    heard,
+    left,
+    limited,
+    tell,
+    within,
+)
 from corgi.certify.certificate import Certification
 from corgi.certify.verify import VerifyOptions, verify
 from corgi.comparison.compare import compare
@@ -49,6 +63,48 @@ def test_the_earliest_deadline_counts_and_scopes_end() -> None:
         with pytest.raises(OutOfTime), limited(0.0), grace():
             check()
     check()
+
+
+def test_ctrl_c_ends_what_is_left_of_a_call_and_no_other() -> None:
+    with limited():
+        with Stoppable() as inner:
+            raise KeyboardInterrupt
+        assert inner.status is Status.INTERRUPTED
+        assert cancelled()
+        assert left() == -math.inf
+        with grace():
+            check()
+        with Stoppable() as later, limited(time.monotonic() + 100):
+            check()
+        assert later.status is Status.INTERRUPTED
+    assert not cancelled()
+    check()
+    with Stoppable() as alone:
+        check()
+    assert alone.status is None
+
+
+def test_how_work_ended_is_told_from_what_went_wrong() -> None:
+    with Stoppable() as late, limited(0.0):
+        check()
+    assert late.status is Status.TIME_LIMIT
+    assert left() == math.inf
+    with pytest.raises(ValueError, match="a fault"), Stoppable():
+        raise ValueError("a fault")
+
+
+def test_who_listens_hears_where_work_is() -> None:
+    told: list[Progress] = []
+    tell("nowhere", "nobody listens")
+    with heard(told.append), within("one of two", 0.5), limited(1e9), Stoppable(), grace():
+        tell("attack", "a step", attacked=0.25)
+        tell("certify", "a ball", 0.125)
+        announce("bounds", "none")
+    assert told == [
+        Progress("attack", "one of two: a step", 0.0, 0.25),
+        Progress("certify", "one of two: a ball", 0.125, 0.5),
+        Progress("bounds", "one of two: none", 0.0, 0.5, lasting=True),
+    ]
 
 
 def test_a_step_is_begun_only_if_one_as_long_as_the_longest_fits(monkeypatch) -> None:

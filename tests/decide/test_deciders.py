@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ import torch
 
 from corgi import load
 from corgi.budget import limited
-from corgi.decide.decider import Counterexample, Decider, Proved, Undecided, Verdict
+from corgi.decide.decider import Counterexample, Decider, Proved, Undecided, Verdict, all_of, decided
 from corgi.decide.tree import TreeDecider
+from corgi.engines.cone import Cone
 from corgi.engines.patch.engine import PatchEngine
 from tests.decide.branch_and_bound import BranchAndBound
 from tests.decide.cases import Case, Subject, brute_force, patterns, raised, subjects
@@ -300,3 +303,36 @@ def test_a_tie_is_only_claimed_of_a_tie(decider: Decider, tmp_path: Path) -> Non
             for share in SHARES:
                 verdict = decider.decide(subject.case(rng, share).cone, 500)
                 assert not isinstance(verdict, Undecided) or "within rounding" not in verdict.reason
+
+
+class Answers:
+    """A decider that always says the same."""
+
+    name = "answers"
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+
+    def decide(self, cone: Cone, nodes: int) -> Verdict:
+        return self.verdict
+
+
+@pytest.mark.parametrize("least", [math.nan, math.inf, 0.0, -1.0])
+def test_only_a_finite_bound_above_0_is_a_proof(least: float) -> None:
+    cone: Any = None  # is not looked at
+    found = decided(Answers(Proved(least, 3)), cone, 10)
+    assert isinstance(found, Undecided)
+    assert found.nodes == 3
+    assert found.reason
+    assert decided(Answers(Proved(1.0, 3)), cone, 10) == Proved(1.0, 3)
+    silent = decided(Answers(Undecided("", 2)), cone, 10)
+    assert isinstance(silent, Undecided)
+    assert silent.reason
+
+
+def test_of_several_things_all_must_be_proved() -> None:
+    proved, open_one = Proved(1.0, 2), Undecided("too hard", 1)
+    assert all_of([proved, Proved(0.5, 3)]) == Proved(0.5, 5)
+    assert all_of([proved, open_one, proved]) is open_one
+    assert all_of([open_one, "a witness", proved]) == "a witness"
+    assert isinstance(all_of([]), Undecided)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from corgi.decide.decider import Proved, Undecided, Verdict, all_of
+from corgi.decide.decider import Proved, Undecided, Verdict
 from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.forms import FormBounds
@@ -353,10 +353,3 @@ def test_a_cone_that_is_not_unfolded_without_a_reason_proves_nothing(
     network, spec = open_question(tmp_path)
     monkeypatch.setattr(FormBounds, "unfold", lambda *_: NotUnfolded(""))
     assert decided(network, spec, NO_ATTACK).answer is Answer.UNKNOWN
-
-
-def test_what_is_open_stands_for_all_and_nothing_proves_nothing() -> None:
-    proved, silent = Proved(1.0, 2), Undecided("", 3)
-    assert all_of([proved, silent, proved]) == silent
-    assert all_of([Proved(3.0, 1), proved]) == Proved(1.0, 3)
-    assert isinstance(all_of([]), Undecided)
