@@ -23,6 +23,7 @@ MOST_ELEMENTS = 2**28
 MOST_NODES = 10_000
 """Nodes a graph may have, its functions written out: 40 functions that each call the next one twice are 2^40
 nodes. The deepest published networks have 3000."""
+
 _FEW = 1024
 """Elements of a weight that is no larger than lists of sizes and axes are."""
 

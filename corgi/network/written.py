@@ -17,7 +17,9 @@ the node's output. Whatever is real arithmetic of the operator is that of what i
   axis, [N, C, L]
   Einsum of a value and a constant        Transpose, MatMul or Mul, Transpose
   Gather of one entry                     Gather of a list of one, Squeeze
-  of onnxruntime's optimiser (domain com.microsoft):
+
+Of onnxruntime's optimiser (domain com.microsoft):
+
   FusedConv                               activation(Conv(x, W, b) + z); z may be left out
   QuickGelu                               x * sigmoid(alpha x)
 """
@@ -55,9 +57,9 @@ def written_out(node: Node, constants: Constants, domain: str = "") -> list[Node
         return [node]
     writing = _Writing(node, constants)
     write(writing)
-    return (
-        [part for one in writing.nodes for part in written_out(one, constants)] if domain else writing.nodes
-    )
+    if not domain:
+        return writing.nodes
+    return [part for one in writing.nodes for part in written_out(one, constants)]
 
 
 @dataclass
