@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, FiniteFloat, NonNegativeInt, PositiveInt
@@ -40,22 +41,15 @@ class _Described(BaseModel):
     spent: str
 
 
+_DESCRIBED = tuple(name for name in _Described.model_fields if name != "version")
+_NOISE = ("sigma", "shape", "seed")
+"""Of these, the fields of the noise."""
+
+
 def state_bytes(tally: Tally) -> bytes:
     """A tally as an NPZ file."""
-    described = _Described.model_construct(
-        version=VERSION,
-        map_name=tally.map_name,
-        map_shape=tally.map_shape,
-        binary=tally.binary,
-        subject=tally.subject,
-        sigma=tally.noise.sigma,
-        shape=tally.noise.shape,
-        seed=tally.noise.seed,
-        inputs=tally.inputs,
-        batch=tally.batch,
-        samples=tally.samples,
-        spent=tally.spent,
-    )
+    flat = {name: getattr(tally.noise if name in _NOISE else tally, name) for name in _DESCRIBED}
+    described = _Described.model_construct(version=VERSION, **flat)
     target = io.BytesIO()
     text = np.array(described.model_dump_json())
     np.savez(target, described=text, **{name: getattr(tally, name) for name in _ARRAYS})
@@ -81,21 +75,9 @@ def read_state(path: Path) -> Tally:
         ) from error
     if described.version != VERSION:
         raise UsageError(f"{path}: saved counts of version {described.version}, expected {VERSION}")
-    tally = Tally(
-        map_name=described.map_name,
-        map_shape=described.map_shape,
-        binary=described.binary,
-        subject=described.subject,
-        noise=Noise(described.sigma, described.shape, described.seed),
-        inputs=described.inputs,
-        batch=described.batch,
-        samples=described.samples,
-        sums=arrays["sums"],
-        squares=arrays["squares"],
-        rung_sums=arrays["rung_sums"],
-        rung_squares=arrays["rung_squares"],
-        spent=described.spent,
-    )
+    flat: dict[str, Any] = {name: getattr(described, name) for name in _DESCRIBED} | arrays
+    noise = Noise(**{name: flat.pop(name) for name in _NOISE})
+    tally = Tally(noise=noise, **flat)
     _check_sums(tally, path)
     return tally
 
