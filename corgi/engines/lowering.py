@@ -415,6 +415,20 @@ class Lowering:
         return inputs
 
 
+class KeepingGroups(Lowering):
+    """The same, but for groups and dilation: written out they add only zeros to a sum."""
+
+    def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
+        """Case 1, as it is."""
+        return self.emit(step, layer, (source,))
+
+    def pad(self, step: Step, pads: tuple[int, int, int, int], source: str) -> str:
+        """Case 5, channel by channel."""
+        channels = self.channels[source]
+        ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64)
+        return self.emit(step, padded_conv(ones, (1, 1), pads, channels), (source,))
+
+
 class _Check(Lowering):
     """The same cases, each convolution and constant that would be written out left away."""
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from corgi.engines.lowering import Lowering, explained_class, padded_conv
+from corgi.engines.lowering import KeepingGroups, explained_class
 from corgi.engines.rigour import FOLDING, gamma, unit
 from corgi.network import layers
 from corgi.network.convert import Step, TorchGraph
@@ -70,7 +70,7 @@ def rounding(network: Network, class_id: int) -> Rounding:
     Raises:
         EngineError: the trunk cannot be lowered.
     """
-    plain = _KeepingGroups(network).run()
+    plain = KeepingGroups(network).run()
     values = _magnitudes(network, plain)
     features = values[plain.output_name]
     top = _through_conv(explained_class(network, class_id), features)
@@ -85,18 +85,6 @@ def rounding(network: Network, class_id: int) -> Rounding:
             features=share * relaxed * float(features.value.max()),
             value=share * float(top.value.max()),
         )
-
-
-class _KeepingGroups(Lowering):
-    """In plain layers but for groups and dilation: written out they add only zeros to a sum."""
-
-    def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
-        return self.emit(step, layer, (source,))
-
-    def pad(self, step: Step, pads: tuple[int, int, int, int], source: str) -> str:
-        channels = self.channels[source]
-        ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64)
-        return self.emit(step, padded_conv(ones, (1, 1), pads, channels), (source,))
 
 
 def _magnitudes(network: Network, plain: TorchGraph) -> dict[str, _Magnitude]:

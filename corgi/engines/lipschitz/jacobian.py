@@ -49,10 +49,7 @@ class Rows:
     def around(rows: Patches, roundings: int = 2) -> Rows:
         """Rows whose coefficients were rounded so many times."""
         slack = roundings * unit(rows.values.dtype) * rows.values.abs()
-        return Rows(
-            Patches(rows.values - slack, rows.places, rows.place, rows.clean),
-            Patches(rows.values + slack, rows.places, rows.place, rows.clean),
-        )
+        return Rows(rows.holding(rows.values - slack), rows.holding(rows.values + slack))
 
     @property
     def span(self) -> Interval:
@@ -65,8 +62,7 @@ class Rows:
 
     def with_span(self, span: Interval) -> Rows:
         """Other coefficients on the same patches."""
-        places, place, clean = self.lower.places, self.lower.place, self.lower.clean
-        return Rows(Patches(span.lower, places, place, clean), Patches(span.upper, places, place, clean))
+        return Rows(self.lower.holding(span.lower), self.lower.holding(span.upper))
 
     def negated(self) -> Rows:
         """The opposite rows."""
@@ -173,22 +169,17 @@ class JacobianPass:
         rows = rows.both(lambda one: one.inside(shape(step.output)))
         span, terms = rows.span, fan_out(conv, rows.lower.size)
         share = gamma(2 * terms + FOLDING + 4, span.lower.dtype)
-        middle = Patches((span.upper + span.lower) / 2, rows.lower.places, rows.lower.place)
+        middle = rows.lower.holding((span.upper + span.lower) / 2)
         half = (span.upper - span.lower) / 2 + share * magnitude(span)
-        absolute = layers.Conv(
-            conv.weight.abs(), conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
-        )
+        options = (conv.stride, conv.padding, conv.dilation)
+        absolute = layers.Conv(conv.weight.abs(), conv.bias, *options, conv.groups)
         middle = middle.through_conv(conv, shape(step.inputs[0]))
-        reach = Patches(half, rows.lower.places, rows.lower.place)
-        reach = reach.through_conv(absolute, shape(step.inputs[0]))
-        ends = Interval(
-            middle.values - reach.values * (1 + share), middle.values + reach.values * (1 + share)
-        )
+        reach = rows.lower.holding(half).through_conv(absolute, shape(step.inputs[0]))
+        off = reach.values * (1 + share)
+        ends = Interval(middle.values - off, middle.values + off)
         ones = torch.ones(1, 1, *conv.weight.shape[2:], dtype=conv.weight.dtype, device=conv.weight.device)
-        window = layers.Conv(ones, ones[0, 0, 0], conv.stride, conv.padding, conv.dilation)
-        counted = Patches(
-            (~_zero(span)).any(1, keepdim=True).to(ones.dtype), rows.lower.places, rows.lower.place
-        )
+        window = layers.Conv(ones, ones[0, 0, 0], *options)
+        counted = rows.lower.holding((~_zero(span)).any(1, keepdim=True).to(ones.dtype))
         nothing = counted.through_conv(window, shape(step.inputs[0])).values == 0
         return Rows(middle, middle).with_span(_widened(ends, terms * smallest(ones.dtype), nothing))
 

@@ -82,6 +82,10 @@ class MaximumLines:
 AnyLines = MaximumLines | Lines | ProductPlanes
 
 
+def _no_lines(value: str) -> AnyLines:
+    raise AssertionError(f"{value}: no lines yet")
+
+
 @dataclass
 class Relaxation:
     """What a backward pass needs to know of the network over the balls.
@@ -100,7 +104,7 @@ class Relaxation:
     centres: dict[str, Centre]
     intervals: dict[str, Interval]
     sizes: dict[str, Tensor]
-    lines: Callable[[str], AnyLines]
+    lines: Callable[[str], AnyLines] = _no_lines
     half_space: HalfSpace | None = None
     reaches: dict[str, Reach] = field(default_factory=dict)
     norms: dict[str, Tensor] | None = None

@@ -24,13 +24,13 @@ from corgi.engines.patch.cones import cone_masks
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.halfspace import HalfSpace
 from corgi.engines.patch.inputs import CURVES, CurveInputs
-from corgi.engines.patch.intervals import Centre
+from corgi.engines.patch.intervals import Centre, by_channel
 from corgi.engines.patch.norms import Reach
 from corgi.engines.patch.patches import Patches, on_device
 from corgi.engines.patch.plan import Plan
 from corgi.engines.patch.pools import PoolPlanes
 from corgi.engines.patch.prepare import Maximum
-from corgi.engines.patch.state import State
+from corgi.engines.patch.state import State, exact_values
 from corgi.network.convert import TorchGraph
 from corgi.types import Interval
 
@@ -94,9 +94,14 @@ class BallBounds:
             lazy: whether intervals wait for `require` or `complete`: behind windows that rows decide they
                 would be drawn twice.
         """
+        image = graph.input_name
+        relaxation = Relaxation(graph, centres, {image: box}, {image: by_channel(box)})
+        if reach is not None:
+            relaxation.reaches[image] = reach
+        exact = exact_values(graph) if reach is None else set()
+        leads = {} if sibling is None else sibling.state.leads
         larger = None if outer is None else outer.complete().state
-        known = None if sibling is None else sibling.state
-        state = cls.state_kind.begun(graph, centres, box, gains or Gains(graph), reach, larger, known)
+        state = cls.state_kind(relaxation, gains or Gains(graph), leads, exact, larger)
         bounds = cls(state, Plan(work, refine, thorough), budget, tournaments=tournaments, largest_error=0.0)
         return bounds if lazy else bounds.complete()
 

@@ -27,7 +27,7 @@ from corgi.engines.patch.intervals import Centre, magnitude
 from corgi.engines.patch.norms import reach_of
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.prepare import Maximum, cast, prepare
-from corgi.engines.patch.region import deviations, middle_of, same_image
+from corgi.engines.patch.region import deviations, holds, is_box, middle_of, same_image
 from corgi.engines.patch.rows import Layout, map_values
 from corgi.engines.patch.unfold import is_piecewise_linear, unfolded
 from corgi.engines.rigour import differentiable, plainly, roundings
@@ -257,7 +257,7 @@ class PatchBounder(Bounder):
         at_centre, off = self._in_the_middle(self._required(ball, layout.read), forms)
         lower = torch.full_like(at_centre, -torch.inf)
         far = torch.zeros(len(forms), dtype=torch.bool)
-        if forms.of_map and ball.norm is Norm.LINF:  # in other norms two cones share the radius
+        if forms.of_map and is_box(ball):  # in other norms two cones share the radius
             far = (layout.spans[0] > self._reach[0]) | (layout.spans[1] > self._reach[1])
         if bool(far.any()):
             # Their cones share nothing, so all pixels reach their least and greatest values independently.
@@ -383,7 +383,7 @@ class PatchBounder(Bounder):
         """Forms as piecewise linear functions of their cone, if that fits the budget."""
         if not self.unfolds:
             return NotUnfolded("an activation is not piecewise linear, or the engine is not on the CPU")
-        if ball.norm is not Norm.LINF:
+        if not is_box(ball):
             return NotUnfolded(f"margins are decided exactly over {Norm.LINF.label} balls only")
         layout = self._layout(forms)
         bounds = self._required(ball, layout.read)
@@ -451,8 +451,7 @@ class PatchBounder(Bounder):
 
     def _outer(self, ball: Ball) -> _Known | None:
         """The smallest known ball that holds one, other than itself."""
-        same = [known for known in self._known if same_image(known.ball, ball)]
-        larger = [known for known in same if known.ball.radius > ball.radius]
+        larger = [known for known in self._known if holds(known.ball, ball)]
         return min(larger, key=lambda known: known.ball.radius) if larger else None
 
     def _begun(

@@ -124,6 +124,10 @@ class Patches:
         """Height and width of every patch."""
         return self.values.shape[2], self.values.shape[3]
 
+    def holding(self, values: Tensor) -> Patches:
+        """Other coefficients in the same places."""
+        return Patches(values, self.places, self.place, self.clean)
+
     @property
     def ball(self) -> Tensor:
         """The ball of every row: int64 [R], on the device."""
@@ -155,7 +159,7 @@ class Patches:
 
     def absolute(self) -> Patches:
         """The absolute values of all coefficients."""
-        return Patches(self.values.abs(), self.places, self.place, self.clean)
+        return self.holding(self.values.abs())
 
     def through_conv(self, conv: layers.Conv, shape: tuple[int, int]) -> Patches:
         """The same rows as coefficients on the convolution's input, of height and width `shape`.
@@ -242,7 +246,7 @@ class Patches:
 
     def channels(self, start: int, count: int) -> Patches:
         """The coefficients on a range of channels."""
-        return Patches(self.values[:, start : start + count], self.places, self.place, self.clean)
+        return self.holding(self.values[:, start : start + count])
 
     def chosen(self, rows: Tensor | slice) -> Patches:
         """Some of the rows."""
@@ -252,7 +256,7 @@ class Patches:
 
     def negated(self) -> Patches:
         """The opposite rows."""
-        return Patches(-self.values, self.places, self.place, self.clean)
+        return self.holding(-self.values)
 
 
 def distinct_places(ball: Indices, top: Indices, left: Indices) -> tuple[Places, Indices]:

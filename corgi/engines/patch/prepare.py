@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corgi.engines.lowering import Lowerable, Lowering, padded_conv
+from corgi.engines.lowering import KeepingGroups, Lowerable, Lowering, padded_conv
 from corgi.engines.rigour import roundings
 from corgi.errors import EngineError, UnsupportedOperator
 from corgi.network import layers
@@ -214,7 +214,7 @@ def cast(graph: TorchGraph, dtype: torch.dtype, device: str) -> TorchGraph:
     return graph.with_layers(replaced).eval()
 
 
-class _Preparation(Lowering):
+class _Preparation(KeepingGroups):
     """The cases in which the patch engine keeps more than the plain layers."""
 
     def __init__(self, network: Lowerable) -> None:
@@ -391,14 +391,6 @@ class _Preparation(Lowering):
 
     def emit(self, step: Step, layer: nn.Module, inputs: tuple[str, ...]) -> str:
         return super().emit(step, Maximum() if isinstance(layer, layers.Relu) else layer, inputs)
-
-    def conv(self, step: Step, layer: layers.Conv, source: str) -> str:
-        return self.emit(step, layer, (source,))
-
-    def pad(self, step: Step, pads: tuple[int, int, int, int], source: str) -> str:
-        channels = self.channels[source]
-        ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64)
-        return self.emit(step, padded_conv(ones, (1, 1), pads, channels), (source,))
 
     def affine_map(self, step: Step, layer: layers.Affine, source: str) -> str:
         shape = self.network.shapes[step.output][1:]

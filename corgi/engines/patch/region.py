@@ -1,4 +1,4 @@
-"""What a ball is to the patch engine: deviations around values in its middle."""
+"""What the patch engine asks of a region, today a ball: another kind of region answers the same here."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from torch import Tensor
 from corgi.engines.patch.intervals import Centre, cast_out, centres
 from corgi.engines.rigour import roundings
 from corgi.network.convert import TorchGraph
-from corgi.types import Ball, Interval
+from corgi.types import Ball, Interval, Norm
 
 
 def same_image(a: Ball, b: Ball) -> bool:
     """Whether two balls differ in their radius at most."""
     return torch.equal(a.center, b.center) and (a.norm, a.pixel_box) == (b.norm, b.pixel_box)
+
+
+def holds(larger: Ball, ball: Ball) -> bool:
+    """Whether a ball lies in another one, other than itself."""
+    return same_image(larger, ball) and larger.radius > ball.radius
+
+
+def is_box(ball: Ball) -> bool:
+    """Whether its pixels move independently: cones that share none do, too, and deciders know its sides."""
+    return ball.norm is Norm.LINF
 
 
 def deviations(balls: list[Ball], dtype: torch.dtype, device: str) -> Interval:

@@ -29,7 +29,6 @@ from corgi.engines.patch.cones import cone_sizes, horizons
 from corgi.engines.patch.engine import PatchBounder
 from corgi.engines.patch.gains import Gains, euclidean
 from corgi.engines.patch.inputs import CurveInputs
-from corgi.engines.patch.intervals import Centre
 from corgi.engines.patch.patches import Patches, Places
 from corgi.engines.patch.plan import Plan
 from corgi.engines.patch.prepare import Maximum
@@ -353,16 +352,8 @@ class SampledBounder(PatchBounder):
         held = int(_MORE * ledger.held)
         return Cost(ledger.rows, ledger.multiply_adds, seconds, complete, shortened, narrow + wide + held)
 
-    def _begun(
-        self,
-        graph: TorchGraph,
-        dtype: torch.dtype,
-        ball: Ball,
-        centre: dict[str, Centre],
-        outer: BallBounds | None,
-        sibling: BallBounds | None = None,
-    ) -> BallBounds:
-        bounds = super()._begun(graph, dtype, ball, centre, outer, sibling)
+    def _begun(self, *begun: Any) -> BallBounds:
+        bounds = super()._begun(*begun)
         assert isinstance(bounds.state, _SampledState)
         bounds.state.ledger = self._ledger
         return bounds

@@ -13,15 +13,8 @@ from corgi.engines.patch.backward import AnyLines, BackwardPass, MaximumLines, R
 from corgi.engines.patch.curves import relax
 from corgi.engines.patch.gains import Gains, conv_reach, euclidean, norm_step
 from corgi.engines.patch.halfspace import HalfSpace, box_fields, least
-from corgi.engines.patch.intervals import (
-    Centre,
-    by_channel,
-    cast_out,
-    cast_up,
-    interval_step,
-    magnitude,
-)
-from corgi.engines.patch.norms import Reach, held_interval, reach_step
+from corgi.engines.patch.intervals import by_channel, cast_out, cast_up, interval_step, magnitude
+from corgi.engines.patch.norms import held_interval, reach_step
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.patch.product import product_norm, product_planes
 from corgi.engines.patch.windows import Leads, Windows, as_field
@@ -43,41 +36,20 @@ class State:
 
     def __init__(
         self,
-        graph: TorchGraph,
         relaxation: Relaxation,
         gains: Gains,
         leads: dict[str, Leads],
         exact: set[str],
         outer: State | None = None,
     ) -> None:
-        self.graph, self.relaxation, self.leads, self.exact = graph, relaxation, leads, exact
-        self.steps = {step.output: step for step in graph.steps}
+        self.graph, self.relaxation, self.leads, self.exact = relaxation.graph, relaxation, leads, exact
+        self.steps = {step.output: step for step in self.graph.steps}
         self.windows: dict[str, Windows] = {}
         self._gains, self._outer = gains, outer
         self._lines: dict[str, AnyLines] = {}
         relaxation.lines = self.lines_of
-
-    @classmethod
-    def begun(
-        cls,
-        graph: TorchGraph,
-        centres: dict[str, Centre],
-        box: Interval,
-        gains: Gains,
-        reach: Reach | None,
-        outer: State | None,
-        sibling: State | None,
-    ) -> State:
-        """Nothing known but the image; the arguments as of `BallBounds.over`."""
-        sizes, image = {graph.input_name: by_channel(box)}, graph.input_name
-        relaxation = Relaxation(graph, centres, {image: box}, sizes, _no_lines)
-        if reach is not None:
-            relaxation.reaches[image] = reach
-        exact = _exact_values(graph) if reach is None else set()
-        state = cls(graph, relaxation, gains, {} if sibling is None else sibling.leads, exact, outer)
         if outer is not None and outer.relaxation.norms is not None:
-            relaxation.norms = {image: state.image_norm()}
-        return state
+            relaxation.norms = {self.graph.input_name: self.image_norm()}
 
     def part(self, half_space: HalfSpace) -> State:
         """The same on a part of the balls, windows to be refined again."""
@@ -89,7 +61,7 @@ class State:
             half_space=half_space,
             norms=None if known.norms is None else dict(known.norms),
         )
-        part = type(self)(self.graph, relaxation, self._gains, self.leads, self.exact)
+        part = State(relaxation, self._gains, self.leads, self.exact)
         part.windows = {name: windows.again() for name, windows in self.windows.items()}
         part._lines = dict(self._lines)
         return part
@@ -251,16 +223,12 @@ class State:
         return HalfSpace(row, constant, low - roundings(8) * abs(low), reach)
 
 
-def _no_lines(value: str) -> AnyLines:
-    raise AssertionError(f"{value}: no lines yet")
-
-
 def _intersected(a: Interval, b: Interval) -> Interval:
     """NaN, of which nothing is known, gives way."""
     return Interval(torch.fmax(a.lower, b.lower), torch.fmin(a.upper, b.upper))
 
 
-def _exact_values(graph: TorchGraph) -> set[str]:
+def exact_values(graph: TorchGraph) -> set[str]:
     """Values whose intervals are exact up to rounding: one convolution of the image, scaled by elements."""
     pointwise, exact = {graph.input_name}, {graph.input_name}
     for step in graph.steps:
