@@ -173,7 +173,7 @@ def _bytes(bounds: BallBounds, cone: dict[str, Tensor], rows: int) -> int:
             live = bounds.live(step.output).sum(-1) * cone[step.output][:, None]
             elements += int(live[live > 1].sum())
             windows += int((live > 1).sum())
-    channels = bounds.relaxation.intervals[bounds.graph.input_name].lower.shape[1]
+    channels = bounds.relaxation.channels(bounds.graph.input_name)
     columns = channels * int(_image_cone(bounds, cone).sum())
     return 32 * (elements + windows + rows) * (columns + windows)
 

@@ -151,12 +151,8 @@ class JacobianPass:
             case layers.Sub():
                 return [rows, rows.negated()]
             case layers.Concat():
-                counts = [self.bounds.relaxation.intervals[name].lower.shape[1] for name in step.inputs]
-                starts = [sum(counts[:i]) for i in range(len(counts))]
-                return [
-                    rows.both(lambda one, at=at, count=count: one.channels(at, count))  # type: ignore[misc]
-                    for at, count in zip(starts, counts, strict=True)
-                ]
+                counts = [self.bounds.relaxation.channels(name) for name in step.inputs]
+                return list(map(Rows, rows.lower.parted(counts), rows.upper.parted(counts)))
             case Maximum():
                 return [self._maximum(step, step.layer, rows)]
             case layers.Sigmoid() | layers.Tanh() | layers.Curve():
@@ -185,7 +181,7 @@ class JacobianPass:
 
     def _affine(self, step: Step, affine: layers.Affine, rows: Rows) -> Rows:
         shape = self.bounds.relaxation.shape(step.output)
-        channels = self.bounds.relaxation.intervals[step.output].lower.shape[1]
+        channels = self.bounds.relaxation.channels(step.output)
         scale = affine.scale.broadcast_to(channels, *shape)[None]
         slack = (FOLDING + 2) * unit(scale.dtype) * scale.abs()
         return _times(rows, Interval(scale - slack, scale + slack))

@@ -72,9 +72,7 @@ def operator_norm(layer: nn.Module, norm: Norm) -> float:
         case Maximum():
             if norm is Norm.LINF:
                 return 1.0
-            # An element stands in at most that many windows.
-            counts = [-(-reach // stride) for reach, stride in zip(layer.reach, layer.stride, strict=True)]
-            return float(counts[0] * counts[1])
+            return float(layer.readers)
         case layers.Curve():
             return layer.steepest * RAISED
     return LIPSCHITZ.get(type(layer), math.inf)

@@ -129,6 +129,10 @@ class Relaxation:
         """The precision the coefficients have."""
         return self.intervals[self.graph.input_name].lower.dtype
 
+    def channels(self, value: str) -> int:
+        """How many channels a value has."""
+        return self.intervals[value].lower.shape[1]
+
     def shape(self, value: str) -> tuple[int, int]:
         """Height and width of a value."""
         height, width = self.centres[value].value.shape[2:]
@@ -309,12 +313,7 @@ class BackwardPass:
                 second = patches.negated() if isinstance(step.layer, layers.Sub) else patches
                 return [patches, second]
             case layers.Concat():
-                parts, start = [], 0
-                for name in step.inputs:
-                    count = self.relaxation.intervals[name].lower.shape[1]
-                    parts.append(patches.channels(start, count))
-                    start += count
-                return parts
+                return patches.parted([self.relaxation.channels(name) for name in step.inputs])
             case Maximum():
                 return [self._maximum(step, step.layer, patches)]
             case layers.Sigmoid() | layers.Tanh() | layers.Curve() | layers.Power():

@@ -76,8 +76,7 @@ class RowBuilder:
             names = [self.state.graph.input_name, *self.state.steps]
             met = names[names.index(until) : names.index(value) + 1]
             sizes = {name: size for name, size in sizes.items() if name in met}
-        intervals = self.relaxation.intervals
-        units = (intervals[name].lower.shape[1] * h * w for name, (h, w) in sizes.items())
+        units = (self.relaxation.channels(name) * h * w for name, (h, w) in sizes.items())
         return 8.0 * max(units) * patches.values.element_size()
 
     def difference_rows(
@@ -169,7 +168,7 @@ class RowBuilder:
         if producer is not None and isinstance(producer.layer, layers.Conv):
             rows = Patches(weights, places, place)
             return self._conv_patches(producer, producer.layer, layer, channel, rows)
-        channels = self.relaxation.intervals[source].lower.shape[1]
+        channels = self.relaxation.channels(source)
         values = torch.zeros(len(units), channels, *layer.reach, dtype=dtype, device=units.device)
         at = torch.arange(len(units), device=units.device)
         for e, (down, right) in enumerate(layer.offsets):

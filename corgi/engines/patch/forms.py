@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from corgi.engines.cone import Cone, NotUnfolded
-from corgi.engines.forms import Forms
+from corgi.engines.forms import Forms, signed
 from corgi.engines.interface import BoxBounds
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.gains import Gains
@@ -81,13 +81,10 @@ class FormBounds(BoxBounds):
         return self._by_intervals(forms)
 
     def _by_intervals(self, forms: Forms) -> Tensor:
-        ends = []
-        for end, learned, best in (
-            (self._known.lower, self._lower, torch.fmax),
-            (self._known.upper, self._upper, torch.fmin),
-        ):
-            ends.append(best((self._centre + end).flatten(), learned)[forms.element] * forms.coefficient)
-        return self._safe(forms.summed(torch.minimum(*ends)) + forms.constant - self._in_the_middle(forms)[1])
+        low = torch.fmax((self._centre + self._known.lower).flatten(), self._lower)
+        high = torch.fmin((self._centre + self._known.upper).flatten(), self._upper)
+        least = torch.minimum(*(end[forms.element] * forms.coefficient for end in (low, high)))
+        return self._safe(forms.summed(least) + forms.constant - self._in_the_middle(forms)[1])
 
     @to_the_end
     @plainly
@@ -96,8 +93,7 @@ class FormBounds(BoxBounds):
         up = torch.unique(forms.element[forms.coefficient > 0])
         down = torch.unique(forms.element[forms.coefficient < 0])
         signs = torch.cat([torch.ones(len(up)), -torch.ones(len(down))]).to(torch.float64)
-        both = torch.cat([up, down])
-        found = self._by_rows(Forms(torch.arange(len(both)), both, signs, torch.zeros_like(signs)))
+        found = self._by_rows(signed(torch.cat([up, down]), signs))
         self._lower[up] = torch.fmax(self._lower[up], found[: len(up)])
         self._upper[down] = torch.fmin(self._upper[down], -found[len(up) :])
 

@@ -68,9 +68,8 @@ def gain(layer: torch.nn.Module) -> float:
         case layers.Affine():
             return float(layer.scale.abs().max()) * FAR_RAISED
         case Maximum():
-            # |d_y| <= max |d_e| over its elements, and an element stands in at most that many windows.
-            counts = [-(-reach // stride) for reach, stride in zip(layer.reach, layer.stride, strict=True)]
-            return math.sqrt(counts[0] * counts[1]) * RAISED
+            # |d_y| <= max |d_e| over its elements.
+            return math.sqrt(layer.readers) * RAISED
         case layers.Resample():
             return resample_norm(layer)
         case layers.Curve():

@@ -244,9 +244,9 @@ class Patches:
         places = Places(self.places.ball, self.places.top - top, self.places.left - left)
         return Patches(self.values, places, self.place, clean=False)
 
-    def channels(self, start: int, count: int) -> Patches:
-        """The coefficients on a range of channels."""
-        return self.holding(self.values[:, start : start + count])
+    def parted(self, counts: list[int]) -> list[Patches]:
+        """The channels of values side by side, so many each."""
+        return [self.holding(part) for part in torch.split(self.values, counts, 1)]
 
     def chosen(self, rows: Tensor | slice) -> Patches:
         """Some of the rows."""

@@ -75,6 +75,11 @@ class Maximum(nn.Module):
         return height + 1, width + 1
 
     @property
+    def readers(self) -> int:
+        """In how many windows an element stands at most."""
+        return math.prod(-(-reach // stride) for reach, stride in zip(self.reach, self.stride, strict=True))
+
+    @property
     def tiles(self) -> bool:
         """Whether windows stand side by side, without dilation or padding."""
         return self.stride == self.kernel == self.reach and not any(self.pads)

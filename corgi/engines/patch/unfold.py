@@ -144,7 +144,7 @@ def _columns(bounds: BallBounds, value: str, rows: Patches) -> Tensor:
     """The pixels that rows read, among all of the flattened image."""
     name = bounds.graph.input_name
     mask = cone_masks(bounds.graph, {value: _where(bounds, value, rows)}, bounds.relaxation.shape)[name]
-    channels = bounds.relaxation.intervals[name].lower.shape[1]
+    channels = bounds.relaxation.channels(name)
     return mask.expand(channels, -1, -1).flatten().nonzero().reshape(-1)
 
 
