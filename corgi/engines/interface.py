@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from corgi.ambient import settled
 from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.forms import ClassMargins, Forms, pairs, signed
 from corgi.engines.lowering import Lowerable
@@ -87,14 +88,17 @@ class Bounder(Whole, ABC):
     def remember(self, ball: Ball, pixels: Interval) -> None:
         """Take over folded intervals that `BoundEngine.maps` gave for this network and class."""
 
+    @settled()
     def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """Pairwise margins (theory 1.3): lower bounds of I_above - I_below, int64 [rows] each -> [rows]."""
         return self.lower(ball, pairs(above, below))
 
+    @settled()
     def sharpened(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
         """The same as `differences`, with more effort, for a few pairs."""
         return self.lower(ball, pairs(above, below), sharply=True)
 
+    @settled()
     def features(self, ball: Ball) -> Interval:
         """Feature-wise intervals (theory 1.1): bounds of the feature map, each [F, pixels]."""
         filters, pixels = self._network.head.filters, self._network.pixels
