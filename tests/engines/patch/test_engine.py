@@ -19,9 +19,9 @@ from corgi.engines.cone import NotUnfolded
 from corgi.engines.forms import ClassMargins, pairs
 from corgi.engines.lirpa import LirpaEngine
 from corgi.engines.patch import engine as engine_module
-from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.cones import map_reach
 from corgi.engines.patch.engine import PatchBounder, PatchEngine, deviations
+from corgi.engines.patch.pools import PoolPlanes
 from corgi.engines.patch.prepare import prepare
 from corgi.network import layers
 from corgi.network.convert import TorchGraph
@@ -505,8 +505,8 @@ def test_rivals_only_help(seed: int, dtype: torch.dtype, tmp_path: Path, monkeyp
         )
 
     mine = found()
-    monkeypatch.setattr(BallBounds, "_plays", lambda *_: False)
-    monkeypatch.setattr(BallBounds, "_note_dispute", lambda *_: None)
+    monkeypatch.setattr(PoolPlanes, "_plays", lambda *_: False)
+    monkeypatch.setattr(PoolPlanes, "_note_dispute", lambda *_: None)
     plain = found()
     little = 1e-5 if dtype is torch.float32 else 1e-10
     for better, other in zip(mine[:2], plain[:2], strict=True):
