@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check lint types clean
+.PHONY: demo test coverage check lint types clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# The suites of bounds and decisions again, with branch coverage and its gate (pyproject.toml), the same with and without real data.
+# Not those that interrupt bounds at every line, by a tracer of their own.
+coverage: $(VENV)/.installed
+	CORGI_DATA=none $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered \
+	  tests/engines tests/decide tests/certify --ignore=tests/engines/test_whole.py
 
 check: lint types
 	$(BIN)/pytest -n 2 --dist worksteal -q -m "not slow and not data and not browser"
