@@ -53,7 +53,8 @@ def test_the_box_of_a_sign_covers_the_sign(data_dir) -> None:
 
     sample = read_test(data_dir / "GTSRB")[0]
     assert sample.roi is not None
-    mask = sample.roi.mask(read_image(sample.path).size, GTSRB, (48, 48))
+    height, width, _ = read_image(sample.path).shape
+    mask = sample.roi.mask((height, width), GTSRB, (48, 48))
     assert mask[20:28, 20:28].all()
     assert not mask[0, 0]
     assert 0.4 < mask.mean() < 0.95
