@@ -78,7 +78,7 @@ def run(network: corgi.Network, samples: list[Sample], out: Path) -> None:
         started = time.perf_counter()
         image = corgi.read_image(one.path, network, "gtsrb")
         assert one.roi is not None
-        mask = one.roi.mask(read_image(one.path).size, GTSRB, network.input_shape[1:])
+        mask = one.roi.mask(read_image(one.path).shape[:2], GTSRB, network.input_shape[1:])
         base = SaliencyMap(network, one.class_id, Colours.EACH)
         k = math.ceil(ORIGINAL_SHARE * base.n)
         plain = base(torch.from_numpy(image)[None])[0]
