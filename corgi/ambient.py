@@ -9,21 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
-from corgi.budget import limited
+from corgi.budget import apart, limited
 
 V = TypeVar("V")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def settled() -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a call: under `settings`, and `apart` from the budgets of later ones."""
+    return lambda call: apart(settings()(call))
 
 
 @contextmanager
-def settled() -> Iterator[None]:
+def settings() -> Iterator[None]:
     """As a process begins: gradients wanted, float32 that is float32, on the CPU, nothing automatic.
 
-    Also a decorator. What is set here is a setting of the thread or of the process; two threads that ask for
+    What is set here is a setting of the thread or of the process; two threads that ask for
     different ones must not call corgi at the same time. The number of threads is left as it is.
     """
     with ExitStack() as stack:

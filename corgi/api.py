@@ -22,7 +22,7 @@ from corgi.batch.report import TITLE, ReportResult
 from corgi.batch.report import report as _report
 from corgi.batch.run import Tally
 from corgi.batch.store import Item
-from corgi.budget import heard, limited
+from corgi.budget import apart, heard, limited
 from corgi.certify.attack import AttackResult
 from corgi.certify.attack import attack as _attack
 from corgi.certify.batch import verify_batch as _verify_batch
@@ -217,6 +217,7 @@ def read_image(path: str | Path, network: Network, preprocess: str | None = None
     return load_input(Path(path), network.input_shape, asked, own)
 
 
+@apart
 def verify(
     network: Network,
     image: ImageArray,
@@ -236,6 +237,7 @@ def verify(
         return _verify(network, image, chosen, image_name=image_name)
 
 
+@apart
 def verify_batch(
     network: Network,
     images: Sequence[ImageArray],
@@ -260,6 +262,7 @@ def verify_batch(
         return verify_radii(network, images, radii, chosen, called)
 
 
+@apart
 def verify_ranks(
     network: Network,
     image: ImageArray,
@@ -279,6 +282,7 @@ def verify_ranks(
         return _verify_ranks(network, image, ranks, chosen, image_name)
 
 
+@apart
 def attack(
     network: Network,
     image: ImageArray,
@@ -305,6 +309,7 @@ def attack(
         return _attack(network, image, chosen, k=k, k2=k2, class_id=class_id, norm=norm, eps=eps)
 
 
+@apart
 def radii(
     network: Network,
     image: ImageArray,
@@ -321,6 +326,7 @@ def radii(
         return pixel_radii(network, image, replace(options or RadiiOptions(), **_fields(changes)))
 
 
+@apart
 def curve(
     network: Network,
     image: ImageArray,
@@ -341,6 +347,7 @@ def curve(
         return radius_curve(network, image, ks, k2s, chosen, image_name=image_name)
 
 
+@apart
 def compare(
     network: Network,
     image: ImageArray,
@@ -357,6 +364,7 @@ def compare(
         return _compare(network, image, replace(options or CompareOptions(), **_fields(changes)))
 
 
+@apart
 def smooth(
     network: Network,
     image: ImageArray,
@@ -389,6 +397,7 @@ def smooth(
         )
 
 
+@apart
 def run_batch(
     model: str | Path,
     images: Iterable[str | Path | Item],
@@ -426,6 +435,7 @@ def run_batch(
     )
 
 
+@apart
 def report(
     stores: str | Path | Sequence[str | Path],
     *,

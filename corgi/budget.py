@@ -10,15 +10,20 @@ is abandoned, so it is never a proof, and a bounder that was in the middle of a 
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 from corgi.progress import Listener, Progress, silent
 from corgi.terms import Status
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,19 @@ class Scope:
         return None
 
 
+def apart(call: Callable[P, R]) -> Callable[P, R]:
+    """No budget begun in a call outlasts it, not even where Ctrl-C hits its outermost scope just as it ends.
+
+    The interpreter itself puts the context back, and Ctrl-C comes between instructions of Python only.
+    """
+
+    @functools.wraps(call)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return copy_context().run(call, *args, **kwargs)
+
+    return run
+
+
 def limited(deadline: float | None = None) -> Scope:
     """Work inside ends by `OutOfTime` at a `time.monotonic()`; None sets no limit beyond those around it."""
     return Scope(_inside(deadline))
@@ -82,7 +100,9 @@ class Stoppable(Scope):
         if kind is KeyboardInterrupt:
             self._budget.cancelled.set()
         if kind in (KeyboardInterrupt, OutOfTime):
-            self.status = Status.INTERRUPTED if cancelled() else Status.TIME_LIMIT
+            # By the scope's own event: Ctrl-C may have hit a scope inside, with another one, as it ended.
+            stopped = self._budget.cancelled.is_set()
+            self.status = Status.INTERRUPTED if stopped else Status.TIME_LIMIT
         super().__exit__(*raised)
         return self.status is not None
 

@@ -22,7 +22,7 @@ Line = tuple[str, int]
 
 
 @contextmanager
-def _traced(under: str, seen: Callable[[Line, str], None]) -> Iterator[None]:
+def traced(under: str, seen: Callable[[Line, str], None]) -> Iterator[None]:
     prefix = f"{_PACKAGE}/{under}"
 
     def line(frame: FrameType, event: str, _: Any) -> Any:
@@ -61,7 +61,7 @@ def lines_of(run: Callable[[], object], under: str, functions: frozenset[str] | 
             first.setdefault(line, count)
             last[line] = count
 
-    with _traced(under, seen):
+    with traced(under, seen):
         run()
     return sorted({*first.values(), *last.values()})
 
@@ -78,7 +78,7 @@ def interrupted(run: Callable[[], object], under: str, at: int) -> bool:
 
     graded = torch.is_grad_enabled()
     try:
-        with limited(), _traced(under, seen):
+        with limited(), traced(under, seen):
             run()
     except KeyboardInterrupt:
         return True
@@ -94,7 +94,7 @@ def meetings(run: Callable[[], object], under: str) -> dict[Line, int]:
     def seen(line: Line, _function: str) -> None:
         count[line] = count.get(line, 0) + 1
 
-    with _traced(under, seen):
+    with traced(under, seen):
         run()
     return count
 

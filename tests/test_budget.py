@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from corgi import budget
+from corgi.ambient import settled
 from corgi.attacks.search import AttackOptions
 from corgi.budget import (
     GRACE,
@@ -20,6 +23,7 @@ from corgi.budget import (
     Pace,
     Stoppable,
     announce,
+    apart,
     cancelled,
     check,
     grace,
@@ -43,6 +47,7 @@ from corgi.results import DeterministicCertificate, Status
 from corgi.terms import LirpaMethod
 from corgi.types import Ball
 from tests.engines.trunks import CASES, REFUSED, network
+from tests.interrupts import Line, lines_of, traced
 from tests.onnx_models import OnnxModel, float32, random_cam_network
 
 
@@ -245,3 +250,39 @@ def test_what_is_certified_of_a_deep_network_first_stands(stop, tmp_path: Path, 
     assert found.certificate.decision is not None
     assert found.status is (Status.TIME_LIMIT if stop is OutOfTime else Status.INTERRUPTED)
     assert found.reason
+
+
+@pytest.mark.parametrize("scope", ["ambient", "budget"])
+def test_ctrl_c_at_the_end_of_an_outermost_scope_leaves_no_budget(scope: str) -> None:
+    """It would be over, or stopped, for all calls that come later."""
+
+    @settled()
+    def begun() -> None:
+        with heard(lambda _: None), limited(1e9), Stoppable():
+            check()
+
+    @apart
+    def by_name() -> None:
+        with heard(lambda _: None), limited(0.0), Stoppable():
+            check()
+
+    for call in (begun, by_name):
+        with contextlib.suppress(KeyboardInterrupt), limited(None):
+            lines = lines_of(call, scope)
+        for at in lines:
+            count = itertools.count(1)
+
+            def press(_line: Line, _function: str, count: Iterator[int] = count, at: int = at) -> None:
+                if next(count) == at:
+                    raise KeyboardInterrupt
+
+            with contextlib.suppress(KeyboardInterrupt), traced(scope, press):
+                call()
+            assert budget._BUDGET.get() is budget._NONE, (call.__name__, at)
+
+
+def test_work_that_ctrl_c_ended_is_not_called_late_whatever_scope_it_left() -> None:
+    with Stoppable() as end:
+        grace().__enter__()
+        raise KeyboardInterrupt
+    assert end.status is Status.INTERRUPTED

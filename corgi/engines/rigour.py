@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from corgi.ambient import settled
+from corgi.ambient import settings
 from corgi.network import layers
 
 P = ParamSpec("P")
@@ -79,12 +79,12 @@ def fan_out(conv: layers.Conv, size: tuple[int, int]) -> int:
 def plainly(function: Callable[P, R]) -> Callable[P, R]:
     """Run without gradients, and in the precision gamma_n describes, whatever the process has asked for.
 
-    That is as `settled` says, and without cuDNN, whose algorithms need not be sums of products.
+    That is as `settings` says, and without cuDNN, whose algorithms need not be sums of products.
     """
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with settled(), torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
+        with settings(), torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
             return function(*args, **kwargs)
 
     return wrapped
