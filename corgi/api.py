@@ -22,7 +22,7 @@ from corgi.batch.report import TITLE, ReportResult
 from corgi.batch.report import report as _report
 from corgi.batch.run import Tally
 from corgi.batch.store import Item
-from corgi.budget import apart, heard, limited
+from corgi.budget import apart, check_limit, heard, limited
 from corgi.certify.attack import AttackResult
 from corgi.certify.attack import attack as _attack
 from corgi.certify.batch import verify_batch as _verify_batch
@@ -305,6 +305,7 @@ def attack(
     """
     chosen = replace(options or AttackOptions(), **_fields(changes))
     norm = _named("norm", Norm, norm)
+    check_limit(time_limit)
     with limited(None if time_limit is None else time.monotonic() + time_limit), heard(listener):
         return _attack(network, image, chosen, k=k, k2=k2, class_id=class_id, norm=norm, eps=eps)
 

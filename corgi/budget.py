@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import ParamSpec, Self, TypeVar
 
+from corgi.errors import UsageError
 from corgi.progress import Listener, Progress, silent
 from corgi.terms import Status
 
@@ -63,6 +64,16 @@ class Scope:
     def __exit__(self, *_: object) -> bool | None:
         _BUDGET.set(self._outer)
         return None
+
+
+def check_limit(seconds: float | None) -> None:
+    """Refuse a time limit that is none; None is no limit.
+
+    Raises:
+        UsageError: not a number of seconds > 0.
+    """
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"time limit = {seconds}: expected seconds > 0")
 
 
 def apart(call: Callable[P, R]) -> Callable[P, R]:

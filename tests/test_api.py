@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -70,6 +71,23 @@ def test_what_is_given_beside_names_stays() -> None:
 def test_names_that_are_none(changes: Changes, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         _chosen(None, changes)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_a_time_limit_is_a_number_of_seconds(
+    seconds: float, network: corgi.Network, image: ImageArray
+) -> None:
+    for call in (corgi.verify, corgi.attack, corgi.radii, corgi.compare):
+        with pytest.raises(UsageError, match=r"time limit = .*: expected seconds > 0"):
+            call(network, image, time_limit=seconds)
+
+
+def test_sizes_of_other_types_are_refused_or_read(network: corgi.Network, image: ImageArray) -> None:
+    for k in ("3", 3.0):
+        with pytest.raises(UsageError, match="expected a whole number or 'auto'"):
+            corgi.attack(network, image, k=cast(Any, k))
+    top = corgi.explain(network, image, np.int64(3)).top
+    assert (type(top.k), len(top.pixels)) == (int, 3)
 
 
 @pytest.fixture(scope="module")

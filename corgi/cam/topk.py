@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -45,11 +47,14 @@ def size_of(k: Size, values: int) -> int:
     """A size that was asked for, of a map of so many values; "auto" needs the map (`choose_k`).
 
     Raises:
-        UsageError: it is "auto".
+        UsageError: it is "auto", or no whole number.
     """
     if k == "auto":
         raise UsageError("--k auto: not of this map", hint="It looks at gaps of the CAM.")
-    return max(min(_USUAL, values // 2), 1) if k is None else k
+    try:
+        return max(min(_USUAL, values // 2), 1) if k is None else operator.index(k)
+    except TypeError:
+        raise UsageError(f"k = {k!r}: expected a whole number or 'auto'") from None
 
 
 def choose_k(cam: Tensor, first: int = 5, last: int = 50) -> int:

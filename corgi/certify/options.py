@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from corgi.attacks.search import AttackOptions
+from corgi.budget import check_limit
 from corgi.certify.methods import default_engine
 from corgi.certify.radius import SearchLimits
 from corgi.decide.ball import ExactOptions
@@ -50,8 +51,7 @@ class VerifyOptions:
 
     def __post_init__(self) -> None:
         check_radius("eps =", self.eps, self.norm)
-        if self.time_limit is not None and not self.time_limit > 0:
-            raise UsageError(f"time limit = {self.time_limit}: expected seconds > 0")
+        check_limit(self.time_limit)
         if not 0 < self.tolerance < 1:
             raise UsageError(f"tolerance = {self.tolerance}: expected a share in (0, 1)")
         if self.max_evaluations < 1:

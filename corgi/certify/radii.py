@@ -20,7 +20,7 @@ from torch import Tensor
 from corgi.ambient import settled
 from corgi.attacks.pairs import linear_radius
 from corgi.attacks.search import AttackOptions, attack_radius
-from corgi.budget import OutOfTime, Stoppable, cancelled, check, left, limited, tell, within
+from corgi.budget import OutOfTime, Stoppable, cancelled, check, check_limit, left, limited, tell, within
 from corgi.cam.topk import decision_margin
 from corgi.certify.bounders import Bounders
 from corgi.certify.exact import ExactRadius
@@ -66,8 +66,7 @@ class RadiiOptions:
     def __post_init__(self) -> None:
         if self.outside < 0:
             raise UsageError(f"outside = {self.outside}: expected a number of pixels >= 0")
-        if self.time_limit is not None and not self.time_limit > 0:
-            raise UsageError(f"time limit = {self.time_limit}: expected seconds > 0")
+        check_limit(self.time_limit)
 
 
 @dataclass(frozen=True)

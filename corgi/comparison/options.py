@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from corgi.budget import check_limit
 from corgi.errors import UsageError
 from corgi.terms import Size
 
@@ -39,3 +40,4 @@ class CompareOptions:
             raise UsageError(f"--samples {self.samples}: expected at least 1")
         if not 0 < self.failure < 1:
             raise UsageError(f"--failure {self.failure}: expected a probability in (0, 1)")
+        check_limit(self.time_limit)
