@@ -20,6 +20,7 @@ from corgi.certify.bounders import Bounders
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.options import VerifyOptions
 from corgi.certify.verify import verify_explained
+from corgi.decide.ball import refuse_contradiction
 from corgi.network.network import Network
 from corgi.results import ImageArray, VerifyResult
 from corgi.types import Norm
@@ -113,7 +114,9 @@ def radius_curve(
                 bounds = result.certificate.radius
                 if result.certificate.exact is not None and bounds > 0:
                     bounds = asked(replace(options, k2=k2, exact=None, attack=None)).certificate.radius
-            points[k, k2] = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)
+            point = CurvePoint(k, k2, float(gaps[k2 - 1]), bounds, result)
+            refuse_contradiction(result.certificate.engine, point.certified, point.attacked)
+            points[k, k2] = point
             check()
     return Curve(
         explanation,

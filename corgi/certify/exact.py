@@ -51,6 +51,7 @@ class ExactRadius:
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        self.check(self.certified, self.witness)  # one of the two may come from elsewhere
         self.decider = BallDecider(self.question, self.bounder, self.options, self.report)
 
     def run(self, *, until_failure: bool = False) -> str | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from corgi import VerifyOptions, load, verify
 from corgi.certify import curve as curve_module
 from corgi.certify.curve import radius_curve
 from corgi.certify.verify import verify_explained
-from corgi.errors import UsageError
+from corgi.errors import EngineError, UsageError
 from tests.onnx_models import random_cam_network
 
 
@@ -44,6 +46,20 @@ def test_wrong_ranks_are_refused_before_any_work(case, monkeypatch) -> None:
     monkeypatch.setattr(curve_module, "verify_explained", None)
     with pytest.raises(UsageError, match="k = 600"):
         radius_curve(network, image, [1, 600])
+
+
+def test_bounds_that_reach_a_witness_are_a_fault_that_is_told(case, monkeypatch) -> None:
+    """They are asked for without the attack, whose witness they are held against all the same."""
+    network, image = case
+
+    def too_far(explained, options, **others):
+        found = verify_explained(explained, options, **others)
+        wrong = replace(found.certificate, radius=1.0) if options.attack is None else found.certificate
+        return replace(found, certificate=wrong)
+
+    monkeypatch.setattr(curve_module, "verify_explained", too_far)
+    with pytest.raises(EngineError, match="contradiction"):
+        radius_curve(network, image, [1])
 
 
 def test_ctrl_c_keeps_what_is_done(case, monkeypatch) -> None:

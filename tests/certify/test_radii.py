@@ -7,7 +7,7 @@ import torch
 from corgi import AttackOptions, ExactOptions, load
 from corgi.certify import radii as radii_module
 from corgi.certify.radii import RadiiOptions, pixel_radii
-from corgi.errors import UsageError
+from corgi.errors import EngineError, UsageError
 from corgi.types import Ball
 from tests.onnx_models import random_cam_network
 from tests.soundness.samples import inside
@@ -59,6 +59,19 @@ def test_the_last_top_pixel_and_the_first_outside_share_the_radius_of_the_set(
     last, first = found.searched
     assert last.attacked == pytest.approx(first.attacked, rel=0.1)
     assert 0.000320 < last.certified < 0.000345
+
+
+def test_an_interval_that_reaches_a_witness_is_a_fault_that_is_told(tmp_path, monkeypatch) -> None:
+    network = load(random_cam_network(np.random.default_rng(3), tmp_path))
+    image = np.random.default_rng(3).random(network.input_shape, dtype=np.float32)
+    attack = AttackOptions(steps=20, rounds=8)
+
+    def by_intervals(_self: object, _bounder: object, certified: torch.Tensor) -> None:
+        certified.fill_(1.0)
+
+    monkeypatch.setattr(radii_module._Radii, "by_intervals", by_intervals)
+    with pytest.raises(EngineError, match="contradiction"):
+        pixel_radii(network, image, RadiiOptions(k=2, outside=1, attack=attack))
 
 
 def test_a_time_limit_leaves_what_is_done(tmp_path) -> None:
