@@ -6,7 +6,6 @@ method), its string will do.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -22,7 +21,7 @@ from corgi.batch.report import TITLE, ReportResult
 from corgi.batch.report import report as _report
 from corgi.batch.run import Tally
 from corgi.batch.store import Item
-from corgi.budget import apart, check_limit, heard, limited
+from corgi.budget import apart, heard
 from corgi.certify.attack import AttackResult
 from corgi.certify.attack import attack as _attack
 from corgi.certify.batch import verify_batch as _verify_batch
@@ -305,9 +304,10 @@ def attack(
     """
     chosen = replace(options or AttackOptions(), **_fields(changes))
     norm = _named("norm", Norm, norm)
-    check_limit(time_limit)
-    with limited(None if time_limit is None else time.monotonic() + time_limit), heard(listener):
-        return _attack(network, image, chosen, k=k, k2=k2, class_id=class_id, norm=norm, eps=eps)
+    with heard(listener):
+        return _attack(
+            network, image, chosen, k=k, k2=k2, class_id=class_id, norm=norm, eps=eps, time_limit=time_limit
+        )
 
 
 @apart

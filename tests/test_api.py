@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import corgi
+from corgi import budget
 from corgi.api import Changes, _chosen
 from corgi.batch.question import Question
 from corgi.errors import UsageError
@@ -80,6 +81,15 @@ def test_a_time_limit_is_a_number_of_seconds(
     for call in (corgi.verify, corgi.attack, corgi.radii, corgi.compare):
         with pytest.raises(UsageError, match=r"time limit = .*: expected seconds > 0"):
             call(network, image, time_limit=seconds)
+
+
+def test_an_attack_whose_time_is_over_at_once_still_answers(
+    network: corgi.Network, image: ImageArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "GRACE", 0.0)
+    found = corgi.attack(network, image, k=2, time_limit=1e-9)
+    assert len(found.explanation.top.pixels) == 2
+    assert found.found.witness is None
 
 
 def test_sizes_of_other_types_are_refused_or_read(network: corgi.Network, image: ImageArray) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import torch
 
 from corgi.ambient import settled
 from corgi.attacks.search import AttackOptions, attack_radius
-from corgi.budget import cancelled
+from corgi.budget import cancelled, check_limit, limited
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.options import check_radius
 from corgi.network.network import Network
@@ -49,6 +50,7 @@ def attack(
     class_id: int | None = None,
     norm: Norm = Norm.LINF,
     eps: float | None = None,
+    time_limit: float | None = None,
 ) -> AttackResult:
     """Look for the closest image to one [C, H, W] float32 in [0, 1] whose map has other largest pixels.
 
@@ -61,13 +63,17 @@ def attack(
         class_id: class to explain, None for the predicted one.
         norm: of the distance.
         eps: attack this radius only, pixel scale.
+        time_limit: seconds after which the best until then is the answer.
 
     Raises:
-        ImageError, UsageError, GateError: as `explain`; or a radius or ranks that cannot be.
+        ImageError, UsageError, GateError: as `explain`; or a radius, ranks or a time that cannot be.
     """
     check_radius("--eps", eps, norm)
+    check_limit(time_limit)
+    deadline = None if time_limit is None else time.monotonic() + time_limit
     options = options or AttackOptions()
     explained = explain(network, image, k, class_id)
     target = explained.question(k2, keep_label=options.keep_label)
-    found = attack_radius(target, torch.from_numpy(explained.image), options, norm=norm, only=eps)
+    with limited(deadline):
+        found = attack_radius(target, torch.from_numpy(explained.image), options, norm=norm, only=eps)
     return AttackResult(explained, found, target.k2, norm, eps, options.seed, cancelled())
