@@ -164,8 +164,8 @@ def only_float32_differs(network: Network, image: NDArray[np.float32]) -> bool:
         ours: torch.Tensor = network.trunk(torch.from_numpy(image[None]).to(torch.float64))
     errors = float32_errors(network, image[None], ours)[:, 0].numpy()
     explained = _FLOAT32 * _share(errors, ours.numpy(), by_channel=True)
-    # What overflows in float32 is no rounding: the file computes no map there. And where the evaluator rounds to
-    # float32 on the way, it says as little there as onnxruntime.
+    # What overflows in float32 is no rounding: the file computes no map there. And where the evaluator rounds
+    # to float32 on the way, it says as little there as onnxruntime.
     excused = MOST < explained < math.inf and not _judged_in_float32(network)
     return excused and check_equal_to_reference(network, image, ours)
 
