@@ -54,7 +54,7 @@ def smooth_map(
     options = options or SmoothOptions()
     of_gradients = options.map in _GRADIENTS
     if of_gradients:
-        size_of(options.k, 1)
+        size_of(options.k, 1)  # refuses "auto" before anything is computed
     if options.map is MapName.GRADCAM and network.map_kind is not MapKind.GRADCAM:
         raise UsageError("--map gradcam: of a network that was loaded for another map")
     explained = explain(network, image, 1 if of_gradients else options.k, class_id)
