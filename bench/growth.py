@@ -153,11 +153,12 @@ def chosen_picture(network: Any) -> np.ndarray:
     from corgi.attacks.pairs import linear_radius
     from corgi.attacks.target import Target
     from corgi.cam.topk import top_k
+    from corgi.properties.topk import stays
 
     def distance(image: np.ndarray) -> float:
         label = network.predict(image)
         top = top_k(network.cam(image, label), 15, 0.0)
-        target = Target(network, label, top, 15)
+        target = Target(network, label, top, stays(top, 15, network.pixels))
         radius = linear_radius(target, torch.from_numpy(image))
         return abs(float(np.log((radius or 1e-9) / RADIUS)))
 

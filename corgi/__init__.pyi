@@ -1,5 +1,6 @@
 """The public names and where they stand; `__init__.py` imports each on first use."""
 
+from . import properties as properties
 from .api import attack as attack
 from .api import compare as compare
 from .api import curve as curve

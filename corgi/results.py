@@ -118,8 +118,27 @@ class ExactSearch:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """A property of a map in words.
+
+    Attributes:
+        name: of the property, as on the command line.
+        subject, verb: "the 15 largest pixels", "stay the same".
+        region: its map pixels, flat indices; None where it has none.
+    """
+
+    name: str
+    subject: str
+    verb: str
+    region: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.verb}"
+
+
+@dataclass(frozen=True)
 class DeterministicCertificate:
-    """The top-k set stays inside the top-k2 for every image of the ball.
+    """A property of the map holds for every image of the ball.
 
     Attributes:
         radius: largest radius certified, in the pixel scale; 0 if none.
@@ -130,7 +149,8 @@ class DeterministicCertificate:
             bounded (lipschitz-norms, lipschitz-intervals, lipschitz-rows).
         form: linear form bounded (feature, folded, pairwise).
         engine: name and version of the engine.
-        k, k2, norm: the property.
+        statement: the property. k, k2: size of the top set, and of that in which it must stay.
+        norm: of the ball.
         evaluations: bound evaluations spent.
         decision: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
@@ -145,6 +165,7 @@ class DeterministicCertificate:
     method: str
     form: str
     engine: str
+    statement: Statement
     k: int
     k2: int
     norm: Norm

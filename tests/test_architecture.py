@@ -21,7 +21,7 @@ LAYERS = [
     {"certify"},
     {"decide"},
     {"attacks", "engines"},
-    {"smoothing"},
+    {"properties", "smoothing"},
     {"cam"},
     {"network"},
     {"data"},

@@ -1,7 +1,7 @@
 """Projected gradient descent on the decision margin itself (theory 1.8: far stronger than the top-k sum).
 
-The margin is a minimum over pairs, and its gradient sees one pair at a time: a descent that flips between
-pairs goes nowhere. So beside the starts that follow the margin, one start follows each critical pair.
+The margin is a minimum over sets of pixels, and its gradient sees one pair at a time: a descent that flips
+between pairs goes nowhere. So beside the starts that follow the margin, one start follows each critical set.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from corgi.attacks.interface import Attempt, tell_step
 from corgi.attacks.steps import Projection, noise, steepest
-from corgi.attacks.target import Target, at_once
+from corgi.attacks.target import Critical, Target, at_once
 from corgi.budget import Pace, left
-from corgi.cam.topk import decision_margin
 from corgi.types import Ball
 
 _SHARE, _FEW = 0.15, 8
@@ -90,36 +89,35 @@ class MarginAttack:
         if gradients >= self.steps * len(images):
             return target, images, self.steps
         count = min(max(gradients // _FEW, 2), len(images))
-        target = replace(target, pairs=target.pairs[: count - 1])
+        target = replace(target, critical=target.critical[: count - 1])
         kept = starts[-1:].to(images) if len(starts) else images[:1]
-        images = torch.cat([images[: len(target.pairs)], kept])
+        images = torch.cat([images[: len(target.critical)], kept])
         return target, images, min(max(gradients // len(images), _FEW), self.steps)
 
     def _descent(self, target: Target, images: Tensor) -> tuple[Tensor, Tensor]:
         """Margins [N] of images, and gradients of what each descends; no more at once than `ENTRIES`."""
-        margins, gradients, pairs = [], [], list(target.pairs)
+        margins, gradients, critical = [], [], list(target.critical)
         for chunk in at_once(images):
             chunk = chunk.detach().requires_grad_(True)
             cams = target.cams(chunk)
-            found = decision_margin(cams, target.top, target.k2)
-            own, pairs = pairs[: len(chunk)], pairs[len(chunk) :]
+            found = target.holds.margin(cams)
+            own, critical = critical[: len(chunk)], critical[len(chunk) :]
             (gradient,) = torch.autograd.grad(self._objective(own, cams, found), chunk)
             margins.append(found.detach())
             gradients.append(gradient)
         return torch.cat(margins), torch.cat(gradients)
 
-    def _objective(self, pairs: Sequence[tuple[int, int]], cams: Tensor, margins: Tensor) -> Tensor:
-        """The sum of what each row descends: its pair's difference (the first rows), or the margin."""
-        if not pairs:
+    def _objective(self, critical: Sequence[Critical], cams: Tensor, margins: Tensor) -> Tensor:
+        """The sum of what each row descends: its critical pixels' gap (the first rows), or the margin."""
+        if not critical:
             return margins.sum()
-        above, below = torch.tensor(pairs).T
-        rows = torch.arange(len(pairs))
-        return (cams[rows, above] - cams[rows, below]).sum() + margins[len(rows) :].sum()
+        gaps = [one.gap(cam) for one, cam in zip(critical, cams, strict=False)]
+        return torch.stack(gaps).sum() + margins[len(gaps) :].sum()
 
     def _starts(self, target: Target, ball: Ball, starts: Tensor, generator: torch.Generator) -> Tensor:
-        """One row a critical pair, then the centre, the starts given, and random images of the ball."""
+        """One row for each critical set, then the centre, the starts given, and random images of the ball."""
         center = ball.center.to(torch.float32)[None]
-        paired = center.expand(len(target.pairs), *ball.center.shape)
+        paired = center.expand(len(target.critical), *ball.center.shape)
         return torch.cat(
             [paired, center, starts.to(torch.float32), center + noise(ball, self.restarts, generator)]
         )

@@ -1,53 +1,106 @@
-"""Which pairs of pixels will change places first, to first order (theory 1.7)."""
+"""Which pixels will change places first, to first order (theory 1.7)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from corgi.attacks.target import ENTRIES, Target
-from corgi.cam.topk import outside
+from corgi.attacks.target import ENTRIES, Critical, Target
+from corgi.properties.formula import All, Formula, Ranking
 from corgi.types import Norm
 
 _CANDIDATES = 48
-"""Outside pixels looked at: the largest ones."""
+"""Pixels looked at on either side: those next to where the ranking is decided."""
 
 _ROWS = 64
 """Gradients computed in one batch, if they are not too many for `ENTRIES`."""
 
+_ROUNDS = 4
+"""How often both sides of a critical set are chosen anew."""
 
-def critical_pairs(
-    target: Target, image: Tensor, count: int, norm: Norm = Norm.LINF
-) -> tuple[tuple[int, int], ...]:
-    """The `count` pairs (inside, outside) with the smallest linear radius at an image [C, H, W].
+
+def critical_sets(target: Target, image: Tensor, count: int, norm: Norm = Norm.LINF) -> tuple[Critical, ...]:
+    """The sets with the smallest linear radius at an image [C, H, W], at most `count`; else none.
 
     Were the network linear, I_i - I_p would vanish at radius (I_i - I_p) / ||grad I_i - grad I_p||_q, with q
-    dual to the norm of the radius.
+    dual to the norm of the radius; a set is broken where the last of its pairs vanishes, at least.
     """
+    rankings = _conjunction(target.holds)
+    if not rankings:
+        return ()
     with torch.no_grad():
         values = target.cams(image[None])[0]
-    others = outside(target.top, len(values))
-    others = others[values[others].topk(min(_CANDIDATES, len(others))).indices]
-    inside = torch.tensor(target.top.pixels)
-    inside = inside[values[inside].topk(min(_CANDIDATES, len(inside)), largest=False).indices]
-    above, below = _gradients(target, image, inside), _gradients(target, image, others)
-    gaps = values[inside][:, None] - values[others][None, :]
+    found = list[tuple[float, Critical]]()
+    for ranking in rankings[:count]:
+        found += _sets(target, ranking, image, values, max(1, count // len(rankings)), norm)
+    found.sort(key=lambda one: one[0])
+    return tuple(critical for _, critical in found[:count])
+
+
+def _conjunction(formula: Formula) -> list[Ranking]:
+    """The rankings each of which breaks a formula by itself."""
+    if isinstance(formula, All):
+        return [ranking for part in formula.parts for ranking in _conjunction(part)]
+    return [formula] if isinstance(formula, Ranking) else []
+
+
+def _sets(
+    target: Target, ranking: Ranking, image: Tensor, values: Tensor, count: int, norm: Norm
+) -> list[tuple[float, Critical]]:
+    fixed_above, inside = _nearest(ranking.inside, ranking.up * values, ranking.lost_count, largest=False)
+    fixed_below, others = _nearest(ranking.others, ranking.down * values, ranking.gained, largest=True)
+    above, below = (_gradients(target, image, pixels) for pixels in (inside, others))
+    above, below = (g if f == 1 else f * g for g, f in ((above, ranking.up), (below, ranking.down)))
+    gaps = (ranking.up * values[inside])[:, None] - (ranking.down * values[others])[None, :]
     radii = gaps / torch.cdist(above, below, p=norm.dual.order).clamp(min=torch.finfo(gaps.dtype).tiny)
-    best = radii.flatten().topk(min(count, radii.numel()), largest=False).indices
-    return tuple((int(inside[i // len(others)]), int(others[i % len(others)])) for i in best.tolist())
+    lost, gained = ranking.lost_count - len(fixed_above), ranking.gained - len(fixed_below)
+
+    def made(radius: float, rows: list[int], columns: list[int]) -> tuple[float, Critical]:
+        high = (*fixed_above.tolist(), *inside[rows].tolist())
+        low = (*fixed_below.tolist(), *others[columns].tolist())
+        return radius, Critical(high, low, ranking.up, ranking.down)
+
+    best = radii.flatten().topk(min(max(count, 1), radii.numel()), largest=False)
+    places = [divmod(place, len(others)) for place in best.indices.tolist()]
+    if lost == gained == 1:
+        return [made(float(r), [row], [column]) for r, (row, column) in zip(best.values, places, strict=True)]
+    grown = {}
+    for row, column in places if lost == 1 or gained == 1 else places[: max(1, count // 2)]:
+        radius, rows, columns = _grown(radii, row, column, lost, gained)
+        grown[tuple(rows), tuple(columns)] = made(radius, rows, columns)
+    return list(grown.values())
+
+
+def _grown(
+    radii: Tensor, row: int, column: int, lost: int, gained: int
+) -> tuple[float, list[int], list[int]]:
+    """A set around one pair, each side chosen so that the last of its pairs vanishes early, in turns."""
+    columns = torch.tensor([column]) if lost > 1 else radii[row].topk(gained, largest=False).indices
+    rows = torch.tensor([row])
+    for _ in range(_ROUNDS):
+        rows = radii[:, columns].amax(1).topk(lost, largest=False).indices
+        columns = radii[rows].amax(0).topk(gained, largest=False).indices
+    return float(radii[rows][:, columns].max()), sorted(rows.tolist()), sorted(columns.tolist())
+
+
+def _nearest(pixels: Tensor, values: Tensor, wanted: int, *, largest: bool) -> tuple[Tensor, Tensor]:
+    """Pixels that any set of `wanted` of them will hold, and those next in line."""
+    order = pixels[values[pixels].argsort(descending=largest)]
+    fixed = max(wanted - _CANDIDATES // 2, 0)
+    return order[:fixed], order[fixed : fixed + _CANDIDATES]
 
 
 def linear_radius(target: Target, image: Tensor, norm: Norm = Norm.LINF) -> float | None:
     """Where the property would break around an image [C, H, W] were the network linear; None if it is flat.
 
-    A guess to start a search from, never a bound. The first of the target's pairs is the nearest, where they
-    are known: finding it takes a gradient of every pixel.
+    A guess to start a search from, never a bound. The first of the target's critical sets is the nearest,
+    where they are known: finding it takes a gradient of every pixel.
     """
     images = image[None].clone().requires_grad_(True)
-    if target.k2 == target.top.k:
-        above, below = (target.pairs or critical_pairs(target, image, 1, norm))[0]
-        cams = target.cams(images)
-        margin = (cams[:, above] - cams[:, below]).sum()
+    ranking = target.holds
+    if isinstance(ranking, Ranking) and ranking.single:
+        critical = (target.critical or critical_sets(target, image, 1, norm))[0]
+        margin = critical.gap(target.cams(images)[0])
     else:
         margin = target.margins(images).sum()
     return vanishing_radius(margin, images, norm)

@@ -12,7 +12,7 @@ from corgi.ambient import settled
 from corgi.attacks.ghorbani import GhorbaniAttack
 from corgi.attacks.interface import Attack
 from corgi.attacks.margin import MarginAttack
-from corgi.attacks.pairs import critical_pairs, linear_radius
+from corgi.attacks.pairs import critical_sets, linear_radius
 from corgi.attacks.target import Target
 from corgi.attacks.witness import confirm, nearer
 from corgi.budget import Stoppable, grace, left, tell, within
@@ -32,7 +32,7 @@ class AttackOptions:
         kind: which attack.
         keep_label: a witness must keep the predicted class.
         steps: gradient steps a ball; None takes the attack's own default.
-        restarts: random starts; pairs: starts that follow one critical pair each (margin attack only).
+        restarts: random starts; pairs: starts that follow critical pixels each (margin attack only).
         softplus_beta: steepness of the softplus variant.
         tolerance: relative width at which bisection stops.
         rounds: most balls attacked.
@@ -100,11 +100,10 @@ class _Search:
         self.started = time.monotonic()
 
     def aim(self) -> None:
-        """Find the pairs likely to change places first."""
-        if self.target.k2 == self.target.top.k:
-            tell("attack", "which pixels change places first, by gradients of each")
-            pairs = critical_pairs(self.target, self.ball.center, self.options.pairs, self.ball.norm)
-            self.target = replace(self.target, pairs=pairs)
+        """Find the pixels likely to change places first."""
+        tell("attack", "which pixels change places first, by gradients of each")
+        found = critical_sets(self.target, self.ball.center, self.options.pairs, self.ball.norm)
+        self.target = replace(self.target, critical=found)
 
     @property
     def spent(self) -> bool:

@@ -1,4 +1,4 @@
-"""A property of a map: its top-k set, and the value that falls below 0 where an image breaks it."""
+"""What an attack breaks: a property of a map, whose margin falls below 0 where an image breaks it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corgi.cam.topk import decision_margin
 from corgi.network.convert import TorchGraph
 from corgi.network.network import Network
+from corgi.properties.formula import Formula
 from corgi.results import TopK
 
 ENTRIES = 2**20
@@ -22,33 +22,52 @@ def at_once(images: Tensor) -> tuple[Tensor, ...]:
 
 
 @dataclass(frozen=True)
+class Critical:
+    """Pixels that change places at once, which breaks the property: all of some below all of some others.
+
+    Attributes:
+        above, below: which, flat indices.
+        up, down: factors on their values.
+    """
+
+    above: tuple[int, ...]
+    below: tuple[int, ...]
+    up: float = 1.0
+    down: float = 1.0
+
+    def gap(self, cam: Tensor) -> Tensor:
+        """What must fall below 0 in a map [pixels]: the largest of the ones less the smallest of others."""
+        if len(self.above) == len(self.below) == 1:
+            high, low = cam[self.above[0]], cam[self.below[0]]
+        else:
+            high, low = cam[list(self.above)].amax(), cam[list(self.below)].amin()
+        return self.up * high - self.down * low
+
+
+@dataclass(frozen=True)
 class Target:
     """The property that a certificate proves and an attack breaks.
 
     Attributes:
         network, class_id: whose map.
-        top, k2: the property: the top-k set stays within the top-k2.
+        top: the top-k set of the map at the image.
+        holds: the property.
         rounding: what float64 may change in one value of the map; a witness breaks the property by more.
         label: the class that a witness must keep; None for whichever.
         cam: the map at the image itself, float64 [pixels], where it is known.
-        pairs: pairs (inside, outside) of pixels likely to change places first; attacks may aim at them.
+        critical: pixels likely to change places first; attacks may aim at them.
         twin: a float32 trunk whose gradients attacks follow in place of the network's own.
     """
 
     network: Network
     class_id: int
     top: TopK
-    k2: int
+    holds: Formula
     rounding: float = 0.0
     label: int | None = None
     cam: Tensor | None = None
-    pairs: tuple[tuple[int, int], ...] = ()
+    critical: tuple[Critical, ...] = ()
     twin: TorchGraph | None = None
-
-    @property
-    def spare(self) -> int:
-        """Outside pixels that may overtake a top pixel: k2 - k."""
-        return self.k2 - self.top.k
 
     @property
     def trunk(self) -> TorchGraph:
@@ -60,17 +79,17 @@ class Target:
         return self.network.head.cam(self.trunk(images), self.class_id).flatten(1)
 
     def margins(self, images: Tensor) -> Tensor:
-        """Decision margins [N]: < 0 where the property is broken (theory 1.4, 1.5)."""
-        return decision_margin(self.cams(images), self.top, self.k2)
+        """Margins [N] of the property: < 0 where it is broken."""
+        return self.holds.margin(self.cams(images))
 
     def broken_margins(self, images: Tensor) -> Tensor:
-        """Decision margins [N] without gradient, +inf where the label had to stay and did not."""
+        """Margins [N] of the property without gradient, +inf where the label had to stay and did not."""
         found = []
         with torch.no_grad():
             for chunk in at_once(images):
                 features = self.trunk(chunk)
                 cams = self.network.head.cam(features, self.class_id).flatten(1)
-                margins = decision_margin(cams, self.top, self.k2)
+                margins = self.holds.margin(cams)
                 if self.label is not None:
                     labels = self.network.head.logits(features).argmax(1)
                     margins = torch.where(labels == self.label, margins, torch.inf)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from corgi.attacks.target import Target
-from corgi.cam.topk import decision_margin, lost_pixels
 from corgi.results import Witness
 from corgi.types import Ball
 
@@ -57,9 +56,10 @@ def confirm(target: Target, ball: Ball, image: Tensor) -> Witness | None:
     if target.label not in (None, label):
         return None
     values = torch.from_numpy(cam).reshape(-1)
-    margin = float(decision_margin(values, target.top, target.k2))
+    margin = float(target.holds.margin(values))
     exact = target.network.cam(array, target.class_id).reshape(-1)
-    if not (margin < 0 and float(decision_margin(exact, target.top, target.k2)) < -2 * target.rounding):
+    error = target.holds.sensitivity * target.rounding
+    if not (margin < 0 and float(target.holds.margin(exact)) < -error):
         return None
-    lost = lost_pixels(values, target.top, target.k2)
+    lost = target.holds.lost(values, target.cam)
     return Witness(array, distance, cam, lost, label, -margin)

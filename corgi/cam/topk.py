@@ -81,29 +81,3 @@ def outside(top: TopK, pixels: int) -> Tensor:
     mask = torch.ones(pixels, dtype=torch.bool)
     mask[list(top.pixels)] = False
     return mask.nonzero().reshape(-1)
-
-
-def decision_margin(cams: Tensor, top: TopK, k2: int) -> Tensor:
-    """How far maps [N, pixels] are from losing the property: < 0 exactly where it is broken. [N].
-
-    min over T minus the (k2-k+1)-th largest value outside T. Where it is negative, the smallest pixel of T
-    has k2-k+1 outside pixels and k-1 pixels of T at or above it, so its rank exceeds k2; conversely, if any
-    pixel of T has rank above k2, so has the smallest. (theory 1.5; k2 = k is theory 1.4.)
-    """
-    inside = list(top.pixels)
-    others = outside(top, cams.shape[-1]).to(cams.device)
-    smallest = cams[..., inside].amin(-1)
-    rank = k2 - top.k + 1
-    return smallest - cams[..., others].topk(rank, dim=-1).values[..., -1]
-
-
-def lost_pixels(cam: Tensor, top: TopK, k2: int) -> tuple[int, ...]:
-    """Pixels of the set that are not in the top-k2 of a map [pixels], the ones of the set first among equals.
-
-    Empty exactly where `decision_margin` is >= 0, ties included: with the set first among equals its
-    smallest pixel has rank k + (number of outside pixels above it).
-    """
-    order = sorted(top.pixels, key=lambda i: -float(cam[i]))
-    others = cam[outside(top, cam.numel()).to(cam.device)]
-    lost = {i for rank, i in enumerate(order) if rank + int((others > cam[i]).sum()) >= k2}
-    return tuple(i for i in top.pixels if i in lost)

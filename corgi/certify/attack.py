@@ -13,6 +13,8 @@ from corgi.budget import cancelled, check_limit, limited
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.options import check_radius
 from corgi.network.network import Network
+from corgi.properties.interface import Property
+from corgi.properties.topk import Topk
 from corgi.results import EmpiricalBound, ImageArray
 from corgi.terms import Size
 from corgi.types import Norm
@@ -25,18 +27,24 @@ class AttackResult:
     Attributes:
         explanation: the map and its top-k set.
         found: the closest witness, or that there is none.
-        k2, norm: the property. eps: the only radius attacked, pixel scale; None for a search.
+        asked, norm: the property. eps: the only radius attacked, pixel scale; None for a search.
         seed: of the random starts.
         interrupted: Ctrl-C ended it early.
     """
 
     explanation: Explanation
     found: EmpiricalBound
-    k2: int
+    asked: Property
     norm: Norm
     eps: float | None
     seed: int
     interrupted: bool
+
+    @property
+    def k2(self) -> int:
+        """Among how many of the largest pixels the set must stay; its size where that is not the question."""
+        k2 = self.asked.k2 if isinstance(self.asked, Topk) else None
+        return self.explanation.top.k if k2 is None else k2
 
 
 @settled()
@@ -47,6 +55,7 @@ def attack(
     *,
     k: Size = None,
     k2: int | None = None,
+    property: Property | None = None,
     class_id: int | None = None,
     norm: Norm = Norm.LINF,
     eps: float | None = None,
@@ -60,6 +69,7 @@ def attack(
         options: how to attack.
         k: size of the set.
         k2: the set must stay among the k2 largest, None for k.
+        property: what is asked of the map, None for that of the set.
         class_id: class to explain, None for the predicted one.
         norm: of the distance.
         eps: attack this radius only, pixel scale.
@@ -73,7 +83,8 @@ def attack(
     deadline = None if time_limit is None else time.monotonic() + time_limit
     options = options or AttackOptions()
     explained = explain(network, image, k, class_id)
-    target = explained.question(k2, keep_label=options.keep_label)
+    asked = property or Topk(k2)
+    target = explained.question(asked, keep_label=options.keep_label)
     with limited(deadline):
         found = attack_radius(target, torch.from_numpy(explained.image), options, norm=norm, only=eps)
-    return AttackResult(explained, found, target.k2, norm, eps, options.seed, cancelled())
+    return AttackResult(explained, found, asked, norm, eps, options.seed, cancelled())

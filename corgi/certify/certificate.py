@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
 from corgi.attacks.pairs import linear_radius
 from corgi.budget import left, tell
-from corgi.cam.topk import decision_margin
 from corgi.certify.bounders import GATE_SHARE, Bounders
 from corgi.certify.exact import ExactRadius
 from corgi.certify.explain import Explanation
 from corgi.certify.options import VerifyOptions
 from corgi.certify.radius import Bracket, decide_radius, search_radius
-from corgi.decide.margins import score
+from corgi.decide.margins import Margins, score
 from corgi.engines.gate import check_engine_at_radius_zero
 from corgi.engines.interface import Bounder
 from corgi.network.depth import is_deep
+from corgi.properties.formula import Ranking
 from corgi.results import Decision, DeterministicCertificate, EmpiricalBound, ExactSearch, Status, Witness
 from corgi.terms import EngineName, Form
 from corgi.types import Norm
@@ -49,12 +47,18 @@ class Session:
     def __post_init__(self) -> None:
         attack, explained = self.options.attack, self.explained
         keep_label = attack is not None and attack.keep_label
-        self.question = explained.question(self.options.k2, form=self.options.form, keep_label=keep_label)
+        self.question = explained.question(self.options.asked, form=self.options.form, keep_label=keep_label)
         self.network, self.class_id = explained.network, explained.class_id
         self.ball = explained.ball(self.options.norm)
         assert self.question.cam is not None
-        self.value = float(decision_margin(self.question.cam, explained.top, self.question.k2))
+        self.value = float(self.question.holds.margin(self.question.cam))
         self.deep = is_deep(explained.network.trunk)
+
+    @property
+    def single(self) -> bool:
+        """Whether one pair of pixels that changes places breaks the property."""
+        holds = self.question.holds
+        return isinstance(holds, Ranking) and holds.single
 
     @property
     def witness(self) -> Witness | None:
@@ -112,8 +116,9 @@ class Session:
             method=how.engine.method,
             form=how.form.value,
             engine=how.engine.name,
+            statement=self.options.asked.statement(self.question.top.k),
             k=self.question.top.k,
-            k2=self.question.k2,
+            k2=self.options.k2 or self.question.top.k,
             norm=self.ball.norm,
             evaluations=0,
             decision=None,
@@ -131,7 +136,7 @@ class Certification:
 
     def __init__(self, session: Session, options: VerifyOptions | None = None) -> None:
         self.session, self.options = session, options or session.options
-        self.margins: Tensor | None = None
+        self.margins: Margins | None = None
 
     def run(self) -> DeterministicCertificate:
         """The certificate; a nearer witness found on the way goes to the session.
@@ -228,7 +233,7 @@ class Certification:
         """
         session = self.session
         ceiling = session.ball.largest if session.attacked is None else session.attacked
-        if self.options.engine.name != EngineName.LIPSCHITZ or session.question.spare > 0:
+        if self.options.engine.name != EngineName.LIPSCHITZ or not session.single:
             return ceiling
         linear = session.linear_radius()
         return ceiling if linear is None else min(ceiling, 1.01 * linear)

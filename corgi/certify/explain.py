@@ -11,13 +11,15 @@ from torch import Tensor
 
 from corgi.ambient import settled
 from corgi.budget import grace
-from corgi.cam.topk import check_ranks, choose_k, size_of, top_k
+from corgi.cam.topk import choose_k, size_of, top_k
 from corgi.decide.margins import Question
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, ImageError, UsageError
 from corgi.network.depth import is_deep
 from corgi.network.gate import MOST, check_equal_to_onnxruntime, check_map
 from corgi.network.network import Network
+from corgi.properties.interface import Property
+from corgi.properties.topk import Topk
 from corgi.results import FloatArray, ImageArray, Mapped, TopK
 from corgi.terms import Form, Size
 from corgi.types import Ball, Norm
@@ -65,20 +67,18 @@ class Explanation(Mapped):
         )
 
     def question(
-        self, k2: int | None = None, *, form: Form = Form.PAIRWISE, keep_label: bool = False
+        self, asked: Property | None = None, *, form: Form = Form.PAIRWISE, keep_label: bool = False
     ) -> Question:
-        """That the set stays among the k2 largest, None for the k; of witnesses, that they keep the label.
+        """That a property stays true, None for the set as it is; of witnesses, that they keep the label.
 
         Raises:
-            UsageError: the map has no such ranks.
+            UsageError: the map has no such pixels or ranks.
         """
-        k2 = self.top.k if k2 is None else k2
-        check_ranks(self.top.k, k2, self.network.pixels)
         return Question(
             self.network,
             self.class_id,
             self.top,
-            k2,
+            (asked or Topk()).formula(torch.from_numpy(self.cam), self.top),
             self.rounding,
             self.predicted_class if keep_label else None,
             torch.from_numpy(self.cam).reshape(-1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from corgi.certify.radius import SearchLimits
 from corgi.decide.ball import ExactOptions
 from corgi.engines.interface import BoundEngine
 from corgi.errors import UsageError
+from corgi.properties.interface import Property
+from corgi.properties.topk import Topk
 from corgi.terms import Form, Size
 from corgi.types import Norm
 
@@ -23,6 +26,7 @@ class VerifyOptions:
     Attributes:
         k: size of the set.
         k2: the set must stay among the k2 largest; None means k.
+        property: what is asked of the map; None for that of the set.
         class_id: class to explain; None means the predicted one.
         norm: of the ball.
         eps: decide this radius (pixel scale) instead of searching.
@@ -37,6 +41,7 @@ class VerifyOptions:
 
     k: Size = None
     k2: int | None = None
+    property: Property | None = None
     class_id: int | None = None
     norm: Norm = Norm.LINF
     eps: float | None = None
@@ -52,12 +57,19 @@ class VerifyOptions:
     def __post_init__(self) -> None:
         check_radius("eps =", self.eps, self.norm)
         check_limit(self.time_limit)
+        if self.k2 is not None and not isinstance(self.property, Topk | None):
+            raise UsageError(f"k2 = {self.k2}: not of property {self.property.name}", hint="It is of `topk`.")
         if not 0 < self.tolerance < 1:
             raise UsageError(f"tolerance = {self.tolerance}: expected a share in (0, 1)")
         if self.max_evaluations < 1:
             raise UsageError(f"max evaluations = {self.max_evaluations}: expected at least 1")
 
-    @property
+    @builtins.property
+    def asked(self) -> Property:
+        """What is asked of the map."""
+        return self.property or Topk(self.k2)
+
+    @builtins.property
     def limits(self) -> SearchLimits:
         """Of a search."""
         return SearchLimits(self.tolerance, self.max_evaluations)

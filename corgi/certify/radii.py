@@ -21,7 +21,6 @@ from corgi.ambient import settled
 from corgi.attacks.pairs import linear_radius
 from corgi.attacks.search import AttackOptions, attack_radius
 from corgi.budget import OutOfTime, Stoppable, cancelled, check, check_limit, left, limited, tell, within
-from corgi.cam.topk import decision_margin
 from corgi.certify.bounders import Bounders
 from corgi.certify.exact import ExactRadius
 from corgi.certify.explain import Explanation, explain
@@ -30,6 +29,7 @@ from corgi.decide.ball import ExactOptions
 from corgi.engines.interface import BoundEngine, Bounder
 from corgi.errors import UsageError
 from corgi.network.network import Network
+from corgi.properties.topk import Topk
 from corgi.results import FloatArray, ImageArray, TopK
 from corgi.terms import Size
 from corgi.types import Norm
@@ -190,9 +190,9 @@ class _Radii:
         """Attack and decide one pixel."""
         explained = self.explanation if rank <= self.k else self.turned
         stay_within = self.k if rank <= self.k else len(self.values) - self.k
-        question = replace(explained, top=TopK(1, (pixel,), math.nan, tie=False)).question(stay_within)
+        question = replace(explained, top=TopK(1, (pixel,), math.nan, tie=False)).question(Topk(stay_within))
         assert question.cam is not None
-        if not float(decision_margin(question.cam, question.top, question.k2)) > 2 * question.rounding:
+        if not float(question.holds.margin(question.cam)) > 2 * question.rounding:
             return PixelRadius(pixel, rank, 0.0, None, f"tie at rank {self.k}")
         if explained.doubt is not None:
             return PixelRadius(pixel, rank, 0.0, None, explained.doubt)

@@ -21,6 +21,7 @@ from corgi.certify.options import check_radius as check_radius
 from corgi.decide.ball import refuse_contradiction
 from corgi.errors import EngineError, GateError
 from corgi.network.network import Network
+from corgi.properties.topk import Topk
 from corgi.results import DeterministicCertificate, ImageArray, LabelCertificate, Status, VerifyResult
 from corgi.terms import EngineName
 
@@ -107,13 +108,22 @@ class _Verification(Session):
 
     def tie(self) -> str | None:
         """That the property already fails to be strict at the image itself; None if it does not."""
-        value, error = self.value, 2 * self.explained.rounding
+        value, error = self.value, self.question.holds.sensitivity * self.explained.rounding
         if value > error:
             return None
-        where = f"tie at rank {self.question.k2}"
+        if not isinstance(self.options.asked, Topk):
+            return self.fails(value, error)
+        where = f"tie at rank {self.options.k2 or self.explained.top.k}"
         if value <= 0:
             return f"{where}: the top-{self.explained.top.k} set is not unique at the image itself"
         return f"{where}: the gap of {value:.3g} is within float64 rounding ({error:.3g})"
+
+    def fails(self, value: float, error: float) -> str:
+        """That the property is not there to be kept."""
+        what = self.options.asked.statement(self.explained.top.k)
+        if value < -error:
+            return f"at the image itself it is not true that {what}: off by {-value:.3g}"
+        return f"at the image itself float64 rounding ({error:.3g}) hides whether {what} ({value:.3g})"
 
     def refusal(self) -> str | None:
         """Why there can be no certificate, told before anything else is done; None if there can.

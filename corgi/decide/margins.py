@@ -1,25 +1,32 @@
 """Decide one ball: does the property hold on all of it, by theory 1.1-1.5.
 
-The decision margin, min_{i in T} I_i minus the (k2-k+1)-th largest outside value, is bounded from below
-through the matrix M_ip of certified lower bounds of I_i - I_p. The property holds if, for every i in T, at
-most k2 - k outside pixels p have M_ip <= 0: then the rank of i is at most 1 + (k - 1) + (k2 - k) = k2. Hence
-
-    score = min_i ( (k2-k+1)-th smallest of M_i,: )   > 0  is sufficient; k2 = k is theory 1.4.
+A property is a monotone formula (properties/formula.py), so a lower bound of its margin over the ball follows
+from lower bounds of its parts: the smallest of all that must hold, the largest of those of which one must. A
+ranking is bounded through the matrix M_ip of certified lower bounds of I_i - I_p, by counting (counting.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from corgi.attacks.target import Target
-from corgi.cam.topk import outside
+from corgi.decide.balance import balance_bound
+from corgi.decide.counting import core, counted
+from corgi.decide.forms import scaled_pairs
 from corgi.engines.interface import Bounder
+from corgi.engines.rigour import roundings
+from corgi.properties.formula import All, Any, Balance, Formula, Ranking
 from corgi.terms import Form
 from corgi.types import Ball, Interval
+
+Sides = tuple[tuple[int, ...], tuple[int, ...], float, float]
+Margins = dict[Sides, Tensor]
+"""Certified lower bounds M_ip, [above, below], of rankings with the same sides."""
 
 
 @dataclass(frozen=True)
@@ -35,42 +42,64 @@ class Question(Target):
     most_pairs: int = 512
 
 
-def score(
-    question: Question,
-    bounder: Bounder,
-    ball: Ball,
-    order: Tensor | None = None,
-    *,
-    sign_only: bool = False,
-) -> Score:
-    """A certified lower bound of the decision margin over the ball; > 0 proves the property.
-
-    Args:
-        question: the property.
-        bounder: how to bound.
-        ball: where.
-        order: margins [k, outside] of a ball of another radius, if known: the smallest are refined first.
-        sign_only: refine no margin that is > 0 already; the bound is then just as sound, but looser.
-    """
-    margins = _Margins(question, bounder, ball, sign_only)
-    if question.form is Form.FEATURE:
-        margins.learn(feature_wise(question, bounder.features(ball)), _PIXEL)
-    else:
-        margins.refine(order)
-    return Score(margins.score(), margins.lower)
-
-
 @dataclass(frozen=True)
 class Score:
     """The score of a ball.
 
     Attributes:
-        value: the lower bound of the decision margin.
-        margins: the certified lower bounds M_ip it came from, [k, outside].
+        value: the lower bound of the property's margin.
+        margins: what it came from.
     """
 
     value: float
-    margins: Tensor
+    margins: Margins
+
+
+def score(
+    question: Question,
+    bounder: Bounder,
+    ball: Ball,
+    order: Margins | None = None,
+    *,
+    sign_only: bool = False,
+) -> Score:
+    """A certified lower bound of the property's margin over the ball; > 0 proves the property.
+
+    Args:
+        question: the property.
+        bounder: how to bound.
+        ball: where.
+        order: margins of a ball of another radius, if known: the smallest are refined first.
+        sign_only: refine no margin that is > 0 already; the bound is then just as sound, but looser.
+    """
+    pairs: dict[Sides, _Pairs] = {}
+
+    def bounded(formula: Formula) -> float:
+        match formula:
+            case Ranking():
+                if formula.sides not in pairs:
+                    pairs[formula.sides] = _Pairs(question, formula, bounder, ball, sign_only)
+                known = (order or {}).get(formula.sides)
+                return pairs[formula.sides].bound(formula, known)
+            case Balance():
+                return balance_bound(question, formula, bounder, ball, question.form)
+            case All(parts=parts):
+                return min(bounded(part) for part in parts)
+            case Any(parts=parts):
+                return _any(bounded(part) for part in parts)
+        raise TypeError(f"no bounds for a formula of kind {type(formula).__name__}")
+
+    return Score(bounded(question.holds), {sides: found.lower for sides, found in pairs.items()})
+
+
+def _any(bounds: Iterable[float]) -> float:
+    """A lower bound of the largest of some margins: the first that is > 0, or the largest."""
+    largest = -math.inf
+    for bound in bounds:
+        if bound > 0:
+            return bound
+        largest = max(largest, bound)  # a NaN is never larger
+    return largest
 
 
 _CHEAP, _PIXEL, _PAIR, _SHARP = 0, 1, 2, 3
@@ -84,35 +113,52 @@ _SHARPENED = 4
 """Pairs sharpened at once."""
 
 
-class _Margins:
+class _Pairs:
     """Margins of one ball, refined where they can decide the score, and nowhere else.
 
     A margin only ever grows when it is refined, and never beyond its value in the middle of the ball. So with
     every margin that is not yet refined replaced by that value, the score becomes an upper bound of what it
     will be in the end ("target"), and a margin that is above it already need not be refined.
+
+    Args:
+        sides: a ranking whose pairs they are; others with the same sides may be bounded, too.
     """
 
-    def __init__(self, question: Question, bounder: Bounder, ball: Ball, sign_only: bool) -> None:
+    def __init__(
+        self, question: Question, sides: Ranking, bounder: Bounder, ball: Ball, sign_only: bool
+    ) -> None:
         self.question, self.bounder, self.ball = question, bounder, ball
-        # With pixels to spare most margins are never needed, and no single one says which.
-        self.by_sign = sign_only or question.spare > 0
-        self.inside = torch.tensor(question.top.pixels)
-        self.others = outside(question.top, question.network.pixels)
+        self.ranking, self.sign_only = sides, sign_only
+        self.inside, self.others = sides.inside, sides.others
         shape = (len(self.inside), len(self.others))
         self.lower = torch.full(shape, -torch.inf, dtype=torch.float64)
         self.level = torch.full(shape, _CHEAP)
+        # A pixel against itself (with factors) is not a pair: its own intervals say all there is.
+        self.same = self.inside[:, None] == self.others[None, :]
+        self.level[self.same] = _SHARP
         self.most = torch.full_like(self.lower, torch.inf)
         if question.cam is not None:
-            self.most = question.cam[self.inside][:, None] - question.cam[self.others][None, :]
+            self.most = sides.pairs(question.cam)
 
-    def score(self) -> float:
-        return _score_of(self.lower, self.question.spare)
+    @property
+    def by_sign(self) -> bool:
+        """With pixels to spare most margins are never needed, and no single one says which."""
+        return self.sign_only or not self.ranking.single
+
+    def bound(self, ranking: Ranking, order: Tensor | None) -> float:
+        """The score of a ranking with these sides; `order`: margins of a ball of another radius."""
+        self.ranking = ranking
+        if self.question.form is Form.FEATURE:
+            self.learn(feature_wise(self.question, self.bounder.features(self.ball)), _PIXEL)
+        else:
+            self.refine(order)
+        return counted(self.lower, ranking)
 
     def refine(self, order: Tensor | None) -> None:
         """Bound margins until none that is left could lower the score."""
         wanted = _PIXEL
-        if self.question.form is Form.PAIRWISE:
-            wanted = _SHARP if self.bounder.sharpens else _PAIR
+        if self.question.form is Form.PAIRWISE and (self.ranking.plain or self.bounder.bounds_any_form):
+            wanted = _SHARP if self.bounder.sharpens and self.ranking.plain else _PAIR
         self.learn(self.bounder.intervals(self.ball), _CHEAP)
         first = (self.most if order is None else order).flatten()
         first = first.topk(min(_FIRST_PAIRS, first.numel()), largest=False).indices
@@ -140,25 +186,35 @@ class _Margins:
             chosen = self.worthwhile(wanted)
 
     def worthwhile(self, wanted: int) -> Tensor:
-        """Margins to refine next: not refined yet, at most the target, in a row with too many of those.
+        """Margins to refine next: not refined yet, at most the target, in what may break the ranking.
 
-        A row needs all but `spare` of its margins above the target; of those below, the largest are tried
-        first.
+        One pair is enough to break it: all of them. Else pixels of A need all but gained - 1 of their pairs
+        above the target, except for lost - 1 pixels; of the pairs below it the largest are tried first. With
+        gained = 1 the pixels of B are counted instead.
         """
-        low = self.lower <= self.target(wanted)
-        too_many = low.sum(1) - self.question.spare
-        open_margins = low & (self.level < wanted) & (too_many > 0)[:, None]
-        if self.question.spare == 0:
-            return open_margins
-        order = self.lower.masked_fill(~open_margins, -torch.inf).argsort(dim=1, descending=True)
-        rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
-        return open_margins & (rank < (2 * too_many)[:, None])
+        lost, gained = self.ranking.lost_count, self.ranking.gained
+        low = core(self.lower <= self.target(wanted), lost, gained)
+        refinable = low & (self.level < wanted)
+        if self.ranking.single:
+            return refinable
+        if gained == 1:
+            return _largest_first(self.lower.T, low.T, refinable.T, lost - 1).T
+        return _largest_first(self.lower, low, refinable & self.strongest(low), gained - 1)
+
+    def strongest(self, low: Tensor) -> Tensor:
+        """All pixels of A but the lowest lost - 1 of those that could be lost, bool [A, 1]."""
+        counts = low.any(1)
+        wanted = int(counts.sum()) - (self.ranking.lost_count - 1)
+        height = self.most.amin(1).masked_fill(~counts, -torch.inf)
+        chosen = torch.zeros_like(counts)
+        chosen[height.topk(max(wanted, 0)).indices] = True
+        return (chosen & counts)[:, None]
 
     def target(self, wanted: int) -> float:
         """Up to which value a margin can matter: an upper bound of the score at a level, or just 0."""
         if self.by_sign:
-            return 0.0 if _score_of(self.lower, self.question.spare) <= 0 else -torch.inf
-        return _score_of(torch.where(self.level < wanted, self.most, self.lower), self.question.spare)
+            return 0.0 if counted(self.lower, self.ranking) <= 0 else -torch.inf
+        return counted(torch.where(self.level < wanted, self.most, self.lower), self.ranking)
 
     def bound_pixels(self, chosen: Tensor) -> None:
         """Rows for both pixels of the chosen margins; others gain from them, too."""
@@ -171,7 +227,14 @@ class _Margins:
     def bound_pairs(self, chosen: Tensor) -> None:
         """A row for each of the chosen margins."""
         rows, columns = chosen.nonzero(as_tuple=True)
-        self.tighten(rows, columns, self.bounder.differences, _PAIR)
+        bound = self.bounder.differences if self.ranking.plain else self.scaled_differences
+        self.tighten(rows, columns, bound, _PAIR)
+
+    def scaled_differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
+        """Lower bounds of up * I_above - down * I_below, [rows] each -> [rows]."""
+        network, class_id = self.question.network, self.question.class_id
+        up, down = self.ranking.up, self.ranking.down
+        return self.bounder.lower(ball, scaled_pairs(network, class_id, above, below, up, down))
 
     def sharpen(self, chosen: Tensor) -> None:
         """The smallest of the chosen margins, with full effort."""
@@ -190,17 +253,31 @@ class _Margins:
     def learn(self, bounds: Interval, level: int) -> None:
         """Margins by intervals of the pixels."""
         lower, upper = (b.to(torch.float64) for b in (bounds.lower, bounds.upper))
+        up, down = self.ranking.up, self.ranking.down
+        low, high = lower[self.inside], upper[self.others]
+        if not self.ranking.plain:
+            low, high = up * low, down * high
+            # Each product is rounded once.
+            low, high = low - roundings(2) * low.abs(), high + roundings(2) * high.abs()
         # The sign of a floating point difference is exact. inf - inf: both bounds are vacuous, so is the
         # margin.
-        margins = lower[self.inside][:, None] - upper[self.others][None, :]
+        margins = low[:, None] - high[None, :]
+        if bool(self.same.any()):
+            own = up * lower - down * lower if up >= down else up * upper - down * upper
+            own = own - roundings(4) * (up + down) * torch.maximum(lower.abs(), upper.abs())
+            margins = torch.where(self.same, torch.maximum(margins, own[self.inside][:, None]), margins)
         margins = margins.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         self.lower = torch.maximum(self.lower, margins)
         self.level = self.level.clamp(min=level)
 
 
-def _score_of(margins: Tensor, spare: int) -> float:
-    margins = margins.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    return float(margins.kthvalue(spare + 1, dim=1).values.min())
+def _largest_first(lower: Tensor, low: Tensor, refinable: Tensor, spare: int) -> Tensor:
+    """Of each row with more than `spare` low margins the largest to refine: twice as many as are too many."""
+    too_many = low.sum(1) - spare
+    refinable = refinable & (too_many > 0)[:, None]
+    order = lower.masked_fill(~refinable, -torch.inf).argsort(dim=1, descending=True)
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
+    return refinable & (rank < (2 * too_many)[:, None])
 
 
 def feature_wise(question: Question, features: Interval) -> Interval:

@@ -77,6 +77,11 @@ class Bounder(Whole, ABC):
         return False
 
     @property
+    def bounds_any_form(self) -> bool:
+        """Whether `lower` takes forms of the feature map with any coefficients."""
+        return False
+
+    @property
     def sharpens(self) -> bool:
         """Whether bounds drawn sharply can be better than others."""
         return False

@@ -13,7 +13,7 @@ from corgi import AttackKind, AttackOptions, explain, load
 from corgi.attacks import margin, search
 from corgi.attacks.ghorbani import GhorbaniAttack
 from corgi.attacks.interface import Attempt
-from corgi.attacks.pairs import critical_pairs, linear_radius
+from corgi.attacks.pairs import critical_sets, linear_radius
 from corgi.attacks.search import attack_radius
 from corgi.attacks.target import Target
 from corgi.attacks.witness import confirm
@@ -73,9 +73,10 @@ def test_a_witness_in_another_norm_is_inside_its_ball_exactly(target, kind, norm
     assert found.radius < Ball(image, 0.0, norm).distance(torch.from_numpy(other.image))
 
 
-def test_critical_pairs_and_linear_radii_take_the_dual_norm(target) -> None:
+def test_critical_sets_and_linear_radii_take_the_dual_norm(target) -> None:
     aim, image = target
-    ((above, below),) = critical_pairs(aim, image, 1, Norm.L2)
+    (critical,) = critical_sets(aim, image, 1, Norm.L2)
+    ((above,), (below,)) = critical.above, critical.below
     images = image[None].clone().requires_grad_(True)
     cams = aim.cams(images)
     margin = cams[0, above] - cams[0, below]
@@ -179,7 +180,7 @@ def test_little_time_makes_steps_and_starts_few_and_still_finds_a_witness(target
     assert found.witness is not None
     assert len(runs) > 1
     assert {(len(images), steps) for _, images, steps in runs} == {(2, 8)}
-    assert all(len(some.pairs) == 1 for some, _, _ in runs)
+    assert all(len(some.critical) == 1 for some, _, _ in runs)
 
 
 class LosesItsLabel(Target):
@@ -192,6 +193,6 @@ class LosesItsLabel(Target):
 
 def test_an_iterate_that_lost_the_label_hides_no_witness(target) -> None:
     aim, image = target
-    loses = LosesItsLabel(aim.network, aim.class_id, aim.top, aim.k2, label=aim.class_id)
+    loses = LosesItsLabel(aim.network, aim.class_id, aim.top, aim.holds, label=aim.class_id)
     tried = GhorbaniAttack(steps=200, step=0.01).run(loses, Ball(image, 0.2), image[None], torch.Generator())
     assert -0.05 < tried.margin < 0

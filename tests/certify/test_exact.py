@@ -25,15 +25,16 @@ from corgi import (
 from corgi.attacks.margin import MarginAttack
 from corgi.attacks.target import Target
 from corgi.budget import left
-from corgi.cam.topk import decision_margin
 from corgi.decide.decider import Counterexample, Decider, Proved, Undecided, Verdict
 from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import Cone
 from corgi.errors import UsageError
 from corgi.network.network import Network
+from corgi.properties.topk import stays
 from corgi.types import Ball
 from tests.decide.branch_and_bound import BranchAndBound
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
+from tests.rankings import decision_margin
 from tests.soundness.samples import inside
 
 SEEDS = (102, 103, 104, 105, 106, 110, 112, 113, 116, 118, 119, 121, 127, 135, 136)
@@ -67,7 +68,8 @@ class Question:
     def check_ball(self, radius: float, seed: int) -> None:
         """No sample and no attack in a ball breaks the property, in float64."""
         ball, found = Ball(torch.from_numpy(self.image), radius), self.by_bounds
-        target = Target(self.network, found.class_id, found.top, self.k2)
+        holds = stays(found.top, self.k2, self.network.pixels)
+        target = Target(self.network, found.class_id, found.top, holds)
         generator = torch.Generator().manual_seed(seed)
         nothing = torch.zeros(0, *self.image.shape)
         attack = MarginAttack(steps=40, restarts=4).run(target, ball, nothing, generator)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corgi.cam.topk import outside
-from corgi.decide.margins import Question, score
+from corgi.decide.margins import Margins, Question, score
+from corgi.properties.topk import stays
 from corgi.results import TopK
 from corgi.terms import Form
 from corgi.types import Ball, Interval
@@ -37,6 +38,7 @@ class FakeBounder:
     sharp: Tensor | None = None
     all_ends: bool = True
     rounding: float = 0.0
+    bounds_any_form: bool = False
     asked: dict[str, int] = field(default_factory=lambda: {"pixels": 0, "pairs": 0, "sharp": 0})
 
     @property
@@ -62,6 +64,10 @@ class FakeBounder:
     def sharpened(self, ball, above, below):
         self.asked["sharp"] += len(above)
         return self.sharp[above, below]
+
+
+def question_of(pixels: int, top: TopK, k2: int, **changes) -> Question:
+    return Question(FakeNetwork(pixels), 0, top, stays(top, k2, pixels), **changes)
 
 
 def margins_of(bounds: Interval) -> Tensor:
@@ -101,7 +107,7 @@ def test_score_decides_as_the_definition_does(data) -> None:
     top = TopK(k, inside, 1.0, False)
     expected = certified_by_definition(bounder.pairs, inside, k2)
     for form in (Form.FOLDED, Form.PAIRWISE):
-        question = Question(FakeNetwork(pixels), 0, top, k2, form=form)
+        question = question_of(pixels, top, k2, form=form)
         assert (score(question, bounder, BALL).value > 0) == expected
     better = from_intervals(middle - width, middle + width, tighter=100.0)
     assert score(question, better, BALL).value > 0
@@ -110,7 +116,7 @@ def test_score_decides_as_the_definition_does(data) -> None:
 def test_vacuous_bounds_certify_nothing() -> None:
     infinite = torch.full((4,), torch.inf)
     for form in (Form.FOLDED, Form.PAIRWISE):
-        question = Question(FakeNetwork(4), 0, TopK(1, (0,), 1.0, False), 1, form=form)
+        question = question_of(4, TopK(1, (0,), 1.0, False), 1, form=form)
         assert not score(question, from_intervals(-infinite, infinite), BALL).value > 0
         unknown = FakeBounder(
             Interval(-infinite, infinite), Interval(-infinite, infinite), torch.full((4, 4), -torch.inf)
@@ -123,6 +129,10 @@ class Case:
     question: Question
     bounder: FakeBounder
     order: Tensor | None
+
+    @property
+    def known(self) -> Margins | None:
+        return None if self.order is None else {self.question.holds.sides: self.order}
 
     @property
     def inside(self) -> tuple[int, ...]:
@@ -139,7 +149,7 @@ class Case:
 
     @property
     def expected(self) -> float:
-        return score_by_definition(self.refined, self.inside, self.question.k2)
+        return score_by_definition(self.refined, self.inside, self.question.holds.among)
 
 
 @st.composite
@@ -170,7 +180,14 @@ def cases(draw, spare: bool = False, largest: int = 9) -> Case:
     sharp = at_centre - between * share * 0.5 if draw(st.booleans()) else None
     form = draw(st.sampled_from([Form.FOLDED, Form.PAIRWISE]))
     known = cam if draw(st.booleans()) else None
-    question = Question(FakeNetwork(pixels), 0, TopK(k, inside, 1.0, False), k2, cam=known, form=form)
+    question = Question(
+        FakeNetwork(pixels),
+        0,
+        TopK(k, inside, 1.0, False),
+        stays(TopK(k, inside, 1.0, False), k2, pixels),
+        cam=known,
+        form=form,
+    )
     bounder = FakeBounder(cheap, rows, pairs, sharp, all_ends=draw(st.booleans()))
     order = eighths(-20, 20, k, pixels - k) if draw(st.booleans()) else None
     return Case(question, bounder, order)
@@ -179,24 +196,27 @@ def cases(draw, spare: bool = False, largest: int = 9) -> Case:
 @settings(max_examples=400)
 @given(cases())
 def test_lazily_refined_is_as_good_as_everything_refined(case: Case) -> None:
-    found = score(case.question, case.bounder, BALL, case.order)
+    found = score(case.question, case.bounder, BALL, case.known)
     assert found.value == case.expected
+    known = found.margins[case.question.holds.sides]
     others = outside(case.question.top, case.question.network.pixels)
-    assert (found.margins <= case.refined[list(case.inside)][:, others]).all()
+    assert (known <= case.refined[list(case.inside)][:, others]).all()
 
 
 @settings(max_examples=400)
 @given(cases(spare=True), st.booleans())
 def test_with_pixels_to_spare_or_by_sign_the_decision_is_the_same(case: Case, sign_only: bool) -> None:
     """The score may be looser then, but never wrong, and its sign is that of everything refined."""
-    found = score(case.question, case.bounder, BALL, case.order, sign_only=sign_only)
+    found = score(case.question, case.bounder, BALL, case.known, sign_only=sign_only)
     assert (found.value > 0) == (case.expected > 0)
     assert found.value <= case.expected
     others = outside(case.question.top, case.question.network.pixels).tolist()
+    known = found.margins[case.question.holds.sides]
     assert found.value == min(
-        float(found.margins[i].sort().values[case.question.spare]) for i in range(len(case.inside))
+        float(found.margins[case.question.holds.sides][i].sort().values[case.question.holds.gained - 1])
+        for i in range(len(case.inside))
     )
-    assert (found.margins <= case.refined[list(case.inside)][:, others]).all()
+    assert (known <= case.refined[list(case.inside)][:, others]).all()
 
 
 @settings(max_examples=100)
@@ -204,7 +224,7 @@ def test_with_pixels_to_spare_or_by_sign_the_decision_is_the_same(case: Case, si
 def test_too_many_pairs_leave_the_ball_uncertified_but_sound(case: Case, most: int) -> None:
     question = replace(case.question, form=Form.PAIRWISE, most_pairs=most)
     case = Case(question, case.bounder, case.order)
-    found = score(question, case.bounder, BALL, case.order)
+    found = score(question, case.bounder, BALL, case.known)
     assert found.value <= case.expected
     assert case.bounder.asked["pairs"] <= most
 
@@ -216,7 +236,14 @@ def test_a_decided_ball_costs_no_rows(form: Form) -> None:
     known = Interval(cam - 0.5, cam + 0.5)
     for k2 in (2, 3):
         bounder = FakeBounder(known, known, margins_of(known))
-        question = Question(FakeNetwork(5), 0, TopK(2, (0, 1), 1.0, False), k2, cam=cam, form=form)
+        question = Question(
+            FakeNetwork(5),
+            0,
+            TopK(2, (0, 1), 1.0, False),
+            stays(TopK(2, (0, 1), 1.0, False), k2, 5),
+            cam=cam,
+            form=form,
+        )
         assert score(question, bounder, BALL, sign_only=True).value > 0
         assert bounder.asked == {"pixels": 0, "pairs": 0, "sharp": 0}
 
@@ -227,7 +254,7 @@ def test_only_margins_that_matter_are_bounded_alone() -> None:
     cam[1] = cam[0] - 1
     known = Interval(cam - 1, cam + 1)
     bounder = FakeBounder(known, known, margins_of(known) + 0.5, all_ends=False)
-    question = Question(FakeNetwork(100), 0, TopK(1, (0,), 1.0, False), 1, cam=cam)
-    found = score(question, bounder, BALL, order=cam[0] - cam[None, 1:])
+    question = question_of(100, TopK(1, (0,), 1.0, False), 1, cam=cam)
+    found = score(question, bounder, BALL, order={question.holds.sides: cam[0] - cam[None, 1:]})
     assert found.value == -0.5
     assert bounder.asked["pairs"] <= 16

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from corgi.properties.topk import Topk
 from corgi.reporting.versions import Versions
 from corgi.results import (
     Decision,
@@ -92,6 +93,7 @@ def make_result(*, k: int = 15, k2: int | None = None, channels: int = 3) -> Ver
         method="crown",
         form="pairwise",
         engine="lirpa (auto_LiRPA 0.3)",
+        statement=Topk(k2).statement(k),
         k=k,
         k2=k2,
         norm=Norm.LINF,

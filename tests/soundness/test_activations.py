@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from corgi import AttackOptions, LirpaEngine, LirpaMethod, PatchEngine, PatchMethod, load, verify
-from corgi.cam.topk import decision_margin
 from corgi.errors import EngineError
 from corgi.network.network import Network
 from corgi.types import Ball
 from tests.engines.trunks import CASES, CURVES, Build, chain
 from tests.onnx_models import IMAGE, OnnxModel, float32
+from tests.rankings import decision_margin
 from tests.soundness.samples import inside
 
 PIECEWISE = {

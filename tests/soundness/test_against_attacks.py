@@ -20,6 +20,7 @@ from corgi.engines.interface import BoundEngine
 from corgi.engines.lipschitz.engine import LipschitzEngine
 from corgi.engines.patch.engine import PatchEngine
 from corgi.network.network import Network
+from corgi.properties.topk import Topk
 from corgi.results import ImageArray
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.confidence import bounds, usual
@@ -50,7 +51,7 @@ def test_no_deterministic_certificate_reaches_a_witness(seed, tmp_path) -> None:
     network, image = case(seed, tmp_path)
     explained = explain(network, image, K)
     assert not explained.top.tie
-    target = explained.question(K)
+    target = explained.question(Topk(K))
     center = torch.from_numpy(image)
     found = []
     for norm in NORMS:

@@ -27,7 +27,6 @@ from corgi import (
 )
 from corgi.attacks.margin import MarginAttack
 from corgi.attacks.target import Target
-from corgi.cam.topk import decision_margin
 from corgi.decide.tree import TreeDecider
 from corgi.engines.interface import BoundEngine
 from corgi.engines.patch import intervals
@@ -35,9 +34,11 @@ from corgi.engines.patch import state as state_module
 from corgi.engines.patch.alpha import Alpha
 from corgi.engines.patch.windows import Windows
 from corgi.network.network import Network
+from corgi.properties.topk import stays
 from corgi.types import Ball, Interval, Norm
 from tests.decide.branch_and_bound import BranchAndBound
 from tests.onnx_models import OnnxModel, random_cam_network
+from tests.rankings import decision_margin
 from tests.soundness.samples import inside
 
 ENGINES = [
@@ -141,7 +142,7 @@ def assert_nothing_inside_breaks_it(seed: int, method: Method, form: Form, norm:
     with torch.no_grad():
         cams = network.head.cam(network.trunk(images), result.class_id).flatten(1)
     assert decision_margin(cams, result.top, k2).min() > 0
-    target = Target(network, result.class_id, result.top, k2)
+    target = Target(network, result.class_id, result.top, stays(result.top, k2, network.pixels))
     attempt = MarginAttack(steps=60, restarts=6).run(
         target, ball, torch.zeros(0, *image.shape), torch.Generator().manual_seed(seed)
     )

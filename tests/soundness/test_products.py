@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from corgi import AttackOptions, LirpaEngine, PatchEngine, PatchMethod, load, verify
-from corgi.cam.topk import decision_margin
 from corgi.engines.forms import ClassMargins
 from corgi.engines.interface import BoundEngine
 from corgi.engines.lipschitz.engine import LipschitzEngine
@@ -19,6 +18,7 @@ from corgi.network.network import Network
 from corgi.smoothing.cam_map import CamMap
 from corgi.terms import Status
 from corgi.types import Ball, Norm
+from tests.rankings import decision_margin
 from tests.soundness.networks import NETWORKS
 from tests.soundness.samples import inside
 

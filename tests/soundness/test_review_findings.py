@@ -20,13 +20,13 @@ from corgi import (
     load,
     verify,
 )
-from corgi.cam.topk import decision_margin
 from corgi.engines.gate import check_engine_at_radius_zero, check_engine_on_a_ball
 from corgi.engines.patch import state as state_module
 from corgi.engines.rounding import rounding
 from corgi.errors import EngineError, GateError
 from corgi.types import Ball, Interval
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
+from tests.rankings import decision_margin
 from tests.soundness.samples import inside
 
 LINEAR_METHODS = [LirpaMethod.CROWN_IBP, LirpaMethod.CROWN]

@@ -286,6 +286,11 @@ class PatchBounder(Bounder):
         return value, torch.zeros_like(off) if forms.single else off
 
     @property
+    def bounds_any_form(self) -> bool:
+        """Whether forms may have any coefficients."""
+        return True
+
+    @property
     def sharpens(self) -> bool:
         """Whether bounds drawn sharply can be better than others."""
         return self._engine.relaxation in (PatchMethod.ALPHA_CROWN, PatchMethod.FOCUS)

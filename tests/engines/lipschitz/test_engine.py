@@ -15,6 +15,7 @@ from corgi.certify.verify import Bounders
 from corgi.certify.verify import verify as verify_with
 from corgi.engines.forms import pairs
 from corgi.errors import EngineError
+from corgi.properties.topk import stays
 from corgi.terms import PatchMethod
 from corgi.types import Ball, Interval, Norm
 from tests.engines.lipschitz.sampled import gradients, images_of
@@ -175,7 +176,7 @@ def test_unsupported_networks_are_refused_by_node(case: str, tmp_path: Path) -> 
 def test_no_radius_is_tried_far_beyond_where_a_linear_network_would_break(tmp_path: Path) -> None:
     net, image = linear(tmp_path)
     result = verify(net, image, k=4, class_id=0, engine=LipschitzEngine(), attack=None)
-    target = Target(net, 0, result.top, 4)
+    target = Target(net, 0, result.top, stays(result.top, 4, net.pixels))
     ceiling = linear_radius(target, torch.from_numpy(image))
     assert ceiling is not None
     assert 0.98 * ceiling < result.certificate.radius <= 1.001 * ceiling

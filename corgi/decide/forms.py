@@ -1,0 +1,42 @@
+"""Linear forms of a map, written on the feature map in which it is linear: I_p = sum_f w_f Y_fp."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from corgi.engines.forms import Forms
+from corgi.network.network import Network
+
+
+def map_forms(
+    network: Network, class_id: int, row: Tensor, pixel: Tensor, coefficient: Tensor, constant: Tensor
+) -> Forms:
+    """The forms sum_e coefficient_e I_pixel_e + constant.
+
+    Args:
+        network: with the map.
+        class_id: whose map.
+        row: the form of each entry, int64 [entries].
+        pixel: of the map, int64 [entries]; none twice in one form.
+        coefficient: float64 [entries], exact: the product with a weight is the one rounding `Forms` allows.
+        constant: float64 [forms], rounded down.
+    """
+    weight = network.head.weight[class_id].to(torch.float64)
+    read = weight.nonzero().reshape(-1)
+    return Forms(
+        row[:, None].expand(-1, len(read)).reshape(-1),
+        (read[None, :] * network.pixels + pixel[:, None]).reshape(-1),
+        (coefficient[:, None] * weight[read][None, :]).reshape(-1),
+        constant,
+    )
+
+
+def scaled_pairs(
+    network: Network, class_id: int, above: Tensor, below: Tensor, up: float, down: float
+) -> Forms:
+    """The forms up * I_above - down * I_below, int64 [R] each, of two different pixels each."""
+    row, ones = torch.arange(len(above)), torch.ones(len(above), dtype=torch.float64)
+    coefficient = torch.cat([up * ones, -down * ones])
+    pixel = torch.cat([above, below])
+    return map_forms(network, class_id, torch.cat([row, row]), pixel, coefficient, 0 * ones)
