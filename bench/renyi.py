@@ -33,8 +33,9 @@ from corgi.attacks.transfer import TransferAttack
 from corgi.attacks.twin import saliency_guide
 from corgi.cam.pointing import pointing_share
 from corgi.data.gtsrb import read_test
-from corgi.data.image import read_image
+from corgi.data.image import look_at
 from corgi.data.preprocess import GTSRB
+from corgi.data.region import box_region
 from corgi.data.samples import Sample
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.confidence import bounds
@@ -76,9 +77,11 @@ def run(network: corgi.Network, samples: list[Sample], out: Path) -> None:
         if one.path.name in done:
             continue
         started = time.perf_counter()
-        image = corgi.read_image(one.path, network, "gtsrb")
-        assert one.roi is not None
-        mask = one.roi.mask(read_image(one.path).shape[:2], GTSRB, network.input_shape[1:])
+        seen = look_at(one.path, network.input_shape, GTSRB, None)
+        image = seen.pixels
+        assert one.box is not None
+        height, width = network.input_shape[1:]
+        region = box_region([one.box], seen.window, (height, width))
         base = SaliencyMap(network, one.class_id, Colours.EACH)
         k = math.ceil(ORIGINAL_SHARE * base.n)
         plain = base(torch.from_numpy(image)[None])[0]
@@ -87,17 +90,16 @@ def run(network: corgi.Network, samples: list[Sample], out: Path) -> None:
         found = TransferAttack().run(saliency_guide(network, one.class_id), ball, top)
         moved = np.ascontiguousarray(found.image.numpy())
         moved_plain = base(found.image[None])[0]
-        height, width = network.input_shape[1:]
         row: dict[str, Any] = {
             "image": one.path.name,
             "class": one.class_id,
             "label kept": network.predict(moved) == one.class_id,
-            "mask": float(mask.mean()),
+            "mask": len(region.pixels) / (height * width),
             "plain": {
                 "overlap": kept_share(plain, moved_plain, k),
                 "overlap, no attack": 1.0,
-                "pointing": pointing_share(plain.reshape(3, height, width), k, mask),
-                "pointing attacked": pointing_share(moved_plain.reshape(3, height, width), k, mask),
+                "pointing": pointing_share(plain.reshape(3, height, width), k, region),
+                "pointing attacked": pointing_share(moved_plain.reshape(3, height, width), k, region),
             },
             "smoothed": {},
         }
@@ -112,8 +114,8 @@ def run(network: corgi.Network, samples: list[Sample], out: Path) -> None:
                 row["smoothed"].setdefault(name, {})[str(count)] = {
                     "overlap": kept_share(before, after, k),
                     "overlap, no attack": kept_share(before, again, k),
-                    "pointing": pointing_share(before.reshape(3, height, width), k, mask),
-                    "pointing attacked": pointing_share(after.reshape(3, height, width), k, mask),
+                    "pointing": pointing_share(before.reshape(3, height, width), k, region),
+                    "pointing attacked": pointing_share(after.reshape(3, height, width), k, region),
                 }
         rows.append(row)
         out.write_text(json.dumps(rows))

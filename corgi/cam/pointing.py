@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from corgi.data.region import Region
 from corgi.errors import UsageError
 
 
-def pointing_share(values: Tensor, k: int, mask: NDArray[np.bool_]) -> float:
-    """Share of the k largest entries of a map [..., h, w] whose centre lies in the thing's mask [H, W].
+def pointing_share(values: Tensor, k: int, region: Region) -> float:
+    """Share of the k largest entries of a map [..., h, w] that lie in the thing's region.
 
-    The map may be coarser than the image, as a CAM is; leading axes are colours. Equal values count by index.
+    Leading axes are colours. Equal values count by index.
 
     Raises:
-        UsageError: not 1 <= k <= entries of the map.
+        UsageError: not 1 <= k <= entries of the map, or the region is one of another map.
     """
     if not 1 <= k <= values.numel():
         raise UsageError(f"k = {k}: the map has {values.numel()} entries")
-    height, width = values.shape[-2:]
-    largest = values.flatten().argsort(descending=True, stable=True)[:k].numpy() % (height * width)
-    rows, columns = np.divmod(largest, width)
-    rows = ((2 * rows + 1) * mask.shape[0]) // (2 * height)
-    columns = ((2 * columns + 1) * mask.shape[1]) // (2 * width)
-    return float(mask[rows, columns].mean())
+    if values.shape[-2:] != region.shape:
+        raise UsageError(f"a region of a map {region.shape}, but this one is {tuple(values.shape[-2:])}")
+    largest = values.flatten().argsort(descending=True, stable=True)[:k].numpy()
+    return float(np.isin(largest % region.mask.size, region.pixels).mean())

@@ -10,6 +10,7 @@ import typer
 from corgi.certify.methods import build_engine, decides_exactly, engine_of
 from corgi.cli import common
 from corgi.cli.groups import with_group
+from corgi.cli.radius import radius_option
 from corgi.terms import GAP, AttackKind, EngineName, Form, Method, Norm
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Asked:
     class_id: common.ClassOption = None
     norm: common.NormOption = Norm.LINF
     eps: Annotated[
-        float | None, typer.Option(help="Decide this radius, pixel scale [0, 1].", show_default="search")
+        float | None,
+        radius_option(help="Decide this radius, pixel scale [0, 1]; as 1/255.", show_default="search"),
     ] = None
     method: Annotated[
         Method | None,

@@ -8,6 +8,7 @@ import typer
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
+from corgi.cli.radius import radius_option
 from corgi.cli.task import Array, Task, with_task
 from corgi.terms import AttackKind, Norm
 
@@ -25,7 +26,8 @@ def command(
     class_id: common.ClassOption = None,
     norm: common.NormOption = Norm.LINF,
     eps: Annotated[
-        float | None, typer.Option(help="Attack this radius only, pixel scale [0, 1].", show_default="search")
+        float | None,
+        radius_option(help="Attack this radius only, pixel scale [0, 1]; as 1/255.", show_default="search"),
     ] = None,
     attack_kind: Annotated[AttackKind, typer.Option("--kind", "--attack-kind", help="Which attack.")] = (
         AttackKind.MARGIN

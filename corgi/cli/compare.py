@@ -8,6 +8,7 @@ import typer
 
 from corgi.cli import common
 from corgi.cli.exits import finished
+from corgi.cli.radius import radius_option
 from corgi.cli.task import Task, with_task
 from corgi.comparison.options import CompareOptions
 
@@ -26,7 +27,7 @@ def command(
         float, typer.Option(help="Of the k pixels: also certify that at least this share stays.")
     ] = CompareOptions.share,
     sigma: Annotated[
-        float, typer.Option(help="Standard deviation of the noise, pixel scale [0, 1].")
+        float, radius_option(help="Standard deviation of the noise, pixel scale [0, 1].")
     ] = CompareOptions.sigma,
     samples: Annotated[int, typer.Option(help="Noisy images a smoothed map.")] = CompareOptions.samples,
     failure: Annotated[

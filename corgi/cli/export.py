@@ -11,6 +11,7 @@ from corgi.budget import tell
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
+from corgi.cli.radius import radius_option
 from corgi.errors import UsageError
 from corgi.vnnlib.spec import Syntax
 
@@ -20,7 +21,7 @@ def command(
     model: common.ModelArgument,
     image: common.ImageArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into; made if missing.")],
-    eps: Annotated[float, typer.Option(help="l_inf radius, pixel scale [0, 1].")],
+    eps: Annotated[float, radius_option(help="l_inf radius, pixel scale [0, 1]; as 1/255.")],
     k: common.KOption = None,
     class_id: common.ClassOption = None,
     syntax: Annotated[Syntax, typer.Option(help="Version of VNN-LIB.")] = Syntax.V1,

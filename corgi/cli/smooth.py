@@ -11,6 +11,7 @@ import typer
 from corgi.cli import common
 from corgi.cli.exits import Exit, finished
 from corgi.cli.groups import with_group
+from corgi.cli.radius import radius_option
 from corgi.cli.task import Task, with_task
 from corgi.errors import UsageError
 from corgi.smoothing.options import SmoothOptions, order_of
@@ -64,12 +65,14 @@ class _Asked:
     ] = None
     radius: Annotated[
         float | None,
-        typer.Option(help="Certify for this radius, pixel scale [0, 1].", show_default="the largest"),
+        radius_option(
+            help="Certify for this radius, pixel scale [0, 1]; as 1/255.", show_default="the largest"
+        ),
     ] = None
     norm: Annotated[
         str, typer.Option(metavar="linf|l2|l1|lD", help="Of the radius; other than l2 with renyi only.")
     ] = "l2"
-    sigma: Annotated[float, typer.Option(help="Standard deviation of the noise, pixel scale [0, 1].")] = (
+    sigma: Annotated[float, radius_option(help="Standard deviation of the noise, pixel scale [0, 1].")] = (
         SmoothOptions.sigma
     )
     samples: Annotated[int, typer.Option(help="Noisy images, those of --state included.")] = (

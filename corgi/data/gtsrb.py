@@ -9,13 +9,13 @@ Stallkamp et al., "Man vs. computer", Neural Networks 32 (2012); https://benchma
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from corgi.data.samples import Roi, Sample
+from corgi.data.annotation import BOX_COLUMNS, box_of, read_rows
+from corgi.data.samples import Sample
 from corgi.errors import DataError
 
 CLASS_NAMES = (
@@ -38,7 +38,6 @@ MIRRORED: Mapping[int, int] = MappingProxyType(
 """The class a sign belongs to when its picture is mirrored left to right; other classes have none."""
 
 _TRAINING_NAME = re.compile(r"(\d{5})_(\d{5})\.ppm")
-_ROI_COLUMNS = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
 
 
 def read_training(data_dir: Path) -> tuple[Sample, ...]:
@@ -64,11 +63,11 @@ def read_test(data_dir: Path) -> tuple[Sample, ...]:
     images = _existing(data_dir / "Final_Test" / "Images", "the folder of test images")
     table = _existing(data_dir / "Final_Test" / "GT-final_test.csv", "the table of test labels")
     samples = []
-    for row in _rows(table, ("Filename", *_ROI_COLUMNS, "ClassId")):
+    for row in read_rows(table, ("Filename", *BOX_COLUMNS, "ClassId")):
         path = images / row["Filename"]
         if not path.is_file():
             raise DataError(f"{table}: names {row['Filename']}, which is not in {images}")
-        samples.append(Sample(path, _class_id(row["ClassId"], table), None, _roi(row, table)))
+        samples.append(Sample(path, _class_id(row["ClassId"], table), None, box_of(row, table)))
     if not samples:
         raise DataError(f"{table}: no row, expected one a test image")
     return tuple(samples)
@@ -80,8 +79,8 @@ def _read_class(folder: Path) -> list[Sample]:
         raise DataError(f"{folder}: not a class folder", hint="Expected a name of five digits, as 00017.")
     class_id = _class_id(folder.name, folder)
     table = folder / f"GT-{folder.name}.csv"
-    rows = _rows(table, ("Filename", *_ROI_COLUMNS)) if table.is_file() else []
-    boxes = {row["Filename"]: _roi(row, table) for row in rows}
+    rows = read_rows(table, ("Filename", *BOX_COLUMNS)) if table.is_file() else []
+    boxes = {row["Filename"]: box_of(row, table) for row in rows}
     samples = []
     for path in sorted(folder.glob("*.ppm")):
         name = _TRAINING_NAME.fullmatch(path.name)
@@ -100,28 +99,7 @@ def _existing(path: Path, what: str) -> Path:
     return path
 
 
-def _rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a `;`-separated file that has at least these columns."""
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, delimiter=";", restval="")
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{table}: no column {', '.join(missing)}", hint="Columns are `;`-separated.")
-            return list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: not a text table ({error})") from error
-
-
 def _class_id(text: str, where: Path) -> int:
     if text.isdecimal() and int(text) < len(CLASS_NAMES):
         return int(text)
     raise DataError(f"{where}: class {text!r}; expected 0..{len(CLASS_NAMES) - 1}")
-
-
-def _roi(row: dict[str, str], table: Path) -> Roi:
-    try:
-        x1, y1, x2, y2 = (int(row[column]) for column in _ROI_COLUMNS)
-    except ValueError:
-        raise DataError(f"{table}: the box of {row['Filename']} is not four integers") from None
-    return Roi(x1, y1, x2, y2)

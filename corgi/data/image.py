@@ -8,6 +8,7 @@ import struct
 import tokenize
 import warnings
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from corgi.data.file import is_regular_file
 from corgi.data.preprocess import Pixels, Recipe
+from corgi.data.window import Window
 from corgi.errors import ImageError, naming
 
 InputArray = NDArray[np.float32]
@@ -43,7 +45,19 @@ _BROKEN_ARRAY = (
 )
 
 
-@np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a network sees of an image file.
+
+    Attributes:
+        pixels: the network input [C, H, W], float32, in [0, 1].
+        window: the part of the picture in the file that it shows.
+    """
+
+    pixels: InputArray
+    window: Window
+
+
 def load_input(
     path: Path,
     input_shape: tuple[int, int, int],
@@ -52,7 +66,20 @@ def load_input(
     *,
     content: bytes | None = None,
 ) -> InputArray:
-    """The network input that an image file stands for.
+    """The network input [C, H, W], float32, in [0, 1], that an image file stands for: see `look_at`."""
+    return look_at(path, input_shape, recipe, model_recipe, content=content).pixels
+
+
+@np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+def look_at(
+    path: Path,
+    input_shape: tuple[int, int, int],
+    recipe: Recipe | None,
+    model_recipe: Recipe | None,
+    *,
+    content: bytes | None = None,
+) -> Seen:
+    """The network input that an image file stands for, and where in the picture it comes from.
 
     A picture file goes through `recipe` if one is given, else through the model's own, else it is taken
     as it is. An NPY array that already has the network's shape counts as pre-processed: the model's
@@ -66,27 +93,27 @@ def load_input(
         model_recipe: what the model file carries.
         content: what was read of the file already; None to read it.
 
-    Returns:
-        Array [C, H, W], float32, in [0, 1].
-
     Raises:
         ImageError: the file cannot be read, has values outside [0, 1], or its size or channels after
             pre-processing are not the network's.
     """
     content = read_content(path) if content is None else content
+    _, height, width = input_shape
     with naming(path):
         if is_npy(path):
             array = _read_npy(content)
             ready = _as_input(array, input_shape)
             if ready is not None and recipe is None:
-                return ready
+                return Seen(ready, Window.whole((height, width)))
             pixels = _as_picture(array, input_shape)
         else:
             pixels = _read_picture(content)
+        picture = pixels.shape[0], pixels.shape[1]
         chosen = recipe if recipe is not None else model_recipe
         if chosen is not None:
-            pixels = chosen.apply(pixels, input_shape[1:])
-        return _fit(pixels, input_shape, chosen, model_recipe)
+            pixels = chosen.apply(pixels, (height, width))
+        fitting = _fit(pixels, input_shape, chosen, model_recipe)
+        return Seen(fitting, (chosen or Recipe()).window(picture, (height, width)))
 
 
 def read_content(path: Path) -> bytes:
@@ -270,6 +297,8 @@ def _read_npy(content: bytes) -> NDArray[Any]:
         raise ImageError(f"not a readable NPY array ({error})") from error
     if not isinstance(found, np.ndarray):
         raise ImageError("an archive of arrays, expected one NPY array")
+    if found.size == 0:
+        raise ImageError(f"an array of shape {list(found.shape)}, which has no pixel")
     if found.size > 3 * MAX_PIXELS:
         raise _too_large()
     if found.dtype != np.uint8 and found.dtype.kind != "f":

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corgi.data.window import Box, Window
 from corgi.errors import UsageError
 
 Pixels = NDArray[np.float64]
@@ -25,9 +26,6 @@ Step = Callable[[Pixels, tuple[int, int]], Pixels]
 
 METADATA_KEY = "corgi.preprocess"
 """The ONNX `metadata_props` key that holds a model's own recipe."""
-
-_MOVING = ("center-crop", "resize")
-"""Steps that move pixels; the others change their values."""
 
 NONE = "none"
 
@@ -59,16 +57,21 @@ def _center_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     Both halves are floor(side / 2) long, so an odd side loses one pixel: the authors' crop, which
     networks trained on it expect. A side of 1 stays 1.
     """
-    height, width = pixels.shape[:2]
+    top, left, side = _central(*pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
+
+
+def _central(height: int, width: int) -> tuple[int, int, int]:
+    """First row, first column and side of what `_center_crop` keeps."""
     half = min(height, width) // 2
-    if half == 0:
-        return pixels[height // 2 :, width // 2 :][:1, :1]
-    row, column = height // 2, width // 2
-    return pixels[row - half : row + half, column - half : column + half]
+    return height // 2 - half, width // 2 - half, max(2 * half, 1)
 
 
 def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Bilinear resize to the network's size, smoothed first where it shrinks (skimage's default)."""
+    """Bilinear resize to the network's size, smoothed first where it shrinks (skimage's default).
+
+    Pixels are squares of the plane: what lies at the share s of the side before does so after (`window`).
+    """
     from skimage import transform
 
     resize: Callable[..., Any] = transform.resize  # scikit-image ships no types for it
@@ -132,10 +135,24 @@ class Recipe:
     def __str__(self) -> str:
         return ",".join(self.steps) or NONE
 
-    @property
-    def moves(self) -> Recipe:
-        """The steps that move pixels: where a thing's box ends up."""
-        return Recipe(tuple(step for step in self.steps if step in _MOVING))
+    def window(self, picture: tuple[int, int], size: tuple[int, int]) -> Window:
+        """The part of a picture that is left, and fills the network's input, after all steps.
+
+        Args:
+            picture: height and width of the picture.
+            size: of the network's input.
+        """
+        (height, width), box = picture, Box.whole(picture)
+        for step in self.steps:
+            if step == "center-crop":
+                row, column, side = _central(height, width)
+                down, right = (box.bottom - box.top) / height, (box.right - box.left) / width
+                top, left = box.top + row * down, box.left + column * right
+                box = Box(left, top, left + side * right, top + side * down)
+                height = width = side
+            elif step == "resize":
+                height, width = size
+        return Window(picture, box)
 
     def apply(self, pixels: Pixels, size: tuple[int, int]) -> Pixels:
         """Pixels [H, W, C] in [0, 1] after all steps.

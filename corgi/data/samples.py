@@ -8,36 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from corgi.data.preprocess import Recipe
+from corgi.data.window import Box
 from corgi.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Roi:
-    """A thing's box in its picture: first and last column and row that belong to it, in pixels."""
-
-    x1: int
-    y1: int
-    x2: int
-    y2: int
-
-    def mask(self, picture: tuple[int, int], recipe: Recipe, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Which pixels of a network's input show the thing: [H, W].
-
-        The box goes through the same crop and resize as its picture; a pixel counts if at least half of it
-        comes from inside.
-
-        Args:
-            picture: height and width of the picture.
-            recipe: what the picture goes through.
-            size: height and width of the network's input.
-        """
-        box = np.zeros((*picture, 1))
-        box[self.y1 : self.y2 + 1, self.x1 : self.x2 + 1] = 1.0
-        moved = recipe.moves.apply(box, size)
-        return np.asarray(moved[:, :, 0] >= 0.5)
 
 
 @dataclass(frozen=True)
@@ -49,13 +22,13 @@ class Sample:
         class_id: number of its class, from 0.
         track: number, within its class, of the thing it shows: pictures of one thing look nearly the
             same. None where it is not known.
-        roi: the thing's box, where the data set says it.
+        box: the thing's box in the picture, where the data set says it.
     """
 
     path: Path
     class_id: int
     track: int | None
-    roi: Roi | None = None
+    box: Box | None = None
 
 
 def split_by_track(

@@ -1,7 +1,8 @@
 import pytest
 
 from corgi.data.gtsrb import CLASS_NAMES, MIRRORED, read_test, read_training
-from corgi.data.samples import Roi, split_by_track
+from corgi.data.samples import split_by_track
+from corgi.data.window import Box
 from corgi.errors import DataError, UsageError
 
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
@@ -26,7 +27,7 @@ def folder(tmp_path):
 def test_training(folder):
     samples = read_training(folder)
     assert len(samples) == 33
-    assert (samples[0].class_id, samples[0].track, samples[0].roi) == (2, 0, None)
+    assert (samples[0].class_id, samples[0].track, samples[0].box) == (2, 0, None)
     assert samples[-1].path.name == "00000_00002.ppm"
     assert samples[-1].class_id == 17
 
@@ -34,12 +35,12 @@ def test_training(folder):
 def test_training_boxes_are_read_where_they_exist(folder):
     table = folder / "Training" / "00017" / "GT-00017.csv"
     table.write_text(HEADER + "00000_00001.ppm;32;33;5;6;26;28;17\n")
-    assert [s.roi for s in read_training(folder)[-3:]] == [None, Roi(5, 6, 26, 28), None]
+    assert [s.box for s in read_training(folder)[-3:]] == [None, Box.of_pixels(5, 6, 26, 28), None]
 
 
 def test_test_part(folder):
     (sample,) = read_test(folder)
-    assert (sample.class_id, sample.track, sample.roi) == (12, None, Roi(5, 6, 26, 28))
+    assert (sample.class_id, sample.track, sample.box) == (12, None, Box.of_pixels(5, 6, 26, 28))
     assert sample.path.is_file()
 
 
@@ -75,12 +76,13 @@ def test_names_outside_the_layout_are_refused(folder, path, message):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("Filename,ClassId\n", "no column Filename"),
+        ("File,ClassId\n", "no column Filename"),
         (HEADER, "no row"),
         (HEADER + "00008.ppm;32;33;5;6;26;28;12\n", "names 00008.ppm"),
         (HEADER + "00007.ppm;32;33;5;6;26;28;99\n", "class '99'"),
         (HEADER + "00007.ppm;32;33;5;6;26;28\n", "class ''"),
         (HEADER + "00007.ppm;32;33;5;six;26;28;1\n", "not four integers"),
+        (HEADER + "00007.ppm;32;33;5;6;4;28;1\n", "00007.ppm, 5, 6, 4, 28, is not"),
     ],
 )
 def test_broken_tables_are_refused(folder, table, message):
@@ -133,7 +135,7 @@ def test_names_and_mirrors():
 def test_the_real_folder(data_dir):
     training, test = read_training(data_dir / "GTSRB"), read_test(data_dir / "GTSRB")
     assert {s.class_id for s in training} == {s.class_id for s in test} == set(range(43))
-    assert all(s.roi for s in test)
+    assert all(s.box for s in test)
     kept, held = split_by_track(training, 0.1, 0)
     assert 0.08 < len(held) / len(training) < 0.12
     assert {s.class_id for s in kept} == set(range(43))

@@ -246,8 +246,9 @@ def test_other_channel_counts_pass_when_the_shape_is_the_networks(tmp_path):
 
 @pytest.mark.parametrize("shape", [(7,), (3, 7, 3), (2, 6, 5), (2, 3, 6, 5), (0, 4, 3), ()])
 def test_arrays_that_are_no_picture_are_refused(tmp_path, shape):
-    with pytest.raises(ImageError, match=r"image\.npy"):
-        load_input(saved_npy(tmp_path, np.zeros(shape)), SHAPE, None, None)
+    for recipe in (None, Recipe.parse("center-crop,resize")):
+        with pytest.raises(ImageError, match=r"image\.npy"):
+            load_input(saved_npy(tmp_path, np.zeros(shape)), SHAPE, recipe, None)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.001, 1.001, 255.0])

@@ -1,0 +1,51 @@
+"""Radii on the command line: `1/255`, `0.5/255`, `0.004` or `1e-3`; one, or several with commas between.
+
+A fraction is divided as floats are, so `--eps 1/255` asks what `eps=1/255` asks in Python. Which numbers can
+be a radius depends on the norm (`check_radius`); here they need only be numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import typer
+
+from corgi.errors import UsageError
+
+_EXPECTED = "as 1/255, 0.5/255, 0.004 or 1e-3"
+
+
+def radius_option(*names: str, help: str, show_default: bool | str = True) -> Any:
+    """An option of type float whose value may be written as a fraction."""
+    return typer.Option(*names, metavar="R", parser=_radius, help=help, show_default=show_default)
+
+
+def radii_of(option: str, text: str) -> tuple[float, ...]:
+    """Radii as a user writes them, with commas between: each once, ascending.
+
+    Raises:
+        UsageError: one of them is no number.
+    """
+    found = {_number(part) for part in text.split(",")}
+    if None in found:
+        raise UsageError(f"{option} {text}: expected numbers with commas between, {_EXPECTED}")
+    return tuple(sorted(number for number in found if number is not None))
+
+
+def _radius(text: str | float) -> float:
+    """The value of an option; a default, which is a number already, stays as it is."""
+    found = _number(str(text))
+    if found is None:
+        raise typer.BadParameter(f"{text}: expected a number, {_EXPECTED}")
+    return found
+
+
+def _number(text: str) -> float | None:
+    """The number that is written; None if it is none, or not finite."""
+    over, slash, under = text.partition("/")
+    try:
+        value = float(over) / float(under) if slash else float(over)
+    except (ArithmeticError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
