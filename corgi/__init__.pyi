@@ -4,6 +4,7 @@ from . import properties as properties
 from .api import attack as attack
 from .api import compare as compare
 from .api import curve as curve
+from .api import decide_radii as decide_radii
 from .api import radii as radii
 from .api import read_image as read_image
 from .api import report as report
@@ -22,6 +23,9 @@ from .certify.explain import explain as explain
 from .certify.options import VerifyOptions as VerifyOptions
 from .certify.radii import PixelRadii as PixelRadii
 from .certify.radii import RadiiOptions as RadiiOptions
+from .certify.shares import RadiiDecided as RadiiDecided
+from .certify.shares import Share as Share
+from .certify.shares import shares as shares
 from .comparison.options import CompareOptions as CompareOptions
 from .comparison.rows import Comparison as Comparison
 from .decide.ball import ExactOptions as ExactOptions

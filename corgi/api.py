@@ -30,6 +30,8 @@ from corgi.certify.batch import verify_ranks as _verify_ranks
 from corgi.certify.curve import Curve, radius_curve
 from corgi.certify.methods import build_engine, decides_exactly, engine_of
 from corgi.certify.radii import PixelRadii, RadiiOptions, pixel_radii
+from corgi.certify.shares import RadiiDecided
+from corgi.certify.shares import decide_radii as _decide_radii
 from corgi.certify.smooth import smooth_map
 from corgi.certify.verify import VerifyOptions
 from corgi.certify.verify import verify as _verify
@@ -259,6 +261,27 @@ def verify_batch(
         if radii is None:
             return _verify_batch(network, images, chosen, called)
         return verify_radii(network, images, radii, chosen, called)
+
+
+@apart
+def decide_radii(
+    network: Network,
+    image: ImageArray,
+    radii: Sequence[float],
+    options: VerifyOptions | None = None,
+    *,
+    image_name: str = "array",
+    listener: Listener = silent,
+    **changes: Unpack[Changes],
+) -> RadiiDecided:
+    """Decide radii around an image [C, H, W]: of each whether the property is proved, refuted or open.
+
+    One search brackets them all; what it leaves open is decided one by one. The time limit is that of all
+    together. See `corgi.certify.shares.decide_radii` for errors.
+    """
+    chosen = _chosen(options, changes)
+    with heard(listener):
+        return _decide_radii(network, image, chosen, radii, image_name=image_name)
 
 
 @apart

@@ -85,6 +85,17 @@ class Explanation(Mapped):
             form=form,
         )
 
+    def holds(self, asked: Property) -> bool | None:
+        """Whether a property holds at the image itself; None where float64 rounding hides it.
+
+        Raises:
+            UsageError: the map has no such pixels or ranks.
+        """
+        question = self.question(asked)
+        assert question.cam is not None
+        value, error = float(question.holds.margin(question.cam)), question.holds.sensitivity * self.rounding
+        return None if not abs(value) > error else value > 0
+
     def ball(self, norm: Norm) -> Ball:
         """The ball of radius 0 around the image."""
         return Ball(torch.from_numpy(self.image), 0.0, norm)

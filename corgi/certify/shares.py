@@ -1,0 +1,222 @@
+"""Fixed radii of one image decided, and shares of many: certified accuracy, as robust learning reports it.
+
+A property that holds within a radius holds within every smaller one, and a witness within a radius refutes
+every larger one. So one search brackets all radii at once: those up to the certified radius are proved, those
+from the witness on are refuted. What lies between the two is decided radius by radius in the time left, and
+every answer moves one end of the bracket.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from corgi.ambient import settled
+from corgi.budget import Stoppable, check, left, limited, within
+from corgi.certify.bounders import Bounders
+from corgi.certify.explain import Explanation, explain
+from corgi.certify.options import VerifyOptions, check_radius
+from corgi.certify.verify import verify_explained
+from corgi.decide.ball import refuse_contradiction
+from corgi.errors import UsageError
+from corgi.network.network import Network
+from corgi.results import ImageArray, VerifyResult
+from corgi.terms import Status
+
+SEARCH_SHARE = 0.6
+"""Share of a time limit that the search may take; the rest is for the radii it leaves open."""
+
+
+@dataclass(frozen=True)
+class RadiiDecided:
+    """What is known of some radii around one image.
+
+    Attributes:
+        radii: asked for, pixel scale, ascending.
+        statuses: of each PROVED, REFUTED (a confirmed witness within it) or UNKNOWN, which is open.
+        holds: whether the property holds at the image itself; None if float64 rounding hides it. Where it
+            does not, every radius is UNKNOWN: there is nothing to keep.
+        result: the search, with the largest certificate and the nearest witness of all that was decided.
+        seconds: wall time.
+    """
+
+    radii: tuple[float, ...]
+    statuses: tuple[Status, ...]
+    holds: bool | None
+    result: VerifyResult
+    seconds: float
+
+    @property
+    def certified(self) -> float:
+        """The certified radius, pixel scale; 0 if none."""
+        return self.result.certificate.radius
+
+    @property
+    def attacked(self) -> float | None:
+        """The distance of the nearest witness; None without one."""
+        return None if self.result.attack is None else self.result.attack.radius
+
+    @property
+    def open(self) -> tuple[float, ...]:
+        """The radii that are neither proved nor refuted."""
+        decided = zip(self.radii, self.statuses, strict=True)
+        return tuple(radius for radius, status in decided if status is Status.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of some images are certified within a radius.
+
+    Attributes:
+        radius: pixel scale.
+        images: all of them; holds: those at which the property holds at the image itself.
+        certified, refuted, open: how those are divided.
+    """
+
+    radius: float
+    images: int
+    holds: int
+    certified: int
+    refuted: int
+    open: int
+
+
+@settled()
+def decide_radii(
+    network: Network,
+    image: ImageArray,
+    options: VerifyOptions | None = None,
+    radii: Sequence[float] = (),
+    bounders: Bounders | None = None,
+    *,
+    image_name: str = "array",
+) -> RadiiDecided:
+    """Decide radii around an image [C, H, W] float32 in [0, 1].
+
+    Args:
+        network: with the map.
+        image: its input.
+        options: what to verify and how, without `eps`; its time limit is that of all radii together.
+        radii: pixel scale, in any order.
+        bounders: shared among calls on the same network, so that nothing is prepared twice.
+        image_name: where the image came from.
+
+    Raises:
+        UsageError: no radius, one that no ball can have, or options that decide one already; see `verify`
+            for others.
+        ImageError, GateError, EngineError: see `verify`.
+    """
+    options, started = options or VerifyOptions(), time.monotonic()
+    chosen = check_radii(radii, options)
+    explained = explain(network, image, options.k, options.class_id)
+    with limited(None if options.time_limit is None else started + options.time_limit):
+        deciding = _Deciding(explained, options, bounders or Bounders(), image_name)
+        return deciding.run(chosen, started)
+
+
+def check_radii(radii: Iterable[float], options: VerifyOptions) -> tuple[float, ...]:
+    """The radii, each once, ascending.
+
+    Raises:
+        UsageError: none, one that no ball of the norm can have, or options that decide one already.
+    """
+    chosen = tuple(sorted(set(radii)))
+    if not chosen:
+        raise UsageError("radii: expected at least one")
+    if options.eps is not None:
+        raise UsageError(f"eps = {options.eps:g} beside radii", hint="Name all radii to decide in `radii`.")
+    for radius in chosen:
+        check_radius("radii:", radius, options.norm)
+    return chosen
+
+
+class _Deciding:
+    """State of one computation: the best that is known."""
+
+    def __init__(
+        self, explained: Explanation, options: VerifyOptions, bounders: Bounders, image_name: str
+    ) -> None:
+        # The time limit is that of the scope around all of it.
+        self.explained, self.options = explained, replace(options, time_limit=None)
+        self.bounders, self.image_name = bounders, image_name
+
+    def verify(self, seconds: float, eps: float | None = None) -> VerifyResult:
+        """A search, or one radius decided, in so many seconds."""
+        options = replace(self.options, eps=eps, label=self.options.label and eps is None)
+        with limited(time.monotonic() + seconds):
+            return verify_explained(
+                self.explained, options, image_name=self.image_name, bounders=self.bounders
+            )
+
+    def run(self, radii: tuple[float, ...], started: float) -> RadiiDecided:
+        holds = self.explained.holds(self.options.asked)
+        self.result = self.verify(SEARCH_SHARE * left())
+        with Stoppable():
+            tried = set[float]()
+            while holds and (opened := [r for r in self.opened(radii) if r not in tried]):
+                check()
+                # From below: a radius that is proved leaves fewer, and one that is refuted closes the rest.
+                tried.add(opened[0])
+                with within(f"radius {opened[0]:.4g}, one of {len(opened)} left open", self.attacked):
+                    self.learn(self.verify(left() / len(opened), opened[0]))
+        statuses = tuple(self.status(radius) if holds else Status.UNKNOWN for radius in radii)
+        seconds = time.monotonic() - started
+        return RadiiDecided(radii, statuses, holds, replace(self.result, seconds=seconds), seconds)
+
+    @property
+    def attacked(self) -> float | None:
+        return None if self.result.attack is None else self.result.attack.radius
+
+    def status(self, radius: float) -> Status:
+        """What the bracket says of a radius."""
+        if radius <= self.result.certificate.radius:
+            return Status.PROVED
+        return Status.REFUTED if self.attacked is not None and radius >= self.attacked else Status.UNKNOWN
+
+    def opened(self, radii: tuple[float, ...]) -> list[float]:
+        """The radii inside the bracket, ascending."""
+        return [radius for radius in radii if self.status(radius) is Status.UNKNOWN]
+
+    def learn(self, found: VerifyResult) -> None:
+        """Keep what is better: a larger certificate, a nearer witness.
+
+        Raises:
+            EngineError: the two contradict each other.
+        """
+        result, attacked = self.result, self.attacked
+        certificate, attack = result.certificate, result.attack
+        if found.certificate.radius > certificate.radius:
+            certificate = found.certificate
+        nearest = None if found.attack is None else found.attack.radius
+        if nearest is not None and (attacked is None or nearest < attacked):
+            attack = found.attack
+        refuse_contradiction(
+            certificate.engine, certificate.radius, None if attack is None else attack.radius
+        )
+        status, reason = result.status, result.reason
+        if status is Status.UNKNOWN and certificate is found.certificate:
+            status, reason = Status.CERTIFIED, ""
+        self.result = replace(result, certificate=certificate, attack=attack, status=status, reason=reason)
+
+
+def shares(decided: Sequence[RadiiDecided]) -> tuple[Share, ...]:
+    """For every radius how many of some images are certified within it, all asked of the same radii.
+
+    Raises:
+        UsageError: of different radii.
+    """
+    if len({one.radii for one in decided}) > 1:
+        raise UsageError("shares: the images were asked for different radii")
+    return tuple(
+        share(radius, [(one.holds, one.statuses[place]) for one in decided])
+        for place, radius in enumerate(decided[0].radii if decided else ())
+    )
+
+
+def share(radius: float, decided: Sequence[tuple[bool | None, Status]]) -> Share:
+    """The share at one radius; of each image whether the property holds there, and the radius' status."""
+    holding = [status for holds, status in decided if holds]
+    certified, refuted = holding.count(Status.PROVED), holding.count(Status.REFUTED)
+    opened = len(holding) - certified - refuted
+    return Share(radius, len(decided), len(holding), certified, refuted, opened)

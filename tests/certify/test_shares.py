@@ -1,0 +1,124 @@
+"""Fixed radii of one image, decided by one search and what it leaves open; shares of many images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import corgi
+from corgi.certify import shares as module
+from corgi.certify.verify import VerifyOptions
+from corgi.errors import EngineError, UsageError
+from corgi.properties import Overlap, Pointing, Topk
+from corgi.terms import Status
+from tests.onnx_models import random_cam_network
+
+
+@pytest.fixture
+def network(tmp_path):
+    return corgi.load(random_cam_network(np.random.default_rng(9), tmp_path))
+
+
+@pytest.fixture
+def image(network):
+    return np.random.default_rng(1).random(network.input_shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("asked", [Topk(), Overlap(2)])
+def test_every_radius_is_decided_as_by_itself(asked, network, image) -> None:
+    options = VerifyOptions(k=3, property=asked)
+    found = corgi.verify(network, image, options)
+    radius, witness = found.certificate.radius, found.attack.radius
+    asked_for = [2 * witness, radius / 2, witness, 0.999 * radius]
+    decided = corgi.decide_radii(network, image, asked_for, options)
+    assert decided.radii == tuple(sorted(asked_for))
+    assert decided.holds is True
+    for one, status in zip(decided.radii, decided.statuses, strict=True):
+        assert status is corgi.verify(network, image, replace(options, eps=one)).status
+    assert decided.statuses[0] is Status.PROVED
+    assert decided.statuses[-1] is Status.REFUTED
+
+
+def test_what_the_search_leaves_open_is_decided_one_by_one(network, image, monkeypatch) -> None:
+    """A search that says nothing of the radii: each of them is asked for, and the answers are kept."""
+    options = VerifyOptions(k=3)
+    found = corgi.verify(network, image, options)
+    radii = [0.5 * found.certificate.radius, 2 * found.attack.radius]
+    whole = module.verify_explained
+    asked = []
+
+    def verify(explained, options, **others):
+        asked.append(options.eps)
+        if options.eps is not None:
+            return whole(explained, options, **others)
+        nothing = replace(found.certificate, radius=0.0, decision=None, status=Status.TIME_LIMIT)
+        return replace(found, certificate=nothing, attack=None, status=Status.TIME_LIMIT)
+
+    monkeypatch.setattr(module, "verify_explained", verify)
+    decided = module.decide_radii(network, image, options, radii)
+    assert asked == [None, *radii]
+    assert decided.statuses == (Status.PROVED, Status.REFUTED)
+    assert decided.certified == radii[0]
+    assert decided.attacked <= radii[1]
+    assert decided.open == ()
+
+
+def test_answers_that_contradict_each_other_are_refused(network, image, monkeypatch) -> None:
+    found = corgi.verify(network, image, k=3)
+    near, far = 0.5 * found.attack.radius, 0.9 * found.attack.radius
+
+    def verify(explained, options, **others):
+        if options.eps is None:
+            certificate = replace(found.certificate, radius=0.0, decision=None)
+            return replace(found, certificate=certificate)
+        return replace(found, certificate=replace(found.certificate, radius=2 * found.attack.radius))
+
+    monkeypatch.setattr(module, "verify_explained", verify)
+    with pytest.raises(EngineError, match="contradiction"):
+        module.decide_radii(network, image, VerifyOptions(k=3), [near, far])
+
+
+def test_a_property_that_fails_at_the_image_has_no_radius(network, image) -> None:
+    largest = int(corgi.explain(network, image, 1).top.pixels[0])
+    elsewhere = Pointing(((largest + 1) % network.pixels,))
+    decided = corgi.decide_radii(network, image, [1e-5, 0.1], VerifyOptions(k=1, property=elsewhere))
+    assert decided.holds is False
+    assert set(decided.statuses) == {Status.UNKNOWN}
+    assert decided.certified == 0
+
+
+def test_no_time_leaves_radii_open(network, image) -> None:
+    decided = corgi.decide_radii(network, image, [1e-5, 1e-4], k=3, time_limit=1e-9)
+    assert decided.holds is True
+    assert set(decided.statuses) <= {Status.UNKNOWN, Status.REFUTED}
+
+
+@pytest.mark.parametrize(
+    ("radii", "changes", "message"),
+    [
+        ([], {}, "expected at least one"),
+        ([0.1, 2.0], {}, "radii: 2.0"),
+        ([0.1], {"eps": 0.1}, "beside radii"),
+        ([float("nan")], {}, "radii: nan"),
+    ],
+)
+def test_radii_that_cannot_be(radii, changes, message, network, image) -> None:
+    with pytest.raises(UsageError, match=message):
+        corgi.decide_radii(network, image, radii, k=3, **changes)
+
+
+def test_shares_count_what_holds(network, image) -> None:
+    options = VerifyOptions(k=3)
+    found = corgi.verify(network, image, options)
+    radii = (0.5 * found.certificate.radius, 2 * found.attack.radius)
+    decided = corgi.decide_radii(network, image, radii, options)
+    fails = replace(decided, holds=False, statuses=(Status.UNKNOWN, Status.UNKNOWN))
+    left = replace(decided, statuses=(Status.UNKNOWN, Status.UNKNOWN))
+    small, large = corgi.shares([decided, fails, left])
+    assert (small.images, small.holds, small.certified, small.refuted, small.open) == (3, 2, 1, 0, 1)
+    assert (large.images, large.holds, large.certified, large.refuted, large.open) == (3, 2, 0, 1, 1)
+    assert corgi.shares([]) == ()
+    with pytest.raises(UsageError, match="different radii"):
+        corgi.shares([decided, replace(decided, radii=(0.1, 0.2))])
