@@ -33,8 +33,7 @@ def balance_bound(question: Target, balance: Balance, bounder: Bounder, ball: Ba
         network, class_id = question.network, question.class_id
         forms = map_forms(network, class_id, row, pixel, slope[row, pixel], constant)
         found = torch.maximum(found, bounder.lower(ball, forms).to(torch.float64))
-    least = float(found.nan_to_num(nan=-torch.inf).min())
-    return least
+    return float(torch.where(found < torch.inf, found, -torch.inf).min())  # NaN and +inf say nothing
 
 
 def _by_intervals(rows: Tensor, bounds: Interval) -> Tensor:

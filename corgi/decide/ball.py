@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -105,7 +105,7 @@ class BallDecider:
     Attributes:
         question: the property; bounder, options: how to decide it.
         told: hears of every decision.
-        margins: the bounds of the last ball: where to begin on the next one.
+        margins, parts: the bounds of the last ball (`Score`): where to begin on the next one.
         balls: how many were decided; decisions: how many margins of them, nodes: sub-problems that took.
     """
 
@@ -114,6 +114,7 @@ class BallDecider:
     options: ExactOptions
     told: Callable[[str], None]
     margins: Margins | None = None
+    parts: Mapping[Formula, float] = field(default_factory=dict)
     balls: int = 0
     decisions: int = 0
     nodes: int = 0
@@ -128,7 +129,7 @@ class BallDecider:
         """
         found = score(self.question, self.bounder, ball, self.margins, sign_only=True)
         self.balls += 1
-        self.margins = found.margins
+        self.margins, self.parts = found.margins, found.parts
         if found.value > 0:
             return Proved(found.value, 0)
         return self._part(self.question.holds, ball, nearest, last)
@@ -140,6 +141,9 @@ class BallDecider:
         just where others do not is not looked at.
         """
         assert self.margins is not None
+        known = self.parts.get(formula, -math.inf)
+        if known > 0:
+            return Proved(known, 0)
         match formula:
             case Ranking():
                 return _OpenMargins(self, formula, ball, self.margins[formula.sides], nearest, last).decide()

@@ -35,8 +35,13 @@ def map_forms(
 def scaled_pairs(
     network: Network, class_id: int, above: Tensor, below: Tensor, up: float, down: float
 ) -> Forms:
-    """The forms up * I_above - down * I_below, int64 [R] each, of two different pixels each."""
+    """The forms up * I_above - down * I_below, int64 [R] each.
+
+    Of a pixel against itself that is one coefficient, up - down.
+    """
     row, ones = torch.arange(len(above)), torch.ones(len(above), dtype=torch.float64)
-    coefficient = torch.cat([up * ones, -down * ones])
-    pixel = torch.cat([above, below])
-    return map_forms(network, class_id, torch.cat([row, row]), pixel, coefficient, 0 * ones)
+    same = above == below
+    two = (~same).nonzero().reshape(-1)
+    coefficient = torch.cat([torch.where(same, up - down, up), -down * ones[two]])
+    pixel = torch.cat([above, below[two]])
+    return map_forms(network, class_id, torch.cat([row, row[two]]), pixel, coefficient, 0 * ones)

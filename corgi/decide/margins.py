@@ -8,8 +8,8 @@ ranking is bounded through the matrix M_ip of certified lower bounds of I_i - I_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -49,10 +49,13 @@ class Score:
     Attributes:
         value: the lower bound of the property's margin.
         margins: what it came from.
+        parts: lower bounds of the margins of its parts, and of itself; of parts one of which must hold, up
+            to the first that is > 0.
     """
 
     value: float
     margins: Margins
+    parts: Mapping[Formula, float] = field(default_factory=dict)
 
 
 def score(
@@ -73,8 +76,13 @@ def score(
         sign_only: refine no margin that is > 0 already; the bound is then just as sound, but looser.
     """
     pairs: dict[Sides, _Pairs] = {}
+    parts: dict[Formula, float] = {}
 
     def bounded(formula: Formula) -> float:
+        parts[formula] = max(bound(formula), parts.get(formula, -math.inf))
+        return parts[formula]
+
+    def bound(formula: Formula) -> float:
         match formula:
             case Ranking():
                 if formula.sides not in pairs:
@@ -89,7 +97,8 @@ def score(
                 return _any(bounded(part) for part in parts)
         raise TypeError(f"no bounds for a formula of kind {type(formula).__name__}")
 
-    return Score(bounded(question.holds), {sides: found.lower for sides, found in pairs.items()})
+    value = bounded(question.holds)
+    return Score(value, {sides: found.lower for sides, found in pairs.items()}, parts)
 
 
 def _any(bounds: Iterable[float]) -> float:
@@ -247,7 +256,7 @@ class _Pairs:
     ) -> None:
         if len(rows) > 0:
             found = bound(self.ball, self.inside[rows], self.others[columns]).to(torch.float64)
-            self.lower[rows, columns] = torch.maximum(self.lower[rows, columns], found)
+            self.lower[rows, columns] = torch.maximum(self.lower[rows, columns], _usable(found))
             self.level[rows, columns] = level
 
     def learn(self, bounds: Interval, level: int) -> None:
@@ -266,9 +275,13 @@ class _Pairs:
             own = up * lower - down * lower if up >= down else up * upper - down * upper
             own = own - roundings(4) * (up + down) * torch.maximum(lower.abs(), upper.abs())
             margins = torch.where(self.same, torch.maximum(margins, own[self.inside][:, None]), margins)
-        margins = margins.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-        self.lower = torch.maximum(self.lower, margins)
+        self.lower = torch.maximum(self.lower, _usable(margins))
         self.level = self.level.clamp(min=level)
+
+
+def _usable(lower: Tensor) -> Tensor:
+    """Lower bounds of which NaN and +inf say nothing."""
+    return torch.where(lower < torch.inf, lower, -torch.inf)
 
 
 def _largest_first(lower: Tensor, low: Tensor, refinable: Tensor, spare: int) -> Tensor:

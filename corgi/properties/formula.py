@@ -143,9 +143,9 @@ class Ranking(Formula):
 
     def lost(self, cam: Tensor, before: Tensor | None = None) -> tuple[int, ...]:
         """Pixels of A that were among the `among` largest and are not; A stands first among equals."""
-        if before is None:
-            return tuple(sorted(self._beyond(cam), key=self.above.index))
-        gone = self._beyond(cam) - self._beyond(before)
+        if not bool(self.margin(cam) < 0):
+            return ()
+        gone = self._beyond(cam) - (set[int]() if before is None else self._beyond(before))
         return tuple(i for i in self.above if i in gone)
 
     def _beyond(self, cam: Tensor) -> set[int]:
