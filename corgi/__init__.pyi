@@ -7,6 +7,7 @@ from .api import curve as curve
 from .api import decide_radii as decide_radii
 from .api import radii as radii
 from .api import read_image as read_image
+from .api import read_region as read_region
 from .api import report as report
 from .api import run_batch as run_batch
 from .api import smooth as smooth
@@ -28,6 +29,7 @@ from .certify.shares import Share as Share
 from .certify.shares import shares as shares
 from .comparison.options import CompareOptions as CompareOptions
 from .comparison.rows import Comparison as Comparison
+from .data.region import Region as Region
 from .decide.ball import ExactOptions as ExactOptions
 from .engines.lipschitz.engine import LipschitzEngine as LipschitzEngine
 from .engines.lirpa import LirpaEngine as LirpaEngine
@@ -57,6 +59,7 @@ from .terms import MapKind as MapKind
 from .terms import MapName as MapName
 from .terms import Norm as Norm
 from .terms import PatchMethod as PatchMethod
+from .terms import PropertyName as PropertyName
 from .terms import Status as Status
 from .types import Ball as Ball
 from .types import Interval as Interval

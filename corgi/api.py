@@ -38,14 +38,18 @@ from corgi.certify.verify import verify as _verify
 from corgi.comparison.compare import compare as _compare
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison
-from corgi.data.image import load_input
+from corgi.data.image import load_input, look_at
 from corgi.data.preprocess import Recipe
+from corgi.data.region import Region
+from corgi.data.region import read_region as _read_region
+from corgi.data.window import Window
 from corgi.decide.ball import ExactOptions
 from corgi.engines.interface import BoundEngine
 from corgi.errors import UsageError
 from corgi.network.loading import Loading
 from corgi.network.network import Network
 from corgi.progress import Listener, silent
+from corgi.properties.interface import Property
 from corgi.results import ImageArray, SmoothResult, VerifyResult
 from corgi.smoothing.options import SmoothOptions, order_of
 from corgi.terms import (
@@ -59,8 +63,10 @@ from corgi.terms import (
     MapName,
     Method,
     Norm,
+    PropertyName,
     Size,
 )
+from corgi.wanted import Place, WantedProperty, plain_region
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -77,7 +83,28 @@ _NAMES: dict[str, type[StrEnum]] = {
 """Fields of options that hold a name."""
 
 
-class Changes(TypedDict, total=False):
+_NAMES_OF_PROPERTIES = f"Expected property = one of {', '.join(PropertyName)}, or several with + between."
+
+
+class Asking(TypedDict, total=False):
+    """What is asked of the map, if not by a `Property`: names, `pointing+overlap`, and their options.
+
+    A region is map pixels (flat indices), a `Region` (`read_region`), or a text as on the command line; a box
+    or a mask then is in pixels of the network's input, and `annotation` needs a picture's file: read it by
+    `read_region`. Only `run_batch`, which knows the files, reads any text, anew for each of them.
+    """
+
+    property: Property | str | None
+    keep: int | None
+    region: str | Region | Sequence[int] | None
+    threshold: float | None
+    iou: float | None
+    above: tuple[Place, ...] | None
+    below: tuple[Place, ...] | None
+    within: float | None
+
+
+class Changes(Asking, total=False):
     """Fields of `VerifyOptions`, and of an engine its name and that of its method, as on the command line.
 
     Where engine or method is named, margins are decided exactly if the command line would do so, unless
@@ -100,8 +127,8 @@ class Changes(TypedDict, total=False):
     label: bool
 
 
-class AttackChanges(TypedDict, total=False):
-    """Fields of `AttackOptions`."""
+class AttackChanges(Asking, total=False):
+    """Fields of `AttackOptions`, and what is asked of the map."""
 
     kind: AttackKind | str
     keep_label: bool
@@ -185,12 +212,50 @@ def _fields(changes: Any, **kinds: type[StrEnum]) -> dict[str, Any]:
     }
 
 
-def _chosen(options: VerifyOptions | None, changes: Changes) -> VerifyOptions:
+def _wanted(asked: dict[str, Any]) -> WantedProperty | None:
+    """What is asked of the map by names and options, taken out of `asked`; None where nothing is.
+
+    Raises:
+        UsageError: see `WantedProperty`; or options beside a `Property`, which has its own.
+    """
+    found = asked.get("property")
+    given = {name: asked.pop(name) for name in Asking.__annotations__ if name != "property" and name in asked}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(found, str):
+        if given and found is not None:
+            raise UsageError(f"{', '.join(given)}: beside a property, which has its own options")
+        if given:
+            raise UsageError(f"{', '.join(given)}: without a property", hint=_NAMES_OF_PROPERTIES)
+        return None
+    asked.pop("property")
+    wanted = WantedProperty.read(found, **given | {"region": plain_region(given.get("region"))})
+    if wanted.plain or PropertyName.TOPK not in wanted.names:
+        return wanted
+    return replace(wanted, k2=asked.pop("k2", None))
+
+
+def _property(asked: dict[str, Any], network: Network) -> None:
+    """Put a `Property` for names and options, of an image that is the network's input."""
+    wanted = _wanted(asked)
+    if wanted is not None:
+        whole = Window.whole((network.input_shape[1], network.input_shape[2]))
+        found = None if wanted.plain else wanted.property(network.head.map_shape, whole)
+        asked["property"] = found
+
+
+def _chosen(options: VerifyOptions | None, changes: Changes, network: Network) -> VerifyOptions:
     """Options with changes.
 
     Raises:
         UsageError: a name that is none, or an engine without the method.
     """
+    asked = dict[str, Any](changes)
+    _property(asked, network)
+    return _changed(options, asked)
+
+
+def _changed(options: VerifyOptions | None, changes: Any) -> VerifyOptions:
+    """The same with changes that hold a `Property` or nothing of it."""
     options, asked = options or VerifyOptions(), _fields(changes)
     method, engine = asked.pop("method", None), asked.get("engine")
     if method is None and not isinstance(engine, str):
@@ -218,6 +283,26 @@ def read_image(path: str | Path, network: Network, preprocess: str | None = None
     return load_input(Path(path), network.input_shape, asked, own)
 
 
+def read_region(
+    text: str, network: Network, picture: str | Path | None = None, preprocess: str | None = None
+) -> Region:
+    """The pixels of a network's map that a text names, as `--region` does: `X1,Y1,X2,Y2`, FILE, `annotation`.
+
+    `picture`: the image file whose pixels the text speaks of; None for the network's input. `preprocess` is
+    the recipe it is read by, None for the model's own.
+
+    Raises:
+        UsageError, ImageError, DataError: see `corgi.data.region.read_region`.
+    """
+    shape = network.head.map_shape
+    if picture is None:
+        return _read_region(text, Window.whole((network.input_shape[1], network.input_shape[2])), shape)
+    own = None if network.preprocess is None else Recipe.parse(network.preprocess)
+    asked = None if preprocess is None else Recipe.parse(preprocess)
+    seen = look_at(Path(picture), network.input_shape, asked, own)
+    return _read_region(text, seen.window, shape, Path(picture))
+
+
 @apart
 def verify(
     network: Network,
@@ -228,12 +313,13 @@ def verify(
     listener: Listener = silent,
     **changes: Unpack[Changes],
 ) -> VerifyResult:
-    """Certify the top-k set of the map of an image [C, H, W], float32 in [0, 1].
+    """Certify the top-k set of the map of an image [C, H, W], float32 in [0, 1], or another property.
 
-    `changes`, for short calls: `verify(network, image, k=15, norm="l2", method="crown")`; see `Changes`.
+    `changes`, for short calls: `verify(network, image, k=15, norm="l2", method="crown")`; see `Changes`;
+    `verify(network, image, property="pointing", region="10,10,40,40")` asks of the map what `Asking` names.
     Radii are in the pixel scale [0, 1] of the network's input. See `corgi.certify.verify.verify` for errors.
     """
-    chosen = _chosen(options, changes)
+    chosen = _chosen(options, changes, network)
     with heard(listener):
         return _verify(network, image, chosen, image_name=image_name)
 
@@ -255,7 +341,7 @@ def verify_batch(
     every image, results [images][radii]; the patch engine bounds many balls in one pass. Radii are in the
     pixel scale [0, 1]. See `corgi.certify.verify.verify` for errors.
     """
-    chosen = _chosen(options, changes)
+    chosen = _chosen(options, changes, network)
     called = [f"array {i}" for i in range(len(images))] if names is None else names
     with heard(listener):
         if radii is None:
@@ -279,7 +365,7 @@ def decide_radii(
     One search brackets them all; what it leaves open is decided one by one. The time limit is that of all
     together. See `corgi.certify.shares.decide_radii` for errors.
     """
-    chosen = _chosen(options, changes)
+    chosen = _chosen(options, changes, network)
     with heard(listener):
         return _decide_radii(network, image, chosen, radii, image_name=image_name)
 
@@ -299,7 +385,7 @@ def verify_ranks(
 
     Bounds computed for one rank serve the others. See `corgi.certify.verify.verify` for errors.
     """
-    chosen = _chosen(options, changes)
+    chosen = _chosen(options, changes, network)
     with heard(listener):
         return _verify_ranks(network, image, ranks, chosen, image_name)
 
@@ -325,11 +411,23 @@ def attack(
     `time_limit` seconds the best until then is the answer. See `corgi.certify.attack.attack`, also for
     errors.
     """
-    chosen = replace(options or AttackOptions(), **_fields(changes))
+    asked = dict[str, Any](changes) | {"k2": k2}
+    _property(asked, network)
+    k2, wanted = asked.pop("k2", None), asked.pop("property", None)
+    chosen = replace(options or AttackOptions(), **_fields(asked))
     norm = _named("norm", Norm, norm)
     with heard(listener):
         return _attack(
-            network, image, chosen, k=k, k2=k2, class_id=class_id, norm=norm, eps=eps, time_limit=time_limit
+            network,
+            image,
+            chosen,
+            k=k,
+            k2=k2,
+            property=wanted,
+            class_id=class_id,
+            norm=norm,
+            eps=eps,
+            time_limit=time_limit,
         )
 
 
@@ -366,7 +464,7 @@ def curve(
 
     See `corgi.certify.verify.verify` for errors.
     """
-    chosen = _chosen(options, changes)
+    chosen = _chosen(options, changes, network)
     with heard(listener):
         return radius_curve(network, image, ks, k2s, chosen, image_name=image_name)
 
@@ -428,6 +526,7 @@ def run_batch(
     store: str | Path = "runs.sqlite",
     options: VerifyOptions | None = None,
     *,
+    radii: Sequence[float] = (),
     loading: Loading | None = None,
     preprocess: str | None = None,
     retry: bool = False,
@@ -440,12 +539,15 @@ def run_batch(
 
     `images` are files, folders with all below them, or items of `corgi.batch.items`. Workers are started
     processes, so a script calls this below `if __name__ == "__main__":`. Rows written before an error or
-    Ctrl-C stay. See `corgi.batch.call.run_batch` for arguments and errors.
+    Ctrl-C stay. `radii`, in the pixel scale, are decided besides the search (`decide_radii`). See
+    `corgi.batch.call.run_batch` for arguments and errors.
     """
     given = list(images)
     items = [one for one in given if isinstance(one, Item)]
     items += of_paths(Path(one) for one in given if not isinstance(one, Item)).items
-    question = Question(_chosen(options, changes), loading or Loading(), preprocess)
+    asked = dict[str, Any](changes)
+    wanted = _wanted(asked) or WantedProperty()
+    question = Question(_changed(options, asked), loading or Loading(), preprocess, wanted, tuple(radii))
     return _run_batch(
         Path(model),
         items,

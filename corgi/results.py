@@ -25,6 +25,9 @@ ImageArray = NDArray[np.float32]
 Place = tuple[int, int]
 """A pixel of a map: row and column."""
 
+Parameter = int | float | tuple[Place, ...]
+"""What a property is asked with."""
+
 
 def places(flat: Iterable[int], width: int) -> tuple[Place, ...]:
     """Flat (row-major) indices of a map of some width as (row, column)."""
@@ -125,12 +128,15 @@ class Statement:
         name: of the property, as on the command line.
         subject, verb: "the 15 largest pixels", "stay the same".
         region: its map pixels, flat indices; None where it has none.
+        parameters: what else it was asked with, by name: `keep`, `threshold`; of one of several properties
+            `overlap.keep`.
     """
 
     name: str
     subject: str
     verb: str
     region: tuple[int, ...] | None = None
+    parameters: tuple[tuple[str, Parameter], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.subject} {self.verb}"
@@ -381,6 +387,10 @@ class VerifyResult(Mapped):
         eps: the radius asked for, None for a search.
         seed: of the attack's random starts.
         seconds: wall time, loading excluded.
+        holds: whether the property holds at the image itself; None if float64 rounding hides it.
+        radii: radii that were to be decided, pixel scale, ascending, with PROVED, REFUTED (a confirmed
+            witness within it), or UNKNOWN, which is open. Where the property does not hold at the image
+            itself all are UNKNOWN: there is nothing to keep.
     """
 
     model: Path
@@ -402,6 +412,8 @@ class VerifyResult(Mapped):
     map_kind: MapKind = MapKind.CAM
     notes: tuple[str, ...] = ()
     label: LabelCertificate | None = None
+    holds: bool | None = True
+    radii: tuple[tuple[float, Status], ...] = ()
 
     @property
     def joint_radius(self) -> float | None:

@@ -169,6 +169,25 @@ class AttackKind(StrEnum):
     TOPK_SOFTPLUS = "topk-softplus"
 
 
+class PropertyName(StrEnum):
+    """What can be asked of a map."""
+
+    TOPK = "topk"
+    """The k largest pixels stay the same, or among the k2 largest."""
+    OVERLAP = "overlap"
+    """So many of the k largest stay among the k largest."""
+    POINTING = "pointing"
+    """The largest pixel lies inside a region."""
+    INSIDE = "inside"
+    """So many of the k largest lie inside a region."""
+    IOU = "iou"
+    """The mask of large pixels keeps so much of its intersection over union."""
+    ORDER = "order"
+    """Some pixels stay above some others."""
+    CENTRE = "centre"
+    """The mass centre of the positive part stays where it is."""
+
+
 class Claim(StrEnum):
     """What a statistical certificate claims of the k largest pixels of the empirical smoothed map."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +13,11 @@ import pytest
 
 import corgi
 from corgi import budget
-from corgi.api import Changes, _chosen
+from corgi.api import Changes, _changed
 from corgi.batch.question import Question
 from corgi.errors import UsageError
 from corgi.results import ImageArray
+from corgi.wanted import WantedProperty
 from tests.onnx_models import random_cam_network
 
 
@@ -47,16 +49,16 @@ NAMES = {
 @pytest.mark.parametrize("asked", NAMES)
 def test_names_are_accepted_where_enums_and_engines_are(asked: str) -> None:
     changes, engine, exactly = NAMES[asked]
-    options = _chosen(None, Changes(**changes, norm="l2", k=3))
+    options = _changed(None, Changes(**changes, norm="l2", k=3))
     assert (options.engine, options.exact is not None) == (engine, exactly)
     assert (options.norm, options.k) == (corgi.Norm.L2, 3)
 
 
 def test_what_is_given_beside_names_stays() -> None:
     mine = corgi.VerifyOptions(k=4, exact=corgi.ExactOptions(gap=0.1))
-    assert _chosen(mine, {"engine": "patch"}).exact == corgi.ExactOptions(gap=0.1)
-    assert _chosen(mine, {"method": "exact", "exact": None}).exact is None
-    assert _chosen(mine, {"engine": corgi.LirpaEngine()}).engine == corgi.LirpaEngine()
+    assert _changed(mine, {"engine": "patch"}).exact == corgi.ExactOptions(gap=0.1)
+    assert _changed(mine, {"method": "exact", "exact": None}).exact is None
+    assert _changed(mine, {"engine": corgi.LirpaEngine()}).engine == corgi.LirpaEngine()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_what_is_given_beside_names_stays() -> None:
 )
 def test_names_that_are_none(changes: Changes, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        _chosen(None, changes)
+        _changed(None, changes)
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
@@ -175,3 +177,39 @@ def test_what_no_parameter_names_is_a_parameter_all_the_same() -> None:
         assert "options" in Question(other).parameters()
     named = corgi.VerifyOptions(engine=corgi.LipschitzEngine(corgi.LipschitzMethod.NORMS), exact=None)
     assert "options" not in Question(named).parameters()
+
+
+def test_what_is_asked_of_the_map_is_a_parameter() -> None:
+    """By names and by a value: no two questions may share rows."""
+    plain = Question(corgi.VerifyOptions(k=3))
+    named = replace(plain, wanted=WantedProperty.read("overlap", keep=2))
+    built = Question(corgi.VerifyOptions(k=3, property=corgi.properties.Overlap(2)))
+    other = Question(corgi.VerifyOptions(k=3, property=corgi.properties.Overlap(1)))
+    radii = replace(plain, radii=(0.1,))
+    found = [str(one.parameters()) for one in (plain, named, built, other, radii)]
+    assert len(set(found)) == len(found)
+    assert "property" not in plain.parameters()
+    with pytest.raises(UsageError, match="beside that of the options"):
+        replace(built, wanted=named.wanted)
+
+
+def test_properties_by_name(tmp_path) -> None:
+    network = corgi.load(random_cam_network(np.random.default_rng(9), tmp_path))
+    image = np.random.default_rng(1).random(network.input_shape, dtype=np.float32)
+    region = corgi.explain(network, image, 2).top.pixels
+    asked = corgi.properties.Pointing(region)
+    by_name = corgi.verify(network, image, property="pointing", region=region)
+    by_value = corgi.verify(network, image, property=asked)
+    assert by_name.certificate.statement == by_value.certificate.statement
+    assert by_name.certificate.radius == by_value.certificate.radius > 0
+    found = corgi.attack(network, image, property="pointing", region=region)
+    assert found.asked == asked
+    with pytest.raises(UsageError, match="keep: without a property"):
+        corgi.verify(network, image, keep=2)
+    with pytest.raises(UsageError, match="keep: beside a property"):
+        corgi.verify(network, image, property=asked, keep=2)
+    _, height, width = network.input_shape
+    half = corgi.read_region(f"0,0,{width - 1},{height // 2}", network)
+    assert 0 < len(half.pixels) < network.pixels
+    both = corgi.verify(network, image, k=2, property="topk+overlap", k2=3, keep=1)
+    assert both.certificate.statement.name == "topk+overlap"

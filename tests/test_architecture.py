@@ -19,6 +19,7 @@ LAYERS = [
     {"reporting"},
     {"train", "comparison", "vnnlib"},
     {"certify"},
+    {"wanted"},
     {"decide"},
     {"attacks", "engines"},
     {"properties", "smoothing"},

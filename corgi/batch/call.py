@@ -118,5 +118,7 @@ def _work(question: Question, model: Path, sha256: str, threads: int) -> Work:
         folder=Path.cwd(),
         options=question.options,
         preprocess=question.preprocess,
+        wanted=question.wanted.absolute(),
+        radii=question.radii,
         threads=threads,
     )

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from corgi.attacks.search import AttackOptions
+from corgi.certify.shares import check_radii
 from corgi.certify.verify import VerifyOptions
 from corgi.data.preprocess import Recipe
 from corgi.decide.ball import ExactOptions
+from corgi.errors import UsageError
 from corgi.network.loading import Loading
 from corgi.terms import Method
+from corgi.wanted import WantedProperty
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,24 @@ class Question:
         options: what to verify and how.
         loading: how the model is read.
         preprocess: recipe for pictures; None for the model's own.
+        wanted: what is asked of the map, read anew for every picture; that of the options where it is plain.
+        radii: pixel scale, ascending: to be decided besides the search.
+
+    Raises:
+        UsageError: two properties; or see `check_radii`.
     """
 
     options: VerifyOptions = field(default_factory=VerifyOptions)
     loading: Loading = field(default_factory=Loading)
     preprocess: str | None = None
+    wanted: WantedProperty = field(default_factory=WantedProperty)
+    radii: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.options.property is not None and not self.wanted.plain:
+            raise UsageError(f"property {self.wanted.name} beside that of the options")
+        if self.radii:
+            check_radii(self.radii, self.options)
 
     def parameters(self) -> dict[str, Any]:
         """All that an answer depends on beside model, image and code."""
@@ -49,7 +65,14 @@ class Question:
             "device": getattr(options.engine, "device", "cpu"),
             "preprocess": None if self.preprocess is None else str(Recipe.parse(self.preprocess)),
         }
-        return named | self._others() | self.loading.parameters()
+        return named | self._property() | self._others() | self.loading.parameters()
+
+    def _property(self) -> dict[str, Any]:
+        """What is asked, where it is not that of the set: rows of older stores have none of these names."""
+        asked = self.options.property
+        wanted = self.wanted.parameters() if asked is None else repr(asked)
+        radii = {"radii": list(self.radii)} if self.radii else {}
+        return ({"property": wanted} if wanted else {}) | radii
 
     def _others(self) -> dict[str, str]:
         """What no name above says, where it is not as by default."""

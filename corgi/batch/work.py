@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -19,8 +20,10 @@ from corgi.batch.code import code_version
 from corgi.batch.items import digest_of_content
 from corgi.batch.pictures import pictures_of
 from corgi.batch.store import ERROR, FAILED, Answer, Item
-from corgi.certify.verify import VerifyOptions, verify
-from corgi.data.image import load_input, read_content
+from corgi.certify.explain import Explanation, explain
+from corgi.certify.shares import decide_explained
+from corgi.certify.verify import VerifyOptions, verify_explained
+from corgi.data.image import look_at, read_content
 from corgi.data.preprocess import Recipe
 from corgi.errors import CorgiError, ImageError, ModelError, UsageError, WorkerError, printable
 from corgi.memory import keep_freed_memory
@@ -28,6 +31,7 @@ from corgi.network.network import Network
 from corgi.reporting.case import Pictures
 from corgi.reporting.document import verify_document
 from corgi.results import VerifyResult
+from corgi.wanted import WantedProperty
 
 Found = tuple[Answer, Pictures | None]
 """What comes of one image."""
@@ -47,6 +51,7 @@ class Work:
         model_sha256, code: what the network's digest and the worker's own code must be.
         folder: where relative names of images begin; a worker may run in another one.
         options: what to verify and how; preprocess: recipe for pictures, None for the model's own.
+        wanted, radii: see `Question`.
         threads: of torch.
         prepare: called once, before the network is loaded.
         describe: the document of a result, as JSON.
@@ -59,6 +64,8 @@ class Work:
     options: VerifyOptions
     preprocess: str | None
     threads: int
+    wanted: WantedProperty = field(default_factory=WantedProperty)
+    radii: tuple[float, ...] = ()
     prepare: Callable[[], None] = keep_freed_memory
     describe: Callable[[VerifyResult], str] = described
 
@@ -159,13 +166,32 @@ class Answerer:
         content = read_content(path)  # once: the file may be written to at any time
         if digest_of_content(path, content) != item.sha256:
             raise ImageError(f"{item.name}: has changed since the run began, or is another file here")
-        pixels = load_input(path, network.input_shape, asked, own, content=content)
-        result = verify(network, pixels, self.work.options, image_name=item.name)
+        seen = look_at(path, network.input_shape, asked, own, content=content)
+        options, started = self.work.options, time.monotonic()
+        explained = explain(network, seen.pixels, options.k, options.class_id)
+        try:
+            if not self.work.wanted.plain:
+                found = self.work.wanted.property(network.head.map_shape, seen.window, path)
+                options = replace(options, property=found)
+            if options.property is not None:
+                explained.question(options.property)
+        except UsageError as error:  # of this picture: another one may have such a region, such values
+            raise ImageError(f"{item.name}: {error.message}") from None
+        result = self._decide(explained, options, item.name, started)
         answer = Answer(result.status.value, result.reason, self.work.describe(result))
         try:
             return answer, pictures_of(result)
         except Exception:  # the answer stands without them
             return answer, None
+
+    def _decide(
+        self, explained: Explanation, options: VerifyOptions, name: str, started: float
+    ) -> VerifyResult:
+        """The search, and the radii to be decided besides."""
+        if not self.work.radii:
+            return verify_explained(explained, options, image_name=name, started=started)
+        radii = self.work.radii
+        return decide_explained(explained, options, radii, image_name=name, started=started).result
 
 
 def _passing(error: BaseException | None) -> bool:

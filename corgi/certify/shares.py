@@ -33,19 +33,34 @@ class RadiiDecided:
     """What is known of some radii around one image.
 
     Attributes:
-        radii: asked for, pixel scale, ascending.
-        statuses: of each PROVED, REFUTED (a confirmed witness within it) or UNKNOWN, which is open.
-        holds: whether the property holds at the image itself; None if float64 rounding hides it. Where it
-            does not, every radius is UNKNOWN: there is nothing to keep.
-        result: the search, with the largest certificate and the nearest witness of all that was decided.
-        seconds: wall time.
+        result: the search, with the largest certificate and the nearest witness of all that was decided, and
+            the radii (`VerifyResult.radii`).
     """
 
-    radii: tuple[float, ...]
-    statuses: tuple[Status, ...]
-    holds: bool | None
     result: VerifyResult
-    seconds: float
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """Asked for, pixel scale, ascending."""
+        return tuple(radius for radius, _ in self.result.radii)
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        """Of each radius PROVED, REFUTED (a confirmed witness within it) or UNKNOWN, which is open."""
+        return tuple(status for _, status in self.result.radii)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the property holds at the image itself; None if float64 rounding hides it.
+
+        Where it does not, every radius is UNKNOWN: there is nothing to keep.
+        """
+        return self.result.holds
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+        return self.result.seconds
 
     @property
     def certified(self) -> float:
@@ -60,8 +75,7 @@ class RadiiDecided:
     @property
     def open(self) -> tuple[float, ...]:
         """The radii that are neither proved nor refuted."""
-        decided = zip(self.radii, self.statuses, strict=True)
-        return tuple(radius for radius, status in decided if status is Status.UNKNOWN)
+        return tuple(radius for radius, status in self.result.radii if status is Status.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -108,8 +122,26 @@ def decide_radii(
         ImageError, GateError, EngineError: see `verify`.
     """
     options, started = options or VerifyOptions(), time.monotonic()
-    chosen = check_radii(radii, options)
+    check_radii(radii, options)
     explained = explain(network, image, options.k, options.class_id)
+    return decide_explained(explained, options, radii, bounders, image_name=image_name, started=started)
+
+
+@settled()
+def decide_explained(
+    explained: Explanation,
+    options: VerifyOptions,
+    radii: Sequence[float],
+    bounders: Bounders | None = None,
+    *,
+    image_name: str = "array",
+    started: float | None = None,
+) -> RadiiDecided:
+    """The same of a map that was explained before: k and class are those of the explanation.
+
+    `started`: when the time that there is began, by `time.monotonic()`; None for now.
+    """
+    started, chosen = time.monotonic() if started is None else started, check_radii(radii, options)
     with limited(None if options.time_limit is None else started + options.time_limit):
         deciding = _Deciding(explained, options, bounders or Bounders(), image_name)
         return deciding.run(chosen, started)
@@ -160,9 +192,10 @@ class _Deciding:
                 tried.add(opened[0])
                 with within(f"radius {opened[0]:.4g}, one of {len(opened)} left open", self.attacked):
                     self.learn(self.verify(left() / len(opened), opened[0]))
-        statuses = tuple(self.status(radius) if holds else Status.UNKNOWN for radius in radii)
-        seconds = time.monotonic() - started
-        return RadiiDecided(radii, statuses, holds, replace(self.result, seconds=seconds), seconds)
+        decided = tuple((radius, self.status(radius) if holds else Status.UNKNOWN) for radius in radii)
+        return RadiiDecided(
+            replace(self.result, radii=decided, holds=holds, seconds=time.monotonic() - started)
+        )
 
     @property
     def attacked(self) -> float | None:

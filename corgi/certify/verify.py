@@ -272,4 +272,5 @@ class _Verification(Session):
             map_kind=network.map_kind,
             notes=network.graph.notes,
             label=label,
+            holds=explained.holds(options.asked),
         )

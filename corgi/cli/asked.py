@@ -26,7 +26,6 @@ class Asked:
     """
 
     k: common.KOption = None
-    k2: common.K2Option = None
     class_id: common.ClassOption = None
     norm: common.NormOption = Norm.LINF
     eps: Annotated[
@@ -81,7 +80,6 @@ class Asked:
         engine, method = engine_of(self.engine, self.method, self.form)
         return VerifyOptions(
             k=common.parse_k(self.k),
-            k2=self.k2,
             class_id=self.class_id,
             norm=self.norm,
             eps=self.eps,

@@ -8,9 +8,11 @@ import typer
 
 from corgi.cli import common
 from corgi.cli.exits import Exit
+from corgi.cli.property import property_of, with_wanted
 from corgi.cli.radius import radius_option
 from corgi.cli.task import Array, Task, with_task
 from corgi.terms import AttackKind, Norm
+from corgi.wanted import WantedProperty
 
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from corgi.results import ImageArray
 
 
+@with_wanted
 @with_task
 def command(
     *,
     k: common.KOption = None,
-    k2: common.K2Option = None,
+    wanted: WantedProperty,
     class_id: common.ClassOption = None,
     norm: common.NormOption = Norm.LINF,
     eps: Annotated[
@@ -56,7 +59,8 @@ def command(
             image,
             options,
             k=ranks,
-            k2=k2,
+            k2=wanted.k2 if wanted.plain else None,
+            property=property_of(wanted, network, task),
             class_id=class_id,
             norm=norm,
             eps=eps,

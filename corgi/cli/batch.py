@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +17,16 @@ from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import Exit
 from corgi.cli.groups import with_group
 from corgi.cli.loading import Loading, with_loading
+from corgi.cli.property import with_wanted
+from corgi.cli.radius import radii_of
 from corgi.errors import UsageError
+from corgi.wanted import WantedProperty
 
 if TYPE_CHECKING:
     from corgi.batch.items import Chosen
+    from corgi.batch.question import Question
     from corgi.batch.run import Tally
+    from corgi.certify.verify import VerifyOptions
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def _classes(text: str) -> list[int]:
 
 
 @with_group("given", _Images)
+@with_wanted
 @with_asked
 @with_loading
 def command(
@@ -87,6 +93,15 @@ def command(
         typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: HOST:PORT, auto or local."),
     ] = None,
     preprocess: common.PreprocessOption = None,
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R[,R...]",
+            help="Also decide these radii, pixel scale [0, 1], for shares of images; as 1/255,2/255.",
+            show_default="the search alone",
+        ),
+    ] = None,
+    wanted: WantedProperty,
     asked: Asked,
     loading: Loading,
     quiet: common.QuietOption = False,
@@ -97,8 +112,8 @@ def command(
     Exit code: 0 done, 2 done but some images failed, 4 error, 130 Ctrl-C. Rows written before stay.
     """
     common.check_outputs((model,), {"--store": store})
+    decided = () if radii is None else radii_of("--radii", radii)
     from corgi.batch.call import run_batch
-    from corgi.batch.question import Question
 
     with common.working("reading the images", quiet=quiet):
         chosen = given.chosen()
@@ -109,7 +124,7 @@ def command(
             model,
             chosen.items,
             store,
-            Question(asked.options(), loading, preprocess),
+            _question(asked.options(), loading, preprocess, wanted, decided),
             retry=retry,
             workers=workers,
             ray=ray,
@@ -120,6 +135,19 @@ def command(
     if not quiet:
         typer.echo(found.in_words)
     return Exit.OK if found.complete else Exit.UNKNOWN
+
+
+def _question(
+    options: VerifyOptions,
+    loading: Loading,
+    preprocess: str | None,
+    wanted: WantedProperty,
+    radii: tuple[float, ...],
+) -> Question:
+    from corgi.batch.question import Question
+
+    chosen = replace(options, k2=wanted.k2 if wanted.plain else None)
+    return Question(chosen, loading, preprocess, wanted, radii)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from corgi.cli.loading import Loading
+    from corgi.data.image import Seen
     from corgi.network.network import Network
     from corgi.results import EmpiricalBound, ImageArray
 
@@ -63,7 +64,8 @@ KOption = Annotated[
     ),
 ]
 K2Option = Annotated[
-    int | None, typer.Option("--k2", help="The set must stay among the K2 largest.", show_default="K")
+    int | None,
+    typer.Option("--k2", help="Of topk: the set must stay among the K2 largest.", show_default="K"),
 ]
 ClassOption = Annotated[
     int | None, typer.Option("--class", help="Class to explain.", show_default="the predicted one")
@@ -141,14 +143,24 @@ def read_input(
         UsageError: the recipe is not one.
         ModelError, ImageError: a file cannot be served.
     """
-    from corgi.data.image import load_input
+    with grace():
+        network = loading.load(model)
+    return network, seen(network, image, preprocess).pixels
+
+
+def seen(network: Network, image: Path, preprocess: str | None) -> Seen:
+    """What a network sees of an image file.
+
+    Raises:
+        UsageError: the recipe is not one.
+        ImageError: the file cannot be served.
+    """
+    from corgi.data.image import look_at
     from corgi.data.preprocess import Recipe
 
     recipe = None if preprocess is None else Recipe.parse(preprocess)
-    with grace():
-        network = loading.load(model)
     own = None if network.preprocess is None else Recipe.parse(network.preprocess)
-    return network, load_input(image, network.input_shape, recipe, own)
+    return look_at(image, network.input_shape, recipe, own)
 
 
 def check_outputs(inputs: tuple[Path, ...], outputs: dict[str, Path | None]) -> None:

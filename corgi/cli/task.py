@@ -17,6 +17,7 @@ from corgi.terms import PICTURE_FORMATS
 if TYPE_CHECKING:
     import numpy as np
 
+    from corgi.data.window import Window
     from corgi.network.network import Network
     from corgi.reporting.answers import Answer
     from corgi.results import ImageArray
@@ -63,6 +64,10 @@ class Task:
         """
         files = {"--json": self.json, "--picture": self.picture}
         common.check_outputs((self.model, self.image), files | others)
+
+    def window(self, network: Network) -> Window:
+        """The part of the image that a network sees, whatever its map."""
+        return common.seen(network, self.image, self.preprocess).window
 
     def answer(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor
 from corgi.errors import UsageError
 from corgi.properties.formula import All, Formula
 from corgi.properties.interface import Property
-from corgi.results import TopK
+from corgi.results import Parameter, TopK
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,18 @@ class Both(Property):
     def name(self) -> str:  # type: ignore[override]
         """`pointing+overlap`."""
         return "+".join(part.name for part in self.parts)
+
+    @property
+    def region(self) -> tuple[int, ...] | None:
+        """That of its parts; None where they have none, or different ones."""
+        found = {part.statement(1).region for part in self.parts} - {None}
+        return found.pop() if len(found) == 1 else None
+
+    def parameters(self) -> tuple[tuple[str, Parameter], ...]:
+        """Those of the parts: `overlap.keep`."""
+        return tuple(
+            (f"{part.name}.{name}", value) for part in self.parts for name, value in part.parameters()
+        )
 
     def formula(self, cam: Tensor, top: TopK) -> Formula:
         """See `Property.formula`."""

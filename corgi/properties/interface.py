@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import fields
 from typing import ClassVar
 
 from torch import Tensor
 
 from corgi.errors import UsageError
 from corgi.properties.formula import Formula
-from corgi.results import Statement, TopK
+from corgi.results import Parameter, Statement, TopK
 
 
 class Property(ABC):
@@ -36,7 +37,13 @@ class Property(ABC):
 
     def statement(self, k: int) -> Statement:
         """What is claimed, for results; k: size of the top set."""
-        return Statement(self.name, *self.words(k), getattr(self, "region", None))
+        region = getattr(self, "region", None)
+        return Statement(self.name, *self.words(k), region, self.parameters())
+
+    def parameters(self) -> tuple[tuple[str, Parameter], ...]:
+        """What it was asked with, by name, the region apart."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return tuple((n, value) for n, value in values.items() if n != "region" and value is not None)
 
 
 def check_region(region: tuple[int, ...], pixels: int) -> tuple[int, ...]:

@@ -83,9 +83,9 @@ def test_what_fails_for_want_of_something_is_no_lasting_answer(
         return raise_it
 
     for error in (MemoryError(), OSError(errno.EMFILE, "too many open files"), RuntimeError("CUDA")):
-        monkeypatch.setattr(work, "verify", fails(error))
+        monkeypatch.setattr(work, "verify_explained", fails(error))
         assert answerer.answer(item)[0].status == ERROR
-    monkeypatch.setattr(work, "verify", fails(UsageError("k = 1000: the map has 36 pixels")))
+    monkeypatch.setattr(work, "verify_explained", fails(UsageError("k = 1000: the map has 36 pixels")))
     with pytest.raises(UsageError):
         answerer.answer(item)
     monkeypatch.undo()

@@ -1,0 +1,119 @@
+"""`--property` and its options on the command line."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import corgi
+from corgi.cli.main import app
+from tests.onnx_models import random_cam_network
+
+
+@pytest.fixture
+def model(tmp_path):
+    return random_cam_network(np.random.default_rng(3), tmp_path)
+
+
+@pytest.fixture
+def picture(tmp_path, model):
+    """An image of the network's size with a box that holds some pixels of its map, and with an annotation."""
+    network = corgi.load(model)
+    channels, height, width = network.input_shape
+    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(noise if channels == 3 else noise[:, :, 0]).save(path)
+    head = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
+    row = f"a.png;{width};{height};0;0;{width - 1};{height // 2};0"
+    (tmp_path / "GT-test.csv").write_text(f"{head}\n{row}\n")
+    return path
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+ASKED = [
+    ("topk", []),
+    ("overlap", ["--keep", "1"]),
+    ("iou", ["--threshold", "0.9", "--iou", "0.2"]),
+    ("order", ["--above", "0,0", "--below", "1,1"]),
+    ("centre", ["--within", "0.5"]),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), ASKED)
+def test_every_property_is_verified_and_attacked(name, options, model, picture) -> None:
+    for command in ("verify", "attack"):
+        found = run(command, model, picture, "--property", name, *options, "--k", "2", "--json", "-")
+        assert found.exit_code in (0, 2), found.output
+
+
+@pytest.mark.parametrize("name", ["pointing", "inside"])
+def test_regions_of_a_picture(name, model, picture, tmp_path) -> None:
+    """A box and the annotation that says the same box are one question."""
+    network = corgi.load(model)
+    _, height, width = network.input_shape
+    keep = ["--keep", "1"] if name == "inside" else []
+    answers = []
+    for region in ("annotation", f"0,0,{width - 1},{height // 2}"):
+        found = run(
+            "verify", model, picture, "--property", name, "--region", region, *keep, "--k", "3", "--json", "-"
+        )
+        assert found.exit_code in (0, 2), found.output
+        answers.append(json.loads(found.stdout)["certified_radius"])
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--property", "topk", "--keep", "3"], "--keep: not an option"),
+        (["--property", "overlap"], "expected --keep"),
+        (["--property", "best"], "expected one of topk"),
+        (["--property", "order", "--above", "1", "--below", "0,0"], "--above 1"),
+        (["--property", "pointing", "--region", "there"], "region there"),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "attack", "batch"])
+def test_what_does_not_go_together(command, options, message, model, picture) -> None:
+    found = run(command, model, picture, *options)
+    assert found.exit_code == 4
+    assert message in found.output
+
+
+def test_a_batch_asks_each_question_in_rows_of_its_own(model, picture, tmp_path) -> None:
+    store = tmp_path / "runs.sqlite"
+    for options in (
+        ["--property", "pointing", "--region", "annotation"],
+        ["--property", "overlap", "--keep", "1", "--k", "2", "--radii", "1/255,1e-6"],
+        ["--k", "2"],
+    ):
+        found = run("batch", model, picture, "--store", store, "--workers", "1", *options)
+        assert found.exit_code in (0, 2), found.output
+    with sqlite3.connect(store) as database:
+        asked = [json.loads(text) for (text,) in database.execute("SELECT parameters FROM settings")]
+        rows = database.execute("SELECT count(*) FROM results").fetchone()
+    assert rows == (3,)
+    names = [(one.get("property") or {}).get("name") for one in asked]
+    assert sorted(names, key=str) == [None, "overlap", "pointing"]
+    assert [one["radii"] for one in asked if "radii" in one] == [[1e-6, 1 / 255]]
+
+
+def test_a_picture_without_its_region_is_no_answer_and_the_others_go_on(model, picture, tmp_path) -> None:
+    other = tmp_path / "b.png"
+    Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    store = tmp_path / "runs.sqlite"
+    found = run(
+        "batch", model, picture, other, "--store", store, "--property", "pointing", "--region", "annotation"
+    )
+    assert found.exit_code == 2
+    with sqlite3.connect(store) as database:
+        rows = dict(database.execute("SELECT image, status FROM results"))
+    assert rows.pop(str(other)) == "failed"
+    assert rows.popitem()[1] != "failed"
