@@ -51,5 +51,5 @@ class Centre(Property):
         """See `Property.words`."""
         return (
             "the mass centre of the positive part",
-            f"stays within {self.within:g} map pixels along rows and columns",
+            f"stays within {self.within:g} map pixel{'' if self.within == 1 else 's'} along rows and columns",
         )

@@ -83,7 +83,7 @@ class Iou(Property):
         """See `Property.words`."""
         return (
             f"the mask of pixels of at least {self.threshold:g} of the maximum",
-            f"keeps an intersection over union of {self.iou:g} with the original one",
+            f"keeps an intersection over union of at least {self.iou:g} with the original one",
         )
 
 

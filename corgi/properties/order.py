@@ -47,7 +47,7 @@ class Order(Property):
     def words(self, k: int) -> tuple[str, str]:
         """See `Property.words`."""
         subject, others = (
-            f"pixel {list(places[0])}" if len(places) == 1 else f"each of {plural(len(places))}"
-            for places in (self.above, self.below)
+            f"pixel {list(places[0])}" if len(places) == 1 else f"each of {plural(len(places), thing)}"
+            for places, thing in ((self.above, "pixel"), (self.below, "other"))
         )
         return subject, f"stays above {others}"

@@ -17,7 +17,7 @@ class ReportDocument(BaseModel):
         frozen=True, protected_namespaces=(), allow_inf_nan=False, revalidate_instances="always"
     )
 
-    schema_version: Literal["1"] = "1"
+    schema_version: Literal["2"] = "2"
     kind: Literal["report"] = "report"
     title: str
     pixel_scale: str = wording.PIXEL_SCALE

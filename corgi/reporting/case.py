@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,35 @@ class Case:
     def attacked(self) -> float | None:
         """Distance of the witness; None if there is none."""
         return None if self.document is None else self.document.attack_radius
+
+    @property
+    def holds(self) -> bool:
+        """Whether the property is known to hold at the image itself."""
+        document = self.document
+        if document is None:
+            return False
+        if document.property is None:  # of an older release
+            return not (document.tie and document.k2 == document.k)
+        return document.property.holds_at_image is True
+
+    @property
+    def broken_from(self) -> float:
+        """From which radius on the property is known to be broken: 0 where it fails at the image itself."""
+        asked = None if self.document is None else self.document.property
+        if asked is not None and asked.holds_at_image is False:
+            return 0.0
+        return math.inf if self.attacked is None else self.attacked
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the class predicted is the one the data says; None where that cannot be told."""
+        document, said = self.document, self.true_class
+        if document is None or said is None:
+            return None
+        if said.isdecimal():
+            return int(said) == document.predicted_class
+        known = document.class_name is not None and document.class_id == document.predicted_class
+        return said == document.class_name if known else None
 
     @property
     def joint(self) -> float | None:

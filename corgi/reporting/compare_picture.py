@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 
 from corgi.comparison.rows import Guarantee, converted
 from corgi.reporting import wording
-from corgi.reporting.picture import LOST, display, draw_map, extent_of, new_figure
+from corgi.reporting.marks import LOST
+from corgi.reporting.picture import display, draw_map, extent_of, new_figure
 from corgi.reporting.wording import class_label
 from corgi.results import FloatArray, MapKind
 from corgi.types import Norm

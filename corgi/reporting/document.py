@@ -26,8 +26,9 @@ from corgi.errors import encodable
 from corgi.network.gate import TOLERANCE
 from corgi.network.network import Network
 from corgi.reporting import wording
+from corgi.reporting.broken import shows
 from corgi.reporting.versions import Versions, installed_versions
-from corgi.results import EmpiricalBound, MapKind, Mapped, SmoothResult, VerifyResult
+from corgi.results import EmpiricalBound, MapKind, Mapped, SmoothResult, Statement, Status, VerifyResult
 
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from corgi.certify.radii import PixelRadii
 
 SCHEMA_VERSION: Literal["1"] = "1"
+"""Of documents that speak of the k largest pixels, or of no property at all."""
 
 NormName = Literal["linf", "l2", "l1"]
 """A `corgi.types.Norm` as documents spell it."""
@@ -91,6 +93,42 @@ class SubjectDocument(_MapDocument):
     k: PositiveInt
 
 
+class PropertyDocument(Document):
+    """What was asked of the map, and whether it holds at the image itself (null: rounding hides it).
+
+    `region`: the map pixels of its region, null where it has none; `region_count`: how many. `parameters`:
+    what else it was asked with; of one of several properties `overlap.keep`.
+    """
+
+    name: str
+    subject: str
+    verb: str
+    statement: str
+    holds_at_image: bool | None
+    region_count: NonNegativeInt | None
+    region: tuple[Pixel, ...] | None
+    parameters: dict[str, NonNegativeInt | FiniteFloat | tuple[Pixel, ...]]
+
+
+class AskingDocument(SubjectDocument):
+    """What documents about a property of a map begin with.
+
+    Version 2 has the property. In version 1, which is still read, it was always that the k largest pixels
+    stay among the k2 largest; now it is that only where `property.name` is `topk`.
+    """
+
+    schema_version: Literal["1", "2"] = "2"  # type: ignore[assignment]
+    property: PropertyDocument | None = None
+
+
+class DecidedDocument(Document):
+    """A radius that was to be decided: proved, refuted by a witness within it, or open."""
+
+    radius: FiniteFloat
+    radius_255: FiniteFloat
+    status: Literal["proved", "refuted", "open"]
+
+
 class RecheckDocument(Document):
     """The final decision in float64: at `radius`, `margin` exceeds `rounding_bound`."""
 
@@ -100,13 +138,14 @@ class RecheckDocument(Document):
 
 
 class WitnessDocument(Document):
-    """An image that breaks the property, confirmed by onnxruntime on the model file."""
+    """An image that breaks the property, confirmed by onnxruntime on the model file; `shows`: how."""
 
     radius: FiniteFloat
     class_id: NonNegativeInt
     same_label: bool
     lost: tuple[Pixel, ...]
     margin: FiniteFloat
+    shows: str = ""
 
 
 class AttackDetails(Document):
@@ -149,7 +188,7 @@ class LabelDocument(Document):
     seconds: FiniteFloat
 
 
-class VerifyDocument(SubjectDocument):
+class VerifyDocument(AskingDocument):
     """The answer of `corgi verify`."""
 
     kind: Literal["verify"] = "verify"
@@ -185,6 +224,7 @@ class VerifyDocument(SubjectDocument):
     recheck: RecheckDocument | None
     exact: ExactDocument | None
     label: LabelDocument | None = None
+    radii: tuple[DecidedDocument, ...] = ()
     attack: AttackDetails | None
     versions: Versions
 
@@ -201,7 +241,7 @@ class CamDocument(SubjectDocument):
     versions: Versions
 
 
-class AttackDocument(SubjectDocument):
+class AttackDocument(AskingDocument):
     """The answer of `corgi attack`: an upper bound on the exact radius, or nothing."""
 
     kind: Literal["attack"] = "attack"
@@ -343,6 +383,8 @@ def verify_document(result: VerifyResult, versions: Versions | None = None) -> V
         result,
         certificate,
         **named(result),
+        property=_property(certificate.statement, result, holds=result.holds),
+        radii=tuple(_decided(radius, status) for radius, status in result.radii),
         pixel_scale=wording.PIXEL_SCALE,
         certified_radius=certificate.radius,
         attack_radius=None if attack is None else attack.radius,
@@ -355,7 +397,8 @@ def verify_document(result: VerifyResult, versions: Versions | None = None) -> V
         caveat=wording.caveat(result),
         label=_label(result),
         recheck=certificate.decision,
-        attack=None if attack is None else _attack(attack, result, result.predicted_class),
+        attack=attack
+        and _attack(attack, result, result.predicted_class, certificate.statement, certificate.k2),
         versions=versions or installed_versions(),
     )
 
@@ -365,12 +408,14 @@ def attack_document(
 ) -> AttackDocument:
     """The document of an attack on the top-k set of a map."""
     explained = result.explanation
+    asked = result.asked.statement(explained.top.k)
     return AttackDocument.of(
         result,
         explained,
         **subject(explained, image_name),
+        property=_property(asked, explained, holds=explained.holds(result.asked)),
         attack_radius=result.found.radius,
-        attack=_attack(result.found, explained, explained.predicted_class),
+        attack=_attack(result.found, explained, explained.predicted_class, asked, result.k2),
         versions=versions or installed_versions(),
     )
 
@@ -497,11 +542,34 @@ def subject(explained: Explanation, image_name: str) -> dict[str, object]:
     }
 
 
-def _attack(attack: EmpiricalBound, attacked: Mapped, predicted_class: int) -> AttackDetails:
+def _property(asked: Statement, mapped: Mapped, *, holds: bool | None) -> PropertyDocument:
+    """What was asked of a map."""
+    region = None if asked.region is None else mapped.places(asked.region)
+    return PropertyDocument.of(
+        asked,
+        statement=str(asked),
+        holds_at_image=holds,
+        region_count=None if region is None else len(region),
+        region=region,
+        parameters=dict(asked.parameters),
+    )
+
+
+def _decided(radius: float, status: Status) -> DecidedDocument:
+    named = "open" if status is Status.UNKNOWN else status.value
+    return DecidedDocument.of(radius=radius, status=named)
+
+
+def _attack(
+    attack: EmpiricalBound, attacked: Mapped, predicted_class: int, asked: Statement, k2: int
+) -> AttackDetails:
     """What an attack did, for the map it attacked and the class predicted for the original image."""
     witness = attack.witness
     document = witness and WitnessDocument.of(
-        witness, same_label=witness.class_id == predicted_class, lost=attacked.places(witness.lost)
+        witness,
+        same_label=witness.class_id == predicted_class,
+        lost=attacked.places(witness.lost),
+        shows=shows(asked, attacked, witness.cam, k2),
     )
     return AttackDetails.of(attack, name=attack.attack, witness=document)
 

@@ -15,10 +15,9 @@ from typing import Any
 from corgi.errors import printable
 from corgi.reporting import wording
 from corgi.reporting.case import Case
-from corgi.reporting.summary import ClassSummary, Comparison, Quartiles, Report, Run, Share, Summary
+from corgi.reporting.summary import ClassSummary, Comparison, Decided, Quartiles, Report, Run, Share, Summary
 from corgi.reporting.wording import class_label, round_down, round_up
 from corgi.results import Status
-from corgi.types import Norm
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,18 @@ class Fact:
 
 Table = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]
 """Titles of columns, and rows of cells."""
+
+
+def certified_at(rows: Iterable[Decided]) -> tuple[Fact, ...]:
+    """The certified share at fixed radii, as figures."""
+    return tuple(
+        Fact(
+            f"certified at {row.radius * 255:.4g}/255",
+            percent_down(row.certified / row.images),
+            f"refuted {percent_down(row.refuted / row.images)}, open {percent_up(row.open / row.images)}",
+        )
+        for row in rows
+    )
 
 
 def headline(summary: Summary) -> tuple[Fact, ...]:
@@ -100,6 +111,31 @@ def share_table(shares: Iterable[Share]) -> Table:
         )
         for share in shares
     )
+
+
+def decided_table(rows: Iterable[Decided]) -> Table:
+    """What is known at fixed radii: certified accuracy."""
+    rows = tuple(rows)
+    told = any(row.correct is not None for row in rows)
+    known = ("correct",) if told else ()
+    titles = ("radius", "images", *known, "holds here", "certified", "refuted", "open")
+    return (*titles, *(("certified, correct",) if told else ())), tuple(
+        (
+            f"{row.radius * 255:.4g}/255",
+            f"{row.images:,}",
+            *((f"{row.correct:,}",) if told else ()),
+            f"{row.holds:,}",
+            f"{row.certified:,} ({percent_down(row.certified / row.images)})",
+            f"{row.refuted:,} ({percent_down(row.refuted / row.images)})",
+            f"{row.open:,} ({percent_up(row.open / row.images)})",
+            *((f"{row.accurate:,} ({percent_down((row.accurate or 0) / row.images)})",) if told else ()),
+        )
+        for row in rows
+    )
+
+
+DECIDED = "Known at fixed radii: of all images, those at which the property holds at the image itself"
+"""Title of that table."""
 
 
 def class_table(run: Run) -> Table:
@@ -210,9 +246,7 @@ def run_claim(run: Run) -> str:
     documents = [case.document for case in run.cases if case.document is not None]
     if not documents or run.norm is None:
         return "No image has an answer, so nothing is claimed."
-    ranks = {(document.k, document.k2) for document in documents}
-    k, k2 = ranks.pop() if len(ranks) == 1 else (None, None)
-    said = wording.guarantee_of_many(k, k2, documents[0].map_kind, Norm(run.norm))
+    said = wording.guarantee_of_many(documents)
     both = " Within the radius of map and label the network also predicts the same class."
     return said + (both if run.summary.joint_radius is not None else "")
 

@@ -51,6 +51,8 @@ def _about(report: Report) -> str:
 def _run(name: str, run: Run) -> list[str]:
     figures = [(fact.name, fact.value, fact.note) for fact in facts.headline(run.summary)]
     parts = [f"## {_text(name)}", _table(("figure", "value", "of"), figures)]
+    if run.decided:
+        parts += [_text(facts.DECIDED), _table(*facts.decided_table(run.decided))]
     if run.classes:
         parts += ["By class: medians", _table(*facts.class_table(run))]
     if run.shares:

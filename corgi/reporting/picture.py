@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from corgi.properties.topk import Topk
 from corgi.reporting import wording
 from corgi.reporting.document import VerifyDocument, verify_document
+from corgi.reporting.marks import KEPT, LOST, Shown, after, before, wrapped
+from corgi.reporting.marks import changes as changes
 from corgi.reporting.wording import class_label, round_down, round_up
-from corgi.results import FloatArray, ImageArray, MapKind, TopK, VerifyResult, Witness
+from corgi.results import FloatArray, ImageArray, MapKind, Mapped, Statement, VerifyResult, Witness
 from corgi.terms import Norm
 
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
     from corgi.certify.explain import Explanation
 
-KEPT, LOST, GAINED = "#0072B2", "#D55E00", "#F0E442"
 MAP_COLOURS = "viridis"
 PERTURBATION_PEAK = 0.45
 """An amplified perturbation fills the grey scale up to this distance from middle grey."""
@@ -39,11 +41,20 @@ PERTURBATION_PEAK = 0.45
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all panels of a picture share: the image for display [H, W, 3], the range and the kind of maps."""
+    """What all panels of a picture share.
+
+    Attributes:
+        background: the image for display [H, W, 3].
+        limits: the range of maps; map_kind: their kind.
+        mapped: the map at the image; asked: what is asked of it; k2: among how many the set must stay.
+    """
 
     background: NDArray[np.float64]
     limits: tuple[float, float]
     map_kind: MapKind
+    mapped: Mapped
+    asked: Statement
+    k2: int
 
 
 def verify_picture(result: VerifyResult) -> Figure:
@@ -55,21 +66,27 @@ def verify_picture(result: VerifyResult) -> Figure:
     grid = figure.add_gridspec(len(heights), 4, height_ratios=heights)
     maps = [result.cam] if witness is None else [result.cam, witness.cam]
     scene = _Scene(
-        display(result.image), (min(m.min() for m in maps), max(m.max() for m in maps)), result.map_kind
+        display(result.image),
+        (min(m.min() for m in maps), max(m.max() for m in maps)),
+        result.map_kind,
+        result,
+        result.certificate.statement,
+        result.certificate.k2,
     )
     top = [figure.add_subplot(grid[0, column]) for column in range(4)]
-    _original_row(top, scene, result.cam, result.top, result.certificate.k)
+    _original_row(top, scene)
     certified = result.certificate.radius > 0
     middle = grid[1, : 3 if certified else 4].subgridspec(2, 1, height_ratios=[1.0, 0.9])
     document = verify_document(result)
     _statement(figure.add_subplot(middle[0]), document)
     _bracket(figure.add_subplot(middle[1]), document)
     if certified:
-        title = f"up to {round_down(result.certificate.radius)}: {_same(result)}"
-        _largest(figure.add_subplot(grid[1, 3]), scene, result.cam, [(result.top.pixels, KEPT, "")], title)
+        title = f"up to {round_down(result.certificate.radius)}:{_same(result)}"
+        shown = replace(before(scene.asked, result), title=title)
+        _largest(figure.add_subplot(grid[1, 3]), scene, result.cam, shown)
     if witness is not None:
         bottom = [figure.add_subplot(grid[2, column]) for column in range(4)]
-        _witness_row(bottom, scene, result.image, result.top, result.certificate.k2, result.class_id, witness)
+        _witness_row(bottom, scene, result.image, result.class_id, witness)
     return figure
 
 
@@ -82,12 +99,15 @@ def attack_picture(result: AttackResult) -> Figure:
     figure = new_figure(3.4 * len(maps) + 0.4)
     label = class_label(explanation.class_id, explanation.class_name)
     found = "no witness" if witness is None else f"witness at distance {round_up(witness.radius)}"
-    figure.suptitle(f"Attack on the map of {label}, k = {top.k}: {found}", fontsize=12, fontweight="bold")
-    scene = _Scene(display(image), (min(m.min() for m in maps), max(m.max() for m in maps)), kind)
+    asked = result.asked.statement(top.k)
+    what = f"k = {top.k}" if asked.name == "topk" else asked.name
+    figure.suptitle(f"Attack on the map of {label}, {what}: {found}", fontsize=12, fontweight="bold")
+    limits = (min(m.min() for m in maps), max(m.max() for m in maps))
+    scene = _Scene(display(image), limits, kind, explanation, asked, result.k2)
     rows = figure.subplots(len(maps), 4, squeeze=False)
-    _original_row(list(rows[0]), scene, cam, top, top.k)
+    _original_row(list(rows[0]), scene)
     if witness is not None:
-        _witness_row(list(rows[1]), scene, image, top, result.k2, explanation.class_id, witness)
+        _witness_row(list(rows[1]), scene, image, explanation.class_id, witness)
     return figure
 
 
@@ -99,8 +119,9 @@ def cam_picture(explanation: Explanation) -> Figure:
     cam = explanation.cam
     kind = explanation.network.map_kind
     figure.suptitle(f"{wording.map_title(kind)} of {label}", fontsize=12, fontweight="bold")
-    scene = _Scene(display(explanation.image), (float(cam.min()), float(cam.max())), kind)
-    _original_row(axes, scene, cam, explanation.top, explanation.top.k)
+    limits, k = (float(cam.min()), float(cam.max())), explanation.top.k
+    scene = _Scene(display(explanation.image), limits, kind, explanation, Topk().statement(k), k)
+    _original_row(axes, scene)
     return figure
 
 
@@ -125,58 +146,65 @@ def new_figure(height: float) -> Figure:
 
 
 def _same(result: VerifyResult) -> str:
-    k, k2 = result.certificate.k, result.certificate.k2
-    return "the same set" if k2 == k else f"among the {k2} largest"
+    asked, k, k2 = result.certificate.statement, result.certificate.k, result.certificate.k2
+    if asked.name != "topk":
+        return f"\n{wrapped(str(asked))}"
+    return " the same set" if k2 == k else f" among the {k2} largest"
 
 
 def _title(result: VerifyResult) -> str:
     k, k2 = result.certificate.k, result.certificate.k2
     ranks = f"k = {k}" if k2 == k else f"k = {k}, k2 = {k2}"
+    if result.certificate.statement.name != "topk":
+        ranks = result.certificate.statement.name
     return f"{class_label(result.class_id, result.class_name)}, {ranks}: {wording.headline(result.status)}"
 
 
-def _original_row(axes: list[Axes], scene: _Scene, cam: FloatArray, top: TopK, k: int) -> None:
+def _original_row(axes: list[Axes], scene: _Scene) -> None:
+    cam = scene.mapped.cam
     _image(axes[0], scene.background, cam, "image")
     _image(axes[1], scene.background, cam, "map over the image")
     over, _ = in_units(cam)
     axes[1].imshow(over, cmap=MAP_COLOURS, alpha=0.55, extent=extent_of(cam), interpolation="bilinear")
     _map(axes[2], scene, cam, wording.map_title(scene.map_kind))
-    _largest(
-        axes[3],
-        scene,
-        cam,
-        [(top.pixels, KEPT, "")],
-        f"its {k} largest pixels" if k > 1 else "its largest pixel",
-    )
+    _largest(axes[3], scene, cam, before(scene.asked, scene.mapped))
+    for each in axes[:3]:
+        _outline(each, scene)
 
 
-def _witness_row(
-    axes: list[Axes], scene: _Scene, image: ImageArray, top: TopK, k2: int, class_id: int, witness: Witness
-) -> None:
+def _witness_row(axes: list[Axes], scene: _Scene, image: ImageArray, class_id: int, witness: Witness) -> None:
     _image(axes[0], display(witness.image), witness.cam, f"witness at distance {round_up(witness.radius)}")
     change = witness.image.astype(np.float64) - image.astype(np.float64)
     _perturbation(axes[1], change, witness.cam)
     _map(axes[2], scene, witness.cam, f"map of the witness (class {class_id})")
-    kept, lost, gained = changes(top, witness, k2)
-    groups = [(kept, KEPT, ""), (lost, LOST, "x"), (gained, GAINED, "+")]
-    _largest(axes[3], scene, witness.cam, groups, f"its {k2} largest pixels: {len(lost)} lost")
-    names = ["kept", "lost", "gained" if k2 == top.k else f"others of the {k2}"]
+    shown = after(scene.asked, scene.mapped, witness, scene.k2)
+    _largest(axes[3], scene, witness.cam, shown)
+    for each in axes[:3]:
+        _outline(each, scene)
     handles = [
-        Line2D([], [], linestyle="", marker="s", markersize=8, color=colour, label=name)
-        for (_, colour, _), name in zip(groups, names, strict=True)
+        Line2D([], [], linestyle="", marker="s", markersize=8, color=group.colour, label=group.name)
+        for group in shown.groups
     ]
-    axes[3].legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False,
-        handletextpad=0.1, columnspacing=1.0, fontsize=9,
-    )  # fmt: skip
+    if handles:
+        axes[3].legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False,
+            handletextpad=0.1, columnspacing=1.0, fontsize=9,
+        )  # fmt: skip
 
 
-def changes(top: TopK, witness: Witness, k2: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Pixels of the set that stay among the k2 largest, those that do not, and the others that now are."""
-    kept = tuple(i for i in top.pixels if i not in witness.lost)
-    order = np.argsort(-witness.cam.reshape(-1), kind="stable")
-    gained = tuple(int(i) for i in order[:k2] if int(i) not in top.pixels)
-    return kept, witness.lost, gained
+def _outline(axes: Axes, scene: _Scene) -> None:
+    """The edge of the region: white on black, to be seen on any map."""
+    if scene.asked.region is None:
+        return
+    height, width = scene.mapped.map_shape
+    inside = np.zeros((height + 2, width + 2), dtype=bool)
+    inside[1:-1, 1:-1].flat[list(scene.asked.region)] = True
+    rows, columns = np.nonzero(inside[:-1] != inside[1:])
+    edges = [[(c - 1, r), (c, r)] for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
+    rows, columns = np.nonzero(inside[:, :-1] != inside[:, 1:])
+    edges += [[(c, r - 1), (c, r)] for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
+    for colour, line in (("black", 2.6), ("white", 1.2)):
+        axes.add_collection(LineCollection(edges, colors=colour, linewidths=line, capstyle="projecting"))
 
 
 def _perturbation(axes: Axes, change: NDArray[np.float64], cam: FloatArray) -> None:
@@ -228,26 +256,35 @@ def in_units(values: FloatArray) -> tuple[FloatArray, float]:
     return values / unit, unit
 
 
-def _largest(
-    axes: Axes,
-    scene: _Scene,
-    cam: FloatArray,
-    groups: Iterable[tuple[tuple[int, ...], str, str]],
-    title: str,
-) -> None:
-    """Pixels of the map, by group (pixels, colour, mark), on the image in faint grey."""
+def _largest(axes: Axes, scene: _Scene, cam: FloatArray, shown: Shown) -> None:
+    """Pixels of the map, by group, on the image in faint grey."""
     faint = 0.45 + 0.55 * np.repeat(scene.background.mean(2, keepdims=True), 3, axis=2)
     axes.imshow(faint, extent=extent_of(cam), interpolation="nearest")
     width = cam.shape[1]
     # A mark as large as half a map pixel: panels are about 2.6 inches wide, 72 points an inch.
     size = max(0.5 * 72 * 2.6 / max(cam.shape), 2.0)
-    for members, colour, mark in groups:
-        for index in members:
+    for group in shown.groups:
+        for index in group.pixels:
             row, column = divmod(index, width)
-            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="black", linewidth=0.6))
-            if mark:
-                axes.plot(column + 0.5, row + 0.5, mark, color="black", markersize=size, markeredgewidth=1.1)
-    _frame(axes, title)
+            axes.add_patch(
+                Rectangle((column, row), 1, 1, facecolor=group.colour, edgecolor="black", linewidth=0.6)
+            )
+            if group.mark:
+                axes.plot(
+                    column + 0.5, row + 0.5, group.mark, color="black", markersize=size, markeredgewidth=1.1
+                )
+    for (row, column), mark in shown.points:
+        colour = "white" if mark == "*" else LOST
+        axes.plot(
+            column + 0.5, row + 0.5, mark, color=colour, markeredgecolor="black" if mark == "*" else LOST,
+            markersize=2 * size, markeredgewidth=0.8 if mark == "*" else 1.6,
+        )  # fmt: skip
+    if shown.box is not None:
+        (row, column), within = shown.box
+        corner, side = (column + 0.5 - within, row + 0.5 - within), 2 * within
+        axes.add_patch(Rectangle(corner, side, side, facecolor="none", edgecolor=KEPT, linewidth=1.6))
+    _outline(axes, scene)
+    _frame(axes, shown.title)
 
 
 def _statement(axes: Axes, document: VerifyDocument) -> None:

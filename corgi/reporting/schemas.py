@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from corgi.reporting.bundle import ReportDocument
 from corgi.reporting.comparison import CompareDocument
 from corgi.reporting.document import (
-    SCHEMA_VERSION,
     AttackDocument,
     CamDocument,
     CurveDocument,
@@ -38,11 +37,16 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
 """The published documents by the subcommand that writes them."""
 
 
+def version_of(kind: str) -> str:
+    """The `schema_version` that a document of `DOCUMENTS` is written with."""
+    return str(DOCUMENTS[kind].model_fields["schema_version"].default)
+
+
 def json_schema(kind: str) -> str:
     """The JSON Schema (draft 2020-12) of a document of `DOCUMENTS`, with a final newline."""
     schema: dict[str, Any] = DOCUMENTS[kind].model_json_schema(mode="serialization")
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:corgi:schema:{kind}-{SCHEMA_VERSION}",
+        "$id": f"urn:corgi:schema:{kind}-{version_of(kind)}",
     }
     return json.dumps(head | schema, indent=2) + "\n"

@@ -15,7 +15,8 @@ from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
 from corgi.reporting import wording
 from corgi.reporting.document import curve_document
-from corgi.reporting.picture import KEPT, LOST, display, draw_map, extent_of, new_figure
+from corgi.reporting.marks import KEPT, LOST
+from corgi.reporting.picture import display, draw_map, extent_of, new_figure
 from corgi.reporting.wording import class_label
 from corgi.results import FloatArray
 

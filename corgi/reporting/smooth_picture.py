@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from corgi.reporting.picture import GAINED, KEPT, LOST, display, draw_map, extent_of, new_figure
+from corgi.reporting.marks import GAINED, KEPT, LOST
+from corgi.reporting.picture import display, draw_map, extent_of, new_figure
 from corgi.reporting.smoothing import no_guarantee, smooth_document
 from corgi.reporting.wording import class_label
 from corgi.results import Claim, FloatArray, SmoothResult, StatisticalCertificate

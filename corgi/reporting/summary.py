@@ -15,6 +15,7 @@ import numpy as np
 
 from corgi.errors import printable
 from corgi.reporting.case import Call, Case, Setup
+from corgi.reporting.document import VerifyDocument
 from corgi.reporting.versions import Versions
 
 MOST_RADII = 12
@@ -47,6 +48,30 @@ class Share:
     radius: float
     certified: float
     unbroken: float
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is known of all images of a run at one radius: certified accuracy and what it is made of.
+
+    Attributes:
+        radius: in the pixel scale.
+        images: how many, failures included.
+        correct: those whose predicted class is the one the data says; None where the data says none.
+        holds: those at which the property holds at the image itself; of these there are
+        certified, refuted, open: so many that are certified within the radius, that a witness within it
+            breaks, and that are neither.
+        accurate: certified and correct; None where the data says no class.
+    """
+
+    radius: float
+    images: int
+    correct: int | None
+    holds: int
+    certified: int
+    refuted: int
+    open: int
+    accurate: int | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +122,7 @@ class Run:
         norm: of their radii, as documents spell it; None if no image has an answer.
         cases: in the order of the store.
         summary: of all; classes: by explained class; shares: by radius.
+        decided: what is known of all images at the radii that were asked for, or else at usual ones.
     """
 
     setup: Setup
@@ -106,6 +132,7 @@ class Run:
     summary: Summary
     classes: tuple[ClassSummary, ...]
     shares: tuple[Share, ...]
+    decided: tuple[Decided, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,6 +210,7 @@ def make_run(setup: Setup, calls: Iterable[Call], cases: Iterable[Case]) -> Run:
             for class_id, name in explained
         ),
         shares(members),
+        decided(members),
     )
 
 
@@ -236,11 +264,47 @@ def shares(cases: Sequence[Case]) -> tuple[Share, ...]:
     if not found:
         return ()
     certified = np.array([case.certified for case in cases])
-    attacked = np.array([math.inf if case.attacked is None else case.attacked for case in cases])
+    attacked = np.array([case.broken_from for case in cases])
     low, high = (float(radius) for radius in np.quantile(found, (0.02, 0.98)))
     return tuple(
         Share(radius, float((certified >= radius).mean()), float((attacked > radius).mean()))
         for radius in round_numbers(low / 2, 2.5 * high)[-MOST_RADII:]
+    )
+
+
+USUAL_RADII = tuple(steps / 255 for steps in (0.5, 1.0, 2.0, 4.0, 8.0))
+"""Radii, l_inf, of which is said what is known where none were asked for."""
+
+
+def decided(cases: Sequence[Case]) -> tuple[Decided, ...]:
+    """What is known at the radii that all answers were asked for; at usual ones where they were for none.
+
+    A radius up to the certified one is certified, one from the witness on is refuted: no answer says less.
+    """
+    answers = [case.document for case in cases if case.document is not None]
+    asked = {tuple(one.radius for one in document.radii) for document in answers}
+    if not answers or len(asked) > 1:
+        return ()
+    (radii,) = asked
+    if not radii and answers[0].norm != "linf":
+        return ()
+    return tuple(_decided(cases, radius) for radius in radii or USUAL_RADII)
+
+
+def _decided(cases: Sequence[Case], radius: float) -> Decided:
+    certified = [case for case in cases if case.certified >= radius]
+    refuted = sum(case.holds and case.broken_from <= radius for case in cases)
+    holds = sum(case.holds for case in cases)
+    told = any(case.correct is not None for case in cases)
+    return Decided(
+        radius=radius,
+        images=len(cases),
+        correct=sum(case.correct is True for case in cases) if told else None,
+        holds=holds,
+        certified=len(certified),
+        refuted=refuted,
+        open=holds - len(certified) - refuted,
+        accurate=sum(case.correct is True for case in certified) if told else None,
     )
 
 
@@ -296,7 +360,16 @@ def _same_property(a: Case, b: Case) -> bool:
         and (x.k, x.k2, x.norm) == (y.k, y.k2, y.norm)
         and math.isclose(x.gap, y.gap, rel_tol=1e-6)
         and set(x.top_k) == set(y.top_k)
+        and _asked(x) == _asked(y)
     )
+
+
+def _asked(document: VerifyDocument) -> object:
+    """What was asked beside k and k2; documents of older releases ask for nothing else."""
+    asked = document.property
+    if asked is None or asked.name == "topk":
+        return None
+    return asked.name, asked.parameters, None if asked.region is None else set(asked.region)
 
 
 def _refutes(a: Case, b: Case) -> bool:

@@ -60,6 +60,8 @@ def _verify_rows(document: VerifyDocument) -> Rows:
     if document.uncertified_radius is not None:
         yield "not certified at", radius(round_up, document.uncertified_radius), "smallest radius tried"
     yield from _attack_rows(document)
+    yield from _property_rows(document)
+    yield from _radii_rows(document)
     label, decision, exact = document.label, document.recheck, document.exact
     if label is not None:
         how = f"deterministic, {label.evaluations} bound evaluations, {label.seconds:.1f} s"
@@ -91,12 +93,41 @@ def _attack_rows(document: VerifyDocument) -> Rows:
         yield name, radius(round_up, attack.witness.radius), note
         if document.ratio is not None:
             yield "attack / certified", f"{document.ratio:.3f}", wording.bracket_note(document)
-        yield _witness(attack.witness)
+        yield _witness(attack.witness, lost=wording.of_a_set(document))
 
 
-def _witness(witness: WitnessDocument) -> tuple[str, ...]:
+def _witness(witness: WitnessDocument, *, lost: bool) -> tuple[str, ...]:
     kept = "the same" if witness.same_label else "another one than for the image"
-    return "witness", f"class {witness.class_id}", f"{kept}; lost [row, column]: {pixels(witness.lost)}"
+    gone = f"; lost [row, column]: {pixels(witness.lost)}" if lost else ""
+    return "witness", f"class {witness.class_id}", f"{kept}{gone}"
+
+
+def _property_rows(document: VerifyDocument | AttackDocument) -> Rows:
+    """What was asked, where it is not that of the set."""
+    asked = document.property
+    if asked is None or wording.is_topk(document):
+        return
+    height, width = document.map_shape
+    region = (
+        "" if asked.region_count is None else f"region: {asked.region_count} of {height * width} map pixels"
+    )
+    told = {
+        True: region,
+        False: "it does not hold at the image itself",
+        None: "rounding hides whether it holds",
+    }
+    values = (f"{name} {_value(value)}" for name, value in asked.parameters.items())
+    yield "property", ", ".join([asked.name, *values]), told[asked.holds_at_image]
+
+
+def _value(value: float | tuple[tuple[int, int], ...]) -> str:
+    return pixels(value) if isinstance(value, tuple) else f"{value:g}"
+
+
+def _radii_rows(document: VerifyDocument) -> Rows:
+    """The radii that were to be decided."""
+    for one in document.radii:
+        yield f"radius {one.radius_255:.4g}/255", one.status, ""
 
 
 def attack_text(document: AttackDocument) -> RenderableType:
@@ -106,14 +137,20 @@ def attack_text(document: AttackDocument) -> RenderableType:
     if witness is None:
         ended = "NO WITNESS", OPEN
         nothing = wording.nothing_found(attack.searched_up_to, norm)
-        claim = wording.tie_at(document.k) if document.tie else nothing
+        claim = wording.tie_at(document.k) if document.tie and wording.is_topk(document) else nothing
     else:
         ended = "WITNESS FOUND", BAD
-        claim = wording.broken(witness.radius, len(witness.lost), document.k, document.k2, norm)
+        claim = wording.shown_by(document, witness, norm)
         name, how = f"attack {norm.label} radius", f"empirical: {attack.name}"
         past = "past the decision by", f"{witness.margin:.3g}", "map values, onnxruntime"
-        rows = [(name, radius(round_up, witness.radius), how), _witness(witness), past, *rows]
+        rows = [
+            (name, radius(round_up, witness.radius), how),
+            _witness(witness, lost=wording.of_a_set(document)),
+            past,
+            *rows,
+        ]
     label = class_label(document.class_id, document.class_name)
+    rows += _property_rows(document)
     return Group(head(*ended, label, _subject(document)), *said(claim), figures(rows))
 
 

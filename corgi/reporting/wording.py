@@ -6,7 +6,7 @@ certified radii down, distances of witnesses up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,7 +15,14 @@ from corgi.results import ExactSearch, MapKind, Status, VerifyResult
 from corgi.types import Norm
 
 if TYPE_CHECKING:
-    from corgi.reporting.document import CurveDocument, ExactDocument, RadiiDocument, VerifyDocument
+    from corgi.reporting.document import (
+        AttackDocument,
+        CurveDocument,
+        ExactDocument,
+        RadiiDocument,
+        VerifyDocument,
+        WitnessDocument,
+    )
 
 PIXEL_SCALE = "[0, 1] of the network input, before any normalisation inside the network"
 """What one unit of a radius means."""
@@ -36,6 +43,9 @@ def caveat(result: VerifyResult) -> str:
         else f"{_REAL} The statements are about this class's map and the label."
     )
 
+
+_OF_A_SET = frozenset({"topk", "overlap"})
+"""Properties of the k largest pixels of the map at the image."""
 
 Rounding = Callable[[float], str]
 """`round_down` or `round_up`."""
@@ -93,26 +103,41 @@ def guarantee(result: VerifyResult) -> str | None:
     certificate = result.certificate
     if certificate.radius <= 0:
         return None
-    property_ = stays(certificate.k, certificate.k2)
+    what = certificate.statement
     label = class_label(result.class_id, result.class_name)
     # Of equal values at rank k the first were taken; only a relaxed property can hold then.
-    choice = " (of equal values, the first)" if result.top.tie else ""
+    chosen = result.top.tie and not _OF_A_SET.isdisjoint(what.name.split("+"))
+    choice = " (of equal values, the first)" if chosen else ""
     return (
         f"For every image within {round_down(certificate.radius)} of this one "
-        f"({size_of_change(certificate.norm)}, scale [0, 1]), {property_[0]} of {result.map_kind.in_words} "
-        f"of {label}{choice} {property_[1]}."
+        f"({size_of_change(certificate.norm)}, scale [0, 1]), {what.subject} of {result.map_kind.in_words} "
+        f"of {label}{choice} {what.verb}."
     )
 
 
-def guarantee_of_many(k: int | None, k2: int | None, map_kind: MapKind, norm: Norm) -> str:
-    """What is certified of many images at once, as one sentence; ranks are None where they vary."""
-    subject, verb = ("the k largest pixels", "stay among the k2 largest") if not k or not k2 else stays(k, k2)
-    varying = "" if k and k2 else ", with the k and k2 of its own document"
+def guarantee_of_many(documents: Sequence[VerifyDocument]) -> str:
+    """What is certified of many images at once, as one sentence."""
+    said = {_words(document) for document in documents}
+    subject, verb = said.pop()
+    varying, map_kind, norm = "", documents[0].map_kind, Norm(documents[0].norm)
+    if said and all(document.property is None or document.property.name == "topk" for document in documents):
+        subject, verb = "the k largest pixels", "stay among the k2 largest"
+        varying = ", with the k and k2 of its own document"
+    elif said:
+        subject, verb, varying = "what is asked", "holds", ", as its own document says"
+    elif any(document.property is not None and document.property.region for document in documents):
+        varying = ", each image with its own region"
     return (
         f"For each image with a certified radius above 0: for every image within that radius of it "
         f"({size_of_change(norm)}, scale [0, 1]), {subject} of {map_kind.in_words} of the class explained "
         f"{verb}{varying}."
     )
+
+
+def _words(document: VerifyDocument) -> tuple[str, str]:
+    """Subject and verb of what was asked; documents of older releases hold none of their own."""
+    asked = document.property
+    return stays(document.k, document.k2) if asked is None else (asked.subject, asked.verb)
 
 
 def stays(k: int, k2: int) -> tuple[str, str]:
@@ -141,12 +166,27 @@ def label_guarantee(result: VerifyResult) -> str | None:
 def no_guarantee(document: VerifyDocument) -> str:
     """Why nothing is certified, as one sentence."""
     reason, eps = document.reason or document.certificate_reason, document.eps
-    if document.tie and document.k2 == document.k:
+    topk = is_topk(document)
+    if topk and document.tie and document.k2 == document.k:
         return tie_at(document.k)
+    if document.status == Status.REFUTED.value and eps is not None and not topk:
+        return (
+            f"Not for every image within {eps:g} {' '.join(_words(document))}: one no farther away shows it."
+        )
     if document.status == Status.REFUTED.value and eps is not None:
         return f"The map does not keep its pixels within {eps:g}: an image no farther away changes them."
     asked = "any radius" if eps is None else f"the radius {eps:g}"
     return f"Nothing is certified for {asked}" + (f": {reason.rstrip('.')}." if reason else ".")
+
+
+def is_topk(document: VerifyDocument | AttackDocument) -> bool:
+    """Whether it is asked that the set stays, as in all documents of older releases."""
+    return document.property is None or document.property.name == "topk"
+
+
+def of_a_set(document: VerifyDocument | AttackDocument) -> bool:
+    """Whether it is asked of the k largest pixels that they stay: some can be lost."""
+    return document.property is None or not _OF_A_SET.isdisjoint(document.property.name.split("+"))
 
 
 def tie_at(k: int) -> str:
@@ -164,7 +204,14 @@ def finding(document: VerifyDocument) -> str:
         return NO_ATTACK
     if attack.witness is None:
         return nothing_found(attack.searched_up_to, norm)
-    return broken(attack.witness.radius, len(attack.witness.lost), document.k, document.k2, norm)
+    return shown_by(document, attack.witness, norm)
+
+
+def shown_by(document: VerifyDocument | AttackDocument, witness: WitnessDocument, norm: Norm) -> str:
+    """What a witness shows, as one sentence."""
+    if is_topk(document) or not witness.shows:
+        return broken(witness.radius, len(witness.lost), document.k, document.k2, norm)
+    return f"{_in_a_witness(witness.radius, norm)} {witness.shows}."
 
 
 def nothing_found(searched_up_to: float, norm: Norm) -> str:
@@ -217,9 +264,13 @@ def broken(radius: float, lost: int, k: int, k2: int, norm: Norm) -> str:
     gone = f"{lost} of the {k} pixels {'is' if lost == 1 else 'are'} no longer among the {k2} largest"
     if k == 1:
         gone = f"the largest pixel is no longer {'the largest' if k2 == 1 else f'among the {k2} largest'}"
+    return f"{_in_a_witness(radius, norm)} {gone}."
+
+
+def _in_a_witness(radius: float, norm: Norm) -> str:
     return (
         f"In an image at {norm.label} distance {round_up(radius)}, found by attack and confirmed by "
-        f"onnxruntime on the model file, {gone}."
+        "onnxruntime on the model file,"
     )
 
 

@@ -48,7 +48,13 @@ def make_radii(document: VerifyDocument) -> RadiiDocument:
     """Radii of the pixels of the same map: larger from row to row, 0 in the first."""
     shared = {name: getattr(document, name) for name in RadiiDocument.model_fields if hasattr(document, name)}
     certified = tuple(tuple(0.001 * row for _ in range(24)) for row in range(24))
-    found = {"kind": "radii", "certified": certified, "searched": (), "interrupted": False}
+    found = {
+        "schema_version": "1",
+        "kind": "radii",
+        "certified": certified,
+        "searched": (),
+        "interrupted": False,
+    }
     return RadiiDocument(**shared | found)
 
 

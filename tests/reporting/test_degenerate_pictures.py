@@ -21,6 +21,7 @@ from corgi.certify.curve import Curve, CurvePoint
 from corgi.certify.explain import Explanation
 from corgi.certify.radii import PixelRadii, PixelRadius
 from corgi.comparison.rows import Comparison, Guarantee, Row
+from corgi.properties import Topk
 from corgi.reporting.compare_picture import compare_picture
 from corgi.reporting.page.pictures import _coloured, _radius_map
 from corgi.reporting.picture import attack_picture, cam_picture, draw_map, verify_picture
@@ -101,7 +102,7 @@ def compared(cam: np.ndarray) -> Comparison:
 PICTURES: dict[str, Callable[[np.ndarray], Figure]] = {
     "cam": lambda cam: cam_picture(explained(cam)),
     "attack": lambda cam: attack_picture(
-        AttackResult(explained(cam), result_of(cam).attack, 20, Norm.LINF, None, 0, False)
+        AttackResult(explained(cam), result_of(cam).attack, Topk(20), Norm.LINF, None, 0, False)
     ),
     "verify": lambda cam: verify_picture(result_of(cam)),
     "smooth": lambda cam: smooth_picture(smoothed(cam)),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from corgi.certify.attack import AttackResult
 from corgi.certify.explain import Explanation
+from corgi.properties import Topk
 from corgi.reporting.picture import (
     attack_picture,
     cam_picture,
@@ -50,7 +51,7 @@ def test_an_attack_can_be_drawn_with_and_without_witness() -> None:
     explanation = Explanation(17, 17, make_cam(), top_of(make_cam(), 15), 0.0, NETWORK, make_image())
     found, nothing = make_result().attack, RESULTS["unknown"].attack
     for attack, panels in ((found, 10), (nothing, 5)):
-        result = AttackResult(explanation, attack, 15, Norm.LINF, None, 0, False)
+        result = AttackResult(explanation, attack, Topk(), Norm.LINF, None, 0, False)
         assert len(titles(attack_picture(result))) == panels
 
 

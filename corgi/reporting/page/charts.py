@@ -131,7 +131,7 @@ def share_chart(run: Run, norm: Norm) -> Markup:
     across, up = _radius_axis(found, vertical=False), _Axis(0, 1, _HEIGHT - _BOTTOM, _TOP)
     images = len(run.cases)
     certified = sorted(case.certified for case in run.cases if case.certified > 0)
-    attacked = sorted(case.attacked for case in run.cases if case.attacked is not None)
+    attacked = sorted(case.broken_from for case in run.cases if math.isfinite(case.broken_from))
     never = images - len(attacked)
     lower = _falling(certified, 0, images, across, up)
     upper = _falling(attacked, never, images, across, up)

@@ -222,35 +222,72 @@ function panels(place, answer) {
   const lost = new Set((witness?.lost ?? []).map(String));
   const largest = `the ${answer.k} largest pixels of the map`;
   const radius = data.rows[place][at.certified];
+  const asked = answer.property ?? { name: "topk", region: null };
+  const of = asked.name.split("+");
   const stay = answer.k2 > answer.k ? `stay among the ${answer.k2} largest` : "stay the same";
+  const claim = asked.name === "topk" ? `${largest}: they ${stay}` : `${largest}; ${asked.statement}`;
+  const edge = asked.region ? [outline(height, width, asked.region)] : [];
   const found = [
-    panel(pictures.image, "image, as the network gets it (8 bits)"),
-    panel(pictures.map, `map, from ${pictures.range[0]} to ${pictures.range[1]}`),
-    panel(pictures.image, answer.certified_radius > 0 ? `${largest}: they ${stay} within ${radius}` : largest,
-      marks(height, width, [["kept", answer.top_k]])),
+    panel(pictures.image, "image, as the network gets it (8 bits)", drawing(height, width, edge), false),
+    panel(pictures.map, `map, from ${pictures.range[0]} to ${pictures.range[1]}`, drawing(height, width, edge), false),
+    panel(pictures.image, answer.certified_radius > 0 ? `${claim} within ${radius}` : largest,
+      marks(height, width, sides(answer.top_k, asked.region), edge)),
   ];
   if (witness && pictures.change) {
     const kept = answer.top_k.filter((pixel) => !lost.has(String(pixel)));
+    const set = of.includes("topk") || of.includes("overlap");
     found.push(
       panel(pictures.change, `witness at distance ${data.rows[place][at.attack]}: what it changes, amplified`),
-      panel(pictures.witnessMap, `map of the witness (network predicts class ${witness.class_id})`),
-      panel(pictures.image,
-        `its ${answer.k2} largest: blue kept, red × lost (${lost.size}), yellow + ${answer.k2 > answer.k ? "others" : "gained"}`,
-        marks(height, width, [["kept", kept], ["lost", witness.lost], ["gained", pictures.gained]])),
+      panel(pictures.witnessMap, `map of the witness (network predicts class ${witness.class_id})`,
+        drawing(height, width, edge), false),
+      set
+        ? panel(pictures.image,
+          (asked.name === "topk" ? "" : `${witness.shows}; `)
+            + `its ${answer.k2} largest: blue kept, red × lost (${lost.size}), yellow + ${answer.k2 > answer.k ? "others" : "gained"}`,
+          marks(height, width, [["kept", kept], ["lost", witness.lost], ["gained", pictures.gained]], edge))
+        : panel(pictures.image,
+          `${witness.shows}; its ${answer.k} largest pixels${asked.region ? ": blue inside, red × outside" : ""}`,
+          marks(height, width, sides(pictures.largest, asked.region), edge)),
     );
   }
   if (pictures.radii) found.push(panel(pictures.radii, "certified radius of every pixel, logarithmic; grey: 0"));
   return [make("div", { class: "panels" }, ...found)];
 }
 
-function panel(url, caption, overlay = null) {
-  const image = make("img", { src: url, alt: overlay ? "" : caption });
-  const box = make("div", { class: overlay ? "panel dim" : "panel" }, image, ...(overlay ? [overlay] : []));
+function panel(url, caption, overlay = null, dim = overlay !== null) {
+  const image = make("img", { src: url, alt: dim ? "" : caption });
+  const box = make("div", { class: dim ? "panel dim" : "panel" }, image, ...(overlay ? [overlay] : []));
   return make("figure", {}, box, make("figcaption", {}, caption));
 }
 
-/** Pixels of the map over a picture: groups of [class, [[row, column], ...]]. */
-function marks(height, width, groups) {
+/** Pixels by the side of the region they lie on; all are blue where there is none. */
+function sides(pixels, region) {
+  if (!region) return [["kept", pixels]];
+  const inside = new Set(region.map(String));
+  return [["kept", pixels.filter((p) => inside.has(String(p)))], ["lost", pixels.filter((p) => !inside.has(String(p)))]];
+}
+
+/** The edge of a region of the map, seen on any picture. */
+function outline(height, width, region) {
+  const inside = new Set(region.map(String));
+  const beyond = (row, column) => !inside.has(String([row, column]));
+  let path = "";
+  for (const [row, column] of region) {
+    if (beyond(row - 1, column)) path += `M${column} ${row}h1`;
+    if (beyond(row + 1, column)) path += `M${column} ${row + 1}h1`;
+    if (beyond(row, column - 1)) path += `M${column} ${row}v1`;
+    if (beyond(row, column + 1)) path += `M${column + 1} ${row}v1`;
+  }
+  return path;
+}
+
+/** A drawing over a picture: edges of regions, or nothing where there are none. */
+function drawing(height, width, edges) {
+  return edges.length ? marks(height, width, [], edges) : null;
+}
+
+/** Pixels of the map over a picture: groups of [class, [[row, column], ...]], and edges of regions. */
+function marks(height, width, groups, edges = []) {
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   for (const [name, pixels] of groups) {
     for (const [row, column] of pixels) {
@@ -261,6 +298,9 @@ function marks(height, width, groups) {
         drawing.append(svg("path", { class: "mark", d: `M${column + 0.5} ${row + 0.2}v.6m-.3-.3h.6` }));
       }
     }
+  }
+  for (const path of edges) {
+    drawing.append(svg("path", { class: "edge dark", d: path }), svg("path", { class: "edge", d: path }));
   }
   return drawing;
 }
@@ -281,6 +321,10 @@ function factsOf(row, answer, sha256) {
   ];
   if (answer !== null) {
     shown.push(
+      ["property", answer.property && answer.property.name !== "topk" ? answer.property.statement : null],
+      ["holds at the image", answer.property && answer.property.holds_at_image === false ? "no" : null],
+      ["region", answer.property?.region ? `${answer.property.region_count} map pixels` : null],
+      ["radii decided", (answer.radii ?? []).map((one) => `${Number(one.radius_255.toPrecision(4))}/255 ${one.status}`).join(", ")],
       ["ranks", answer.k2 > answer.k ? `k = ${answer.k}, k2 = ${answer.k2}` : `k = ${answer.k}`],
       ["method", `${answer.method}, ${answer.form} form, ${answer.engine}`],
       ["less than the method", answer.method_note || null],

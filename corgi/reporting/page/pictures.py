@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from corgi.reporting import wording
 from corgi.reporting.case import Case, Pictures
 from corgi.reporting.document import VerifyDocument
 from corgi.reporting.picture import MAP_COLOURS
@@ -40,6 +41,8 @@ def card_pictures(case: Case, pictures: Pictures | None) -> dict[str, Any]:
             "witnessMap": _coloured(pictures.witness_cam, low, high),
             "gained": _gained(document, pictures.witness_cam),
         }
+        if not wording.of_a_set(document):
+            found["largest"] = _largest(pictures.witness_cam, document.k)
     if case.radii is not None:
         found["radii"] = _radius_map(np.array(case.radii.certified))
     return found
@@ -47,10 +50,13 @@ def card_pictures(case: Case, pictures: Pictures | None) -> dict[str, Any]:
 
 def _gained(document: VerifyDocument, witness_cam: NDArray[np.floating[Any]]) -> list[tuple[int, int]]:
     """Pixels among the k2 largest of the witness that are none of the k largest of the image."""
-    order = np.argsort(-witness_cam.reshape(-1), kind="stable")[: document.k2]
-    width = witness_cam.shape[1]
-    places = ((int(i) // width, int(i) % width) for i in order)
-    return [place for place in places if place not in document.top_k]
+    return [place for place in _largest(witness_cam, document.k2) if place not in document.top_k]
+
+
+def _largest(cam: NDArray[np.floating[Any]], count: int) -> list[tuple[int, int]]:
+    """The largest pixels of a map."""
+    order = np.argsort(-cam.reshape(-1), kind="stable")[:count]
+    return [(int(i) // cam.shape[1], int(i) % cam.shape[1]) for i in order]
 
 
 def _radius_map(radii: FloatArray) -> str:

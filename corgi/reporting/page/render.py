@@ -49,6 +49,7 @@ class _RunView:
     name: str
     headline: tuple[facts.Fact, ...]
     shares: facts.Table
+    decided: facts.Table
     classes: facts.Table
     charts: tuple[Markup, ...]
     claim: str
@@ -91,6 +92,7 @@ def page(report: Report, pictures: Fetch, bundle_sha256: str | None, budget: int
         runs=[_view(name, run) for name, run in zip(names, report.runs, strict=True)],
         alarms=facts.alarms(report),
         proof_kinds=wording.PROOF_KINDS,
+        decided_title=facts.DECIDED,
         of_these_images=wording.OF_THESE_IMAGES,
         pixel_scale=wording.PIXEL_SCALE,
         caveats=list(dict.fromkeys(case.document.caveat for case in cases if case.document is not None)),
@@ -115,8 +117,9 @@ def _view(name: str, run: Run) -> _RunView:
         drawn.append(charts.share_chart(run, norm))
     return _RunView(
         name,
-        facts.headline(run.summary),
+        facts.certified_at(run.decided) + facts.headline(run.summary),
         facts.share_table(run.shares),
+        facts.decided_table(run.decided),
         facts.class_table(run),
         tuple(drawn),
         facts.run_claim(run),
