@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
 from corgi.attacks.pairs import linear_radius
-from corgi.budget import left, tell
+from corgi.budget import OutOfTime, left, limited, tell
 from corgi.certify.bounders import GATE_SHARE, Bounders
 from corgi.certify.exact import ExactRadius
 from corgi.certify.explain import Explanation
@@ -20,6 +21,12 @@ from corgi.properties.formula import Ranking
 from corgi.results import Decision, DeterministicCertificate, EmpiricalBound, ExactSearch, Status, Witness
 from corgi.terms import EngineName, Form
 from corgi.types import Norm
+
+_FROM_BELOW = (0.05, 0.15, 0.4)
+"""Shares of the witness's radius at which bounds begin where it can be far: small balls are little work."""
+
+EVALUATION_SHARE = 0.3
+"""Share of the time left that one bound may take once there is something to lose."""
 
 
 @dataclass
@@ -101,6 +108,8 @@ class Session:
             return ()
         if self.deep:
             shares = [0.001, 0.1] if self.fallback > 0 else [1e-6, 0.001, 0.1]
+        elif not self.single:
+            shares = list(_FROM_BELOW)
         return tuple(share * found for share in shares if share * found > self.fallback)
 
     def nothing(
@@ -137,6 +146,7 @@ class Certification:
     def __init__(self, session: Session, options: VerifyOptions | None = None) -> None:
         self.session, self.options = session, options or session.options
         self.margins: Margins | None = None
+        self.rounding = 0.0
 
     def run(self) -> DeterministicCertificate:
         """The certificate; a nearer witness found on the way goes to the session.
@@ -157,6 +167,7 @@ class Certification:
         exact = self.exact_search(self.bounder)
         certificate = self.by_bounds(self.bracket(exact))
         if exact is not None:
+            exact.decider.bounder = self.bounder
             certificate = self.close_gap(exact, certificate)
         elif self.options.exact is not None and self.options.form is Form.PAIRWISE:
             certificate = replace(certificate, exact=self.no_exact_search())
@@ -194,8 +205,9 @@ class Certification:
         session = self.session
         if self.options.eps is not None:
             return decide_radius(self.score, session.value, self.options.eps)
-        if exact is not None and exact.witness is not None and not session.deep:
-            # Of a deep network bounds near a witness would take long to say nothing.
+        if exact is not None and exact.witness is not None and session.single and not session.deep:
+            # Bounds near a far witness would take long to say nothing: so of a deep network, and where it
+            # takes more than one pair to break the property.
             if exact.run(until_failure=True) is None:
                 return Bracket(session.value)  # certificate and witness have met already
             if exact.ended is Status.INTERRUPTED:
@@ -222,8 +234,18 @@ class Certification:
         session, decides = self.session, self.options.eps is not None
         tell("certify", f"radius {radius:.3g} is bounded", session.fallback, session.attacked)
         ball = session.ball.with_radius(radius)
-        found = score(session.question, self.bounder, ball, self.margins, sign_only=decides)
+        seconds = left() if decides or session.single else EVALUATION_SHARE * left()
+        try:
+            with limited(time.monotonic() + seconds):
+                found = score(session.question, self.bounder, ball, self.margins, sign_only=decides)
+        except OutOfTime:
+            if left() <= 0 or decides or session.single:
+                raise
+            # The radius counts as one that bounds do not certify; a smaller one may take less.
+            self.bounder = session.bounders.prepared(self.options.engine, session.network, session.class_id)
+            return -math.inf
         self.margins = found.margins
+        self.rounding = max(self.rounding, self.bounder.rounding)
         return found.value
 
     def ceiling(self) -> float:
@@ -240,7 +262,7 @@ class Certification:
 
     def by_bounds(self, bracket: Bracket) -> DeterministicCertificate:
         """The certificate of a bracket; every bound it was made of is rounded outwards."""
-        session, decided = self.session, decision(bracket, self.bounder)
+        session, decided = self.session, decision(bracket, self.rounding)
         reason = ""
         if bracket.status is Status.TIME_LIMIT:
             reason = session.late
@@ -286,7 +308,7 @@ class Certification:
             status = Status.INTERRUPTED
         elif reason and left() <= 0:
             status = Status.TIME_LIMIT
-        rounding = exact.bounder.rounding
+        rounding = exact.decider.bounder.rounding
         return replace(
             certificate,
             radius=exact.certified,
@@ -322,8 +344,8 @@ class Certification:
             self.session.attack = replace(attack, witness=witness, attack=f"{attack.attack}, {name}")
 
 
-def decision(bracket: Bracket, bounder: Bounder) -> Decision | None:
-    """The score that certifies a radius; None without a positive one."""
+def decision(bracket: Bracket, rounding: float) -> Decision | None:
+    """The score that certifies a radius, rounding put back; None without a positive one."""
     if not bracket.margin > 0:
         return None
-    return Decision(bracket.certified, bracket.margin + bounder.rounding, bounder.rounding)
+    return Decision(bracket.certified, bracket.margin + rounding, rounding)

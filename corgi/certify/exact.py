@@ -18,9 +18,13 @@ from corgi.decide.ball import BallDecider, ExactOptions, refuse_contradiction
 from corgi.decide.decider import Proved, Undecided
 from corgi.decide.margins import Question
 from corgi.engines.interface import Bounder
+from corgi.properties.formula import Ranking
 from corgi.results import ExactSearch, Witness
 from corgi.terms import Status
 from corgi.types import Ball
+
+_STEP = 1.1
+"""From a certified radius to the next, where the witness is far or unknown."""
 
 
 @dataclass
@@ -49,6 +53,12 @@ class ExactRadius:
     ended: Status | None = None
     reason: str | None = None
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def single(self) -> bool:
+        """Whether one pair of pixels that changes places breaks the property: then the witness is near."""
+        holds = self.question.holds
+        return isinstance(holds, Ranking) and holds.single
 
     def __post_init__(self) -> None:
         self.check(self.certified, self.witness)  # one of the two may come from elsewhere
@@ -129,8 +139,8 @@ class ExactRadius:
         high = (
             self.ball.largest if self.witness is None else self.witness.radius / (1 + 0.9 * self.options.gap)
         )
-        if self.witness is None and self.certified > 0:
-            high = min(high, 1.1 * self.certified)
+        if self.certified > 0 and (self.witness is None or not self.single):
+            high = min(high, _STEP * self.certified)
         undecided = [radius for radius, _ in self.failed if radius > self.certified]
         if undecided and min(undecided) <= high:
             high = math.sqrt(max(self.certified, min(undecided) / 4) * min(undecided))

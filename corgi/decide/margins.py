@@ -118,6 +118,9 @@ by its own row with the engine's full effort."""
 _FIRST_PAIRS = 16
 """Pairs refined first: their margins tell which of the others can matter."""
 
+_MORE = 2
+"""Pixels of A looked at beside those that are enough, where any will do."""
+
 _SHARPENED = 4
 """Pairs sharpened at once."""
 
@@ -199,7 +202,7 @@ class _Pairs:
 
         One pair is enough to break it: all of them. Else pixels of A need all but gained - 1 of their pairs
         above the target, except for lost - 1 pixels; of the pairs below it the largest are tried first. With
-        gained = 1 the pixels of B are counted instead.
+        gained = 1 each pixel of B needs all but lost - 1 of its pairs above it: with the highest pixels of A.
         """
         lost, gained = self.ranking.lost_count, self.ranking.gained
         low = core(self.lower <= self.target(wanted), lost, gained)
@@ -207,13 +210,14 @@ class _Pairs:
         if self.ranking.single:
             return refinable
         if gained == 1:
+            refinable &= self.highest(low, _MORE)
             return _largest_first(self.lower.T, low.T, refinable.T, lost - 1).T
-        return _largest_first(self.lower, low, refinable & self.strongest(low), gained - 1)
+        return _largest_first(self.lower, low, refinable & self.highest(low, 0), gained - 1)
 
-    def strongest(self, low: Tensor) -> Tensor:
-        """All pixels of A but the lowest lost - 1 of those that could be lost, bool [A, 1]."""
+    def highest(self, low: Tensor, more: int) -> Tensor:
+        """All pixels of A but the lowest lost - 1 of those that could be lost, and some more: bool [A, 1]."""
         counts = low.any(1)
-        wanted = int(counts.sum()) - (self.ranking.lost_count - 1)
+        wanted = min(int(counts.sum()) - (self.ranking.lost_count - 1) + more, int(counts.sum()))
         height = self.most.amin(1).masked_fill(~counts, -torch.inf)
         chosen = torch.zeros_like(counts)
         chosen[height.topk(max(wanted, 0)).indices] = True
