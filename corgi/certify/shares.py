@@ -1,31 +1,36 @@
 """Fixed radii of one image decided, and shares of many: certified accuracy, as robust learning reports it.
 
 A property that holds within a radius holds within every smaller one, and a witness within a radius refutes
-every larger one. So one search brackets all radii at once: those up to the certified radius are proved, those
-from the witness on are refuted. What lies between the two is decided radius by radius in the time left, and
-every answer moves one end of the bracket.
+every larger one. So there is one bracket for all radii: those up to the certified radius are proved, those
+from the witness on are refuted, and every answer moves one end of it. First an attack finds the nearest
+witness it can. Then radii below it are decided from the smallest on, which are the quickest to bound. What
+stays open is attacked by itself. The time that is left goes to the search for the largest certified radius.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from corgi.ambient import settled
-from corgi.budget import Stoppable, check, left, limited, within
+from corgi.attacks.search import attack_radius
+from corgi.budget import left, limited
 from corgi.certify.bounders import Bounders
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.options import VerifyOptions, check_radius
 from corgi.certify.verify import verify_explained
 from corgi.decide.ball import refuse_contradiction
-from corgi.errors import UsageError
+from corgi.errors import EngineError, GateError, UsageError
 from corgi.network.network import Network
-from corgi.results import ImageArray, VerifyResult
+from corgi.results import DeterministicCertificate, EmpiricalBound, ImageArray, VerifyResult
 from corgi.terms import Status
 
-SEARCH_SHARE = 0.6
-"""Share of a time limit that the search may take; the rest is for the radii it leaves open."""
+_ATTACK_SHARE, _BOUND_SHARE, _OPEN_SHARE = 0.25, 0.6, 0.3
+"""Shares, each of what is left of a time limit: of the first attack, of deciding radii from the smallest on,
+and of attacks on those that stay open, all together. The search has the rest."""
 
 
 @dataclass(frozen=True)
@@ -172,38 +177,68 @@ class _Deciding:
         # The time limit is that of the scope around all of it.
         self.explained, self.options = explained, replace(options, time_limit=None)
         self.bounders, self.image_name = bounders, image_name
-
-    def verify(self, seconds: float, eps: float | None = None) -> VerifyResult:
-        """A search, or one radius decided, in so many seconds."""
-        options = replace(self.options, eps=eps, label=self.options.label and eps is None)
-        with limited(time.monotonic() + seconds):
-            return verify_explained(
-                self.explained, options, image_name=self.image_name, bounders=self.bounders
-            )
+        self.attack: EmpiricalBound | None = None
+        self.certificate: DeterministicCertificate | None = None
 
     def run(self, radii: tuple[float, ...], started: float) -> RadiiDecided:
         holds = self.explained.holds(self.options.asked)
-        self.result = self.verify(SEARCH_SHARE * left())
-        with Stoppable():
-            tried = set[float]()
-            while holds and (opened := [r for r in self.opened(radii) if r not in tried]):
-                check()
-                # From below: a radius that is proved leaves fewer, and one that is refuted closes the rest.
-                tried.add(opened[0])
-                with within(f"radius {opened[0]:.4g}, one of {len(opened)} left open", self.attacked):
-                    self.learn(self.verify(left() / len(opened), opened[0]))
+        if holds:
+            self.look(_ATTACK_SHARE)
+            with limited(time.monotonic() + _BOUND_SHARE * left()):
+                self.bound(radii)
+            for number, radius in enumerate(opened := self.opened(radii)):
+                if radius in self.opened(radii):
+                    self.look(_OPEN_SHARE / (len(opened) - number), radius)
+        result = self.better(self.verify(attacked=self.attack))
         decided = tuple((radius, self.status(radius) if holds else Status.UNKNOWN) for radius in radii)
-        return RadiiDecided(
-            replace(self.result, radii=decided, holds=holds, seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return RadiiDecided(replace(result, radii=decided, holds=holds, seconds=seconds))
+
+    def verify(self, *, attacked: EmpiricalBound | None = None, **changes: Any) -> VerifyResult:
+        """A search, or one radius decided."""
+        options = replace(self.options, **changes)
+        name, bounders = self.image_name, self.bounders
+        return verify_explained(
+            self.explained, options, image_name=name, bounders=bounders, attacked=attacked
         )
+
+    def look(self, share: float, only: float | None = None) -> None:
+        """Attack, one radius or all of them, in a share of the time left."""
+        options = self.options.attack
+        if options is None or left() <= 0:
+            return
+        keeps, ball = options.keep_label, self.explained.ball(self.options.norm)
+        target = self.explained.question(self.options.asked, form=self.options.form, keep_label=keeps)
+        with limited(time.monotonic() + share * left()):
+            self.learn(None, attack_radius(target, ball.center, options, norm=ball.norm, only=only))
+
+    def bound(self, radii: tuple[float, ...]) -> None:
+        """Decide radii below the witness from the smallest on, until one stays open."""
+        engine, explained = self.options.engine, self.explained
+        try:
+            self.bounders.prepared(engine, explained.network, explained.class_id)
+        except EngineError:  # the search says so
+            return
+        for radius in self.opened(radii):
+            if left() <= 0 or radius not in self.opened(radii):
+                return
+            with suppress(GateError):  # the search says so, or has a witness to answer with
+                found = self.verify(attack=None, eps=radius, label=False)
+                self.learn(found.certificate, found.attack)
+                if found.status is not Status.PROVED:
+                    return
 
     @property
     def attacked(self) -> float | None:
-        return None if self.result.attack is None else self.result.attack.radius
+        return None if self.attack is None else self.attack.radius
+
+    @property
+    def certified(self) -> float:
+        return 0.0 if self.certificate is None else self.certificate.radius
 
     def status(self, radius: float) -> Status:
         """What the bracket says of a radius."""
-        if radius <= self.result.certificate.radius:
+        if radius <= self.certified:
             return Status.PROVED
         return Status.REFUTED if self.attacked is not None and radius >= self.attacked else Status.UNKNOWN
 
@@ -211,26 +246,37 @@ class _Deciding:
         """The radii inside the bracket, ascending."""
         return [radius for radius in radii if self.status(radius) is Status.UNKNOWN]
 
-    def learn(self, found: VerifyResult) -> None:
+    def learn(self, certificate: DeterministicCertificate | None, attack: EmpiricalBound | None) -> None:
         """Keep what is better: a larger certificate, a nearer witness.
 
         Raises:
             EngineError: the two contradict each other.
         """
-        result, attacked = self.result, self.attacked
-        certificate, attack = result.certificate, result.attack
-        if found.certificate.radius > certificate.radius:
-            certificate = found.certificate
-        nearest = None if found.attack is None else found.attack.radius
-        if nearest is not None and (attacked is None or nearest < attacked):
-            attack = found.attack
-        refuse_contradiction(
-            certificate.engine, certificate.radius, None if attack is None else attack.radius
-        )
+        certified, attacked = self.certified, self.attacked
+        if certificate is not None and (self.certificate is None or certificate.radius > certified):
+            self.certificate = certificate
+        nearest = None if attack is None else attack.radius
+        if self.attack is None or (nearest is not None and (attacked is None or nearest < attacked)):
+            self.attack = attack
+        assert self.certificate is not None or certificate is None
+        if self.certificate is not None:
+            refuse_contradiction(self.certificate.engine, self.certified, self.attacked)
+
+    def better(self, result: VerifyResult) -> VerifyResult:
+        """The search with the best that is known.
+
+        Raises:
+            EngineError: a certificate and a witness contradict each other.
+        """
+        # Of equals those of the search, which say how it ended.
+        before = self.certificate
+        self.certificate = result.certificate
+        self.learn(before, result.attack)
+        assert self.certificate is not None
         status, reason = result.status, result.reason
-        if status is Status.UNKNOWN and certificate is found.certificate:
+        if status is Status.UNKNOWN and self.certified > 0:
             status, reason = Status.CERTIFIED, ""
-        self.result = replace(result, certificate=certificate, attack=attack, status=status, reason=reason)
+        return replace(result, certificate=self.certificate, attack=self.attack, status=status, reason=reason)
 
 
 def shares(decided: Sequence[RadiiDecided]) -> tuple[Share, ...]:

@@ -22,7 +22,14 @@ from corgi.decide.ball import refuse_contradiction
 from corgi.errors import EngineError, GateError
 from corgi.network.network import Network
 from corgi.properties.topk import Topk
-from corgi.results import DeterministicCertificate, ImageArray, LabelCertificate, Status, VerifyResult
+from corgi.results import (
+    DeterministicCertificate,
+    EmpiricalBound,
+    ImageArray,
+    LabelCertificate,
+    Status,
+    VerifyResult,
+)
 from corgi.terms import EngineName
 
 ATTACK_SHARE = 0.4
@@ -74,13 +81,15 @@ def verify_explained(
     image_name: str = "array",
     bounders: Bounders | None = None,
     started: float | None = None,
+    attacked: EmpiricalBound | None = None,
 ) -> VerifyResult:
     """The same of a map that was explained before: k and class are those of the explanation.
 
-    `started`: when the time that there is began, by `time.monotonic()`; None for now.
+    `started`: when the time that there is began, by `time.monotonic()`; None for now. `attacked`: what an
+    attack on the same question found before, so that none is run.
     """
     started = time.monotonic() if started is None else started
-    verification = _Verification(explained, options, bounders or Bounders(), image_name, started)
+    verification = _Verification(explained, options, bounders or Bounders(), image_name, started, attacked)
     with limited(None if options.time_limit is None else started + options.time_limit):
         return verification.run()
 
@@ -93,7 +102,8 @@ class _Verification(Session):
         if tie is not None:
             return self.result(self.nothing(Status.UNKNOWN, tie))
         refusal = self.refusal()
-        self.run_attack(alone=refusal is not None)
+        if self.attack is None:
+            self.run_attack(alone=refusal is not None)
         if self.options.eps is not None and self.witness is not None:
             return self.result(self.nothing(Status.UNKNOWN, "not attempted: the property is refuted"))
         if cancelled():

@@ -41,28 +41,35 @@ def test_every_radius_is_decided_as_by_itself(asked, network, image) -> None:
     assert decided.statuses[-1] is Status.REFUTED
 
 
-def test_what_the_search_leaves_open_is_decided_one_by_one(network, image, monkeypatch) -> None:
-    """A search that says nothing of the radii: each of them is asked for, and the answers are kept."""
+def test_radii_are_decided_before_the_search_and_the_best_is_kept(network, image, monkeypatch) -> None:
+    """A search that says nothing, as one that time ended: what was decided before it stands."""
     options = VerifyOptions(k=3)
     found = corgi.verify(network, image, options)
     radii = [0.5 * found.certificate.radius, 2 * found.attack.radius]
     whole = module.verify_explained
     asked = []
 
-    def verify(explained, options, **others):
+    def verify(explained, options, *, attacked=None, **others):
         asked.append(options.eps)
         if options.eps is not None:
             return whole(explained, options, **others)
+        assert attacked.radius <= radii[1]  # it need not be attacked again
         nothing = replace(found.certificate, radius=0.0, decision=None, status=Status.TIME_LIMIT)
-        return replace(found, certificate=nothing, attack=None, status=Status.TIME_LIMIT)
+        return replace(found, certificate=nothing, attack=attacked, status=Status.TIME_LIMIT)
 
     monkeypatch.setattr(module, "verify_explained", verify)
     decided = module.decide_radii(network, image, options, radii)
-    assert asked == [None, *radii]
+    assert asked == [radii[0], None]
     assert decided.statuses == (Status.PROVED, Status.REFUTED)
     assert decided.certified == radii[0]
-    assert decided.attacked <= radii[1]
+    assert decided.result.status is Status.TIME_LIMIT
     assert decided.open == ()
+
+
+def test_without_an_attack_radii_are_proved_all_the_same(network, image) -> None:
+    radius = corgi.verify(network, image, k=3).certificate.radius
+    decided = corgi.decide_radii(network, image, [radius / 4, radius / 2], k=3, attack=None)
+    assert set(decided.statuses) == {Status.PROVED}
 
 
 def test_answers_that_contradict_each_other_are_refused(network, image, monkeypatch) -> None:
@@ -70,9 +77,6 @@ def test_answers_that_contradict_each_other_are_refused(network, image, monkeypa
     near, far = 0.5 * found.attack.radius, 0.9 * found.attack.radius
 
     def verify(explained, options, **others):
-        if options.eps is None:
-            certificate = replace(found.certificate, radius=0.0, decision=None)
-            return replace(found, certificate=certificate)
         return replace(found, certificate=replace(found.certificate, radius=2 * found.attack.radius))
 
     monkeypatch.setattr(module, "verify_explained", verify)
