@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +14,12 @@ from corgi.batch.cluster import Cluster
 from corgi.batch.code import code_version
 from corgi.batch.question import Question
 from corgi.batch.run import Tally, compute_rows, forget_failures
-from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Store
+from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Setting, Store
 from corgi.batch.work import Work, Worker, local_worker
 from corgi.errors import UsageError, encodable, printable
+from corgi.reporting.case import Case
+from corgi.reporting.document import VerifyDocument
+from corgi.reporting.summary import Decided, decided
 from corgi.reporting.versions import installed_versions
 
 
@@ -28,11 +31,13 @@ class BatchResult:
         store: where the rows are.
         tally: how many were computed, by whom.
         statuses: how the images asked for ended: how many how.
+        decided: what is known of them at each of the radii that were to be decided.
     """
 
     store: Path
     tally: Tally
     statuses: Counter[str]
+    decided: tuple[Decided, ...] = ()
 
     @property
     def in_words(self) -> str:
@@ -107,7 +112,21 @@ def run_batch(
         tally = compute_rows(opened, setting, run, items, started, on_progress)
         ended = opened.statuses(setting)
         wanted = {item.sha256 for item in items}
-        return BatchResult(store, tally, Counter(ended[digest] for digest in wanted if digest in ended))
+        counts = Counter(ended[digest] for digest in wanted if digest in ended)
+        found = decided(_cases(opened, setting, wanted)) if question.radii else ()
+        return BatchResult(store, tally, counts, found)
+
+
+def _cases(store: Store, setting: Setting, wanted: Container[str]) -> list[Case]:
+    """The rows of some images, for figures."""
+    found = []
+    for row in store.rows(setting):
+        item, answer = row.item, row.answer
+        if item.sha256 in wanted:
+            document = answer.document and VerifyDocument.model_validate_json(answer.document)
+            shown = (item.name, item.sha256, item.true_class)
+            found.append(Case(row.id, *shown, answer.status, answer.reason, None, document or None))
+    return found
 
 
 def _work(question: Question, model: Path, sha256: str, threads: int) -> Work:

@@ -134,6 +134,10 @@ def command(
         )
     if not quiet:
         typer.echo(found.in_words)
+        if found.decided:
+            from corgi.reporting.facts import columns, decided_table
+
+            typer.echo(columns(*decided_table(found.decided)))
     return Exit.OK if found.complete else Exit.UNKNOWN
 
 

@@ -118,8 +118,8 @@ def decided_table(rows: Iterable[Decided]) -> Table:
     rows = tuple(rows)
     told = any(row.correct is not None for row in rows)
     known = ("correct",) if told else ()
-    titles = ("radius", "images", *known, "holds here", "certified", "refuted", "open")
-    return (*titles, *(("certified, correct",) if told else ())), tuple(
+    titles = ("radius", "images", *known, "holds", "certified", "refuted", "open")
+    return (*titles, *(("and correct",) if told else ())), tuple(
         (
             f"{row.radius * 255:.4g}/255",
             f"{row.images:,}",
@@ -131,6 +131,15 @@ def decided_table(rows: Iterable[Decided]) -> Table:
             *((f"{row.accurate:,} ({percent_down((row.accurate or 0) / row.images)})",) if told else ()),
         )
         for row in rows
+    )
+
+
+def columns(titles: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+    """A table as lines of text, every column as wide as its widest cell."""
+    lines = [titles, *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(titles))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
     )
 
 

@@ -96,6 +96,7 @@ def test_a_batch_asks_each_question_in_rows_of_its_own(model, picture, tmp_path)
     ):
         found = run("batch", model, picture, "--store", store, "--workers", "1", *options)
         assert found.exit_code in (0, 2), found.output
+        assert ("certified refuted" in " ".join(found.output.split())) is ("--radii" in options)
     with sqlite3.connect(store) as database:
         asked = [json.loads(text) for (text,) in database.execute("SELECT parameters FROM settings")]
         rows = database.execute("SELECT count(*) FROM results").fetchone()

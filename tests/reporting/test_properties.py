@@ -14,7 +14,7 @@ from corgi.reporting import wording
 from corgi.reporting.broken import broken_parts, centre_of, mask_of
 from corgi.reporting.case import Case
 from corgi.reporting.document import AttackDocument, VerifyDocument, attack_document, to_json, verify_document
-from corgi.reporting.facts import decided_table
+from corgi.reporting.facts import columns, decided_table
 from corgi.reporting.marks import after, before
 from corgi.reporting.page.pictures import card_pictures
 from corgi.reporting.picture import attack_picture, picture_bytes, verify_picture
@@ -184,12 +184,13 @@ def test_fixed_radii_are_counted() -> None:
         "radius",
         "images",
         "correct",
-        "holds here",
+        "holds",
         "certified",
         "refuted",
         "open",
-        "certified, correct",
+        "and correct",
     )
+    assert columns(titles, rows).splitlines()[0].split() == " ".join(titles).split()
     assert rows[0] == ("0.25/255", "2", "2", "1", "1 (50.0%)", "0 (0.0%)", "0 (0.0%)", "1 (50.0%)")
 
 
