@@ -119,7 +119,7 @@ def decided_table(rows: Iterable[Decided]) -> Table:
     told = any(row.correct is not None for row in rows)
     known = ("correct",) if told else ()
     titles = ("radius", "images", *known, "holds", "certified", "refuted", "open")
-    return (*titles, *(("and correct",) if told else ())), tuple(
+    return (*titles, *(("certified and correct",) if told else ())), tuple(
         (
             f"{row.radius * 255:.4g}/255",
             f"{row.images:,}",

@@ -188,7 +188,7 @@ def test_fixed_radii_are_counted() -> None:
         "certified",
         "refuted",
         "open",
-        "and correct",
+        "certified and correct",
     )
     assert columns(titles, rows).splitlines()[0].split() == " ".join(titles).split()
     assert rows[0] == ("0.25/255", "2", "2", "1", "1 (50.0%)", "0 (0.0%)", "0 (0.0%)", "1 (50.0%)")
