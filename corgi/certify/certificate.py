@@ -22,7 +22,7 @@ from corgi.results import Decision, DeterministicCertificate, EmpiricalBound, Ex
 from corgi.terms import EngineName, Form
 from corgi.types import Norm
 
-_FROM_BELOW = (0.05, 0.15, 0.4)
+_FROM_BELOW = (0.05, 0.15, 0.25, 0.4)
 """Shares of the witness's radius at which bounds begin where it can be far: small balls are little work."""
 
 EVALUATION_SHARE = 0.3
