@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,11 +80,10 @@ def test_a_radius_that_was_scored_twice_is_decided_by_a_score_that_proves_it(sco
 
 def test_nothing_is_confirmed_that_no_score_proves() -> None:
     """Whoever says certified: without a positive score there is no certificate; with several there is."""
-    bounder: Any = SimpleNamespace(rounding=0.25)
     bracket = Bracket(1.0, certified=0.1, scores=[(0.1, math.nan), (0.1, -1.0), (0.2, 1.0)])
-    assert decision_of(bracket, bounder) is None
+    assert decision_of(bracket, 0.25) is None
     bracket.scores += [(0.1, 0.5), (0.1, 0.75)]
-    found = decision_of(bracket, bounder)
+    found = decision_of(bracket, 0.25)
     assert found is not None
     assert (found.radius, found.margin, found.rounding_bound) == (0.1, 1.0, 0.25)
 
