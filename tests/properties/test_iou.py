@@ -102,6 +102,6 @@ def test_what_cannot_be_asked() -> None:
 def test_words() -> None:
     said = str(Iou(0.25, 0.5).statement(15))
     assert said == (
-        "the mask of pixels of at least 0.25 of the maximum keeps an intersection over union of 0.5 with the"
-        " original one"
+        "the mask of pixels of at least 0.25 of the maximum keeps an intersection over union of at least"
+        " 0.5 with the original one"
     )
