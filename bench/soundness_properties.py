@@ -76,16 +76,22 @@ def main() -> None:
                 if "contradiction" in error.message:
                     checked.note(f"seed {seed}: {error.message}")
             seed += 1
-    wrong = checked.wrong or []
-    for line in wrong:
+            if seed % 100 == 0:
+                print(said(checked, seed - given.seed, started), file=sys.stderr, flush=True)
+    for line in checked.wrong or []:
         print(line)
-    print(
-        f"{checked.bounds} bounds ({checked.positive} > 0), {checked.decided} decisions"
-        f" ({checked.proved} proved, {checked.refuted} refuted), {seed - given.seed} networks,"
-        f" {time.monotonic() - started:.0f} s: {len(wrong)} violations"
-    )
+    print(said(checked, seed - given.seed, started))
     print(", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())))
-    sys.exit(bool(wrong))
+    sys.exit(bool(checked.wrong))
+
+
+def said(checked: Checked, networks: int, started: float) -> str:
+    """Where it is."""
+    return (
+        f"{checked.bounds} bounds ({checked.positive} > 0), {checked.decided} decisions"
+        f" ({checked.proved} proved, {checked.refuted} refuted), {networks} networks,"
+        f" {time.monotonic() - started:.0f} s: {len(checked.wrong or [])} violations"
+    )
 
 
 def one(seed: int, folder: Path, checked: Checked, kinds: Counter[str]) -> None:

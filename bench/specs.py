@@ -11,6 +11,11 @@ whose ends are rounded outwards, is held against the certified ball and the witn
 Planted: networks with a spike, relu(1 - s |x - p|_1), at a point p of the box and nothing elsewhere, so
 gradients lead nowhere. Y_0 = spike >= 0.999 is satisfied at p (sat), Y_0 >= 1.001 nowhere (unsat).
 
+Questions: of the map of a picture, pointing and the mass centre, at 0.5 times the certified radius and 1.1
+times the witness's; and of drawn maps of 3 x 3 every kind of property, broken at the point of a spike. The
+spike moves the map along a line, 1% beyond where the property breaks. One box holds the point (sat); in the
+other the spike ends at 31/32, before that (unsat).
+
 Plain: small networks with integer weights whose range over the box is worked out beside them.
 """
 
@@ -27,14 +32,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import corgi
+from corgi.cam.topk import top_k
+from corgi.properties import Both, Centre, Inside, Iou, Order, Overlap, Pointing, Property, Topk
 from corgi.results import ImageArray
 from corgi.vnnlib.export import INSTANCES, export_cam, write_instance
 from corgi.vnnlib.read import read_spec
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
+from corgi.vnnlib.violation import Outputs, violation
 from corgi.vnnlib.write import spec_bytes, spec_text
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -64,7 +73,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     if folder.exists():
         shutil.rmtree(folder)
-    known = [*maps(folder), *planted(folder), *plain(folder)]
+    known = [*maps(folder), *planted(folder), *plain(folder), *pictured(folder), *questions(folder)]
     with (folder / "expected.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(known)
     print(f"{len(known)} instances in {folder}")
@@ -95,6 +104,114 @@ def maps(folder: Path) -> list[tuple[str, str, str]]:
             assert known_by, spec_file
             known.append((export.model_name, export.spec_name, answer))
     return known
+
+
+def pictured(folder: Path) -> list[tuple[str, str, str]]:
+    """Instances well inside and beyond what is known of other questions about a map."""
+    known, network = [], corgi.load(REPOSITORY / "models" / "gtsrb.onnx")
+    image, (height, width) = picture(17, network), network.head.map_shape
+    middle = np.zeros((height, width), dtype=bool)
+    middle[height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
+    region = tuple(map(int, middle.flatten().nonzero()[0]))
+    for asked in (Pointing(region), Centre(1.0)):
+        result = corgi.verify(network, image, k=15, property=asked, time_limit=60)
+        assert result.attack is not None
+        certified, witness = result.certificate.radius, result.attack.witness
+        assert witness is not None
+        assert 0 < certified < witness.radius
+        for share, answer in ((0.5, "unsat"), (1.1, "sat")):
+            whole = share * GRID * (certified if answer == "unsat" else witness.radius)
+            eps = (math.floor(whole) if answer == "unsat" else math.ceil(whole)) / GRID
+            syntax = Syntax.V1 if answer == "unsat" else Syntax.V2
+            export = export_cam(
+                network,
+                image,
+                eps,
+                k=15,
+                property=asked,
+                name=f"sign17_{share:g}x",
+                syntax=syntax,
+                packed=True,
+            )
+            _, spec_file = write_instance(export, folder, TIMEOUT)
+            (case,) = read_spec(spec_file).cases
+            known_by = in_ball(case, image, certified) if answer == "unsat" else holds(case, witness.image)
+            assert known_by, spec_file
+            known.append((export.model_name, export.spec_name, answer))
+    return known
+
+
+DRAWN = np.array([[9, 8, 7], [3, 2.5, 2], [1, 0.5, 0.25]]) / 8
+"""A map, of which the first row is the top set of 3."""
+
+QUESTIONS: dict[str, tuple[Property, dict[int, float]]] = {
+    "topk": (Topk(), {3: 1}),
+    "spare": (Topk(4), {3: 1, 4: 1}),
+    "overlap": (Overlap(2), {3: 1, 4: 1}),
+    "pointing": (Pointing((0, 1, 2)), {8: 1}),
+    "inside": (Inside(2, (0, 1, 2, 8)), {3: 1, 4: 1}),
+    "iou": (Iou(0.5, 0.75), {0: 1}),
+    "order": (Order(((0, 0), (0, 1)), ((2, 2),)), {8: 1, 1: -0.5}),
+    "centre": (Centre(0.5), {8: 1}),
+    "both": (Both((Pointing((0, 1, 2)), Centre(0.5))), {8: 1}),
+}
+"""A property of it, and along which line of maps it breaks."""
+
+POINT, STEEP = np.array([0.25, 0.75, 0.5, 0.625]), 8.0
+"""Of the spike. Where an input is 1/256 or more away from the point's it is at most 1 - 8/256."""
+
+
+def questions(folder: Path) -> list[tuple[str, str, str]]:
+    """Every kind of property, broken by a spike."""
+    known = []
+    cam = torch.from_numpy(DRAWN)
+    top = top_k(cam, 3, 0.0)
+    for number, (kind, (asked, line)) in enumerate(QUESTIONS.items()):
+        direction = torch.zeros(9, dtype=torch.float64)
+        direction[list(line)] = torch.tensor(list(line.values()), dtype=torch.float64)
+        outputs = Outputs(asked.formula(cam, top), 9)
+        path = cam.flatten() + torch.linspace(0, 4, 2**16 + 1, dtype=torch.float64)[:, None] * direction
+        broken = outputs.formula.margin(path) <= 0
+        height = 1.01 * 4 * int(broken.nonzero()[0]) / 2**16
+        # Without the point the line ends at 31/32 of that: nothing is broken up to the next grid point.
+        assert not bool(broken[: math.ceil(31 / 32 * height / 4 * 2**16) + 1].any())
+        name = f"onnx/asked_{kind}.onnx"
+        _write(folder / name, spiked(height * direction.numpy(), outputs).SerializeToString())
+        syntax = Syntax.V2 if number % 2 else Syntax.V1
+        shapes = ((1, 4), (1, outputs.count)) if syntax is Syntax.V2 else ((4,), (outputs.count,))
+        zeros, ones = (Fraction(0),) * 4, (Fraction(1),) * 4
+        before = (Fraction(float(POINT[0])) - Fraction(1, 256), *ones[1:])
+        for upper, answer in ((ones, "sat"), (before, "unsat")):
+            case = Case(zeros, upper, violation(outputs, kind))
+            known.append(
+                _instance(folder, name, f"asked_{kind}_{answer}", Spec(*shapes, (case,), syntax), answer)
+            )
+    return known
+
+
+def spiked(direction: np.ndarray, outputs: Outputs) -> onnx.ModelProto:
+    """`DRAWN` + spike * direction; or its positive part; or both."""
+    eye, ones = np.eye(4, dtype=np.float32), np.ones((8, 1), dtype=np.float32)
+    weights = {
+        "sides": np.concatenate([eye, -eye], 1),
+        "minus_point": np.concatenate([-POINT, POINT]).astype(np.float32),
+        "steep": (-STEEP * ones).astype(np.float32),
+        "one": np.ones(1, dtype=np.float32),
+        "direction": direction[None].astype(np.float32),
+        "drawn": DRAWN.flatten().astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["X", "sides", "minus_point"], ["beside"]),
+        helper.make_node("Relu", ["beside"], ["distances"]),
+        helper.make_node("Gemm", ["distances", "steep", "one"], ["below"]),
+        helper.make_node("Relu", ["below"], ["spike"]),
+        helper.make_node("Gemm", ["spike", "direction", "drawn"], ["map" if outputs.positive else "Y"]),
+    ]
+    if outputs.positive:
+        nodes.append(helper.make_node("Relu", ["map"], ["positive" if outputs.cam else "Y"]))
+    if outputs.positive and outputs.cam:
+        nodes.append(helper.make_node("Concat", ["map", "positive"], ["Y"], axis=1))
+    return _model(nodes, weights, (1, 4), (1, outputs.count))
 
 
 def in_ball(case: Case, image: ImageArray, radius: float) -> bool:

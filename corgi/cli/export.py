@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-from corgi.budget import tell
+from corgi.budget import grace, tell
 from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
+from corgi.cli.property import property_seen, with_wanted
 from corgi.cli.radius import radius_option
 from corgi.errors import UsageError
 from corgi.vnnlib.spec import Syntax
+from corgi.wanted import WantedProperty
 
 
+@with_wanted
 @with_loading
 def command(
     model: common.ModelArgument,
@@ -29,11 +32,14 @@ def command(
     timeout: Annotated[float, typer.Option(help="Seconds an instance may take, for instances.csv.")] = 300.0,
     preprocess: common.PreprocessOption = None,
     *,
+    wanted: WantedProperty,
     loading: Loading,
     quiet: common.QuietOption = False,
     debug: common.DebugOption = False,
 ) -> int:
     """Write the claim "the K largest pixels of IMAGE's map stay the same within EPS" for other verifiers.
+
+    Other claims than that of the largest pixels: --property, with the options named after it.
 
     DIR gets onnx/, vnnlib/ and a line in instances.csv, as `corgi vnn run` and VNN-COMP read them.
     Exit code: 0 written, 4 error.
@@ -44,13 +50,16 @@ def command(
     from corgi.vnnlib.export import export_cam, write_instance
 
     with common.working("loading", quiet=quiet):
-        network, pixels = common.read_input(loading, model, image, preprocess)
+        with grace():
+            network = loading.load(model)
+        seen = common.seen(network, image, preprocess)
         tell("export", folder.name)
         export = export_cam(
             network,
-            pixels,
+            seen.pixels,
             eps,
             k=common.parse_k(k),
+            property=property_seen(wanted, network, seen.window, image),
             class_id=class_id,
             name=image.stem,
             syntax=syntax,

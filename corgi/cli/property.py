@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from corgi.wanted import WantedProperty, read_places
 if TYPE_CHECKING:
     from corgi.cli.task import Task
     from corgi.data.region import Region
+    from corgi.data.window import Window
     from corgi.network.network import Network
     from corgi.properties.interface import Property
 
@@ -87,9 +89,16 @@ def property_of(wanted: WantedProperty, network: Network, task: Task) -> Propert
     Raises:
         UsageError, ImageError, DataError: see `WantedProperty.property`.
     """
-    if wanted.plain:
-        return None
-    return wanted.property(network.head.map_shape, task.window(network), task.image, _announce(network))
+    return None if wanted.plain else property_seen(wanted, network, task.window(network), task.image)
+
+
+def property_seen(wanted: WantedProperty, network: Network, window: Window, image: Path) -> Property:
+    """What is asked of the map of an image of which the network sees a part.
+
+    Raises:
+        UsageError, ImageError, DataError: see `WantedProperty.property`.
+    """
+    return wanted.property(network.head.map_shape, window, image, _announce(network))
 
 
 def _announce(network: Network) -> Callable[[Region], None]:

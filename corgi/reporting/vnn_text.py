@@ -61,15 +61,14 @@ def wrong_answers(results: Sequence[Result], expected: Mapping[int, Answer]) -> 
 
 def export_text(export: Export, model: str, spec: str) -> RenderableType:
     """What was written, and what its answers mean."""
-    explanation = export.explanation
-    network, k = explanation.network, explanation.top.k
-    pixels, verb = wording.stays(k, k)
+    explanation, what = export.explanation, export.statement
+    network = explanation.network
     claim = (
         f"unsat: for every image within {wording.round_down(export.eps)} of this one"
-        f" ({wording.size_of_change(Norm.LINF)}, scale [0, 1]), {pixels} of {network.map_kind.in_words}"
-        f" of class {explanation.class_id} {verb}."
+        f" ({wording.size_of_change(Norm.LINF)}, scale [0, 1]), {what.subject} of"
+        f" {network.map_kind.in_words} of class {explanation.class_id} {what.verb}."
     )
-    other = "sat: some image of the box takes a pixel outside that set to or above one inside."
+    other = "sat: some image of the box breaks that, or leaves it open by a tie."
     read_so = [Text(f"read so: {note}") for note in network.graph.notes]
     notes = [Text(note, style="yellow") for note in export.notes]
     return Group(Text(f"{model}\n{spec}"), Text(claim), Text(other), *read_so, *notes)

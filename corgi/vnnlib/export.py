@@ -1,10 +1,12 @@
 """Write the claim of a certificate as files any verifier can check.
 
 The network is the trunk with the map's weights as a 1x1 convolution behind it, flattened: Y is the map. The
-specification is the negation of the claim, satisfied where any pixel outside the top-k set reaches one inside
-it:
+specification is the negation of the claim (violation.py): of the top-k set, satisfied where any pixel outside
+reaches one inside it:
 
     X in the box    and    (Y_p >= Y_i  for some i in T, p not in T).
+
+For the mass centre of the positive part, Y is that part, by one more ReLU; or the map, then that part.
 
 The box contains the ball cut to the pixel range: its ends are float32 numbers, rounded outwards, so they are
 the same numbers for every reader, and "unsat" of the files implies the claim.
@@ -26,17 +28,19 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from corgi.ambient import settled
-from corgi.cam.topk import outside
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.options import check_radius
 from corgi.errors import ModelError, UsageError, first_line
 from corgi.network import runtime
 from corgi.network.gate import compare
 from corgi.network.network import Network
-from corgi.results import ImageArray, MapKind
+from corgi.properties.interface import Property
+from corgi.properties.topk import Topk
+from corgi.results import ImageArray, MapKind, Statement
 from corgi.terms import Size
 from corgi.types import Ball, Norm
-from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
+from corgi.vnnlib.spec import Case, Spec, Syntax
+from corgi.vnnlib.violation import Outputs, violation
 from corgi.vnnlib.write import spec_bytes, spec_text
 
 INSTANCES = "instances.csv"
@@ -51,6 +55,7 @@ class Export:
         spec, spec_name: the VNN-LIB file and its path inside the folder.
         explanation: the map it is about.
         eps: radius, pixel scale.
+        statement: what it claims of the map.
         notes: in how far the exported network is not the file's.
     """
 
@@ -60,6 +65,7 @@ class Export:
     spec_name: str
     explanation: Explanation
     eps: float
+    statement: Statement
     notes: tuple[str, ...]
 
 
@@ -70,79 +76,121 @@ def export_cam(
     eps: float,
     *,
     k: Size = None,
+    property: Property | None = None,
     class_id: int | None = None,
     name: str = "image",
     syntax: Syntax = Syntax.V1,
     packed: bool = False,
 ) -> Export:
-    """The instance that says: the top-k set of the map stays within eps of an image [C, H, W] in [0, 1].
+    """The instance that says: a property of the map holds within eps of an image [C, H, W] in [0, 1].
 
     Args:
         network: a loaded network.
         image: the image.
         eps: l_inf radius, pixel scale.
-        k: size of the set.
+        k: size of the top set.
+        property: what is claimed of the map; None for that its top set stays the same.
         class_id: class to explain; None means the predicted one.
         name: of the image, for file names and comments.
         syntax: of the specification.
         packed: whether it is gzipped.
 
     Raises:
-        UsageError: a radius no ball can have, or a tie at rank k: the set is not unique.
+        UsageError: a radius no ball can have; the property does not hold at the image, or only just: a tie;
+            or more alternatives break it than can be written.
         ModelError, GateError: the exported network does not compute corgi's map.
     """
     check_radius("--eps", eps, Norm.LINF)
     eps = float(eps)  # of numpy's numbers, too, the name is the number
-    explanation = explain(network, image, k, class_id)
+    explanation, asked = explain(network, image, k, class_id), property or Topk()
     network, top, shown = explanation.network, explanation.top, explanation.class_id
-    if top.tie:
-        raise UsageError(
-            f"tie at rank {top.k}: the top set is not unique at the image itself",
-            hint="Choose another --k.",
-        )
-    model = cam_model(network, shown)
-    _check_same_map(network, shown, model, image)
+    outputs = Outputs(explanation.question(asked).holds, network.pixels)
+    _check_holds(explanation, asked, outputs)
+    spec = cam_spec(outputs, image, eps, syntax, asked.name)
+    model = cam_model(network, shown, outputs)
+    _check_same_map(network, shown, model, image, outputs)
     weight = network.head.weight[shown]
     notes: tuple[str, ...] = ()
     if not torch.equal(weight.to(torch.float32).to(torch.float64), weight):
         notes = ("the map's weights are no float32 numbers: the exported map is that of rounded weights",)
-    spec = spec_text(
-        cam_spec(explanation, image, eps, syntax), _comments(explanation, image, eps, name, notes)
-    )
+    statement = asked.statement(top.k)
+    text = spec_text(spec, _comments(explanation, statement, outputs, image, eps, name, notes))
     picture = f"{name}_{_digest(image)[:8]}"
     own = f"{picture}_" if network.map_kind is MapKind.GRADCAM else ""  # its weights are this image's
-    stem = _file_name(f"{network.path.stem}_{own}{network.map_kind.value}{shown}")
-    case = _file_name(f"{picture}_{network.map_kind.value}{shown}_k{top.k}_eps{eps!r}")
+    part = "" if outputs.cam and not outputs.positive else f"_{'and_' if outputs.cam else ''}positive"
+    stem = _file_name(f"{network.path.stem}_{own}{network.map_kind.value}{shown}{part}")
+    case = _file_name(f"{picture}_{network.map_kind.value}{shown}_k{top.k}{_short(asked)}_eps{eps!r}")
     return Export(
         model.SerializeToString(),
         f"onnx/{stem}.onnx",
-        spec_bytes(spec, packed=packed),
+        spec_bytes(text, packed=packed),
         f"vnnlib/{case}.vnnlib{'.gz' if packed else ''}",
         explanation,
         eps,
+        statement,
         notes,
     )
 
 
-def _comments(
-    explanation: Explanation, image: ImageArray, eps: float, name: str, notes: tuple[str, ...]
-) -> tuple[str, ...]:
-    """What a specification says of itself, a line each."""
-    network = explanation.network
-    return (
-        f"corgi: the {explanation.top.k} largest pixels of {network.map_kind.in_words} of class"
-        f" {explanation.class_id} stay the same",
-        f"on the l_inf ball of radius {eps!r} around {name!a}, cut to [0, 1].",
-        f"image sha256 {_digest(image)} (float32, [C, H, W])",
-        f"model sha256 {network.sha256}",
-        *(f"read so: {note}" for note in network.graph.notes),
-        *(f"note: {note}" for note in notes),
-        "sat: some pixel outside the set reaches one inside it. unsat: the claim holds, of the exported map.",
+def _check_holds(explanation: Explanation, asked: Property, outputs: Outputs) -> None:
+    """Refuse a claim that is not strictly true at the image itself.
+
+    Raises:
+        UsageError: it is not.
+    """
+    top, formula = explanation.top, outputs.formula
+    value = float(formula.margin(torch.from_numpy(explanation.cam).reshape(-1)))
+    error = formula.sensitivity * explanation.rounding
+    if value > error:
+        return
+    if asked == Topk():
+        raise UsageError(
+            f"tie at rank {top.k}: the top set is not unique at the image itself",
+            hint="Choose another --k.",
+        )
+    raise UsageError(
+        f"at the image itself it is not strictly true that {asked.statement(top.k)}: off by {-value:.3g}",
+        hint="Ask for less.",
     )
 
 
-def cam_model(network: Network, class_id: int) -> onnx.ModelProto:
-    """The part of a file that makes the feature map, then the map of a class, flattened: [1, pixels].
+def _short(asked: Property) -> str:
+    """A property as a part of a file name: another one has another name."""
+    if asked == Topk():
+        return ""
+    return f"_{asked.name}_{hashlib.sha256(repr(asked).encode()).hexdigest()[:8]}"
+
+
+def _comments(
+    explanation: Explanation,
+    claim: Statement,
+    outputs: Outputs,
+    image: ImageArray,
+    eps: float,
+    name: str,
+    notes: tuple[str, ...],
+) -> tuple[str, ...]:
+    """What a specification says of itself, a line each."""
+    network, shown = explanation.network, list[str]()
+    if claim.region is not None:
+        shown.append(f"the region: pixels {', '.join(map(str, claim.region))} of the map, row by row")
+    if outputs.positive:
+        first = outputs.first_positive
+        shown.append(f"outputs {first} to {outputs.count - 1} are the positive part of the map")
+    return (
+        f"corgi: {claim.subject} of {network.map_kind.in_words} of class {explanation.class_id} {claim.verb}",
+        f"on the l_inf ball of radius {eps!r} around {name!a}, cut to [0, 1].",
+        f"image sha256 {_digest(image)} (float32, [C, H, W])",
+        f"model sha256 {network.sha256}",
+        *shown,
+        *(f"read so: {note}" for note in network.graph.notes),
+        *(f"note: {note}" for note in notes),
+        "sat: some input breaks the claim, or leaves it open by a tie. unsat: it holds, of the exported map.",
+    )
+
+
+def cam_model(network: Network, class_id: int, outputs: Outputs) -> onnx.ModelProto:
+    """The part of a file that makes the feature map, then the map of a class, flattened: [1, outputs].
 
     Normalisation and what else loading put in front of the file is part of it: X are pixels in [0, 1].
     """
@@ -162,7 +210,7 @@ def cam_model(network: Network, class_id: int) -> onnx.ModelProto:
         taken.add(name)
         return name
 
-    value = head.feature
+    value, own = head.feature, len(nodes)
     back = [head.order.index(axis) for axis in range(4)]
     if back != [0, 1, 2, 3]:
         nodes.append(helper.make_node("Transpose", [value], [fresh("features")], perm=back))
@@ -170,14 +218,19 @@ def cam_model(network: Network, class_id: int) -> onnx.ModelProto:
     kernel = head.weight[class_id].to(torch.float32).numpy()[None, :, None, None]
     weight = numpy_helper.from_array(kernel, fresh("map_weight"))
     nodes.append(helper.make_node("Conv", [value, weight.name], [fresh("map")], kernel_shape=[1, 1]))
+    if outputs.positive:
+        nodes.append(helper.make_node("Relu", [nodes[-1].output[0]], [fresh("positive")]))
+    if outputs.positive and outputs.cam:
+        both = [nodes[-2].output[0], nodes[-1].output[0]]
+        nodes.append(helper.make_node("Concat", both, [fresh("both")], axis=1))
     nodes.append(helper.make_node("Flatten", [nodes[-1].output[0]], [fresh("Y")]))
-    for node in nodes[-3:]:
-        node.name = node.name or node.output[0]
+    for node in nodes[own:]:
+        node.name = node.output[0]
     made = helper.make_graph(
         nodes,
         f"map_of_class_{class_id}",
         [value for value in graph.input if value.name == network.graph.input_name],
-        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, [1, network.pixels])],
+        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, [1, outputs.count])],
         [*(i for i in graph.initializer if i.name in needed), weight],
     )
     model.graph.CopyFrom(made)
@@ -186,18 +239,18 @@ def cam_model(network: Network, class_id: int) -> onnx.ModelProto:
     return model
 
 
-def cam_spec(explanation: Explanation, image: ImageArray, eps: float, syntax: Syntax) -> Spec:
-    """The violation of the claim, over the box around the ball."""
+def cam_spec(outputs: Outputs, image: ImageArray, eps: float, syntax: Syntax, what: str) -> Spec:
+    """The violation of a claim, which `what` names, over the box around the ball.
+
+    Raises:
+        UsageError: see `violation`.
+    """
     box = Ball(torch.from_numpy(image), eps).box(torch.float32)
     lower, upper = (tuple(Fraction(v) for v in end.flatten().tolist()) for end in (box.lower, box.upper))
-    pixels = explanation.network.pixels
-    alternatives = tuple(
-        (_reaches(p, i),) for i in explanation.top.pixels for p in outside(explanation.top, pixels).tolist()
-    )
-    shape, cases = (1, *image.shape), (Case(lower, upper, alternatives),)
+    shape, cases = (1, *image.shape), (Case(lower, upper, violation(outputs, what)),)
     if syntax is Syntax.V2:
-        return Spec(shape, (1, pixels), cases, syntax)
-    return Spec((image.size,), (pixels,), cases, syntax)
+        return Spec(shape, (1, outputs.count), cases, syntax)
+    return Spec((image.size,), (outputs.count,), cases, syntax)
 
 
 def write_instance(export: Export, folder: Path, timeout: float) -> tuple[Path, Path]:
@@ -236,13 +289,9 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
-def _reaches(p: int, i: int) -> Constraint:
-    """Y_p >= Y_i, as Y_i - Y_p <= 0."""
-    terms = sorted([(i, Fraction(1)), (p, Fraction(-1))])
-    return Constraint((), tuple(terms), Fraction(0))
-
-
-def _check_same_map(network: Network, class_id: int, model: onnx.ModelProto, image: ImageArray) -> None:
+def _check_same_map(
+    network: Network, class_id: int, model: onnx.ModelProto, image: ImageArray, outputs: Outputs
+) -> None:
     """Hold the exported network against corgi's map.
 
     Raises:
@@ -258,5 +307,7 @@ def _check_same_map(network: Network, class_id: int, model: onnx.ModelProto, ima
         found = np.concatenate([runtime.run(session, {name: one[None]})[0] for one in images])
     except Exception as error:  # onnx raises its own family
         raise ModelError(f"{network.path}: the exported map cannot be run: {first_line(error)}") from error
-    ours = np.stack([network.cam(one, class_id).numpy().reshape(-1) for one in images])
+    cams = np.stack([network.cam(one, class_id).numpy().reshape(-1) for one in images])
+    parts = [cams] * outputs.cam + [np.maximum(cams, 0)] * outputs.positive
+    ours = np.concatenate(parts, axis=1)
     compare(network, "map of the exported network", ours, found)

@@ -33,7 +33,10 @@ from tests.vnnlib.stand_ins import stand_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPECS = REPOSITORY / "specs"
-EASY = ("plain_both_yes", "plain_boxes_no", "plain_mixed_no", "spike4_0.999", "spike4_1.001")
+EASY = (
+    "plain_both_yes", "plain_boxes_no", "plain_mixed_no", "spike4_0.999", "spike4_1.001",
+    "asked_overlap_sat", "asked_overlap_unsat", "asked_iou_unsat", "asked_both_sat", "asked_centre_unsat",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
