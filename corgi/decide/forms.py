@@ -42,6 +42,6 @@ def scaled_pairs(
     row, ones = torch.arange(len(above)), torch.ones(len(above), dtype=torch.float64)
     same = above == below
     two = (~same).nonzero().reshape(-1)
-    coefficient = torch.cat([torch.where(same, up - down, up), -down * ones[two]])
+    coefficient = torch.cat([torch.where(same, (up - down) * ones, up * ones), -down * ones[two]])
     pixel = torch.cat([above, below[two]])
     return map_forms(network, class_id, torch.cat([row, row[two]]), pixel, coefficient, 0 * ones)

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-import vnnlib
+import vnnlib.compat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
