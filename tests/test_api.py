@@ -213,3 +213,18 @@ def test_properties_by_name(tmp_path) -> None:
     assert 0 < len(half.pixels) < network.pixels
     both = corgi.verify(network, image, k=2, property="topk+overlap", k2=3, keep=1)
     assert both.certificate.statement.name == "topk+overlap"
+
+
+@pytest.mark.parametrize("k2", [2, 4])
+def test_the_rank_of_a_property_is_the_one_in_the_answer(tmp_path, k2: int) -> None:
+    """Whoever asks by `Topk(k2)` is told the k2 that is claimed, and not the size of the set."""
+    network = corgi.load(random_cam_network(np.random.default_rng(9), tmp_path))
+    image = np.random.default_rng(1).random(network.input_shape, dtype=np.float32)
+    asked = corgi.properties.Topk(k2)
+    by_value = corgi.verify(network, image, k=2, property=asked).certificate
+    by_rank = corgi.verify(network, image, k=2, k2=k2).certificate
+    assert (by_value.k2, by_value.statement, by_value.radius) == (k2, by_rank.statement, by_rank.radius)
+    assert by_rank.k2 == corgi.attack(network, image, k=2, property=asked).k2 == k2
+    for call in (corgi.verify, corgi.attack):
+        with pytest.raises(UsageError, match="k2 = 3 beside property topk"):
+            call(network, image, k=2, k2=3, property=asked)

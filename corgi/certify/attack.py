@@ -11,7 +11,7 @@ from corgi.ambient import settled
 from corgi.attacks.search import AttackOptions, attack_radius
 from corgi.budget import cancelled, check_limit, limited
 from corgi.certify.explain import Explanation, explain
-from corgi.certify.options import check_radius
+from corgi.certify.options import check_alone, check_radius
 from corgi.network.network import Network
 from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
@@ -42,9 +42,8 @@ class AttackResult:
 
     @property
     def k2(self) -> int:
-        """Among how many of the largest pixels the set must stay; its size where that is not the question."""
-        k2 = self.asked.k2 if isinstance(self.asked, Topk) else None
-        return self.explanation.top.k if k2 is None else k2
+        """Among how many of the largest pixels the set must stay (`Property.among`)."""
+        return self.asked.among(self.explanation.top.k)
 
 
 @settled()
@@ -78,6 +77,7 @@ def attack(
     Raises:
         ImageError, UsageError, GateError: as `explain`; or a radius, ranks or a time that cannot be.
     """
+    check_alone(k2, property)
     check_radius("--eps", eps, norm)
     check_limit(time_limit)
     deadline = None if time_limit is None else time.monotonic() + time_limit

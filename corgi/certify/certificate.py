@@ -127,7 +127,7 @@ class Session:
             engine=how.engine.name,
             statement=self.options.asked.statement(self.question.top.k),
             k=self.question.top.k,
-            k2=self.options.k2 or self.question.top.k,
+            k2=self.options.asked.among(self.question.top.k),
             norm=self.ball.norm,
             evaluations=0,
             decision=None,

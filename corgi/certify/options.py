@@ -57,8 +57,7 @@ class VerifyOptions:
     def __post_init__(self) -> None:
         check_radius("eps =", self.eps, self.norm)
         check_limit(self.time_limit)
-        if self.k2 is not None and not isinstance(self.property, Topk | None):
-            raise UsageError(f"k2 = {self.k2}: not of property {self.property.name}", hint="It is of `topk`.")
+        check_alone(self.k2, self.property)
         if not 0 < self.tolerance < 1:
             raise UsageError(f"tolerance = {self.tolerance}: expected a share in (0, 1)")
         if self.max_evaluations < 1:
@@ -73,6 +72,18 @@ class VerifyOptions:
     def limits(self) -> SearchLimits:
         """Of a search."""
         return SearchLimits(self.tolerance, self.max_evaluations)
+
+
+def check_alone(k2: int | None, property: Property | None) -> None:
+    """Refuse a k2 that a property stands beside: its own, or none, would count instead.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if k2 is not None and property is not None:
+        raise UsageError(
+            f"k2 = {k2} beside property {property.name}", hint="It is an option of topk: `Topk(k2)`."
+        )
 
 
 def check_radius(option: str, radius: float | None, norm: Norm) -> None:

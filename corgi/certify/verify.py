@@ -123,7 +123,7 @@ class _Verification(Session):
             return None
         if not isinstance(self.options.asked, Topk):
             return self.fails(value, error)
-        where = f"tie at rank {self.options.k2 or self.explained.top.k}"
+        where = f"tie at rank {self.options.asked.among(self.explained.top.k)}"
         if value <= 0:
             return f"{where}: the top-{self.explained.top.k} set is not unique at the image itself"
         return f"{where}: the gap of {value:.3g} is within float64 rounding ({error:.3g})"

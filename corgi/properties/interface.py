@@ -35,6 +35,10 @@ class Property(ABC):
     def words(self, k: int) -> tuple[str, str]:
         """Subject and verb of what is claimed of a map: ("the 15 largest pixels", "stay the same")."""
 
+    def among(self, k: int) -> int:
+        """Among how many of the largest pixels the k largest must stay; k where that is not the question."""
+        return k
+
     def statement(self, k: int) -> Statement:
         """What is claimed, for results; k: size of the top set."""
         region = getattr(self, "region", None)

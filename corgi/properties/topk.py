@@ -35,7 +35,11 @@ class Topk(Property):
 
     def formula(self, cam: Tensor, top: TopK) -> Ranking:
         """See `Property.formula`."""
-        return stays(top, top.k if self.k2 is None else self.k2, cam.numel())
+        return stays(top, self.among(top.k), cam.numel())
+
+    def among(self, k: int) -> int:
+        """See `Property.among`."""
+        return k if self.k2 is None else self.k2
 
     def words(self, k: int) -> tuple[str, str]:
         """See `Property.words`."""
