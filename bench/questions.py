@@ -15,15 +15,17 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from math import inf
 from pathlib import Path
 
 import torch
 
 import corgi
+from corgi import ExactOptions, VerifyOptions
 from corgi.data.gtsrb import Sample, read_test
 from corgi.data.image import look_at
 from corgi.data.preprocess import GTSRB
@@ -32,7 +34,6 @@ from corgi.properties import Inside, Iou, Overlap, Pointing, Property, Topk
 
 K, KEEP = 15, 12
 PROPERTIES = ("pointing", "inside", "overlap", "topk", "topk30", "iou")
-Row = dict[str, float | str]
 
 
 def property_of(name: str, region: tuple[int, ...]) -> Property:
@@ -48,74 +49,75 @@ def property_of(name: str, region: tuple[int, ...]) -> Property:
     return found[name]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What became of one property of one image."""
+
+    image: str
+    class_id: int
+    property: str
+    decided: corgi.RadiiDecided
+    seconds: float
+
+
 def ask(
-    model: Path,
-    names: tuple[str, ...],
-    radii: tuple[float, ...],
-    seconds: float,
-    bounds: bool,
-    sample: Sample,
-) -> list[Row] | None:
-    """One row a property, or None for an image that is not classified correctly."""
+    model: Path, names: tuple[str, ...], radii: tuple[float, ...], options: VerifyOptions, sample: Sample
+) -> list[Answer] | None:
+    """One answer a property, or None for an image that is not classified correctly."""
     torch.set_num_threads(1)
     network = corgi.load(model)
     seen = look_at(sample.path, network.input_shape, GTSRB, None)
     if network.predict(seen.pixels) != sample.class_id:
         return None
     region = read_region("annotation", seen.window, network.head.map_shape, sample.path).pixels
-    exact = None if bounds else corgi.ExactOptions()
-    rows: list[Row] = []
+    answers = []
     for name in names:
         began = time.process_time()
-        options = corgi.VerifyOptions(
-            k=K, property=property_of(name, region), exact=exact, time_limit=seconds
-        )
-        result = corgi.verify(network, seen.pixels, options)
-        attacked = float("inf") if result.attack is None or not result.attack.radius else result.attack.radius
-        rows.append(
-            {
-                "image": sample.path.name,
-                "class": sample.class_id,
-                "property": name,
-                "holds": int(not result.reason.startswith("at the image itself")),
-                "certified": result.certificate.radius,
-                "attacked": attacked,
-                "seconds": time.process_time() - began,
-                "reason": result.reason
-                or (result.certificate.exact.reason if result.certificate.exact else ""),
-            }
-        )
-    return rows
+        asked = replace(options, property=property_of(name, region))
+        decided = corgi.decide_radii(network, seen.pixels, radii, asked)
+        seconds = time.process_time() - began
+        answers.append(Answer(sample.path.name, sample.class_id, name, decided, seconds))
+    return answers
 
 
-def report(rows: list[Row], radii: tuple[float, ...]) -> None:
+def report(answers: list[Answer], radii: tuple[float, ...]) -> None:
     """Print a Markdown table."""
     shares = " | ".join(f"{255 * r:g}/255: certified, refuted, open" for r in radii)
     print(f"| property | images | holds | {shares} | median certified | attack / certified | seconds |")
     print("|" + " --- |" * (6 + len(radii)))
-    for name in dict.fromkeys(row["property"] for row in rows):
-        of = [row for row in rows if row["property"] == name]
-        good = [row for row in of if row["holds"]]
-        cells = []
-        for radius in radii:
-            proved = sum(float(row["certified"]) >= radius for row in good)
-            refuted = sum(float(row["attacked"]) <= radius for row in good)
-            total = max(len(good), 1)
-            cells.append(
-                ", ".join(f"{n / total:.0%}" for n in (proved, refuted, len(good) - proved - refuted))
-            )
-        certified = [255 * float(row["certified"]) for row in good]
-        ratios = [
-            float(r["attacked"]) / float(r["certified"]) if r["certified"] else float("inf") for r in good
+    for name in dict.fromkeys(answer.property for answer in answers):
+        of = [answer for answer in answers if answer.property == name]
+        good = [answer.decided for answer in of if answer.decided.holds]
+        cells = [
+            ", ".join(f"{n / max(at.holds, 1):.0%}" for n in (at.certified, at.refuted, at.open))
+            for at in corgi.shares([answer.decided for answer in of])
         ]
-        median = (
-            f"{statistics.median(certified):.3f}/255 | {statistics.median(ratios):.3f}" if good else "- | -"
-        )
-        seconds = statistics.mean(float(row["seconds"]) for row in of)
+        median = "- | -"
+        if good:
+            ratios = [(one.attacked or inf) / one.certified if one.certified else inf for one in good]
+            certified = 255 * statistics.median(one.certified for one in good)
+            median = f"{certified:.3f}/255 | {statistics.median(ratios):.3f}"
+        seconds = statistics.mean(answer.seconds for answer in of)
         print(
             f"| {name} | {len(of)} | {len(good)} | {' | '.join(cells)} | {median} | {seconds:.1f} |",
             flush=True,
         )
+
+
+def row(answer: Answer) -> dict[str, str | float | None]:
+    """One answer for a CSV file."""
+    decided = answer.decided
+    return {
+        "image": answer.image,
+        "class": answer.class_id,
+        "property": answer.property,
+        "holds": decided.holds,
+        "certified": 255 * decided.certified,
+        "attacked": None if decided.attacked is None else 255 * decided.attacked,
+        "open": " ".join(f"{255 * radius:g}" for radius in decided.open),
+        "seconds": answer.seconds,
+        "reason": decided.result.reason,
+    }
 
 
 def main() -> None:
@@ -135,24 +137,25 @@ def main() -> None:
     given = parser.parse_args()
     radii = tuple(radius / 255 for radius in given.radii)
     samples = read_test(given.data / "GTSRB")
-    asked = partial(ask, given.model, tuple(given.properties), radii, given.seconds, given.bounds)
-    rows: list[Row] = []
+    exact = None if given.bounds else ExactOptions()
+    options = VerifyOptions(k=K, exact=exact, time_limit=given.seconds)
+    asked = partial(ask, given.model, tuple(given.properties), radii, options)
+    answers: list[Answer] = []
     for class_id in given.classes:
         with ProcessPoolExecutor(given.workers) as pool:
             of_class = [sample for sample in samples if sample.class_id == class_id]
-            found: Iterator[list[Row]] = (
-                one for one in pool.map(asked, of_class[: 2 * given.per_class]) if one
-            )
+            found = (one for one in pool.map(asked, of_class[: 2 * given.per_class]) if one)
             for one in islice(found, given.per_class):
-                rows += one
-                print(one[0]["class"], one[0]["image"], file=sys.stderr, flush=True)
+                answers += one
+                for answer in one:
+                    print(*row(answer).values(), sep=", ", file=sys.stderr, flush=True)
             pool.shutdown(cancel_futures=True)
-    report(rows, radii)
+    report(answers, radii)
     if given.out is not None:
         with given.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(row(answers[0])))
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(row(answer) for answer in answers)
 
 
 if __name__ == "__main__":

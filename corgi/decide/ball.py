@@ -37,6 +37,8 @@ from corgi.decide.decider import (
 )
 from corgi.decide.forms import scaled_pairs
 from corgi.decide.margins import Margins, Question, score
+from corgi.decide.pixels import PixelBounds
+from corgi.decide.separation import separate
 from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import NotUnfolded
 from corgi.engines.forms import pairs
@@ -78,6 +80,9 @@ class ExactOptions:
 _NODES = 8
 """Times `ExactOptions.subsets`: most nodes of the tree of sets that could break a ranking."""
 
+_SEPARATELY, _SEPARATELY_ONE_OF_MANY = 0.8, 0.4
+"""Share of the time left for work on single pixels, where no other ball is decided, and where others are."""
+
 _OUTWARDS = (16, 8, 4, 2)
 """By which parts of the gap a counterexample is moved outwards to be confirmed."""
 
@@ -118,6 +123,7 @@ class BallDecider:
     balls: int = 0
     decisions: int = 0
     nodes: int = 0
+    pixels: PixelBounds | None = None
 
     def decide(self, ball: Ball, nearest: float = math.inf, *, last: bool = False) -> Finding:
         """Decide the property on a ball, in the time there is (budget.py).
@@ -129,10 +135,16 @@ class BallDecider:
         """
         found = score(self.question, self.bounder, ball, self.margins, sign_only=True)
         self.balls += 1
-        self.margins, self.parts = found.margins, found.parts
+        self.margins, self.parts, self.pixels = found.margins, found.parts, None
         if found.value > 0:
             return Proved(found.value, 0)
         return self._part(self.question.holds, ball, nearest, last)
+
+    def pixels_in(self, ball: Ball) -> PixelBounds:
+        """Bounds of single pixels over the ball in question, which all parts of the property share."""
+        if self.pixels is None:
+            self.pixels = PixelBounds(self.question, self.bounder, self.options.decider, ball)
+        return self.pixels
 
     def _part(self, formula: Formula, ball: Ball, nearest: float, last: bool) -> Finding:
         """Decide a part of the property that bounds may have left open.
@@ -176,10 +188,25 @@ class _OpenMargins:
         self.started, self.before = time.monotonic(), decider.decisions
 
     def decide(self) -> Finding:
+        if not self.ranking.single:
+            least = self.separately()
+            if least > 0:
+                return Proved(least, 0)
         if self.lost == 1:
             return self.row_by_row()
         found = _Sets(self).decide()
         return Proved(found.least, 0) if isinstance(found, Proved) and found.least > 0 else found
+
+    def separately(self) -> float:
+        """The ranking's bound after work on pixels one by one, in a share of the time left."""
+        pixels, told = self.decider.pixels_in(self.ball), self.decider.told
+        told(f"radius {self.ball.radius:.4g}, pixel by pixel")
+        before = pixels.searches, pixels.nodes
+        share = _SEPARATELY if self.last else _SEPARATELY_ONE_OF_MANY
+        self.margins = separate(self.ranking, pixels, self.margins, share * left())
+        self.decider.decisions += pixels.searches - before[0]
+        self.decider.nodes += pixels.nodes - before[1]
+        return counted(self.margins, self.ranking)
 
     @property
     def open(self) -> Tensor:

@@ -60,6 +60,25 @@ class Undecided:
 Verdict = Proved | Counterexample | Undecided
 
 
+class Minimum(Protocol):
+    """The least value of a margin over its cone, narrowed as far as work is spent on it.
+
+    Attributes:
+        bound: a lower bound of it, rounding set aside; it never falls.
+        seen: the least value at a point looked at, by plain float64; nothing is proved by it.
+        nodes: sub-problems so far.
+        finished: whether nothing more can be found out.
+    """
+
+    bound: float
+    seen: float
+    nodes: int
+    finished: bool
+
+    def improve(self, nodes: int, enough: float) -> None:
+        """Spend so many sub-problems, fewer if time is over or the bound exceeds what is enough."""
+
+
 class Decider(Protocol):
     """A way to decide: a frozen value whose fields are its options."""
 
@@ -72,6 +91,9 @@ class Decider(Protocol):
 
         It takes at most so many sub-problems, and the time there is (budget.py).
         """
+
+    def minimum(self, cone: Cone) -> Minimum:
+        """The least value of the one margin of a cone, on which no work was spent yet."""
 
 
 def decided(decider: Decider, cone: Cone, nodes: int) -> Verdict:

@@ -82,7 +82,9 @@ class LinearRelaxation:
         self._fixed: dict[int, int] = {}
         self._build()
         self._solver = highspy.Highs()
-        for option, setting in (("output_flag", False), ("threads", 1), ("presolve", "off")):
+        # Its own scaling takes longer than it brings: `_scale` has put everything into units that fit.
+        settings = ("output_flag", False), ("threads", 1), ("presolve", "off"), ("simplex_scale_strategy", 0)
+        for option, setting in settings:
             self._solver.setOptionValue(option, setting)
         self._scale()
         rows, columns = self._matrix.shape
@@ -201,16 +203,17 @@ class LinearRelaxation:
         """The elements a window's maximum can be."""
         return self._live[window]
 
-    def solve(self, fixed: Mapping[int, int], rounds: int = 0) -> Relaxed:
+    def solve(self, fixed: Mapping[int, int], rounds: int = 0, enough: float = 0.0) -> Relaxed:
         """Bound the node in which each of some windows has its maximum at a given element.
 
-        `rounds`: how often cuts that the solution violates are added, while that gains anything.
+        `rounds`: how often cuts that the solution violates are added, while that gains anything and the bound
+        does not exceed what is enough.
         """
         self._move_to(fixed)
         self._drop_idle_cuts()
         found = self._solve_once()
         for _ in range(rounds):
-            if found.bound > 0 or found.values is None:
+            if found.bound > enough or found.values is None:
                 break
             violated = [w for w in range(self.cone.undecided) if w not in fixed and found.gap[w] > 0]
             if self._tighten(found.values, violated) == 0:
@@ -364,3 +367,12 @@ class LinearRelaxation:
             np.add.at(weight, self._above[0], np.abs(multipliers[self._above[1]]))
         gap: Vector = np.maximum(above, 0) * (weight + 1e-9)
         return gap
+
+
+def to_branch(gap: Vector, fixed: dict[int, int]) -> int | None:
+    """The open window with the largest gap, None where all are fixed."""
+    if len(fixed) == len(gap):
+        return None
+    open_gaps = gap.copy()
+    open_gaps[list(fixed)] = -math.inf
+    return int(open_gaps.argmax())

@@ -265,22 +265,29 @@ class _Pairs:
 
     def learn(self, bounds: Interval, level: int) -> None:
         """Margins by intervals of the pixels."""
-        lower, upper = (b.to(torch.float64) for b in (bounds.lower, bounds.upper))
-        up, down = self.ranking.up, self.ranking.down
-        low, high = lower[self.inside], upper[self.others]
-        if not self.ranking.plain:
-            low, high = up * low, down * high
-            # Each product is rounded once.
-            low, high = low - roundings(2) * low.abs(), high + roundings(2) * high.abs()
-        # The sign of a floating point difference is exact. inf - inf: both bounds are vacuous, so is the
-        # margin.
-        margins = low[:, None] - high[None, :]
-        if bool(self.same.any()):
-            own = up * lower - down * lower if up >= down else up * upper - down * upper
-            own = own - roundings(4) * (up + down) * torch.maximum(lower.abs(), upper.abs())
-            margins = torch.where(self.same, torch.maximum(margins, own[self.inside][:, None]), margins)
-        self.lower = torch.maximum(self.lower, _usable(margins))
+        self.lower = torch.maximum(self.lower, margins_of(self.ranking, bounds))
         self.level = self.level.clamp(min=level)
+
+
+def margins_of(ranking: Ranking, bounds: Interval) -> Tensor:
+    """Lower bounds of the margins of a ranking's pairs [A, B] by intervals of the map's pixels."""
+    lower, upper = (b.to(torch.float64) for b in (bounds.lower, bounds.upper))
+    up, down = ranking.up, ranking.down
+    low, high = lower[ranking.inside], upper[ranking.others]
+    if not ranking.plain:
+        low, high = up * low, down * high
+        # Each product is rounded once.
+        low, high = low - roundings(2) * low.abs(), high + roundings(2) * high.abs()
+    # The sign of a floating point difference is exact. inf - inf: both bounds are vacuous, so is the
+    # margin.
+    margins = low[:, None] - high[None, :]
+    same = ranking.inside[:, None] == ranking.others[None, :]
+    if bool(same.any()):
+        # A pixel against itself, with factors.
+        own = up * lower - down * lower if up >= down else up * upper - down * upper
+        own = own - roundings(4) * (up + down) * torch.maximum(lower.abs(), upper.abs())
+        margins = torch.where(same, torch.maximum(margins, own[ranking.inside][:, None]), margins)
+    return _usable(margins)
 
 
 def _usable(lower: Tensor) -> Tensor:

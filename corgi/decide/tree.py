@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from corgi.budget import left
 from corgi.decide.decider import Counterexample, Proved, Undecided, Verdict
-from corgi.decide.linear import LinearRelaxation, Vector
+from corgi.decide.linear import LinearRelaxation, to_branch
+from corgi.decide.minimum import TreeMinimum
 from corgi.engines.cone import Cone
 
 
@@ -55,7 +56,7 @@ class TreeDecider:
                 if margin < 0:
                     return Counterexample(found.pixels, margin, solved)
                 maxima = cone.maxima(found.pixels)
-            window = _to_branch(found.gap, fixed)
+            window = to_branch(found.gap, fixed)
             if window is None:
                 tied = True  # every maximum is fixed, and rounding still hides the sign
                 continue
@@ -69,11 +70,6 @@ class TreeDecider:
         # A ball is not empty, so one leaf has a finite bound; anything else is a fault of the solver.
         return Proved(least, solved) if math.isfinite(least) else Undecided("no leaf has a point", solved)
 
-
-def _to_branch(gap: Vector, fixed: dict[int, int]) -> int | None:
-    """The open window with the largest gap, None where all are fixed."""
-    if len(fixed) == len(gap):
-        return None
-    open_gaps = gap.copy()
-    open_gaps[list(fixed)] = -math.inf
-    return int(open_gaps.argmax())
+    def minimum(self, cone: Cone) -> TreeMinimum:
+        """The least value of the one margin of a cone (see `Decider.minimum`)."""
+        return TreeMinimum(cone)

@@ -33,6 +33,7 @@ from corgi.network.network import Network
 from corgi.properties.topk import stays
 from corgi.types import Ball
 from tests.decide.branch_and_bound import BranchAndBound
+from tests.decide.cases import Useless
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
 from tests.rankings import decision_margin
 from tests.soundness.samples import inside
@@ -227,6 +228,9 @@ class Fake:
 
     def decide(self, cone: Cone, nodes: int) -> Verdict:
         return self.answer(cone, nodes)
+
+    def minimum(self, cone: Cone) -> Useless:
+        return Useless()
 
 
 def exactly(answer: Callable[[Cone, int], Verdict], **options) -> ExactOptions:

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from corgi.budget import left
-from corgi.decide.decider import Counterexample, Proved, Undecided, Verdict
+from corgi.decide.decider import Counterexample, Minimum, Proved, Undecided, Verdict
+from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import Cone
 from corgi.engines.patch.alpha import convex
 from corgi.engines.rigour import gamma
@@ -51,6 +52,10 @@ class BranchAndBound:
     def name(self) -> str:
         """Name, for results."""
         return "branch-and-bound"
+
+    def minimum(self, cone: Cone) -> Minimum:
+        """That of the tree: sub-problems of this one have no bound but a sign."""
+        return TreeDecider().minimum(cone)
 
     def decide(self, cone: Cone, most: int) -> Verdict:
         """Decide the margins of a cone (see `Decider.decide`)."""

@@ -192,3 +192,17 @@ def brute_force(cone: Cone) -> float:
             least = min(least, float(found.fun))
     assert math.isfinite(least), "every point has some maxima"
     return least
+
+
+@dataclass
+class Useless:
+    """A `Minimum` of which nothing is found out, or something that is no bound."""
+
+    bound: float = -math.inf
+    seen: float = math.inf
+    nodes: int = 0
+    finished: bool = False
+
+    def improve(self, nodes: int, enough: float) -> None:
+        self.nodes += nodes
+        self.finished = self.nodes > 100

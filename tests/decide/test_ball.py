@@ -20,6 +20,7 @@ from corgi.cam.topk import top_k
 from corgi.decide.ball import BallDecider, ExactOptions, Finding
 from corgi.decide.decider import Counterexample, Proved, Undecided, Verdict
 from corgi.decide.margins import Question
+from corgi.engines.cone import NotUnfolded
 from corgi.engines.forms import Forms
 from corgi.errors import CorgiError
 from corgi.network.network import Network, load
@@ -72,8 +73,9 @@ class Points:
     rounding: float = 0.0
 
     def intervals(self, ball: Ball) -> Interval:
-        infinite = torch.full((PIXELS,), math.inf, dtype=torch.float64)
-        return Interval(-infinite, infinite)
+        """Of some pixels nothing is known."""
+        by = torch.where(torch.arange(PIXELS) % 3 == 0, math.inf, self.loose.diagonal())
+        return Interval(self.cams.amin(0) - by, self.cams.amax(0) + by)
 
     def pixels(self, ball: Ball, low: Any = None, high: Any = None) -> Interval:
         by = self.loose.diagonal()
@@ -96,6 +98,8 @@ class Points:
         return self.cams @ forms.matrix(PIXELS).T + forms.constant
 
     def unfold(self, ball: Ball, forms: Forms) -> Any:
+        if not self.unfolds:
+            return NotUnfolded("points are not unfolded here")
         return Lookup(self.cams - self.center, self.values(forms))
 
 
@@ -116,6 +120,32 @@ class Looks:
             return Counterexample(cone.deviations[place], float(largest[place]), 1)
         least = float(largest.min())
         return Proved(least, 1) if least > 0 else Undecided("a tie", 1)
+
+    def minimum(self, cone: Any) -> Halving:
+        return Halving(cone.values[:, 0], self.generator.random() < self.gives_up)
+
+
+@dataclass
+class Halving:
+    """The least of some values: bounds come half as near with every sub-problem."""
+
+    values: Tensor
+    finished: bool
+    bound: float = -math.inf
+    nodes: int = 0
+
+    @property
+    def seen(self) -> float:
+        return float(self.values[: self.nodes + 1].min())
+
+    def improve(self, nodes: int, enough: float) -> None:
+        least = float(self.values.min())
+        for _ in range(0 if self.finished else nodes):
+            if self.bound > enough:
+                return
+            self.nodes += 1
+            self.bound = least - 2.0**-self.nodes
+            self.finished = self.nodes == 30
 
 
 @dataclass(frozen=True)

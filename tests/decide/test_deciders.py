@@ -19,7 +19,7 @@ from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import Cone
 from corgi.engines.patch.engine import PatchEngine
 from tests.decide.branch_and_bound import BranchAndBound
-from tests.decide.cases import Case, Subject, brute_force, patterns, raised, subjects
+from tests.decide.cases import Case, Subject, Useless, brute_force, patterns, raised, subjects
 from tests.onnx_models import IMAGE, OnnxModel
 from tests.soundness.samples import inside
 from tests.soundness.test_certificates import PLANTED, hidden_violation
@@ -315,6 +315,9 @@ class Answers:
 
     def decide(self, cone: Cone, nodes: int) -> Verdict:
         return self.verdict
+
+    def minimum(self, cone: Cone) -> Useless:
+        return Useless()
 
 
 @pytest.mark.parametrize("least", [math.nan, math.inf, 0.0, -1.0])

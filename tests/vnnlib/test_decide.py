@@ -25,6 +25,7 @@ from corgi.vnnlib.decide import DecideOptions, Outcome, decide, decide_files
 from corgi.vnnlib.network import PlainNetwork, check_fits, load_plain
 from corgi.vnnlib.spec import Case, Constraint, Spec, Syntax
 from corgi.vnnlib.write import spec_text
+from tests.decide.cases import Useless
 from tests.onnx_models import IMAGE, OnnxModel, float32
 from tests.vnnlib.nets import (
     at_least,
@@ -335,6 +336,9 @@ class Silent:
 
     def decide(self, cone: Cone, nodes: int) -> Verdict:
         return self.verdict
+
+    def minimum(self, cone: Cone) -> Useless:
+        return Useless()
 
 
 @pytest.mark.parametrize(
