@@ -43,10 +43,10 @@ class TreeMinimum:
         if self.finished:
             return
         # One that is left in the middle of this is not gone on with.
-        self.finished = True
+        self.finished, last = True, self.nodes + nodes
         if self.nodes == 0:
             self._keep((self._solved({}, -math.inf, enough, _ROUNDS),))
-        last, done = self.nodes + nodes, not self._open
+        done = not self._open
         while not done and self.nodes < last and self.bound <= enough and left() > 0:
             worst = min(self._open, key=lambda node: node.bound)
             window = to_branch(worst.gap, worst.fixed)

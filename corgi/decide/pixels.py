@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
+from torch import Tensor
 
 from corgi.decide.decider import Decider, Minimum
 from corgi.decide.forms import map_forms
@@ -11,68 +14,81 @@ from corgi.engines.cone import NotUnfolded
 from corgi.engines.interface import Bounder
 from corgi.types import Ball, Interval
 
-_FIRST, _MORE = 4, 0.5
-"""Sub-problems of the first piece of work on a pixel; the share of those so far that the next pieces are."""
+_LEAST, _MORE = 4, 0.5
+"""Sub-problems of a piece of work on a pixel: at least, and as a share of those so far. The first is one."""
+
+
+@dataclass
+class Ends:
+    """The least values of all pixels, or of their negatives: float64 [pixels] each.
+
+    Attributes:
+        sign: 1 or -1, what the pixels are taken times.
+        bound: lower bounds.
+        seen: values that were seen in the ball, up to rounding: bounds cannot be better.
+        first: the bound after the first sub-problem; nodes: sub-problems so far.
+    """
+
+    sign: int
+    bound: Tensor
+    seen: Tensor
+    first: Tensor = field(init=False)
+    nodes: Tensor = field(init=False)
+    minima: dict[int, Minimum | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.first, self.nodes = self.bound.clone(), torch.zeros_like(self.bound)
+
+    def improve(self, pixel: int, minimum: Minimum | None, enough: float) -> None:
+        """Spend a piece of work on a pixel; one on which nothing could be spent is closed."""
+        begun, spent = int(self.nodes[pixel]), 0
+        if minimum is not None:
+            minimum.improve(max(_LEAST, int(_MORE * begun)) if begun else 1, enough)
+            spent = minimum.nodes - begun
+            self.nodes[pixel] = minimum.nodes
+            self.bound[pixel] = max(float(self.bound[pixel]), minimum.bound)
+            self.seen[pixel] = min(float(self.seen[pixel]), minimum.seen)
+        if begun == 0:
+            self.first[pixel] = self.bound[pixel]
+        if minimum is None or minimum.finished or spent == 0:
+            self.seen[pixel] = self.bound[pixel]
 
 
 class PixelBounds:
     """Bounds of all map pixels over one ball.
 
     Attributes:
-        low, high: float64 [pixels].
-        lowest, highest: values of pixels that were seen in the ball, up to rounding: bounds cannot be better.
-        nodes: sub-problems so far; searches: of how many ends of pixels.
+        least: of the pixels; most: of their negatives, so that the largest values are less these.
     """
 
     def __init__(self, question: Question, bounder: Bounder, decider: Decider, ball: Ball) -> None:
         assert question.cam is not None
         self._question, self._bounder, self._decider, self._ball = question, bounder, decider, ball
-        known = bounder.intervals(ball)
-        self.low, self.high = (end.to(torch.float64).clone() for end in (known.lower, known.upper))
-        self.lowest, self.highest = (question.cam.to(torch.float64).clone() for _ in range(2))
-        self.nodes = self.searches = 0
-        self._minima: dict[tuple[int, bool], Minimum | None] = {}
+        known, cam = bounder.intervals(ball), question.cam.to(torch.float64)
+        self.least = Ends(1, known.lower.to(torch.float64).clone(), cam.clone())
+        self.most = Ends(-1, -known.upper.to(torch.float64), -cam)
 
     @property
     def interval(self) -> Interval:
         """What is known by now."""
-        return Interval(self.low, self.high)
+        return Interval(self.least.bound, -self.most.bound)
 
-    def begun(self, pixel: int, *, from_below: bool) -> bool:
-        """Whether work was spent on an end of a pixel."""
-        return (pixel, from_below) in self._minima
+    @property
+    def nodes(self) -> int:
+        """Sub-problems so far."""
+        return int(self.least.nodes.sum() + self.most.nodes.sum())
 
-    def improve(self, pixel: int, *, from_below: bool, enough: float) -> None:
-        """Spend a piece of work on the lower or upper end of a pixel: less once it is beyond what is enough.
+    @property
+    def searches(self) -> int:
+        """How many ends of pixels were worked on."""
+        return len(self.least.minima) + len(self.most.minima)
 
-        An end on which nothing could be spent is closed: what was seen is put to what is known.
-        """
-        minimum, sign = self._minimum(pixel, from_below=from_below), 1 if from_below else -1
-        before = self.nodes
-        if minimum is not None:
-            nodes = minimum.nodes
-            minimum.improve(max(_FIRST, int(_MORE * nodes)), sign * enough)
-            self.nodes += minimum.nodes - nodes
-            if from_below:
-                self.low[pixel] = max(float(self.low[pixel]), minimum.bound)
-                self.lowest[pixel] = min(float(self.lowest[pixel]), minimum.seen)
-            else:
-                self.high[pixel] = min(float(self.high[pixel]), -minimum.bound)
-                self.highest[pixel] = max(float(self.highest[pixel]), -minimum.seen)
-        if minimum is None or minimum.finished or self.nodes == before:
-            known, seen = (self.low, self.lowest) if from_below else (self.high, self.highest)
-            seen[pixel] = known[pixel]
-
-    def _minimum(self, pixel: int, *, from_below: bool) -> Minimum | None:
-        """The search for an end of a pixel, None where its cone does not fit."""
-        key = pixel, from_below
-        if key not in self._minima:
-            row, sign = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.float64)
-            sign = sign if from_below else -sign
-            form = map_forms(
-                self._question.network, self._question.class_id, row, row + pixel, sign, 0 * sign
-            )
+    def improve(self, ends: Ends, pixel: int, enough: float) -> None:
+        """Spend a piece of work on one of the ends of a pixel, less once its bound exceeds what is enough."""
+        if pixel not in ends.minima:
+            question, row = self._question, torch.zeros(1, dtype=torch.int64)
+            sign = torch.full((1,), float(ends.sign), dtype=torch.float64)
+            form = map_forms(question.network, question.class_id, row, row + pixel, sign, 0 * sign)
             cone = self._bounder.unfold(self._ball, form)
-            self._minima[key] = None if isinstance(cone, NotUnfolded) else self._decider.minimum(cone)
-            self.searches += 1
-        return self._minima[key]
+            ends.minima[pixel] = None if isinstance(cone, NotUnfolded) else self._decider.minimum(cone)
+        ends.improve(pixel, ends.minima[pixel], enough)

@@ -17,14 +17,19 @@ from torch import Tensor
 from corgi.budget import left, limited
 from corgi.decide.counting import core
 from corgi.decide.margins import margins_of
-from corgi.decide.pixels import PixelBounds
+from corgi.decide.pixels import Ends, PixelBounds
 from corgi.properties.formula import Ranking
 
 _VALUES = 65
 """How many values are tried."""
 
-_BEGIN, _UNKNOWN = 0.1, 9.0
-"""The work of beginning with a pixel, in the units of `_work`, and the most that is expected before that."""
+_POWER, _NODES, _BEGIN = 3, 40.0, 5.0
+"""A tree of n nodes has come a share s of the way from its first bound to the least value where about n =
+_NODES (s / (1 - s)) ** _POWER: of the bundled network, in the middle of what was measured (docs/results.md).
+To begin with a pixel costs as much as some nodes."""
+
+_UNKNOWN = 500.0
+"""Nodes expected at most where no work was spent: a bound by intervals says little of the first one."""
 
 
 def separate(ranking: Ranking, pixels: PixelBounds, margins: Tensor, seconds: float) -> Tensor:
@@ -41,54 +46,68 @@ def separate(ranking: Ranking, pixels: PixelBounds, margins: Tensor, seconds: fl
         chosen = _hardest(ranking, pixels, opened)
         if chosen is None:
             return margins
-        pixel, from_below, enough = chosen
         with limited(deadline):
-            pixels.improve(pixel, from_below=from_below, enough=enough)
+            pixels.improve(*chosen)
 
 
-def _hardest(ranking: Ranking, pixels: PixelBounds, opened: Tensor) -> tuple[int, bool, float] | None:
-    """A pixel to work on next, whether from below, and up to where; None: it is of no use.
+def _hardest(ranking: Ranking, pixels: PixelBounds, opened: Tensor) -> tuple[Ends, int, float] | None:
+    """An end to work on next, of which pixel, and what is enough; None: it is of no use.
 
     Of the pixels that need work the one that needs most: if it fails, less was spent in vain.
     """
-    above = ranking.inside[opened.any(1)]
-    below = ranking.others[opened.any(0)]
-    low, lowest = ranking.up * pixels.low[above], ranking.up * pixels.lowest[above]
-    high, highest = ranking.down * pixels.high[below], ranking.down * pixels.highest[below]
-    needed = len(above) - ranking.lost_count + 1, len(below) - ranking.gained + 1
-    begun_above = _begun(pixels, above, from_below=True)
-    begun_below = _begun(pixels, below, from_below=False)
-    ends = float(highest.min()), float(lowest.max())
-    values = torch.linspace(ends[0], ends[1], _VALUES, dtype=torch.float64)[1:-1]
-    up = _work(values[:, None] - low, lowest - low, begun_above)
-    down = _work(high - values[:, None], high - highest, begun_below)
-    cheapest_above = up.topk(needed[0], dim=1, largest=False)
-    cheapest_below = down.topk(needed[1], dim=1, largest=False)
-    total = cheapest_above.values.sum(1) + cheapest_below.values.sum(1)
-    best = int(total.argmin())
-    if not 0 < float(total[best]) < torch.inf or ends[0] >= ends[1]:
+    sides = (
+        _Side(pixels.least, ranking.inside[opened.any(1)], ranking.up, ranking.lost_count - 1),
+        _Side(pixels.most, ranking.others[opened.any(0)], -ranking.down, ranking.gained - 1),
+    )
+    first, last = sides[1].reached, sides[0].reached
+    if not first < last:
+        return None
+    values = torch.linspace(first, last, _VALUES, dtype=torch.float64)[1:-1]
+    works = [side.work(values) for side in sides]
+    best = int((works[0].sum(1) + works[1].sum(1)).argmin())
+    needed = [work[best] for work in works]
+    if not 0 < float(needed[0].sum() + needed[1].sum()) < torch.inf:
         return None  # out of reach, or what stays open is a pixel against itself
-    hard_above, hard_below = cheapest_above.values[best].max(0), cheapest_below.values[best].max(0)
-    value = float(values[best])
-    if float(hard_above.values) >= float(hard_below.values):
-        pixel = int(above[cheapest_above.indices[best, hard_above.indices]])
-        return pixel, True, value / ranking.up
-    pixel = int(below[cheapest_below.indices[best, hard_below.indices]])
-    return pixel, False, value / ranking.down
+    harder = int(needed[1].max() > needed[0].max())
+    side, place = sides[harder], int(needed[harder].argmax())
+    return side.ends, int(side.pixels[place]), float(values[best]) / side.factor
 
 
-def _begun(pixels: PixelBounds, chosen: Tensor, *, from_below: bool) -> Tensor:
-    return torch.tensor([pixels.begun(pixel, from_below=from_below) for pixel in chosen.tolist()])
+class _Side:
+    """Pixels of one set, of which all but some are to be brought to one side of a value.
 
-
-def _work(missing: Tensor, possible: Tensor, begun: Tensor) -> Tensor:
-    """The work expected to move ends by so much, where so much is possible at most: [values, pixels].
-
-    Nodes of a tree grow the faster the nearer its bound is to the truth. inf where that is out of reach. Of a
-    pixel on which no work was spent the bound may be one of intervals, which says little of that.
+    Args:
+        ends: of all pixels; factor: what they are taken times, for values that both sides share.
+        chosen: the pixels.
+        spared: how many need not.
     """
-    share = (missing / possible).nan_to_num(nan=1 - 1e-9, posinf=torch.inf)  # inf / inf: nothing is known
-    share = torch.where(possible > 0, share, torch.inf)
-    work = torch.where(share < 1, (share / (1 - share)) ** 2, torch.inf)
-    work = torch.where(begun | (share >= 1), work, work.clamp(max=_UNKNOWN) + _BEGIN)
-    return torch.where(missing < 0, 0.0, work)
+
+    def __init__(self, ends: Ends, chosen: Tensor, factor: float, spared: int) -> None:
+        self.ends, self.pixels, self.factor, self.spared = ends, chosen, factor, spared
+
+    @property
+    def reached(self) -> float:
+        """Beyond which value none can be brought, by what was seen."""
+        return self.factor * float(self.ends.seen[self.pixels].max())
+
+    def work(self, values: Tensor) -> Tensor:
+        """Nodes expected of each pixel to bring it beyond a value: [values, pixels]; those spared are 0."""
+        ends, chosen = self.ends, self.pixels
+        target = (values / self.factor)[:, None]
+        bound, seen, first, nodes = (of[chosen] for of in (ends.bound, ends.seen, ends.first, ends.nodes))
+        before = _growth(bound, first, seen).masked_fill(nodes == 0, 0.0)
+        rate = (nodes + _BEGIN) / (before + _BEGIN / _NODES)
+        work = rate * (_growth(target, first, seen) - before)
+        work = torch.where(nodes > 0, work.clamp(min=1.0), work.clamp(max=_UNKNOWN) + _BEGIN)
+        # Neither beyond what was seen, nor where nothing more can be found out.
+        work = torch.where((target < seen) & (bound < seen), work, torch.inf).masked_fill(target < bound, 0.0)
+        if self.spared > 0:
+            hardest = work.topk(min(self.spared, work.shape[1]), dim=1).indices
+            work = work.scatter(1, hardest, 0.0)
+        return work
+
+
+def _growth(target: Tensor, first: Tensor, seen: Tensor) -> Tensor:
+    """How nodes grow on the way from a first bound to what was seen; inf at its end, and if unknown."""
+    share = ((target - first) / (seen - first)).clamp(min=0)
+    return torch.where(share < 1, (share / (1 - share)) ** _POWER, torch.inf)

@@ -30,21 +30,23 @@ def test_no_image_leaves_them(tmp_path: Path) -> None:
     for subject, rng in subjects(range(3100, 3116), tmp_path):
         ball = Ball(subject.image, float(rng.choice([0.01, 0.05, 0.2])))
         pixels = PixelBounds(question_of(subject), subject.bounder, TreeDecider(), ball)
-        before = pixels.high - pixels.low
+        before = pixels.interval.upper - pixels.interval.lower
         for pixel in rng.permutation(subject.network.pixels)[:3].tolist():
-            for from_below in (True, False):
-                for _ in range(3):
-                    pixels.improve(pixel, from_below=from_below, enough=math.inf if from_below else -math.inf)
+            for ends in (pixels.least, pixels.most):
+                for _ in range(4):
+                    pixels.improve(ends, pixel, math.inf)
         box = ball.inner_box(torch.float64)
         share = torch.rand(200, *subject.image.shape, dtype=torch.float64)
         share[100:] = share[100:].round()
         cams = subject.cams(box.lower + share * (box.upper - box.lower))
         slack = 1e-9 * subject.scale
-        assert bool((cams >= pixels.low - slack).all())
-        assert bool((cams <= pixels.high + slack).all())
-        assert bool((pixels.lowest >= pixels.low - slack).all())
-        assert bool((pixels.highest <= pixels.high + slack).all())
-        narrowed += bool((pixels.high - pixels.low < 0.999 * before).any())
+        known = pixels.interval
+        assert bool((cams >= known.lower - slack).all())
+        assert bool((cams <= known.upper + slack).all())
+        for ends in (pixels.least, pixels.most):
+            assert bool((ends.first <= ends.bound).all())
+            assert bool((ends.bound <= ends.seen + slack).all())
+        narrowed += bool((known.upper - known.lower < 0.999 * before).any())
     assert narrowed >= 5
 
 
@@ -54,14 +56,12 @@ def test_an_end_that_does_not_unfold_is_closed(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setattr(subject.bounder, "unfold", lambda ball, forms: NotUnfolded("too large"))
     ball = Ball(subject.image, 0.05)
     pixels = PixelBounds(question_of(subject), subject.bounder, TreeDecider(), ball)
-    low, high = float(pixels.low[1]), float(pixels.high[0])
-    pixels.improve(1, from_below=True, enough=0.0)
-    pixels.improve(0, from_below=False, enough=0.0)
-    assert (float(pixels.low[1]), float(pixels.lowest[1])) == (low, low)
-    assert (float(pixels.high[0]), float(pixels.highest[0])) == (high, high)
-    assert pixels.begun(1, from_below=True)
-    assert not pixels.begun(1, from_below=False)
-    assert pixels.nodes == 0
+    before = float(pixels.least.bound[1]), float(pixels.most.bound[0])
+    pixels.improve(pixels.least, 1, 0.0)
+    pixels.improve(pixels.most, 0, 0.0)
+    assert (float(pixels.least.bound[1]), float(pixels.most.bound[0])) == before
+    assert (float(pixels.least.seen[1]), float(pixels.most.seen[0])) == before
+    assert (pixels.nodes, pixels.searches) == (0, 2)
 
 
 class Wrong(TreeDecider):
