@@ -41,6 +41,9 @@ _INFINITE = highspy.kHighsInf
 _WORTHWHILE = 0.03
 """Share of a bound that a round of cuts must gain to be followed by another."""
 
+_BEYOND = 1e-6
+"""By how much more than enough, of an objective of size 1, the solver's bound must be for it to end."""
+
 _NEGLIGIBLE = 1e-150
 """Multipliers below this count as 0."""
 
@@ -203,14 +206,20 @@ class LinearRelaxation:
         """The elements a window's maximum can be."""
         return self._live[window]
 
-    def solve(self, fixed: Mapping[int, int], rounds: int = 0, enough: float = 0.0) -> Relaxed:
+    def solve(self, fixed: Mapping[int, int], rounds: int = 0, enough: float = math.inf) -> Relaxed:
         """Bound the node in which each of some windows has its maximum at a given element.
 
-        `rounds`: how often cuts that the solution violates are added, while that gains anything and the bound
-        does not exceed what is enough.
+        Args:
+            fixed: the element of each of those windows.
+            rounds: how often cuts that the solution violates are added, while that gains anything.
+            enough: work ends once the bound exceeds it.
         """
         self._move_to(fixed)
         self._drop_idle_cuts()
+        # The dual simplex ends at once where its bound, somewhat more for its tolerances, is enough.
+        beyond = self._objective_scale * (enough - self._offset)
+        beyond += _BEYOND * (1 + abs(beyond))
+        self._solver.setOptionValue("objective_bound", beyond if beyond < math.inf else _INFINITE)
         found = self._solve_once()
         for _ in range(rounds):
             if found.bound > enough or found.values is None:

@@ -46,7 +46,7 @@ class TreeDecider:
             fixed = stack.pop()
             solved += 1
             rounds = self.root_rounds if solved == 1 else self.rounds
-            found = relaxation.solve(fixed, rounds)
+            found = relaxation.solve(fixed, rounds, enough=0.0)
             if found.bound > 0:
                 least = min(least, found.bound)
                 continue
