@@ -50,7 +50,7 @@ from corgi.network.loading import Loading
 from corgi.network.network import Network
 from corgi.progress import Listener, silent
 from corgi.properties.interface import Property
-from corgi.results import ImageArray, SmoothResult, VerifyResult
+from corgi.results import ImageArray, Place, SmoothResult, VerifyResult
 from corgi.smoothing.options import SmoothOptions, order_of
 from corgi.terms import (
     AttackKind,
@@ -66,7 +66,7 @@ from corgi.terms import (
     PropertyName,
     Size,
 )
-from corgi.wanted import Place, WantedProperty, plain_region
+from corgi.wanted import WantedProperty, plain_region
 
 E = TypeVar("E", bound=StrEnum)
 

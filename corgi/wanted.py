@@ -27,9 +27,7 @@ from corgi.terms import PropertyName
 if TYPE_CHECKING:
     from corgi.data.region import Region
     from corgi.properties.interface import Property
-
-Place = tuple[int, int]
-"""[row, column] on the map, from 0."""
+    from corgi.results import Place
 
 NEEDED: Mapping[PropertyName, tuple[str, ...]] = MappingProxyType(
     {

@@ -97,8 +97,7 @@ def linear_radius(target: Target, image: Tensor, norm: Norm = Norm.LINF) -> floa
     where they are known: finding it takes a gradient of every pixel.
     """
     images = image[None].clone().requires_grad_(True)
-    ranking = target.holds
-    if isinstance(ranking, Ranking) and ranking.single:
+    if target.holds.single:
         critical = (target.critical or critical_sets(target, image, 1, norm))[0]
         margin = critical.gap(target.cams(images)[0])
     else:

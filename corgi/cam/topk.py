@@ -74,10 +74,3 @@ def relative_gaps(cam: Tensor) -> Tensor:
     values = cam.reshape(-1).to(torch.float64).sort(descending=True).values
     upper, lower = values[:-1], values[1:]
     return (upper - lower) / (upper - values[-1]).clamp(min=torch.finfo(torch.float64).tiny)
-
-
-def outside(top: TopK, pixels: int) -> Tensor:
-    """The pixels not in the set, ascending: int64 [pixels - k]."""
-    mask = torch.ones(pixels, dtype=torch.bool)
-    mask[list(top.pixels)] = False
-    return mask.nonzero().reshape(-1)

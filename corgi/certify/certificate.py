@@ -17,7 +17,6 @@ from corgi.decide.margins import Margins, score
 from corgi.engines.gate import check_engine_at_radius_zero
 from corgi.engines.interface import Bounder
 from corgi.network.depth import is_deep
-from corgi.properties.formula import Ranking
 from corgi.results import Decision, DeterministicCertificate, EmpiricalBound, ExactSearch, Status, Witness
 from corgi.terms import EngineName, Form
 from corgi.types import Norm
@@ -64,8 +63,7 @@ class Session:
     @property
     def single(self) -> bool:
         """Whether one pair of pixels that changes places breaks the property."""
-        holds = self.question.holds
-        return isinstance(holds, Ranking) and holds.single
+        return self.question.holds.single
 
     @property
     def witness(self) -> Witness | None:

@@ -18,7 +18,6 @@ from corgi.decide.ball import BallDecider, ExactOptions, refuse_contradiction
 from corgi.decide.decider import Proved, Undecided
 from corgi.decide.margins import Question
 from corgi.engines.interface import Bounder
-from corgi.properties.formula import Ranking
 from corgi.results import ExactSearch, Witness
 from corgi.terms import Status
 from corgi.types import Ball
@@ -53,12 +52,6 @@ class ExactRadius:
     ended: Status | None = None
     reason: str | None = None
     started: float = field(default_factory=time.monotonic)
-
-    @property
-    def single(self) -> bool:
-        """Whether one pair of pixels that changes places breaks the property: then the witness is near."""
-        holds = self.question.holds
-        return isinstance(holds, Ranking) and holds.single
 
     def __post_init__(self) -> None:
         self.check(self.certified, self.witness)  # one of the two may come from elsewhere
@@ -139,7 +132,7 @@ class ExactRadius:
         high = (
             self.ball.largest if self.witness is None else self.witness.radius / (1 + 0.9 * self.options.gap)
         )
-        if self.certified > 0 and (self.witness is None or not self.single):
+        if self.certified > 0 and (self.witness is None or not self.question.holds.single):
             high = min(high, _STEP * self.certified)
         undecided = [radius for radius, _ in self.failed if radius > self.certified]
         if undecided and min(undecided) <= high:

@@ -35,13 +35,12 @@ from corgi.decide.decider import (
     contradiction,
     decided,
 )
-from corgi.decide.forms import scaled_pairs
+from corgi.decide.forms import pairs_of
 from corgi.decide.margins import Margins, Question, score
 from corgi.decide.pixels import PixelBounds
 from corgi.decide.separation import separate
 from corgi.decide.tree import TreeDecider
 from corgi.engines.cone import NotUnfolded
-from corgi.engines.forms import pairs
 from corgi.engines.interface import Bounder
 from corgi.errors import UsageError
 from corgi.properties.formula import All, Any, Formula, Ranking
@@ -286,10 +285,7 @@ class _OpenMargins:
             return Undecided(late, 0)
         above = self.inside[rows].repeat_interleave(len(columns))
         below, ranking = self.others[columns].repeat(len(rows)), self.ranking
-        forms = pairs(above, below)
-        if not ranking.plain:
-            network, class_id = self.question.network, self.question.class_id
-            forms = scaled_pairs(network, class_id, above, below, ranking.up, ranking.down)
+        forms = pairs_of(self.question.network, self.question.class_id, ranking, above, below)
         cone = self.decider.bounder.unfold(self.ball, forms)
         if isinstance(cone, NotUnfolded):
             return Undecided(cone.reason, 0)

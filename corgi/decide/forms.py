@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corgi.engines.forms import Forms
+from corgi.engines.forms import Forms, pairs
 from corgi.network.network import Network
+from corgi.properties.formula import Ranking
 
 
 def map_forms(
@@ -30,6 +31,13 @@ def map_forms(
         (coefficient[:, None] * weight[read][None, :]).reshape(-1),
         constant,
     )
+
+
+def pairs_of(network: Network, class_id: int, ranking: Ranking, above: Tensor, below: Tensor) -> Forms:
+    """The margins of pairs of a ranking, pixels int64 [R] each, as forms."""
+    if ranking.plain:
+        return pairs(above, below)
+    return scaled_pairs(network, class_id, above, below, ranking.up, ranking.down)
 
 
 def scaled_pairs(

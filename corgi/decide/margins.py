@@ -17,7 +17,7 @@ from torch import Tensor
 from corgi.attacks.target import Target
 from corgi.decide.balance import balance_bound
 from corgi.decide.counting import core, counted
-from corgi.decide.forms import scaled_pairs
+from corgi.decide.forms import pairs_of
 from corgi.engines.interface import Bounder
 from corgi.engines.rigour import roundings
 from corgi.properties.formula import All, Any, Balance, Formula, Ranking
@@ -240,14 +240,14 @@ class _Pairs:
     def bound_pairs(self, chosen: Tensor) -> None:
         """A row for each of the chosen margins."""
         rows, columns = chosen.nonzero(as_tuple=True)
-        bound = self.bounder.differences if self.ranking.plain else self.scaled_differences
-        self.tighten(rows, columns, bound, _PAIR)
+        self.tighten(rows, columns, self.differences, _PAIR)
 
-    def scaled_differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
-        """Lower bounds of up * I_above - down * I_below, [rows] each -> [rows]."""
-        network, class_id = self.question.network, self.question.class_id
-        up, down = self.ranking.up, self.ranking.down
-        return self.bounder.lower(ball, scaled_pairs(network, class_id, above, below, up, down))
+    def differences(self, ball: Ball, above: Tensor, below: Tensor) -> Tensor:
+        """Lower bounds of the margins of pairs, [rows] each -> [rows]."""
+        if self.ranking.plain:
+            return self.bounder.differences(ball, above, below)
+        forms = pairs_of(self.question.network, self.question.class_id, self.ranking, above, below)
+        return self.bounder.lower(ball, forms)
 
     def sharpen(self, chosen: Tensor) -> None:
         """The smallest of the chosen margins, with full effort."""

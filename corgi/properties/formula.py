@@ -47,9 +47,14 @@ class Formula(ABC):
         """
 
     @property
-    def rankings(self) -> Iterator[Ranking]:
-        """Those in it."""
-        return iter(())
+    def leaves(self) -> Iterator[Formula]:
+        """The rankings and balances in it."""
+        return iter((self,))
+
+    @property
+    def single(self) -> bool:
+        """Whether one pair of pixels that changes places is enough to break it."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class Ranking(Formula):
 
     @property
     def single(self) -> bool:
-        """Whether one pair of pixels is enough to break it."""
+        """See `Formula.single`."""
         return self.lost_count == 1 and self.gained == 1
 
     @property
@@ -157,11 +162,6 @@ class Ranking(Formula):
             i for i, place in zip(self.above, (rank + higher).tolist(), strict=True) if place >= self.among
         }
 
-    @property
-    def rankings(self) -> Iterator[Ranking]:
-        """Itself."""
-        return iter((self,))
-
 
 @dataclass(frozen=True)
 class Balance(Formula):
@@ -218,9 +218,9 @@ class _Combined(Formula):
         return tuple(dict.fromkeys(pixel for pixels in found for pixel in pixels))
 
     @property
-    def rankings(self) -> Iterator[Ranking]:
+    def leaves(self) -> Iterator[Formula]:
         """Those of all parts."""
-        return (ranking for part in self.parts for ranking in part.rankings)
+        return (leaf for part in self.parts for leaf in part.leaves)
 
 
 class All(_Combined):

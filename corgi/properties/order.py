@@ -9,10 +9,7 @@ from torch import Tensor
 from corgi.errors import UsageError
 from corgi.properties.formula import Ranking
 from corgi.properties.interface import Property, plural
-from corgi.results import TopK
-
-Place = tuple[int, int]
-"""[row, column] on the map, from 0."""
+from corgi.results import Place, TopK
 
 
 @dataclass(frozen=True)

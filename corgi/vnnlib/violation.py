@@ -44,12 +44,12 @@ class Outputs:
     @cached_property
     def cam(self) -> bool:
         """Whether Y holds the map: what rankings compare."""
-        return any(isinstance(part, Ranking) for part in leaves(self.formula))
+        return any(isinstance(part, Ranking) for part in self.formula.leaves)
 
     @cached_property
     def positive(self) -> bool:
         """Whether Y holds the positive part of the map: what balances sum up."""
-        return any(isinstance(part, Balance) for part in leaves(self.formula))
+        return any(isinstance(part, Balance) for part in self.formula.leaves)
 
     @property
     def count(self) -> int:
@@ -60,15 +60,6 @@ class Outputs:
     def first_positive(self) -> int:
         """The output that is the positive part of pixel 0."""
         return self.pixels if self.cam else 0
-
-
-def leaves(formula: Formula) -> Iterator[Formula]:
-    """Rankings and balances of a formula."""
-    if isinstance(formula, All | Any):
-        for part in formula.parts:
-            yield from leaves(part)
-    else:
-        yield formula
 
 
 def violation(outputs: Outputs, what: str = "the property") -> tuple[Alternative, ...]:

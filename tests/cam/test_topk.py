@@ -9,10 +9,10 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from corgi.cam.topk import check_ranks, choose_k, outside, top_k
+from corgi.cam.topk import check_ranks, choose_k, top_k
 from corgi.errors import UsageError
 from corgi.results import TopK
-from tests.rankings import decision_margin, lost_pixels
+from tests.rankings import decision_margin, lost_pixels, outside
 
 values = st.lists(st.integers(-4, 4), min_size=4, max_size=9)  # few values, so that ties are common
 distinct = st.lists(st.integers(-50, 50), min_size=4, max_size=9, unique=True)

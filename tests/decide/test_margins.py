@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from corgi.cam.topk import outside
 from corgi.decide.margins import Margins, Question, score
 from corgi.properties.topk import stays
 from corgi.results import TopK
 from corgi.terms import Form
 from corgi.types import Ball, Interval
+from tests.rankings import outside
 
 BALL = Ball(torch.full((1, 2, 2), 0.5), 0.1)
 

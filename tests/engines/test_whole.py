@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 import corgi
-from corgi.cam.topk import outside
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.engines.forms import ClassMargins, Forms, pairs
 from corgi.engines.patch.alpha import Alpha
@@ -22,6 +21,7 @@ from corgi.errors import EngineError
 from corgi.types import Ball, Interval
 from tests.interrupts import interrupted, interrupted_at, lines_of, meetings, some
 from tests.onnx_models import IMAGE, OnnxModel, float32, random_cam_network
+from tests.rankings import outside
 
 MODELS = Path(__file__).parents[2] / "models"
 STATE = frozenset(

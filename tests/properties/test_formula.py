@@ -122,7 +122,7 @@ def test_all_and_any(data: st.DataObject) -> None:
     margins = [float(part.margin(tensor(cam))) for part in parts]
     assert float(All(parts).margin(tensor(cam))) == min(margins)
     assert float(Any(parts).margin(tensor(cam))) == max(margins)
-    assert list(All((Any(parts[:2]), parts[2])).rankings) == list(parts)
+    assert list(All((Any(parts[:2]), parts[2])).leaves) == list(parts)
     assert bool(All(parts).lost(tensor(cam))) == (min(margins) < 0)
     assert bool(Any(parts).lost(tensor(cam))) == (max(margins) < 0)
 

@@ -31,7 +31,7 @@ from corgi.decide.margins import score
 from corgi.engines.interface import BoundEngine
 from corgi.network.network import Network
 from corgi.properties import Both, Centre, Inside, Iou, Order, Overlap, Pointing, Property, Topk
-from corgi.properties.formula import Balance, Formula
+from corgi.properties.formula import Balance, Formula, Ranking
 from corgi.results import ImageArray
 from tests.onnx_models import IMAGE, OnnxModel, float32
 from tests.soundness.exact import least_margin, regions, whole_map
@@ -153,7 +153,8 @@ def quick_to_enumerate(kind: str, of: Subject, rng: np.random.Generator) -> tupl
         found = asked, of.explained.question(asked).holds
     counts = (
         math.comb(len(one.above), one.lost_count) * math.comb(len(one.below), one.gained)
-        for one in found[1].rankings
+        for one in found[1].leaves
+        if isinstance(one, Ranking)
     )
     return found if kind == "iou" or max(counts, default=0) <= 40 else None
 
