@@ -37,7 +37,7 @@ class Session:
         bounders: engines in use.
         image_name: where the image came from; started: when it was asked, by `time.monotonic()`.
         attack: what the attack found; a nearer witness that exact decisions find takes its place.
-        fallback: a radius that is certified already.
+        known: a certificate of it from before.
         doing: what is under way, for people.
     """
 
@@ -47,7 +47,7 @@ class Session:
     image_name: str
     started: float
     attack: EmpiricalBound | None = None
-    fallback: float = 0.0
+    known: DeterministicCertificate | None = None
     doing: str = ""
 
     def __post_init__(self) -> None:
@@ -64,6 +64,11 @@ class Session:
     def single(self) -> bool:
         """Whether one pair of pixels that changes places breaks the property."""
         return self.question.holds.single
+
+    @property
+    def fallback(self) -> float:
+        """The radius that is certified already."""
+        return 0.0 if self.known is None else self.known.radius
 
     @property
     def witness(self) -> Witness | None:
@@ -185,6 +190,7 @@ class Certification:
             session.ball,
             options,
             deadline,
+            certified=session.fallback,
             witness=session.witness,
         )
 
@@ -210,6 +216,8 @@ class Certification:
                 return Bracket(session.value)  # certificate and witness have met already
             if exact.ended is Status.INTERRUPTED:
                 return Bracket(session.value, status=Status.INTERRUPTED)
+        if exact is not None and session.fallback > 0 and not session.single and not session.deep:
+            return Bracket(session.value)  # steps of exact decisions go on from there
         # Anew where exact decisions were ended in the middle of a bound.
         self.bounder = session.bounders.prepared(self.options.engine, session.network, session.class_id)
 
@@ -291,7 +299,7 @@ class Certification:
         self.keep_witness(exact)
         details = exact.details(reason)
         interrupted = exact.ended is Status.INTERRUPTED
-        if exact.certified <= certificate.radius:
+        if exact.certified <= max(certificate.radius, self.session.fallback):
             status, why = Status.INTERRUPTED if interrupted else certificate.status, certificate.reason
             if status is Status.INTERRUPTED:
                 why = why or reason or ""

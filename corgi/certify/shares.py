@@ -28,7 +28,7 @@ from corgi.network.network import Network
 from corgi.results import DeterministicCertificate, EmpiricalBound, ImageArray, VerifyResult
 from corgi.terms import Status
 
-_ATTACK_SHARE, _BOUND_SHARE, _OPEN_SHARE = 0.25, 0.6, 0.3
+_ATTACK_SHARE, _BOUND_SHARE, _OPEN_SHARE = 0.25, 0.7, 0.3
 """Shares, each of what is left of a time limit: of the first attack, of deciding radii from the smallest on,
 and of attacks on those that stay open, all together. The search has the rest."""
 
@@ -189,17 +189,29 @@ class _Deciding:
             for number, radius in enumerate(opened := self.opened(radii)):
                 if radius in self.opened(radii):
                     self.look(_OPEN_SHARE / (len(opened) - number), radius)
-        result = self.better(self.verify(attacked=self.attack))
+        known = None if self.certificate is None else replace(self.certificate, status=Status.CERTIFIED)
+        result = self.better(self.verify(attacked=self.attack, certified=known))
         decided = tuple((radius, self.status(radius) if holds else Status.UNKNOWN) for radius in radii)
         seconds = time.monotonic() - started
         return RadiiDecided(replace(result, radii=decided, holds=holds, seconds=seconds))
 
-    def verify(self, *, attacked: EmpiricalBound | None = None, **changes: Any) -> VerifyResult:
+    def verify(
+        self,
+        *,
+        attacked: EmpiricalBound | None = None,
+        certified: DeterministicCertificate | None = None,
+        **changes: Any,
+    ) -> VerifyResult:
         """A search, or one radius decided."""
         options = replace(self.options, **changes)
         name, bounders = self.image_name, self.bounders
         return verify_explained(
-            self.explained, options, image_name=name, bounders=bounders, attacked=attacked
+            self.explained,
+            options,
+            image_name=name,
+            bounders=bounders,
+            attacked=attacked,
+            certified=certified,
         )
 
     def look(self, share: float, only: float | None = None) -> None:

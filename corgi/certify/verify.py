@@ -82,14 +82,21 @@ def verify_explained(
     bounders: Bounders | None = None,
     started: float | None = None,
     attacked: EmpiricalBound | None = None,
+    certified: DeterministicCertificate | None = None,
 ) -> VerifyResult:
     """The same of a map that was explained before: k and class are those of the explanation.
 
-    `started`: when the time that there is began, by `time.monotonic()`; None for now. `attacked`: what an
-    attack on the same question found before, so that none is run.
+    Args:
+        explained: the map.
+        options: what to verify and how.
+        image_name: where the image came from.
+        bounders: shared among calls on the same network.
+        started: when the time that there is began, by `time.monotonic()`; None for now.
+        attacked: what an attack on the same question found before, so that none is run.
+        certified: a certificate of the same question, from which the search goes on.
     """
-    started = time.monotonic() if started is None else started
-    verification = _Verification(explained, options, bounders or Bounders(), image_name, started, attacked)
+    started, bounders = time.monotonic() if started is None else started, bounders or Bounders()
+    verification = _Verification(explained, options, bounders, image_name, started, attacked, certified)
     with limited(None if options.time_limit is None else started + options.time_limit):
         return verification.run()
 
@@ -184,15 +191,16 @@ class _Verification(Session):
         return self.nothing(end.status, reason)
 
     def certificate_in_steps(self) -> DeterministicCertificate:
-        """The certificate; of a deep network the larger of two, the first of them without rows on windows.
+        """The certificate: the one that is known, unless a larger one is found.
+
+        Of a deep network one is looked for without rows on windows first.
 
         Rows on the windows of a deep network can take all the time there is. What end of time or Ctrl-C leave
         of the second certificate is the first, which is whole by then.
         """
-        first = self.without_rows()
+        self.known = first = self.known or self.without_rows()
         if first is None or first.status is Status.INTERRUPTED:
             return first or Certification(self).run()
-        self.fallback = first.radius
         with Stoppable() as end:
             found = Certification(self).run()
         if end.status is not None:

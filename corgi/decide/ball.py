@@ -145,11 +145,11 @@ class BallDecider:
             self.pixels = PixelBounds(self.question, self.bounder, self.options.decider, ball)
         return self.pixels
 
-    def _part(self, formula: Formula, ball: Ball, nearest: float, last: bool) -> Finding:
+    def _part(self, formula: Formula, ball: Ball, nearest: float, last: bool, share: float = 1.0) -> Finding:
         """Decide a part of the property that bounds may have left open.
 
         Of parts one of which must hold, one that is proved on the whole ball is enough; that some may hold
-        just where others do not is not looked at.
+        just where others do not is not looked at. `share`: of the time, as there are others.
         """
         assert self.margins is not None
         known = self.parts.get(formula, -math.inf)
@@ -157,17 +157,20 @@ class BallDecider:
             return Proved(known, 0)
         match formula:
             case Ranking():
-                return _OpenMargins(self, formula, ball, self.margins[formula.sides], nearest, last).decide()
+                margins = self.margins[formula.sides]
+                return _OpenMargins(self, formula, ball, margins, nearest, last).decide(share)
             case All(parts=parts):
-                return all_of(self._part(part, ball, nearest, last) for part in parts)
+                return all_of(self._part(part, ball, nearest, last, share) for part in parts)
             case Any(parts=parts):
-                return self._any(parts, ball, nearest, last)
+                return self._any(parts, ball, nearest, last, share)
         return Undecided("bounds do not decide the balance", 0)
 
-    def _any(self, parts: tuple[Formula, ...], ball: Ball, nearest: float, last: bool) -> Finding:
+    def _any(
+        self, parts: tuple[Formula, ...], ball: Ball, nearest: float, last: bool, share: float
+    ) -> Finding:
         found: Finding = Undecided("no part was decided", 0)
-        for part in parts:
-            found = self._part(part, ball, nearest, last)
+        for place, part in enumerate(parts):
+            found = self._part(part, ball, nearest, last, share / (len(parts) - place))
             if not isinstance(found, Undecided):  # a witness breaks the whole property: `confirm` asks that
                 return found
         return found
@@ -186,9 +189,10 @@ class _OpenMargins:
         self.inside, self.others = ranking.inside, ranking.others
         self.started, self.before = time.monotonic(), decider.decisions
 
-    def decide(self) -> Finding:
+    def decide(self, share: float) -> Finding:
+        """The finding; `share`: of the time there is."""
         if not self.ranking.single:
-            least = self.separately()
+            least = self.separately(share)
             if least > 0:
                 return Proved(least, 0)
         if self.lost == 1:
@@ -196,12 +200,12 @@ class _OpenMargins:
         found = _Sets(self).decide()
         return Proved(found.least, 0) if isinstance(found, Proved) and found.least > 0 else found
 
-    def separately(self) -> float:
+    def separately(self, share: float) -> float:
         """The ranking's bound after work on pixels one by one, in a share of the time left."""
         pixels, told = self.decider.pixels_in(self.ball), self.decider.told
         told(f"radius {self.ball.radius:.4g}, pixel by pixel")
         before = pixels.searches, pixels.nodes
-        share = _SEPARATELY if self.last else _SEPARATELY_ONE_OF_MANY
+        share *= _SEPARATELY if self.last else _SEPARATELY_ONE_OF_MANY
         self.margins = separate(self.ranking, pixels, self.margins, share * left())
         self.decider.decisions += pixels.searches - before[0]
         self.decider.nodes += pixels.nodes - before[1]
