@@ -22,6 +22,9 @@ from corgi.results import ExactSearch, Witness
 from corgi.terms import Status
 from corgi.types import Ball
 
+_FIRST_SHARE = 0.5
+"""Of the time that work on single pixels may take on one ball, until one stayed undecided."""
+
 _STEP = 1.1
 """From a certified radius to the next, where the witness is far or unknown."""
 
@@ -144,7 +147,10 @@ class ExactRadius:
     def step(self, radius: float) -> None:
         """Decide one radius and keep what it says."""
         nearest = math.inf if self.witness is None else self.witness.radius
-        found = self.decider.decide(self.ball.with_radius(radius), nearest, last=self.one_radius)
+        # After a failure the next radius is nearer, and will hardly take less.
+        share = 1.0 if self.one_radius or self.failed else _FIRST_SHARE
+        ball = self.ball.with_radius(radius)
+        found = self.decider.decide(ball, nearest, last=self.one_radius, share=share)
         match found:
             case Proved(least=least):
                 self.check(radius, self.witness)

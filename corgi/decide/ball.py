@@ -79,8 +79,8 @@ class ExactOptions:
 _NODES = 8
 """Times `ExactOptions.subsets`: most nodes of the tree of sets that could break a ranking."""
 
-_SEPARATELY, _SEPARATELY_ONE_OF_MANY = 0.8, 0.4
-"""Share of the time left for work on single pixels, where no other ball is decided, and where others are."""
+_SEPARATELY = 0.8
+"""Share of the time left for work on single pixels, where nothing else is to be decided."""
 
 _OUTWARDS = (16, 8, 4, 2)
 """By which parts of the gap a counterexample is moved outwards to be confirmed."""
@@ -124,20 +124,23 @@ class BallDecider:
     nodes: int = 0
     pixels: PixelBounds | None = None
 
-    def decide(self, ball: Ball, nearest: float = math.inf, *, last: bool = False) -> Finding:
+    def decide(
+        self, ball: Ball, nearest: float = math.inf, *, last: bool = False, share: float = 1.0
+    ) -> Finding:
         """Decide the property on a ball, in the time there is (budget.py).
 
         Args:
             ball: where.
             nearest: distance of the nearest witness known: one that is not nearer is of no use.
             last: no other ball is decided: all of the time is for this one, and no witness beyond it counts.
+            share: of the time for work on single pixels, which may take all there is, as others are to come.
         """
         found = score(self.question, self.bounder, ball, self.margins, sign_only=True)
         self.balls += 1
         self.margins, self.parts, self.pixels = found.margins, found.parts, None
         if found.value > 0:
             return Proved(found.value, 0)
-        return self._part(self.question.holds, ball, nearest, last)
+        return self._part(self.question.holds, ball, nearest, last, share)
 
     def pixels_in(self, ball: Ball) -> PixelBounds:
         """Bounds of single pixels over the ball in question, which all parts of the property share."""
@@ -145,7 +148,7 @@ class BallDecider:
             self.pixels = PixelBounds(self.question, self.bounder, self.options.decider, ball)
         return self.pixels
 
-    def _part(self, formula: Formula, ball: Ball, nearest: float, last: bool, share: float = 1.0) -> Finding:
+    def _part(self, formula: Formula, ball: Ball, nearest: float, last: bool, share: float) -> Finding:
         """Decide a part of the property that bounds may have left open.
 
         Of parts one of which must hold, one that is proved on the whole ball is enough; that some may hold
@@ -205,8 +208,7 @@ class _OpenMargins:
         pixels, told = self.decider.pixels_in(self.ball), self.decider.told
         told(f"radius {self.ball.radius:.4g}, pixel by pixel")
         before = pixels.searches, pixels.nodes
-        share *= _SEPARATELY if self.last else _SEPARATELY_ONE_OF_MANY
-        self.margins = separate(self.ranking, pixels, self.margins, share * left())
+        self.margins = separate(self.ranking, pixels, self.margins, share * _SEPARATELY * left())
         self.decider.decisions += pixels.searches - before[0]
         self.decider.nodes += pixels.nodes - before[1]
         return counted(self.margins, self.ranking)
