@@ -24,9 +24,10 @@ from corgi.certify.methods import default_engine
 from corgi.certify.options import VerifyOptions
 from corgi.certify.verify import verify_explained
 from corgi.comparison.options import CompareOptions
-from corgi.comparison.rows import Comparison, Guarantee, Row
+from corgi.comparison.rows import Comparison, Guarantee, Row, wanted
 from corgi.errors import EngineError
 from corgi.network.network import Network
+from corgi.properties.overlap import Overlap
 from corgi.results import ImageArray, VerifyResult
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.confidence import bounds, usual
@@ -41,7 +42,7 @@ from corgi.smoothing.tally import empty, sample
 from corgi.terms import EngineName, MapName
 from corgi.types import Ball, Norm
 
-_METHODS = 10
+_METHODS = 11
 """Methods, at most, that share the time there is."""
 
 _FORWARDS = 20
@@ -116,6 +117,11 @@ class _Comparison:
             ("lipschitz", Norm.L2, lipschitz, False),
         ):
             yield f"{method}, {norm.label}", partial(self.certified, method, norm, options, attack)
+        k = self.explanation.top.k
+        if (keep := wanted(self.options.share, k)) < k:
+            # What the statistical rows ask, of the map itself.
+            overlap = partial(self.certified, "overlap", Norm.LINF, replace(exact, property=Overlap(keep)))
+            yield f"overlap, {Norm.LINF.label}", partial(overlap, attack=True, kept=keep)
         saliency = named_map(self.network, self.explanation.class_id, MapName.SALIENCY)
         k = self.kept(self.cam)
         scored = RankScores(self.cam, k)
@@ -132,8 +138,13 @@ class _Comparison:
         """The k of another map: the same share of its pixels, at least one."""
         return max(1, round(self.explanation.top.k * base.n / self.network.pixels))
 
-    def certified(self, method: str, norm: Norm, options: VerifyOptions, attack: bool) -> list[Row]:
-        """A certificate of the CAM; with `attack`, also what the attack found that ran before it."""
+    def certified(
+        self, method: str, norm: Norm, options: VerifyOptions, attack: bool, kept: int | None = None
+    ) -> list[Row]:
+        """A certificate of the CAM; with `attack`, also what the attack found that ran before it.
+
+        `kept`: how many of the k largest pixels the property keeps; None for all.
+        """
         explained, top = self.explanation, self.explanation.top
         row = Row(
             method=method,
@@ -157,7 +168,7 @@ class _Comparison:
         decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
         found = replace(
             row,
-            steps=((top.k, certificate.radius),) if certificate.radius > 0 else (),
+            steps=((kept or top.k, certificate.radius),) if certificate.radius > 0 else (),
             work=f"{certificate.evaluations} bound evaluations{decided}",
             seconds=certificate.seconds,
             reason=certificate.reason or open_end,

@@ -66,10 +66,6 @@ class Row:
         """How many pixels the answer is about."""
         return len(self.pixels)
 
-    def wanted(self, share: float) -> int:
-        """A share of the k pixels, rounded up."""
-        return math.ceil(round(share * self.k, 9))
-
     def radius(self, kept: int, norm: Norm, inputs: int) -> float:
         """Within which at least `kept` stay, for images of `inputs` values: rounded down, 0 if none."""
         best = max((radius for least, radius in self.steps if least >= kept), default=0.0)
@@ -80,6 +76,11 @@ class Row:
         if not self.steps:
             return None
         return self.steps[0][1] if norm is self.norm else self.elsewhere
+
+
+def wanted(share: float, k: int) -> int:
+    """A share of k pixels, rounded up."""
+    return math.ceil(round(share * k, 9))
 
 
 def converted(radius: float, norm: Norm, other: Norm, inputs: int) -> float:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from corgi.comparison.rows import Guarantee
+from corgi.comparison.rows import Guarantee, wanted
 from corgi.reporting import wording
 from corgi.reporting.document import Document, Pixel, SubjectDocument, subject
 from corgi.reporting.text import stopped_head
@@ -100,7 +100,7 @@ def compare_document(
 
 def _row(comparison: Comparison, row: Row) -> RowDocument:
     inputs, found = comparison.explanation.image.size, row.guarantee is Guarantee.EMPIRICAL
-    kept = row.wanted(comparison.share)
+    kept = wanted(comparison.share, row.k)
     return RowDocument.of(
         row,
         meaning=meaning(row),

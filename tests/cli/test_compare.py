@@ -74,6 +74,8 @@ def test_writes_text_json_and_picture(model: Path, image: Path, tmp_path: Path) 
         ("attack", "l2"),
         ("lipschitz", "linf"),
         ("lipschitz", "l2"),
+        ("overlap", "linf"),
+        ("attack", "linf"),
         ("smoothed CAM", "l2"),
         ("sparsified CAM", "l2"),
         ("sparsified gradient", "l2"),
@@ -90,7 +92,13 @@ def test_writes_text_json_and_picture(model: Path, image: Path, tmp_path: Path) 
         statistical = row["guarantee"] == "statistical"
         assert row["failure_probability"] == (0.05 if statistical else 0.0)
         assert row["forward_passes"] >= 0
-        if row["guarantee"] == "deterministic":
+        if row["method"] == "overlap":
+            # Four of five: of the same map, so at least where all five stay, and below its own witness.
+            assert row["steps"] == [{"kept": 4, "radius": row["share_certified_linf"]}]
+            assert row["share_certified_linf"] >= 0.99 * rows[0]["certified_linf"]
+            assert rows[8]["steps"][0]["kept"] < 4
+            assert row["share_certified_linf"] < rows[8]["distance_linf"]
+        elif row["guarantee"] == "deterministic":
             assert 0 < row["certified_linf"] < witness
             assert row["certified_linf"] <= row["certified_l2"]
             assert row["share_certified_l2"] == row["certified_l2"]
@@ -116,7 +124,7 @@ def test_ctrl_c_keeps_finished_rows(
     assert "stopped early" in result.stdout
     document = json.loads((tmp_path / "c.json").read_text())
     assert document["interrupted"]
-    assert len(document["rows"]) == 7
+    assert len(document["rows"]) == 9
 
 
 def test_ctrl_c_while_sampling_keeps_what_was_sampled(

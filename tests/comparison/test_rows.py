@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corgi.comparison.options import CompareOptions
-from corgi.comparison.rows import Guarantee, Row, converted
+from corgi.comparison.rows import Guarantee, Row, converted, wanted
 from corgi.errors import UsageError
 from corgi.types import Norm
 
@@ -43,7 +43,7 @@ def test_a_radius_for_fewer_pixels_is_not_smaller() -> None:
 
 @pytest.mark.parametrize(("share", "kept"), [(1.0, 5), (0.8, 4), (0.81, 5), (0.2, 1), (0.01, 1)])
 def test_a_share_is_rounded_up(share, kept) -> None:
-    assert row(Norm.L2).wanted(share) == kept
+    assert wanted(share, row(Norm.L2).k) == kept
 
 
 @pytest.mark.parametrize("change", [{"share": 0.0}, {"share": 1.1}, {"samples": 0}, {"failure": 1.0}])
