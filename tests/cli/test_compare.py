@@ -158,7 +158,7 @@ def test_an_engine_that_cannot_serve_the_network_has_a_row_with_the_reason(
     assert result.exit_code == Exit.OK, result.output
     rows = json.loads((tmp_path / "c.json").read_text())["rows"]
     refused = [row for row in rows if row["method"] == "lipschitz"]
-    assert len(rows) == 12
+    assert len(rows) == 14
     assert {(row["certified_l2"], row["reason"]) for row in refused} == {(0.0, "no rule for this network")}
 
 
