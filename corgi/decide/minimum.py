@@ -13,11 +13,15 @@ from dataclasses import dataclass
 
 from corgi.budget import left
 from corgi.decide.linear import LinearRelaxation, Vector, to_branch
+from corgi.decide.narrowing import narrowed, narrows
 from corgi.engines.cone import Cone
 
 _ROUNDS = 1
 """Most rounds of cuts at the root. The programs of other nodes are left as they are: with cuts each of them
 takes ten times as long."""
+
+_NARROW = 48
+"""Nodes after which the ReLUs inside of the cone are narrowed, and the tree begins again."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class TreeMinimum:
 
     def __init__(self, cone: Cone) -> None:
         self._cone, self._relaxation = cone, LinearRelaxation(cone)
+        self._narrows = narrows(cone)
         self._open: tuple[_Node, ...] = ()
         self.nodes, self.bound, self.finished = 0, -math.inf, False
         self.seen = float(cone.largest(cone.lower.new_zeros(1, len(cone.lower))))
@@ -46,6 +51,8 @@ class TreeMinimum:
         self.finished, last = True, self.nodes + nodes
         if self.nodes == 0:
             self._keep((self._solved({}, -math.inf, enough, _ROUNDS),))
+        if self.nodes >= _NARROW and self._narrows and self._open and self.bound <= enough:
+            self._begin_narrowed(enough)
         done = not self._open
         while not done and self.nodes < last and self.bound <= enough and left() > 0:
             worst = min(self._open, key=lambda node: node.bound)
@@ -58,6 +65,12 @@ class TreeMinimum:
                 self._keep((*(node for node in self._open if node is not worst), *children))
                 done = not self._open
         self.finished = done
+
+    def _begin_narrowed(self, enough: float) -> None:
+        """Begin again with tighter planes: what is known of the ball already stays."""
+        self._narrows = False
+        self._relaxation = LinearRelaxation(narrowed(self._cone, TreeMinimum))
+        self._keep((self._solved({}, self.bound, enough, _ROUNDS),))
 
     def _solved(self, fixed: dict[int, int], known: float, enough: float, rounds: int) -> _Node:
         """A node, of which its parent says something already."""

@@ -53,6 +53,26 @@ class ConeLayer:
     def __len__(self) -> int:
         return len(self.live)
 
+    def chosen(self, windows: Tensor, start: int, pixels: Tensor, earlier: Tensor) -> ConeLayer:
+        """Some windows, bool [W], numbered from `start`, on some pixels and earlier windows: bool."""
+        rows, number = windows[self.window], windows.cumsum(0) - 1
+        return ConeLayer(
+            start=start,
+            live=self.live[windows],
+            lead=self.lead[windows],
+            low=self.low[windows],
+            up=self.up[windows],
+            up_shift=self.up_shift[windows],
+            slack=self.slack[windows],
+            window=number[self.window[rows]],
+            element=self.element[rows],
+            image=self.image[rows][:, pixels],
+            earlier=self.earlier[rows][:, earlier],
+            error=self.error[rows],
+            lower=self.lower[windows],
+            upper=self.upper[windows],
+        )
+
     @property
     def leads(self) -> Tensor:
         """Leads of the live elements, -inf for others: [W, E]."""
@@ -162,3 +182,29 @@ def with_inputs(cone: Cone, coefficients: Tensor, constant: Tensor, error: Tenso
         image=image,
         layers=tuple(replace(layer, image=widened(layer.image)) for layer in cone.layers),
     )
+
+
+def reading(cone: Cone, constant: Tensor, error: Tensor, image: Tensor, windows: Tensor) -> Cone:
+    """Other margins over the same ball: the cone of what they read.
+
+    Args:
+        cone: with the pixels and windows.
+        constant: of P margins (see `Cone`), [P].
+        error: how far below the truth that may be, [P].
+        image: their coefficients on its pixels, [P, pixels].
+        windows: on its first windows, those of whole layers, [P, W].
+    """
+    layers = [layer for layer in cone.layers if layer.start < windows.shape[1]]
+    needed, used = (windows != 0).any(0), (image != 0).any(0)
+    for layer in reversed(layers):
+        rows = needed[layer.start : layer.start + len(layer)][layer.window]
+        used = used | (layer.image[rows] != 0).any(0)
+        needed[: layer.start] |= (layer.earlier[rows] != 0).any(0)
+    kept, start = list[ConeLayer](), 0
+    for layer in layers:
+        own = needed[layer.start : layer.start + len(layer)]
+        if bool(own.any()):
+            kept.append(layer.chosen(own, start, used, needed[: layer.start]))
+            start += len(kept[-1])
+    pixels, lower, upper = cone.pixels[used], cone.lower[used], cone.upper[used]
+    return Cone(pixels, lower, upper, constant, error, image[:, used], windows[:, needed], tuple(kept))
