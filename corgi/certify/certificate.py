@@ -190,7 +190,7 @@ class Certification:
             session.ball,
             options,
             deadline,
-            certified=session.fallback,
+            certified=0.0 if session.deep else session.fallback,
             witness=session.witness,
         )
 
@@ -216,7 +216,8 @@ class Certification:
                 return Bracket(session.value)  # certificate and witness have met already
             if exact.ended is Status.INTERRUPTED:
                 return Bracket(session.value, status=Status.INTERRUPTED)
-        if exact is not None and session.fallback > 0 and not session.single and not session.deep:
+        near = session.attacked is not None and session.fallback >= _FROM_BELOW[0] * session.attacked
+        if exact is not None and near and not session.single and not session.deep:
             return Bracket(session.value)  # steps of exact decisions go on from there
         # Anew where exact decisions were ended in the middle of a bound.
         self.bounder = session.bounders.prepared(self.options.engine, session.network, session.class_id)

@@ -189,7 +189,7 @@ class _Deciding:
             for number, radius in enumerate(opened := self.opened(radii)):
                 if radius in self.opened(radii):
                     self.look(_OPEN_SHARE / (len(opened) - number), radius)
-        known = None if self.certificate is None else replace(self.certificate, status=Status.CERTIFIED)
+        known = self.certificate if self.certified > 0 else None
         result = self.better(self.verify(attacked=self.attack, certified=known))
         decided = tuple((radius, self.status(radius) if holds else Status.UNKNOWN) for radius in radii)
         seconds = time.monotonic() - started
@@ -265,6 +265,8 @@ class _Deciding:
             EngineError: the two contradict each other.
         """
         certified, attacked = self.certified, self.attacked
+        if certificate is not None and certificate.status is Status.PROVED:
+            certificate = replace(certificate, status=Status.CERTIFIED)  # of the search for the largest one
         if certificate is not None and (self.certificate is None or certificate.radius > certified):
             self.certificate = certificate
         nearest = None if attack is None else attack.radius

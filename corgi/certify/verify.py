@@ -19,7 +19,7 @@ from corgi.certify.methods import default_engine
 from corgi.certify.options import VerifyOptions as VerifyOptions
 from corgi.certify.options import check_radius as check_radius
 from corgi.decide.ball import refuse_contradiction
-from corgi.errors import EngineError, GateError
+from corgi.errors import EngineError, GateError, UsageError
 from corgi.network.network import Network
 from corgi.properties.topk import Topk
 from corgi.results import (
@@ -94,7 +94,14 @@ def verify_explained(
         started: when the time that there is began, by `time.monotonic()`; None for now.
         attacked: what an attack on the same question found before, so that none is run.
         certified: a certificate of the same question, from which the search goes on.
+
+    Raises:
+        UsageError: that is of another question, or one radius is to be decided; see `verify` for others.
     """
+    if certified is not None:
+        asked = (options.asked.statement(explained.top.k), explained.top.k, options.norm, None)
+        if asked != (certified.statement, certified.k, certified.norm, options.eps):
+            raise UsageError("the certificate to go on from is not of the same search")
     started, bounders = time.monotonic() if started is None else started, bounders or Bounders()
     verification = _Verification(explained, options, bounders, image_name, started, attacked, certified)
     with limited(None if options.time_limit is None else started + options.time_limit):
@@ -114,7 +121,8 @@ class _Verification(Session):
         if self.options.eps is not None and self.witness is not None:
             return self.result(self.nothing(Status.UNKNOWN, "not attempted: the property is refuted"))
         if cancelled():
-            reason = "interrupted during the attack, before anything was certified"
+            before = "" if self.known else " during the attack, before anything was certified"
+            reason = f"interrupted{before}"
             return self.result(self.nothing(Status.INTERRUPTED, reason))
         certificate = self.certificate(refusal)
         refuse_contradiction(certificate.engine, certificate.radius, self.attacked)
@@ -213,7 +221,7 @@ class _Verification(Session):
                 first,
                 status=found.status if ended else first.status,
                 reason=found.reason if ended else "",
-                exact=found.exact,
+                exact=found.exact or first.exact,
                 uncertified_radius=min((r for r in failed if r > first.radius), default=None),
             )
         return replace(found, evaluations=evaluations, seconds=seconds)

@@ -198,6 +198,7 @@ class _OpenMargins:
             least = self.separately(share)
             if least > 0:
                 return Proved(least, 0)
+            self.started, self.before = time.monotonic(), self.decider.decisions
         if self.lost == 1:
             return self.row_by_row()
         found = _Sets(self).decide()

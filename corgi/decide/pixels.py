@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from corgi.budget import limited
 from corgi.decide.decider import Decider, Minimum
 from corgi.decide.forms import map_forms
 from corgi.decide.margins import Question
@@ -81,14 +82,18 @@ class PixelBounds:
     @property
     def searches(self) -> int:
         """How many ends of pixels were worked on."""
-        return len(self.least.minima) + len(self.most.minima)
+        return int((self.least.nodes > 0).sum() + (self.most.nodes > 0).sum())
 
-    def improve(self, ends: Ends, pixel: int, enough: float) -> None:
-        """Spend a piece of work on one of the ends of a pixel, less once its bound exceeds what is enough."""
+    def improve(self, ends: Ends, pixel: int, enough: float, deadline: float | None = None) -> None:
+        """Spend a piece of work on one of the ends of a pixel, less once its bound exceeds what is enough.
+
+        `deadline` ends the search, not what the engine does before it: a bounder that is stopped is lost.
+        """
         if pixel not in ends.minima:
             question, row = self._question, torch.zeros(1, dtype=torch.int64)
             sign = torch.full((1,), float(ends.sign), dtype=torch.float64)
             form = map_forms(question.network, question.class_id, row, row + pixel, sign, 0 * sign)
             cone = self._bounder.unfold(self._ball, form)
             ends.minima[pixel] = None if isinstance(cone, NotUnfolded) else self._decider.minimum(cone)
-        ends.improve(pixel, ends.minima[pixel], enough)
+        with limited(deadline):
+            ends.improve(pixel, ends.minima[pixel], enough)

@@ -14,7 +14,7 @@ import time
 import torch
 from torch import Tensor
 
-from corgi.budget import left, limited
+from corgi.budget import left
 from corgi.decide.counting import core
 from corgi.decide.margins import margins_of
 from corgi.decide.pixels import Ends, PixelBounds
@@ -46,8 +46,7 @@ def separate(ranking: Ranking, pixels: PixelBounds, margins: Tensor, seconds: fl
         chosen = _hardest(ranking, pixels, opened)
         if chosen is None:
             return margins
-        with limited(deadline):
-            pixels.improve(*chosen)
+        pixels.improve(*chosen, deadline)
 
 
 def _hardest(ranking: Ranking, pixels: PixelBounds, opened: Tensor) -> tuple[Ends, int, float] | None:

@@ -9,10 +9,11 @@ import pytest
 
 import corgi
 from corgi.certify import shares as module
-from corgi.certify.verify import VerifyOptions
+from corgi.certify.verify import VerifyOptions, verify_explained
 from corgi.errors import EngineError, UsageError
 from corgi.properties import Overlap, Pointing, Topk
 from corgi.terms import Status
+from corgi.types import Norm
 from tests.onnx_models import random_cam_network
 
 
@@ -64,6 +65,38 @@ def test_radii_are_decided_before_the_search_and_the_best_is_kept(network, image
     assert decided.certified == radii[0]
     assert decided.result.status is Status.TIME_LIMIT
     assert decided.open == ()
+
+
+def test_a_tiny_radius_that_is_decided_first_costs_nothing(network, image) -> None:
+    """The search does not climb from it in small steps."""
+    asked = VerifyOptions(k=3, property=Overlap(2))
+    whole = corgi.verify(network, image, asked)
+    decided = corgi.decide_radii(network, image, [1e-9, 0.9 * whole.attack.radius], asked)
+    assert decided.certified >= 0.9 * whole.certificate.radius
+    assert decided.result.certificate.status is Status.CERTIFIED
+    assert decided.result.certificate.exact is not None
+
+
+def test_the_search_goes_on_from_what_is_certified(network, image, monkeypatch) -> None:
+    """Only from a certificate, and only one of the same question."""
+    asked = VerifyOptions(k=3, property=Overlap(2))
+    explained = corgi.explain(network, image, 3)
+    found = corgi.verify(network, image, asked)
+    known = replace(found.certificate, radius=0.5 * found.certificate.radius)
+    again = verify_explained(explained, asked, attacked=found.attack, certified=known)
+    assert again.certificate.radius >= 0.98 * found.certificate.radius
+    for options in (replace(asked, property=Topk()), replace(asked, eps=1e-4), replace(asked, norm=Norm.L2)):
+        with pytest.raises(UsageError, match="not of the same search"):
+            verify_explained(explained, options, certified=known)
+    handed = []
+
+    def verify(explained, options, *, certified=None, **others):
+        handed.append(certified)
+        return verify_explained(explained, options, certified=certified, **others)
+
+    monkeypatch.setattr(module, "verify_explained", verify)
+    module.decide_radii(network, image, replace(asked, exact=None), [0.99 * found.attack.radius])
+    assert handed[-1] is None or handed[-1].radius > 0
 
 
 def test_without_an_attack_radii_are_proved_all_the_same(network, image) -> None:

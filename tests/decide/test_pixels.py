@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,18 @@ def test_an_end_that_does_not_unfold_is_closed(tmp_path: Path, monkeypatch) -> N
     pixels.improve(pixels.most, 0, 0.0)
     assert (float(pixels.least.bound[1]), float(pixels.most.bound[0])) == before
     assert (float(pixels.least.seen[1]), float(pixels.most.seen[0])) == before
-    assert (pixels.nodes, pixels.searches) == (0, 2)
+    assert (pixels.nodes, pixels.searches) == (0, 0)
+
+
+def test_a_share_of_the_time_ends_the_tree_and_not_the_engine(tmp_path: Path) -> None:
+    """Its cone is made all the same: a bounder stopped in the middle could not be used again."""
+    subject, _ = next(iter(subjects(range(3100, 3110), tmp_path)))
+    pixels = PixelBounds(question_of(subject), subject.bounder, TreeDecider(), Ball(subject.image, 0.05))
+    before = float(pixels.least.bound[1])
+    pixels.improve(pixels.least, 1, math.inf, deadline=time.monotonic() - 1)
+    assert subject.bounder.whole
+    assert pixels.nodes <= 1
+    assert float(pixels.least.bound[1]) >= before
 
 
 class Wrong(TreeDecider):

@@ -28,7 +28,7 @@ class Moving(PixelBounds):
         self.least, self.most = Ends(1, least - loose, cam.clone()), Ends(-1, -most - loose, -cam)
         self.worked: list[int] = []
 
-    def improve(self, ends: Ends, pixel: int, enough: float) -> None:
+    def improve(self, ends: Ends, pixel: int, enough: float, deadline: float | None = None) -> None:
         assert ends.bound[pixel] <= enough
         self.worked.append(pixel)
         least = float(self.truth[0][pixel] if ends.sign > 0 else -self.truth[1][pixel])
