@@ -235,8 +235,8 @@ class LinearRelaxation:
 
     def _solve_once(self) -> Relaxed:
         solver, time_left = self._solver, left()
-        if time_left < math.inf:
-            solver.setOptionValue("time_limit", solver.getRunTime() + max(time_left, 0.0))
+        # Set again where there is no limit: one of an earlier program may stand.
+        solver.setOptionValue("time_limit", min(solver.getRunTime() + max(time_left, 0.0), _INFINITE))
         solver.run()
         status, nothing = solver.getModelStatus(), np.zeros(self.cone.undecided)
         if status == highspy.HighsModelStatus.kInfeasible:

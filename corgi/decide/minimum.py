@@ -68,8 +68,10 @@ class TreeMinimum:
 
     def _begin_narrowed(self, enough: float) -> None:
         """Begin again with tighter planes: what is known of the ball already stays."""
-        self._narrows = False
-        self._relaxation = LinearRelaxation(narrowed(self._cone, TreeMinimum))
+        cone = narrowed(self._cone, TreeMinimum)
+        if left() <= 0:
+            return  # there is no time to come as far again
+        self._narrows, self._relaxation = False, LinearRelaxation(cone)
         self._keep((self._solved({}, self.bound, enough, _ROUNDS),))
 
     def _solved(self, fixed: dict[int, int], known: float, enough: float, rounds: int) -> _Node:

@@ -21,7 +21,7 @@ from torch import Tensor
 from corgi.budget import left
 from corgi.decide.decider import Minimum
 from corgi.engines.cone import Cone, ConeLayer, reading
-from corgi.engines.rigour import SPARE, roundings
+from corgi.engines.rigour import SPARE, roundings, smallest
 
 _NODES = 4
 """Nodes of the tree of each end."""
@@ -74,8 +74,8 @@ def _around(layer: ConeLayer, below: Tensor, over: Tensor) -> ConeLayer:
     size = zero.abs() + lead.abs() + torch.maximum(layer.lower.abs(), layer.upper.abs())
     known = torch.isfinite(below) & torch.isfinite(over) & layer.live.all(1)
     below, over = torch.where(known, below, 0), torch.where(known, over, 0)
-    # Everything below is rounded a few times, relative to sizes that are summed up here.
-    slack = roundings(32) * (size + below.abs() + over.abs())
+    # Everything below is rounded a few times, relative to sizes that are summed up here, or underflows.
+    slack = roundings(32) * (size + below.abs() + over.abs()) + 8 * smallest(torch.float64)
     is_element, is_zero = known & (below < 0), known & (over < 0) & ~(below < 0)
     live = layer.live.clone()
     live[is_element, 0], live[is_zero, 1] = False, False

@@ -26,7 +26,8 @@ class ConeLayer:
     Attributes:
         start: number of the first of its windows in the cone.
         live: bool [W, E], elements that can be the maximum, the zero first.
-        lead: float64 [W, E], each element minus the maximum in the middle of the ball, 0 for dead ones.
+        lead: float64 [W, E], each element minus the maximum in the middle of the ball; of no
+            meaning for dead ones.
         low: a lower plane, window >= sum_e low_e element_e; up, up_shift: an upper one, its shift rounded up.
         slack: what rounding of planes whose weights do not quite add up to 1 may lose, [W].
         window, element: int64 [Q], whose row is which.
