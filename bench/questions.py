@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +31,7 @@ from corgi.data.gtsrb import Sample, read_test
 from corgi.data.image import look_at
 from corgi.data.preprocess import GTSRB
 from corgi.data.region import read_region
+from corgi.network.network import Network
 from corgi.properties import Inside, Iou, Overlap, Pointing, Property, Topk
 
 K, KEEP = 15, 12
@@ -62,13 +64,11 @@ class Answer:
 
 def ask(
     model: Path, names: tuple[str, ...], radii: tuple[float, ...], options: VerifyOptions, sample: Sample
-) -> list[Answer] | None:
-    """One answer a property, or None for an image that is not classified correctly."""
+) -> list[Answer]:
+    """One answer a property."""
     torch.set_num_threads(1)
     network = corgi.load(model)
     seen = look_at(sample.path, network.input_shape, GTSRB, None)
-    if network.predict(seen.pixels) != sample.class_id:
-        return None
     region = read_region("annotation", seen.window, network.head.map_shape, sample.path).pixels
     answers = []
     for name in names:
@@ -78,6 +78,15 @@ def ask(
         seconds = time.process_time() - began
         answers.append(Answer(sample.path.name, sample.class_id, name, decided, seconds))
     return answers
+
+
+def correct(network: Network, samples: list[Sample], class_id: int) -> Iterator[Sample]:
+    """Those of a class that are classified correctly."""
+    for sample in samples:
+        if sample.class_id == class_id:
+            seen = look_at(sample.path, network.input_shape, GTSRB, None)
+            if network.predict(seen.pixels) == class_id:
+                yield sample
 
 
 def report(answers: list[Answer], radii: tuple[float, ...]) -> None:
@@ -140,16 +149,13 @@ def main() -> None:
     exact = None if given.bounds else ExactOptions()
     options = VerifyOptions(k=K, exact=exact, time_limit=given.seconds)
     asked = partial(ask, given.model, tuple(given.properties), radii, options)
-    answers: list[Answer] = []
-    for class_id in given.classes:
-        with ProcessPoolExecutor(given.workers) as pool:
-            of_class = [sample for sample in samples if sample.class_id == class_id]
-            found = (one for one in pool.map(asked, of_class[: 2 * given.per_class]) if one)
-            for one in islice(found, given.per_class):
-                answers += one
-                for answer in one:
-                    print(*row(answer).values(), sep=", ", file=sys.stderr, flush=True)
-            pool.shutdown(cancel_futures=True)
+    network, answers = corgi.load(given.model), list[Answer]()
+    chosen = [one for c in given.classes for one in islice(correct(network, samples, c), given.per_class)]
+    with ProcessPoolExecutor(given.workers) as pool:
+        for one in pool.map(asked, chosen):
+            answers += one
+            for answer in one:
+                print(*row(answer).values(), sep=", ", file=sys.stderr, flush=True)
     report(answers, radii)
     if given.out is not None:
         with given.out.open("w", newline="") as file:
