@@ -225,6 +225,8 @@ def test_the_rank_of_a_property_is_the_one_in_the_answer(tmp_path, k2: int) -> N
     by_rank = corgi.verify(network, image, k=2, k2=k2).certificate
     assert (by_value.k2, by_value.statement, by_value.radius) == (k2, by_rank.statement, by_rank.radius)
     assert by_rank.k2 == corgi.attack(network, image, k=2, property=asked).k2 == k2
+    both = corgi.properties.Both((asked, corgi.properties.Overlap(1)))
+    assert corgi.verify(network, image, k=2, property=both).certificate.k2 == k2
     for call in (corgi.verify, corgi.attack):
         with pytest.raises(UsageError, match="k2 = 3 beside property topk"):
             call(network, image, k=2, k2=3, property=asked)

@@ -47,6 +47,10 @@ class Both(Property):
         """See `Property.formula`."""
         return All(tuple(part.formula(cam, top) for part in self.parts))
 
+    def among(self, k: int) -> int:
+        """The largest of the parts': those that do not ask it say k, and claim no set among so few."""
+        return max(part.among(k) for part in self.parts)
+
     def words(self, k: int) -> tuple[str, str]:
         """See `Property.words`."""
         (subject, verb), *rest = (part.words(k) for part in self.parts)
