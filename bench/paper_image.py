@@ -50,10 +50,10 @@ def main() -> None:
         attacked = result.attack.radius if result.attack else None
         ratio = f"{attacked / certified:.3f}" if attacked and certified else "-"
         paper, paper_attack = theirs.get(str(key)), attacks.get(str(key))
-        published = ("-" if value is None else f"{value:.6f}" for value in (paper, paper_attack))
+        paper, paper_attack = ("-" if value is None else f"{value:.6f}" for value in (paper, paper_attack))
         print(
-            f"| {key} | {next(published)} | {certified:.6f} | {attacked or float('nan'):.6f} "
-            f"| {next(published)} | {ratio} |",
+            f"| {key} | {paper} | {certified:.6f} | {attacked or float('nan'):.6f} "
+            f"| {paper_attack} | {ratio} |",
             flush=True,
         )
 

@@ -146,8 +146,7 @@ class _Pairs:
         self.lower = torch.full(shape, -torch.inf, dtype=torch.float64)
         self.level = torch.full(shape, _CHEAP)
         # A pixel against itself (with factors) is not a pair: its own intervals say all there is.
-        self.same = self.inside[:, None] == self.others[None, :]
-        self.level[self.same] = _SHARP
+        self.level[self.inside[:, None] == self.others[None, :]] = _SHARP
         self.most = torch.full_like(self.lower, torch.inf)
         if question.cam is not None:
             self.most = sides.pairs(question.cam)

@@ -48,7 +48,7 @@ class Both(Property):
         return All(tuple(part.formula(cam, top) for part in self.parts))
 
     def among(self, k: int) -> int:
-        """The largest of the parts': those that do not ask it say k, and claim no set among so few."""
+        """The largest of the parts', so that no more is said than holds."""
         return max(part.among(k) for part in self.parts)
 
     def words(self, k: int) -> tuple[str, str]:
