@@ -154,12 +154,13 @@ def chosen_picture(network: Any) -> np.ndarray:
     from corgi.attacks.target import Target
     from corgi.cam.topk import top_k
     from corgi.properties.topk import stays
+    from corgi.types import Ball
 
     def distance(image: np.ndarray) -> float:
         label = network.predict(image)
         top = top_k(network.cam(image, label), 15, 0.0)
         target = Target(network, label, top, stays(top, 15, network.pixels))
-        radius = linear_radius(target, torch.from_numpy(image))
+        radius = linear_radius(target, Ball(torch.from_numpy(image), 0.0))
         return abs(float(np.log((radius or 1e-9) / RADIUS)))
 
     side = network.input_shape[-1]

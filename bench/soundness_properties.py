@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ from corgi import (  # noqa: E402
 )
 from corgi.engines.interface import BoundEngine  # noqa: E402
 from corgi.errors import EngineError  # noqa: E402
-from tests.soundness.properties import Checked, images_of, properties, radius_of, subject  # noqa: E402
+from corgi.types import Where  # noqa: E402
+from tests.soundness.properties import Checked, Subject, images_of, properties, radius_of, subject  # noqa: E402
+from tests.soundness.samples import PLACES, places  # noqa: E402
 
 ENGINES: list[BoundEngine] = [
     *[PatchEngine()] * 8,
@@ -52,6 +55,9 @@ BALLS, DECIDED = 3, 3
 EXACT = ExactOptions(nodes=60, seconds=2.0)
 LARGEST = 42
 """Most pixels of a map: of larger ones there would be few."""
+
+SOMEWHERE = 0.4
+"""Share of networks of whose image a part may change alone."""
 
 FOLDED = 2
 """Further properties of each kind, by intervals of the pixels, which are known by then."""
@@ -94,6 +100,12 @@ def said(checked: Checked, networks: int, started: float) -> str:
     )
 
 
+def somewhere(of: Subject, norm: Norm, rng: np.random.Generator) -> Where | None:
+    """What may change of an image: now and then a part."""
+    kind = str(rng.choice(PLACES if norm is Norm.LINF else ("box", "channel", "one")))
+    return places(kind, of.network.input_shape, of.seed) if rng.random() < SOMEWHERE else None
+
+
 def one(seed: int, folder: Path, checked: Checked, kinds: Counter[str]) -> None:
     """All properties of one network, over a few balls."""
     rng = np.random.default_rng(10**6 + seed)
@@ -102,6 +114,7 @@ def one(seed: int, folder: Path, checked: Checked, kinds: Counter[str]) -> None:
         return
     asked = properties(of, rng)
     engine, norm = ENGINES[seed % len(ENGINES)], NORMS[int(rng.integers(len(NORMS)))]
+    of = replace(of, where=somewhere(of, norm, rng))
     bounder = engine.bind(of.network, of.explained.class_id)
     for number in range(BALLS):
         if not bounder.whole:

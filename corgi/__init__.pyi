@@ -63,5 +63,6 @@ from .terms import PropertyName as PropertyName
 from .terms import Status as Status
 from .types import Ball as Ball
 from .types import Interval as Interval
+from .types import Where as Where
 
 __version__: str

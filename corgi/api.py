@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
+from numpy.typing import NDArray
+
 from corgi.attacks.search import AttackOptions
 from corgi.batch.call import BatchResult
 from corgi.batch.call import run_batch as _run_batch
@@ -42,6 +44,7 @@ from corgi.data.image import load_input, look_at
 from corgi.data.preprocess import Recipe
 from corgi.data.region import Region
 from corgi.data.region import read_region as _read_region
+from corgi.data.where import WantedWhere, where_of
 from corgi.data.window import Window
 from corgi.decide.ball import ExactOptions
 from corgi.engines.interface import BoundEngine
@@ -66,6 +69,7 @@ from corgi.terms import (
     PropertyName,
     Size,
 )
+from corgi.types import Where
 from corgi.wanted import WantedProperty, plain_region
 
 E = TypeVar("E", bound=StrEnum)
@@ -104,6 +108,11 @@ class Asking(TypedDict, total=False):
     within: float | None
 
 
+Places = Where | NDArray[Any] | str
+"""Which pixels may change: bool or shares of the radius, [H, W] or [C, H, W] of the network's input, or a
+text as on the command line, whose boxes and masks then are in pixels of the input."""
+
+
 class Changes(Asking, total=False):
     """Fields of `VerifyOptions`, and of an engine its name and that of its method, as on the command line.
 
@@ -115,6 +124,7 @@ class Changes(Asking, total=False):
     k2: int | None
     class_id: int | None
     norm: Norm | str
+    where: Places | None
     eps: float | None
     engine: BoundEngine | EngineName | str
     method: Method | str
@@ -243,6 +253,20 @@ def _property(asked: dict[str, Any], network: Network) -> None:
         asked["property"] = found
 
 
+def _where(places: Places | None, network: Network) -> Where | None:
+    """What may change of an image that is the network's input.
+
+    Raises:
+        UsageError: no such places.
+    """
+    if places is None or isinstance(places, Where):
+        return places
+    if isinstance(places, str):
+        whole = Window.whole((network.input_shape[1], network.input_shape[2]))
+        return WantedWhere(places).read(network.input_shape, whole)
+    return where_of(places, network.input_shape, "marked by an array")
+
+
 def _chosen(options: VerifyOptions | None, changes: Changes, network: Network) -> VerifyOptions:
     """Options with changes.
 
@@ -251,6 +275,8 @@ def _chosen(options: VerifyOptions | None, changes: Changes, network: Network) -
     """
     asked = dict[str, Any](changes)
     _property(asked, network)
+    if "where" in asked:
+        asked["where"] = _where(asked["where"], network)
     return _changed(options, asked)
 
 
@@ -400,6 +426,7 @@ def attack(
     k2: int | None = None,
     class_id: int | None = None,
     norm: Norm | str = Norm.LINF,
+    where: Places | None = None,
     eps: float | None = None,
     time_limit: float | None = None,
     listener: Listener = silent,
@@ -426,6 +453,7 @@ def attack(
             property=wanted,
             class_id=class_id,
             norm=norm,
+            where=_where(where, network),
             eps=eps,
             time_limit=time_limit,
         )
@@ -546,8 +574,15 @@ def run_batch(
     items = [one for one in given if isinstance(one, Item)]
     items += of_paths(Path(one) for one in given if not isinstance(one, Item)).items
     asked = dict[str, Any](changes)
-    wanted = _wanted(asked) or WantedProperty()
-    question = Question(_changed(options, asked), loading or Loading(), preprocess, wanted, tuple(radii))
+    wanted, where = _wanted(asked) or WantedProperty(), asked.get("where")
+    if isinstance(where, str):
+        where = WantedWhere(asked.pop("where"))
+    elif where is not None and not isinstance(where, Where):
+        raise UsageError("where: an array is of one input's shape", hint="Expected a text, or a `Where`.")
+    else:
+        where = None
+    chosen = _changed(options, asked)
+    question = Question(chosen, loading or Loading(), preprocess, wanted, tuple(radii), where)
     return _run_batch(
         Path(model),
         items,

@@ -19,6 +19,7 @@ from corgi.terms import Claim as Claim
 from corgi.terms import MapKind as MapKind
 from corgi.terms import Norm
 from corgi.terms import Status as Status
+from corgi.types import Where
 
 FloatArray = NDArray[np.float64]
 ImageArray = NDArray[np.float32]
@@ -156,7 +157,7 @@ class DeterministicCertificate:
         form: linear form bounded (feature, folded, pairwise).
         engine: name and version of the engine.
         statement: the property. k, k2: size of the top set, and of that in which it must stay.
-        norm: of the ball.
+        norm: of the ball; where: what may change in it, None for every pixel.
         evaluations: bound evaluations spent.
         decision: the float64 decision behind `radius`; None if and only if `radius` is 0.
         seconds: wall time.
@@ -180,6 +181,7 @@ class DeterministicCertificate:
     seconds: float
     exact: ExactSearch | None = None
     note: str = ""
+    where: Where | None = None
 
 
 @dataclass(frozen=True)
@@ -306,7 +308,7 @@ class LabelCertificate:
         radius: largest radius certified, in the pixel scale; 0 if none.
         uncertified_radius: smallest radius tried and not certified; None if none was.
         status, reason: as of a `DeterministicCertificate`.
-        norm: of the ball.
+        norm: of the ball; where: what may change in it, None for every pixel.
         evaluations: bound evaluations spent; seconds: wall time.
     """
 
@@ -318,6 +320,7 @@ class LabelCertificate:
     norm: Norm
     evaluations: int
     seconds: float
+    where: Where | None = None
 
 
 @dataclass(frozen=True)
@@ -414,6 +417,11 @@ class VerifyResult(Mapped):
     label: LabelCertificate | None = None
     holds: bool | None = True
     radii: tuple[tuple[float, Status], ...] = ()
+
+    @property
+    def where(self) -> Where | None:
+        """What may change within the radii, and is changed in the witness; None for every pixel."""
+        return self.certificate.where
 
     @property
     def joint_radius(self) -> float | None:

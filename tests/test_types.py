@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corgi.errors import EngineError, UsageError
-from corgi.types import Ball, Interval, Norm
+from corgi.types import Ball, Interval, Norm, Where
 
 NAN, INF = math.nan, math.inf
 dtypes = st.sampled_from([torch.float32, torch.float64])
@@ -60,6 +60,81 @@ def test_inner_box_lies_inside_the_real_ball(pixel: float, radius: float, dtype:
     for end in (float(box.lower), float(box.upper)):
         assert abs(Fraction(end) - Fraction(pixel)) <= Fraction(radius)
         assert 0 <= end <= 1
+
+
+@given(
+    entries=st.lists(st.tuples(pixels, st.one_of(st.floats(0, 1), st.just(0.0))), min_size=1, max_size=4),
+    radius=radii,
+    dtype=dtypes,
+    shares=st.lists(st.floats(-1, 1), min_size=5, max_size=5),
+)
+def test_boxes_where_entries_change_by_shares(
+    entries: list[tuple[float, float]], radius: float, dtype: torch.dtype, shares: list[float]
+) -> None:
+    """The box holds the real set, the inner box lies in it, and its images are no farther than the radius."""
+    entries = [*entries, (0.5, 1.0)]
+    values, scale = (torch.tensor(part, dtype=torch.float64) for part in zip(*entries, strict=True))
+    center = values.to(torch.float32).reshape(1, 1, -1)
+    ball = Ball(center, radius, where=Where(scale.reshape(1, 1, -1), "shares"))
+    box, inner = ball.box(dtype), ball.inner_box(torch.float32)
+    for number, (pixel, share) in enumerate(zip(center.flatten().tolist(), scale.tolist(), strict=True)):
+        reach = Fraction(radius) * Fraction(share)
+        low, high = (cut(Fraction(pixel) + sign * reach, Fraction(0), Fraction(1)) for sign in (-1, 1))
+        assert Fraction(float(box.lower[0, 0, number])) <= low
+        assert Fraction(float(box.upper[0, 0, number])) >= high
+        assert low <= Fraction(float(inner.lower[0, 0, number])) <= Fraction(pixel)
+        assert Fraction(pixel) <= Fraction(float(inner.upper[0, 0, number])) <= high
+        if share == 0 and dtype is torch.float64:
+            assert box.lower[0, 0, number] == box.upper[0, 0, number] == pixel
+    part = torch.tensor(shares, dtype=torch.float32)[: len(entries)].resize_(1, 1, len(entries))
+    image = torch.where(part > 0, inner.upper, inner.lower)
+    assert ball.distance(image) <= radius
+    exact = [
+        abs(Fraction(float(a)) - Fraction(float(b))) / Fraction(s)
+        for a, b, s in zip(image.flatten(), center.flatten(), scale.tolist(), strict=True)
+        if s > 0
+    ]
+    assert Fraction(ball.distance(image)) >= max(exact)
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_what_may_not_change_is_infinitely_far(norm: Norm) -> None:
+    center, scale = torch.full((2, 1, 3), 0.5), torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    ball = Ball(center, 0.1, norm, where=Where(scale.reshape(1, 1, 3), "inside of it"))
+    image = center.clone()
+    image[:, 0, 0] += 0.25
+    assert ball.distance(image) == pytest.approx(
+        {Norm.LINF: 0.25, Norm.L2: 0.25 * 2**0.5, Norm.L1: 0.5}[norm]
+    )
+    image[1, 0, 1] += 2.0**-20
+    assert ball.distance(image) == math.inf
+    assert ball.largest == pytest.approx({Norm.LINF: 1, Norm.L2: 2, Norm.L1: 4}[norm])
+    assert ball.with_radius(0.2).where is ball.where
+
+
+def test_places_that_are_refused() -> None:
+    ones, image = torch.ones(1, 2, 2, dtype=torch.float64), torch.full((3, 2, 2), 0.5)
+    for wrong in (ones.float(), ones[0], 2 * ones, -ones, 0.5 * ones, 0 * ones, ones * NAN):
+        with pytest.raises(UsageError, match="how far entries may change"):
+            Where(wrong, "them")
+    with pytest.raises(UsageError, match="of shape"):
+        Ball(image, 0.1, where=Where(torch.ones(1, 2, 3, dtype=torch.float64), "them"))
+    halves = ones.clone()
+    halves[0, 0, 0] = 0.5
+    with pytest.raises(UsageError, match="shares of a radius in l_2"):
+        Ball(image, 0.1, Norm.L2, where=Where(halves, "them"))
+    assert Ball(image, 0.1, where=Where(halves, "them")).scale.shape == image.shape
+
+
+def test_places_are_equal_if_they_say_the_same() -> None:
+    ones = torch.ones(1, 2, 2, dtype=torch.float64)
+    one, other = Where(ones, "them"), Where(ones.clone(), "them")
+    assert one == other
+    assert hash(one) == hash(other)
+    ones[0, 0, 0] = 0
+    assert one == other, "what the caller writes later is another place"
+    assert Where(ones, "them") != one
+    assert Where(other.scale, "others") != one
 
 
 def test_box_of_radius_zero_is_the_image() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from corgi.attacks.target import ENTRIES, Critical, Target
 from corgi.properties.formula import All, Formula, Ranking
-from corgi.types import Norm
+from corgi.types import Ball
 
 _CANDIDATES = 48
 """Pixels looked at on either side: those next to where the ranking is decided."""
@@ -19,8 +19,8 @@ _ROUNDS = 4
 """How often both sides of a critical set are chosen anew."""
 
 
-def critical_sets(target: Target, image: Tensor, count: int, norm: Norm = Norm.LINF) -> tuple[Critical, ...]:
-    """The sets with the smallest linear radius at an image [C, H, W], at most `count`; else none.
+def critical_sets(target: Target, ball: Ball, count: int) -> tuple[Critical, ...]:
+    """The sets with the smallest linear radius at the centre of a ball, at most `count`; else none.
 
     Were the network linear, I_i - I_p would vanish at radius (I_i - I_p) / ||grad I_i - grad I_p||_q, with q
     dual to the norm of the radius; a set is broken where the last of its pairs vanishes, at least.
@@ -29,10 +29,10 @@ def critical_sets(target: Target, image: Tensor, count: int, norm: Norm = Norm.L
     if not rankings:
         return ()
     with torch.no_grad():
-        values = target.cams(image[None])[0]
+        values = target.cams(ball.center[None])[0]
     found = list[tuple[float, Critical]]()
     for ranking in rankings[:count]:
-        found += _sets(target, ranking, image, values, max(1, count // len(rankings)), norm)
+        found += _sets(target, ranking, ball, values, max(1, count // len(rankings)))
     found.sort(key=lambda one: one[0])
     return tuple(critical for _, critical in found[:count])
 
@@ -45,14 +45,14 @@ def _conjunction(formula: Formula) -> list[Ranking]:
 
 
 def _sets(
-    target: Target, ranking: Ranking, image: Tensor, values: Tensor, count: int, norm: Norm
+    target: Target, ranking: Ranking, ball: Ball, values: Tensor, count: int
 ) -> list[tuple[float, Critical]]:
     fixed_above, inside = _nearest(ranking.inside, ranking.up * values, ranking.lost_count, largest=False)
     fixed_below, others = _nearest(ranking.others, ranking.down * values, ranking.gained, largest=True)
-    above, below = (_gradients(target, image, pixels) for pixels in (inside, others))
+    above, below = (_gradients(target, ball, pixels) for pixels in (inside, others))
     above, below = (g if f == 1 else f * g for g, f in ((above, ranking.up), (below, ranking.down)))
     gaps = (ranking.up * values[inside])[:, None] - (ranking.down * values[others])[None, :]
-    radii = gaps / torch.cdist(above, below, p=norm.dual.order).clamp(min=torch.finfo(gaps.dtype).tiny)
+    radii = gaps / torch.cdist(above, below, p=ball.norm.dual.order).clamp(min=torch.finfo(gaps.dtype).tiny)
     lost, gained = ranking.lost_count - len(fixed_above), ranking.gained - len(fixed_below)
 
     def made(radius: float, rows: list[int], columns: list[int]) -> tuple[float, Critical]:
@@ -90,33 +90,41 @@ def _nearest(pixels: Tensor, values: Tensor, wanted: int, *, largest: bool) -> t
     return order[:fixed], order[fixed : fixed + _CANDIDATES]
 
 
-def linear_radius(target: Target, image: Tensor, norm: Norm = Norm.LINF) -> float | None:
-    """Where the property would break around an image [C, H, W] were the network linear; None if it is flat.
+def linear_radius(target: Target, ball: Ball) -> float | None:
+    """Where the property would break around the centre of a ball were the network linear; None if it is flat.
 
     A guess to start a search from, never a bound. The first of the target's critical sets is the nearest,
     where they are known: finding it takes a gradient of every pixel.
     """
-    images = image[None].clone().requires_grad_(True)
+    images = ball.center[None].clone().requires_grad_(True)
     if target.holds.single:
-        critical = (target.critical or critical_sets(target, image, 1, norm))[0]
+        critical = (target.critical or critical_sets(target, ball, 1))[0]
         margin = critical.gap(target.cams(images)[0])
     else:
         margin = target.margins(images).sum()
-    return vanishing_radius(margin, images, norm)
+    return vanishing_radius(margin, images, ball)
 
 
-def vanishing_radius(margin: Tensor, images: Tensor, norm: Norm) -> float | None:
-    """Where a margin of one image [1, C, H, W] would be 0 were it linear; None if it is flat or not > 0."""
+def vanishing_radius(margin: Tensor, images: Tensor, ball: Ball) -> float | None:
+    """Where a margin of one image [1, C, H, W] would be 0 were it linear; None if it is flat or not > 0.
+
+    `ball`: around the image, for its norm and what may change.
+    """
     (gradient,) = torch.autograd.grad(margin, images)
-    value, slope = float(margin.detach()), float(norm.dual.sizes(gradient)[0])
+    value, slope = float(margin.detach()), float(ball.norm.dual.sizes(_reached(ball, gradient))[0])
     return value / slope if slope > 0 and value > 0 else None
 
 
-def _gradients(target: Target, image: Tensor, pixels: Tensor) -> Tensor:
-    """Gradients of map pixels with respect to the image: [rows, C * H * W]."""
-    parts = []
+def _reached(ball: Ball, gradients: Tensor) -> Tensor:
+    """Gradients [N, C, H, W] by how far entries may change, in radii."""
+    return gradients if ball.scale is None else gradients * ball.scale.to(gradients.dtype)
+
+
+def _gradients(target: Target, ball: Ball, pixels: Tensor) -> Tensor:
+    """Gradients of map pixels at the centre of a ball, by its radius: [rows, C * H * W]."""
+    parts, image = [], ball.center
     for chunk in torch.split(pixels, max(1, min(_ROWS, ENTRIES // image.numel()))):
         images = image.expand(len(chunk), *image.shape).clone().requires_grad_(True)
         values = target.cams(images)[torch.arange(len(chunk)), chunk]
-        parts.append(torch.autograd.grad(values.sum(), images)[0].flatten(1))
+        parts.append(_reached(ball, torch.autograd.grad(values.sum(), images)[0]).flatten(1))
     return torch.cat(parts)

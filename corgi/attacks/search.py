@@ -18,7 +18,7 @@ from corgi.attacks.witness import confirm, nearer
 from corgi.budget import Stoppable, grace, left, tell, within
 from corgi.results import EmpiricalBound, Witness
 from corgi.terms import AttackKind
-from corgi.types import Ball, Norm
+from corgi.types import Ball
 
 _DETOURS = (1.1, 1.25, 1.5)
 """Larger balls attacked when the one asked for withstands: their witness, projected, is a good start."""
@@ -60,24 +60,22 @@ class AttackOptions:
 @settled()
 def attack_radius(
     target: Target,
-    image: Tensor,
+    around: Ball,
     options: AttackOptions,
     *,
-    norm: Norm = Norm.LINF,
     up_to: float | None = None,
     only: float | None = None,
 ) -> EmpiricalBound:
-    """The closest witness an attack finds around an image [C, H, W]; time and Ctrl-C end it (budget.py).
+    """The closest witness an attack finds around an image; time and Ctrl-C end it (budget.py).
 
     Args:
         target: the property.
-        image: the original image, float32 in [0, 1].
+        around: a ball around the original image, float32 in [0, 1], for its norm and what may change.
         options: how to attack.
-        norm: of the distance.
         up_to: largest radius tried; None for the one at which the ball holds every image.
         only: stop at the first witness within this radius; larger balls are attacked only to find the way.
     """
-    search = _Search(target, Ball(image, 0.0, norm), options)
+    search = _Search(target, around.with_radius(0.0), options)
     with Stoppable():
         search.aim()
         if only is not None:
@@ -102,7 +100,7 @@ class _Search:
     def aim(self) -> None:
         """Find the pixels likely to change places first."""
         tell("attack", "which pixels change places first, by gradients of each")
-        found = critical_sets(self.target, self.ball.center, self.options.pairs, self.ball.norm)
+        found = critical_sets(self.target, self.ball, self.options.pairs)
         self.target = replace(self.target, critical=found)
 
     @property
@@ -141,7 +139,7 @@ class _Search:
         return torch.from_numpy(self.best.image)[None]
 
     def grow(self, up_to: float) -> bool:
-        guess = linear_radius(self.target, self.ball.center, self.ball.norm) or 1e-3
+        guess = linear_radius(self.target, self.ball) or 1e-3
         radius = min(max(guess, 1e-7), up_to)
         while not self.attack(radius):
             if radius >= up_to or self.spent:

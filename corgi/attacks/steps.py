@@ -38,6 +38,7 @@ class Projection:
             return images.clamp(self._box.lower, self._box.upper)
         centre = ball.center.to(torch.float64)
         change = images.to(torch.float64).clamp(*ball.pixel_box) - centre
+        change = change if ball.scale is None else change * ball.scale  # 0 or 1 there
         inside = ball.radius * _INSIDE
         change = change * shrunk(change, ball.norm, inside)
         moved = (centre + change).to(self._dtype)
@@ -68,13 +69,15 @@ def shrunk(change: Tensor, norm: Norm, radius: float) -> Tensor:
 def steepest(ball: Ball, images: Tensor, gradient: Tensor) -> Tensor:
     """Directions of norm 1 in which images [N, C, H, W] of the ball fall fastest; 0 where they are flat.
 
-    Away from l_inf, pixels at an end of their range that would leave it are not counted.
+    Away from l_inf, pixels at an end of their range that would leave it are not counted, nor those that may
+    not change.
     """
     if ball.norm is Norm.LINF:
-        return -gradient.sign()
+        steps = -gradient.sign()
+        return steps if ball.scale is None else steps * ball.scale.to(steps.dtype)
     low, high = ball.pixel_box
     stuck = ((images <= low) & (gradient > 0)) | ((images >= high) & (gradient < 0))
-    gradient = gradient.masked_fill(stuck, 0)
+    gradient = gradient.masked_fill(stuck if ball.scale is None else stuck | (ball.scale == 0), 0)
     if ball.norm is Norm.L1:
         sizes = gradient.abs().flatten(1)
         counts = [max(1, round(_SHARES[row % len(_SHARES)] * sizes.shape[1])) for row in range(len(sizes))]
@@ -91,6 +94,8 @@ def noise(ball: Ball, count: int, generator: torch.Generator) -> Tensor:
     In l_1 one entry in a hundred changes: spread over all, the radius would come to nothing.
     """
     found = torch.rand(count, *ball.center.shape, generator=generator) * 2 - 1
+    if ball.scale is not None:
+        found = found * ball.scale.to(found.dtype)
     if ball.norm is Norm.L1:
         found = found.masked_fill(torch.rand(found.shape, generator=generator) > 0.01, 0)
     if ball.norm is not Norm.LINF:

@@ -139,5 +139,6 @@ def _work(question: Question, model: Path, sha256: str, threads: int) -> Work:
         preprocess=question.preprocess,
         wanted=question.wanted.absolute(),
         radii=question.radii,
+        where=question.where and question.where.absolute(),
         threads=threads,
     )

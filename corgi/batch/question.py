@@ -9,6 +9,7 @@ from corgi.attacks.search import AttackOptions
 from corgi.certify.shares import check_radii
 from corgi.certify.verify import VerifyOptions
 from corgi.data.preprocess import Recipe
+from corgi.data.where import WantedWhere
 from corgi.decide.ball import ExactOptions
 from corgi.errors import UsageError
 from corgi.network.loading import Loading
@@ -26,9 +27,10 @@ class Question:
         preprocess: recipe for pictures; None for the model's own.
         wanted: what is asked of the map, read anew for every picture; that of the options where it is plain.
         radii: pixel scale, ascending: to be decided besides the search.
+        where: what may change, read anew for every picture; None for what the options say.
 
     Raises:
-        UsageError: two properties; or see `check_radii`.
+        UsageError: two properties, or places that may change; or see `check_radii`.
     """
 
     options: VerifyOptions = field(default_factory=VerifyOptions)
@@ -36,10 +38,13 @@ class Question:
     preprocess: str | None = None
     wanted: WantedProperty = field(default_factory=WantedProperty)
     radii: tuple[float, ...] = ()
+    where: WantedWhere | None = None
 
     def __post_init__(self) -> None:
         if self.options.property is not None and not self.wanted.plain:
             raise UsageError(f"property {self.wanted.name} beside that of the options")
+        if self.where is not None and self.options.where is not None:
+            raise UsageError(f"where {self.where.text} beside that of the options")
         if self.radii:
             check_radii(self.radii, self.options)
 
@@ -65,7 +70,7 @@ class Question:
             "device": getattr(options.engine, "device", "cpu"),
             "preprocess": None if self.preprocess is None else str(Recipe.parse(self.preprocess)),
         }
-        return named | self._property() | self._others() | self.loading.parameters()
+        return named | self._property() | self._where() | self._others() | self.loading.parameters()
 
     def _property(self) -> dict[str, Any]:
         """What is asked, where it is not that of the set: rows of older stores have none of these names."""
@@ -73,6 +78,13 @@ class Question:
         wanted = self.wanted.parameters() if asked is None else repr(asked)
         radii = {"radii": list(self.radii)} if self.radii else {}
         return ({"property": wanted} if wanted else {}) | radii
+
+    def _where(self) -> dict[str, Any]:
+        """What may change, where that is not everything."""
+        if self.where is not None:
+            return {"where": self.where.parameters()}
+        places = self.options.where
+        return {} if places is None else {"where": {"text": places.source, "sha256": places.sha256}}
 
     def _others(self) -> dict[str, str]:
         """What no name above says, where it is not as by default."""

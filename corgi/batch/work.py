@@ -25,6 +25,7 @@ from corgi.certify.shares import decide_explained
 from corgi.certify.verify import VerifyOptions, verify_explained
 from corgi.data.image import look_at, read_content
 from corgi.data.preprocess import Recipe
+from corgi.data.where import WantedWhere
 from corgi.errors import CorgiError, ImageError, ModelError, UsageError, WorkerError, printable
 from corgi.memory import keep_freed_memory
 from corgi.network.network import Network
@@ -51,7 +52,7 @@ class Work:
         model_sha256, code: what the network's digest and the worker's own code must be.
         folder: where relative names of images begin; a worker may run in another one.
         options: what to verify and how; preprocess: recipe for pictures, None for the model's own.
-        wanted, radii: see `Question`.
+        wanted, radii, where: see `Question`.
         threads: of torch.
         prepare: called once, before the network is loaded.
         describe: the document of a result, as JSON.
@@ -66,6 +67,7 @@ class Work:
     threads: int
     wanted: WantedProperty = field(default_factory=WantedProperty)
     radii: tuple[float, ...] = ()
+    where: WantedWhere | None = None
     prepare: Callable[[], None] = keep_freed_memory
     describe: Callable[[VerifyResult], str] = described
 
@@ -173,6 +175,9 @@ class Answerer:
             if not self.work.wanted.plain:
                 found = self.work.wanted.property(network.head.map_shape, seen.window, path)
                 options = replace(options, property=found)
+            if self.work.where is not None:
+                places = self.work.where.read(network.input_shape, seen.window, path)
+                options = replace(options, where=places)
             if options.property is not None:
                 explained.question(options.property)
         except UsageError as error:  # of this picture: another one may have such a region, such values

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import torch
-
 from corgi.ambient import settled
 from corgi.attacks.search import AttackOptions, attack_radius
 from corgi.budget import cancelled, check_limit, limited
@@ -17,7 +15,7 @@ from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
 from corgi.results import EmpiricalBound, ImageArray
 from corgi.terms import Size
-from corgi.types import Norm
+from corgi.types import Norm, Where
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,8 @@ class AttackResult:
     Attributes:
         explanation: the map and its top-k set.
         found: the closest witness, or that there is none.
-        asked, norm: the property. eps: the only radius attacked, pixel scale; None for a search.
+        asked: the property. norm: of the distance; where: what may change, None for every pixel.
+        eps: the only radius attacked, pixel scale; None for a search.
         seed: of the random starts.
         interrupted: Ctrl-C ended it early.
     """
@@ -39,6 +38,7 @@ class AttackResult:
     eps: float | None
     seed: int
     interrupted: bool
+    where: Where | None = None
 
     @property
     def k2(self) -> int:
@@ -57,6 +57,7 @@ def attack(
     property: Property | None = None,
     class_id: int | None = None,
     norm: Norm = Norm.LINF,
+    where: Where | None = None,
     eps: float | None = None,
     time_limit: float | None = None,
 ) -> AttackResult:
@@ -71,6 +72,7 @@ def attack(
         property: what is asked of the map, None for that of the set.
         class_id: class to explain, None for the predicted one.
         norm: of the distance.
+        where: which pixels may change, and how far in radii; None for all.
         eps: attack this radius only, pixel scale.
         time_limit: seconds after which the best until then is the answer.
 
@@ -85,6 +87,7 @@ def attack(
     explained = explain(network, image, k, class_id)
     asked = property or Topk(k2)
     target = explained.question(asked, keep_label=options.keep_label)
+    around = explained.ball(norm, where)
     with limited(deadline):
-        found = attack_radius(target, torch.from_numpy(explained.image), options, norm=norm, only=eps)
-    return AttackResult(explained, found, asked, norm, eps, options.seed, cancelled())
+        found = attack_radius(target, around, options, only=eps)
+    return AttackResult(explained, found, asked, norm, eps, options.seed, cancelled(), where)

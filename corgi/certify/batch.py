@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from corgi.ambient import settled
 from corgi.budget import left, tell
 from corgi.certify.bounders import Bounders
@@ -15,7 +13,7 @@ from corgi.certify.options import VerifyOptions
 from corgi.certify.verify import verify, verify_explained
 from corgi.network.network import Network
 from corgi.results import ImageArray, MapKind, VerifyResult
-from corgi.types import Ball, Interval
+from corgi.types import Interval
 
 BALLS_AT_ONCE = 16
 """Balls bounded in one pass of `verify_radii`."""
@@ -61,7 +59,11 @@ def verify_radii(
         some = range(start, min(start + at_once, len(images)))
         tell("batch", f"images {start + 1} to {some.stop} of {len(images)}")
         explained = {n: explain(network, images[n], options.k, options.class_id) for n in some}
-        balls = {(n, r): Ball(torch.from_numpy(images[n]), r, options.norm) for n in some for r in distinct}
+        balls = {
+            (n, r): explained[n].ball(options.norm, options.where).with_radius(r)
+            for n in some
+            for r in distinct
+        }
         bounds: dict[tuple[int, float], Interval] = {}
         found = None
         if together and network.map_kind is MapKind.CAM:

@@ -55,7 +55,7 @@ class Session:
         keep_label = attack is not None and attack.keep_label
         self.question = explained.question(self.options.asked, form=self.options.form, keep_label=keep_label)
         self.network, self.class_id = explained.network, explained.class_id
-        self.ball = explained.ball(self.options.norm)
+        self.ball = explained.ball(self.options.norm, self.options.where)
         assert self.question.cam is not None
         self.value = float(self.question.holds.margin(self.question.cam))
         self.deep = is_deep(explained.network.trunk)
@@ -95,7 +95,7 @@ class Session:
 
     def linear_radius(self) -> float | None:
         """Where a linear network would break (`linear_radius`)."""
-        return linear_radius(self.question, self.ball.center, self.ball.norm)
+        return linear_radius(self.question, self.ball)
 
     def guesses(self) -> tuple[float, ...]:
         """Just below what the attack found, or below where a linear network would break.
@@ -132,6 +132,7 @@ class Session:
             k=self.question.top.k,
             k2=self.options.asked.among(self.question.top.k),
             norm=self.ball.norm,
+            where=self.ball.where,
             evaluations=0,
             decision=None,
             seconds=0.0,

@@ -22,7 +22,7 @@ from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
 from corgi.results import FloatArray, ImageArray, Mapped, TopK
 from corgi.terms import Form, Size
-from corgi.types import Ball, Norm
+from corgi.types import Ball, Norm, Where
 
 _ROUNDING_SHARE = 1e-9
 """Share of the map's largest value that float64 changes in none of its values: see `_value_rounding`."""
@@ -96,9 +96,13 @@ class Explanation(Mapped):
         value, error = float(question.holds.margin(question.cam)), question.holds.sensitivity * self.rounding
         return None if not abs(value) > error else value > 0
 
-    def ball(self, norm: Norm) -> Ball:
-        """The ball of radius 0 around the image."""
-        return Ball(torch.from_numpy(self.image), 0.0, norm)
+    def ball(self, norm: Norm, where: Where | None = None) -> Ball:
+        """The ball of radius 0 around the image, of images that differ from it only there.
+
+        Raises:
+            UsageError: the image has no such places, or see `Ball`.
+        """
+        return Ball(torch.from_numpy(self.image), 0.0, norm, where=where)
 
     def at(self, k: int) -> Explanation:
         """The same map with its top-k set for another k.

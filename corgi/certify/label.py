@@ -43,7 +43,7 @@ def certify_label(
     Args:
         bounder: of the network, in float64: what it proves includes rounding.
         network: where it comes from.
-        ball: a ball around the image, in the norm to certify in; its radius does not matter.
+        ball: a ball around the image, of the kind to certify; its radius does not matter.
         label: the class predicted at the image.
         limits: when to stop.
         eps: decide this radius only.
@@ -65,6 +65,7 @@ def certify_label(
         ball.norm,
         len(bracket.scores),
         time.monotonic() - started,
+        ball.where,
     )
 
 
@@ -99,7 +100,7 @@ def _search(
         return decide_radius(score, margin, eps), undecided
     images = ball.center.to(torch.float32)[None].requires_grad_(True)
     logits = network.logits32(images)[0]
-    linear = vanishing_radius(logits[label] - logits[rivals.argmax()], images, ball.norm)
+    linear = vanishing_radius(logits[label] - logits[rivals.argmax()], images, ball)
     first = 0.5 * (linear or ball.largest)
     bracket = search_radius(score, margin, ceiling=ball.largest, limits=limits, first=(first,))
     return bracket, f"the {bounder.method} bounds decide no radius"

@@ -16,7 +16,7 @@ from corgi.errors import UsageError
 from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
 from corgi.terms import Form, Size
-from corgi.types import Norm
+from corgi.types import Norm, Where
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class VerifyOptions:
         property: what is asked of the map; None for that of the set.
         class_id: class to explain; None means the predicted one.
         norm: of the ball.
+        where: which pixels may change, and how far in radii; None for all.
         eps: decide this radius (pixel scale) instead of searching.
         engine, form: how to bound.
         attack: how to attack; None for no attack.
@@ -44,6 +45,7 @@ class VerifyOptions:
     property: Property | None = None
     class_id: int | None = None
     norm: Norm = Norm.LINF
+    where: Where | None = None
     eps: float | None = None
     engine: BoundEngine = field(default_factory=default_engine)
     form: Form = Form.PAIRWISE

@@ -169,7 +169,7 @@ class _Radii:
         """Try a grid of radii: up from a guess while any pixel stays on its side, down until all do."""
         inside = torch.zeros(len(self.values), dtype=torch.bool)
         inside[self.order[: self.k]] = True
-        guess = linear_radius(self.explanation.question(), self.ball.center, self.ball.norm)
+        guess = linear_radius(self.explanation.question(), self.ball)
         first = 1e-4 if guess is None else 0.7 * guess
         up = [first * _STEP**step for step in range(60)]
         down = [first / 2.0**step for step in range(1, 12)]
@@ -197,7 +197,7 @@ class _Radii:
         if explained.doubt is not None:
             return PixelRadius(pixel, rank, 0.0, None, explained.doubt)
         options = self.options
-        found = attack_radius(question, self.ball.center, options.attack, norm=self.ball.norm)
+        found = attack_radius(question, self.ball, options.attack)
         exact = ExactRadius(
             question,
             self.bounders.bind(options.engine, explained.network, explained.class_id),

@@ -219,10 +219,10 @@ class _Deciding:
         options = self.options.attack
         if options is None or left() <= 0:
             return
-        keeps, ball = options.keep_label, self.explained.ball(self.options.norm)
+        keeps, ball = options.keep_label, self.explained.ball(self.options.norm, self.options.where)
         target = self.explained.question(self.options.asked, form=self.options.form, keep_label=keeps)
         with limited(time.monotonic() + share * left()):
-            self.learn(None, attack_radius(target, ball.center, options, norm=ball.norm, only=only))
+            self.learn(None, attack_radius(target, ball, options, only=only))
 
     def bound(self, radii: tuple[float, ...]) -> None:
         """Decide radii below the witness from the smallest on, until one stays open."""

@@ -99,8 +99,9 @@ def verify_explained(
         UsageError: that is of another question, or one radius is to be decided; see `verify` for others.
     """
     if certified is not None:
-        asked = (options.asked.statement(explained.top.k), explained.top.k, options.norm, None)
-        if asked != (certified.statement, certified.k, certified.norm, options.eps):
+        sets = (options.norm, options.where), (certified.norm, certified.where)
+        asked = (options.asked.statement(explained.top.k), explained.top.k, sets[0], None)
+        if asked != (certified.statement, certified.k, sets[1], options.eps):
             raise UsageError("the certificate to go on from is not of the same search")
     started, bounders = time.monotonic() if started is None else started, bounders or Bounders()
     verification = _Verification(explained, options, bounders, image_name, started, attacked, certified)
@@ -174,9 +175,7 @@ class _Verification(Session):
         if self.deep and not alone:  # bounds end orders of magnitude below a witness
             options = replace(options, tolerance=max(options.tolerance, _DEEP_TOLERANCE))
         with limited(time.monotonic() + share * left()):
-            self.attack = attack_radius(
-                self.question, self.ball.center, options, norm=self.ball.norm, only=self.options.eps
-            )
+            self.attack = attack_radius(self.question, self.ball, options, only=self.options.eps)
 
     def certificate(self, refusal: str | None) -> DeterministicCertificate:
         """The certificate, or none and why."""
@@ -253,7 +252,7 @@ class _Verification(Session):
         label = self.explained.predicted_class
 
         def nothing(status: Status, reason: str) -> LabelCertificate:
-            return LabelCertificate(label, 0.0, None, status, reason, self.ball.norm, 0, 0.0)
+            return LabelCertificate(label, 0.0, None, status, reason, self.ball.norm, 0, 0.0, self.ball.where)
 
         try:
             self.bounders.prepared(engine, self.network, self.class_id)

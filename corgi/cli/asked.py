@@ -11,6 +11,7 @@ from corgi.certify.methods import build_engine, decides_exactly, engine_of
 from corgi.cli import common
 from corgi.cli.groups import with_group
 from corgi.cli.radius import radius_option
+from corgi.data.where import WantedWhere
 from corgi.terms import GAP, AttackKind, EngineName, Form, Method, Norm
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ class Asked:
     """What the options say; each field is an option. Refuses, before torch loads, what it can.
 
     Raises:
-        UsageError: see `engine_of`; or `--k` is no number.
+        UsageError: see `engine_of` and `WantedWhere`; or `--k` is no number.
     """
 
     k: common.KOption = None
     class_id: common.ClassOption = None
     norm: common.NormOption = Norm.LINF
+    where: common.WhereOption = None
     eps: Annotated[
         float | None,
         radius_option(help="Decide this radius, pixel scale [0, 1]; as 1/255.", show_default="search"),
@@ -62,10 +64,12 @@ class Asked:
 
     def __post_init__(self) -> None:
         common.parse_k(self.k)
+        if self.where is not None:
+            WantedWhere(self.where)
         engine_of(self.engine, self.method, self.form)
 
     def options(self) -> VerifyOptions:
-        """What to verify and how.
+        """What to verify and how, but for what takes the picture.
 
         Raises:
             UsageError: a value cannot be, or the device cannot be used.

@@ -11,6 +11,7 @@ from corgi.cli.exits import Exit
 from corgi.cli.property import property_of, with_wanted
 from corgi.cli.radius import radius_option
 from corgi.cli.task import Array, Task, with_task
+from corgi.cli.where import where_of
 from corgi.terms import AttackKind, Norm
 from corgi.wanted import WantedProperty
 
@@ -28,6 +29,7 @@ def command(
     wanted: WantedProperty,
     class_id: common.ClassOption = None,
     norm: common.NormOption = Norm.LINF,
+    where: common.WhereOption = None,
     eps: Annotated[
         float | None,
         radius_option(help="Attack this radius only, pixel scale [0, 1]; as 1/255.", show_default="search"),
@@ -63,6 +65,7 @@ def command(
             property=property_of(wanted, network, task),
             class_id=class_id,
             norm=norm,
+            where=where_of(where, network, task),
             eps=eps,
         )
 

@@ -19,6 +19,7 @@ from corgi.cli.groups import with_group
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.property import with_wanted
 from corgi.cli.radius import radii_of
+from corgi.data.where import WantedWhere
 from corgi.errors import UsageError
 from corgi.wanted import WantedProperty
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from corgi.batch.items import Chosen
     from corgi.batch.question import Question
     from corgi.batch.run import Tally
-    from corgi.certify.verify import VerifyOptions
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def command(
             model,
             chosen.items,
             store,
-            _question(asked.options(), loading, preprocess, wanted, decided),
+            _question(asked, loading, preprocess, wanted, decided),
             retry=retry,
             workers=workers,
             ray=ray,
@@ -142,7 +142,7 @@ def command(
 
 
 def _question(
-    options: VerifyOptions,
+    asked: Asked,
     loading: Loading,
     preprocess: str | None,
     wanted: WantedProperty,
@@ -150,8 +150,9 @@ def _question(
 ) -> Question:
     from corgi.batch.question import Question
 
-    chosen = replace(options, k2=wanted.k2 if wanted.plain else None)
-    return Question(chosen, loading, preprocess, wanted, radii)
+    chosen = replace(asked.options(), k2=wanted.k2 if wanted.plain else None)
+    where = None if asked.where is None else WantedWhere(asked.where)
+    return Question(chosen, loading, preprocess, wanted, radii, where)
 
 
 @contextmanager

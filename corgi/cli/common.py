@@ -71,6 +71,17 @@ ClassOption = Annotated[
     int | None, typer.Option("--class", help="Class to explain.", show_default="the predicted one")
 ]
 NormOption = Annotated[Norm, typer.Option(help="Norm of the radius, pixel scale [0, 1].")]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        "--radius-map",
+        metavar="X1,Y1,X2,Y2|FILE|annotation|background",
+        help="Only this part of the picture changes: as --region, or what lies outside of the annotation, or"
+        " how far each pixel of the input may change, in radii (NPY).",
+        show_default="all of it",
+    ),
+]
 PreprocessOption = Annotated[
     str | None,
     typer.Option(

@@ -11,6 +11,7 @@ from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import exit_of
 from corgi.cli.property import property_of, with_wanted
 from corgi.cli.task import Array, Task, with_task
+from corgi.cli.where import where_of
 from corgi.errors import UsageError
 from corgi.wanted import WantedProperty
 
@@ -41,7 +42,10 @@ def command(*, wanted: WantedProperty, asked: Asked, witness: common.WitnessOpti
         from corgi.network.depth import is_deep
 
         chosen = replace(
-            options, k2=wanted.k2 if wanted.plain else None, property=property_of(wanted, network, task)
+            options,
+            k2=wanted.k2 if wanted.plain else None,
+            property=property_of(wanted, network, task),
+            where=where_of(asked.where, network, task),
         )
         if options.time_limit is None and is_deep(network.trunk):
             chosen = replace(chosen, time_limit=DEEP_SECONDS)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,21 @@ def _box(text: str) -> Box:
         raise UsageError(f"region {text}: {expected}", hint=hint) from None
 
 
+@dataclass(frozen=True)
+class Cells:
+    """Which cells of a grid laid over what the network sees have their centres inside; maybe none, maybe all.
+
+    Attributes:
+        inside: their flat indices, row by row, ascending.
+        source: what they are in, in words.
+        notes: what one should know of how it was read.
+    """
+
+    inside: tuple[int, ...]
+    source: str
+    notes: tuple[str, ...] = ()
+
+
 def read_region(
     wanted: Wanted | str, window: Window, shape: tuple[int, int], picture: Path | None = None
 ) -> Region:
@@ -155,22 +170,34 @@ def read_region(
         ImageError: the mask cannot be read.
         DataError: see `read_annotation`.
     """
+    return _region(read_cells(wanted, window, shape, picture), window, shape)
+
+
+def read_cells(
+    wanted: Wanted | str, window: Window, shape: tuple[int, int], picture: Path | None = None
+) -> Cells:
+    """The same of any grid over what the network sees, as that of its input.
+
+    Raises:
+        UsageError, ImageError, DataError: see `read_region`; not where none lies inside, or all do.
+    """
     if isinstance(wanted, str):
         wanted = parse_region(wanted)
     if wanted.box is not None:
-        return box_region([wanted.box], window, shape, source=wanted.text)
+        return _in_boxes([wanted.box], window, shape, wanted.text)
     if wanted.mask is not None:
         from corgi.data.image import read_image
 
         inside = (read_image(wanted.mask) != 0).any(axis=2)
-        return mask_region(inside, window, shape, source=str(wanted.mask))
+        return _in_mask(inside, window, shape, str(wanted.mask))
     if picture is None:
         hint = f"{_FORMS} Or hand over the picture's file."
         raise UsageError(f"region {wanted.text}: the image is no file's, so none annotates it", hint=hint)
     found = read_annotation(picture, window.picture, wanted.place)
     several = f"{picture.name} has {len(found.boxes)} things by {found.file.name}: the region is all of them"
     notes = (several,) if len(found.boxes) > 1 else ()
-    return box_region(found.boxes, window, shape, source=f"{ANNOTATION} {found.file.name}", notes=notes)
+    cells = _in_boxes(found.boxes, window, shape, f"{ANNOTATION} {found.file.name}")
+    return replace(cells, notes=notes)
 
 
 def box_region(
@@ -179,7 +206,6 @@ def box_region(
     shape: tuple[int, int],
     *,
     source: str | None = None,
-    notes: tuple[str, ...] = (),
 ) -> Region:
     """The pixels of a map whose centre lies in one of some boxes of the picture.
 
@@ -188,12 +214,15 @@ def box_region(
         window: the part of it that the network sees.
         shape: height and width of the map.
         source: what the region is called; the boxes by default.
-        notes: see `Region`.
 
     Raises:
         UsageError: a box is not in the picture; no pixel's centre lies in them, or all do.
     """
     source = "; ".join(map(str, boxes)) if source is None else source
+    return _region(_in_boxes(boxes, window, shape, source), window, shape)
+
+
+def _in_boxes(boxes: Sequence[Box], window: Window, shape: tuple[int, int], source: str) -> Cells:
     height, width = window.picture
     rows, columns = window.centres(shape)
     pixels: set[int] = set()
@@ -211,7 +240,7 @@ def box_region(
             f"region {source}: lies where the picture is cut off; the network sees {window.box}",
             hint="Choose a region there, or a recipe (--preprocess) that keeps more.",
         )
-    return _region(tuple(sorted(pixels)), window, shape, source, notes)
+    return Cells(tuple(sorted(pixels)), source)
 
 
 def mask_region(
@@ -228,6 +257,10 @@ def mask_region(
     Raises:
         UsageError: the mask has another size; no pixel's centre lies in it, or all do.
     """
+    return _region(_in_mask(mask, window, shape, source), window, shape)
+
+
+def _in_mask(mask: NDArray[Any], window: Window, shape: tuple[int, int], source: str) -> Cells:
     import numpy as np
 
     if mask.shape != window.picture:
@@ -241,13 +274,12 @@ def mask_region(
     # A place (x, y) lies in the pixel of column floor(x) and row floor(y).
     rows, columns = ([int(place) for place in places] for places in window.centres(shape))
     inside = np.flatnonzero(mask[np.ix_(rows, columns)])
-    return _region(tuple(inside.tolist()), window, shape, source, ())
+    return Cells(tuple(inside.tolist()), source)
 
 
-def _region(
-    pixels: tuple[int, ...], window: Window, shape: tuple[int, int], source: str, notes: tuple[str, ...]
-) -> Region:
+def _region(cells: Cells, window: Window, shape: tuple[int, int]) -> Region:
     """A region, or the error that says why it asks nothing."""
+    pixels, source = cells.inside, cells.source
     height, width = (f"{float(side):.3g}" for side in window.spacing(shape))
     spacing = f"a map pixel is {width} x {height} pixels of the picture (width x height)"
     if not pixels:
@@ -259,7 +291,7 @@ def _region(
             f"region {source}: every map pixel has its centre inside, so no map could leave it; {spacing}",
             hint="Choose a smaller region.",
         )
-    return Region(pixels, shape, source, notes)
+    return Region(pixels, shape, source, cells.notes)
 
 
 def _between(places: Sequence[Fraction], side: Side) -> list[int]:

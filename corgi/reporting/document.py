@@ -28,7 +28,17 @@ from corgi.network.network import Network
 from corgi.reporting import wording
 from corgi.reporting.broken import shows
 from corgi.reporting.versions import Versions, installed_versions
-from corgi.results import EmpiricalBound, MapKind, Mapped, SmoothResult, Statement, Status, VerifyResult
+from corgi.results import (
+    EmpiricalBound,
+    ImageArray,
+    MapKind,
+    Mapped,
+    SmoothResult,
+    Statement,
+    Status,
+    VerifyResult,
+)
+from corgi.types import Where
 
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
@@ -110,15 +120,31 @@ class PropertyDocument(Document):
     parameters: dict[str, NonNegativeInt | FiniteFloat | tuple[Pixel, ...]]
 
 
+class WhereDocument(Document):
+    """What may change of the image: `count` of the `size` pixels of the input, as `in_words` says.
+
+    `sha256`: digest of how far each entry may change, in radii (`corgi.Where`).
+    """
+
+    source: str
+    in_words: str
+    count: PositiveInt
+    size: PositiveInt
+    binary: bool
+    sha256: str
+
+
 class AskingDocument(SubjectDocument):
     """What documents about a property of a map begin with.
 
     Version 2 has the property. In version 1, which is still read, it was always that the k largest pixels
-    stay among the k2 largest; now it is that only where `property.name` is `topk`.
+    stay among the k2 largest; now it is that only where `property.name` is `topk`. Version 3 speaks of images
+    that differ only in what `where` says, null for all of it as before.
     """
 
-    schema_version: Literal["1", "2"] = "2"  # type: ignore[assignment]
+    schema_version: Literal["1", "2", "3"] = "3"  # type: ignore[assignment]
     property: PropertyDocument | None = None
+    where: WhereDocument | None = None
 
 
 class DecidedDocument(Document):
@@ -383,6 +409,7 @@ def verify_document(result: VerifyResult, versions: Versions | None = None) -> V
         result,
         certificate,
         **named(result),
+        where=_where(result.where, result.image),
         property=_property(certificate.statement, result, holds=result.holds),
         radii=tuple(_decided(radius, status) for radius, status in result.radii),
         pixel_scale=wording.PIXEL_SCALE,
@@ -413,6 +440,7 @@ def attack_document(
         result,
         explained,
         **subject(explained, image_name),
+        where=_where(result.where, explained.image),
         property=_property(asked, explained, holds=explained.holds(result.asked)),
         attack_radius=result.found.radius,
         attack=_attack(result.found, explained, explained.predicted_class, asked, result.k2),
@@ -540,6 +568,11 @@ def subject(explained: Explanation, image_name: str) -> dict[str, object]:
         "map_kind": network.map_kind,
         "loaded_as": network.graph.notes,
     }
+
+
+def _where(where: Where | None, image: ImageArray) -> WhereDocument | None:
+    """What may change of an image, where that is not everything."""
+    return None if where is None else WhereDocument.of(where, size=image.shape[1] * image.shape[2])
 
 
 def _property(asked: Statement, mapped: Mapped, *, holds: bool | None) -> PropertyDocument:

@@ -316,7 +316,9 @@ def _bracket(axes: Axes, document: VerifyDocument) -> None:
         text = f"changed from {round_up(attacked)} on"
         axes.text(end, -0.45, text, ha="right", va="top", color=LOST, fontsize=10, fontweight="bold")
     axes.set(xlim=(0, end), ylim=(-0.95, 1.0), yticks=[])
-    axes.set_xlabel(f"{wording.size_of_change(Norm(document.norm))}, scale [0, 1]", fontsize=9)
+    axes.set_xlabel(
+        f"{wording.size_of_change(Norm(document.norm), document.where)}, scale [0, 1]", fontsize=9
+    )
     axes.tick_params(labelsize=8)
     axes.spines[["left", "right", "top"]].set_visible(False)
 

@@ -60,6 +60,7 @@ def _verify_rows(document: VerifyDocument) -> Rows:
     if document.uncertified_radius is not None:
         yield "not certified at", radius(round_up, document.uncertified_radius), "smallest radius tried"
     yield from _attack_rows(document)
+    yield from _where_rows(document)
     yield from _property_rows(document)
     yield from _radii_rows(document)
     label, decision, exact = document.label, document.recheck, document.exact
@@ -102,6 +103,13 @@ def _witness(witness: WitnessDocument, *, lost: bool) -> tuple[str, ...]:
     return "witness", f"class {witness.class_id}", f"{kept}{gone}"
 
 
+def _where_rows(document: VerifyDocument | AttackDocument) -> Rows:
+    """What may change, where that is not everything."""
+    where = document.where
+    if where is not None:
+        yield "changes", f"{where.count} of {where.size} pixels", where.in_words
+
+
 def _property_rows(document: VerifyDocument | AttackDocument) -> Rows:
     """What was asked, where it is not that of the set."""
     asked = document.property
@@ -136,7 +144,7 @@ def attack_text(document: AttackDocument) -> RenderableType:
     rows: list[tuple[str, ...]] = [("work", f"{attack.gradients} gradients", f"{attack.seconds:.1f} s")]
     if witness is None:
         ended = "NO WITNESS", OPEN
-        nothing = wording.nothing_found(attack.searched_up_to, norm)
+        nothing = wording.nothing_found(attack.searched_up_to, norm, document.where)
         claim = wording.tie_at(document.k) if document.tie and wording.is_topk(document) else nothing
     else:
         ended = "WITNESS FOUND", BAD
@@ -150,7 +158,7 @@ def attack_text(document: AttackDocument) -> RenderableType:
             *rows,
         ]
     label = class_label(document.class_id, document.class_name)
-    rows += _property_rows(document)
+    rows += [*_where_rows(document), *_property_rows(document)]
     return Group(head(*ended, label, _subject(document)), *said(claim), figures(rows))
 
 

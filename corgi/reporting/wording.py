@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from corgi.results import ExactSearch, MapKind, Status, VerifyResult
 from corgi.types import Norm
@@ -73,13 +73,22 @@ def _rounded(value: float, digits: int, rounding: str) -> str:
     return f"{rounded:f}" if rounded.adjusted() >= -6 else f"{rounded:e}"
 
 
-def size_of_change(norm: Norm) -> str:
-    """What a radius measures, in words."""
-    return {
+class Changing(Protocol):
+    """What may change: a `Where`, or its document."""
+
+    @property
+    def in_words(self) -> str:
+        """As a clause."""
+
+
+def size_of_change(norm: Norm, where: Changing | None = None) -> str:
+    """What a radius measures, in words; `where`: what may change, None for everything."""
+    size = {
         Norm.LINF: "largest change of a pixel",
         Norm.L2: "root of the sum of all squared changes of pixels",
         Norm.L1: "sum of all changes of pixels",
     }[norm]
+    return size if where is None else f"{size}, {where.in_words}"
 
 
 def class_label(class_id: int, name: str | None) -> str:
@@ -103,14 +112,14 @@ def guarantee(result: VerifyResult) -> str | None:
     certificate = result.certificate
     if certificate.radius <= 0:
         return None
-    what = certificate.statement
+    what, size = certificate.statement, size_of_change(certificate.norm, certificate.where)
     label = class_label(result.class_id, result.class_name)
     # Of equal values at rank k the first were taken; only a relaxed property can hold then.
     chosen = result.top.tie and not _OF_A_SET.isdisjoint(what.name.split("+"))
     choice = " (of equal values, the first)" if chosen else ""
     return (
         f"For every image within {round_down(certificate.radius)} of this one "
-        f"({size_of_change(certificate.norm)}, scale [0, 1]), {what.subject} of {result.map_kind.in_words} "
+        f"({size}, scale [0, 1]), {what.subject} of {result.map_kind.in_words} "
         f"of {label}{choice} {what.verb}."
     )
 
@@ -118,6 +127,7 @@ def guarantee(result: VerifyResult) -> str | None:
 def guarantee_of_many(documents: Sequence[VerifyDocument]) -> str:
     """What is certified of many images at once, as one sentence."""
     said = {_words(document) for document in documents}
+    changing = _changing({None if d.where is None else d.where.in_words for d in documents})
     subject, verb = said.pop()
     varying, map_kind, norm = "", documents[0].map_kind, Norm(documents[0].norm)
     if said and all(document.property is None or document.property.name == "topk" for document in documents):
@@ -129,9 +139,18 @@ def guarantee_of_many(documents: Sequence[VerifyDocument]) -> str:
         varying = ", each image with its own region"
     return (
         f"For each image with a certified radius above 0: for every image within that radius of it "
-        f"({size_of_change(norm)}, scale [0, 1]), {subject} of {map_kind.in_words} of the class explained "
+        f"({size_of_change(norm)}{changing}, scale [0, 1]), {subject} of {map_kind.in_words} of the class "
+        f"explained "
         f"{verb}{varying}."
     )
+
+
+def _changing(clauses: set[str | None]) -> str:
+    """What may change in many images, behind a norm."""
+    if len(clauses) == 1:
+        (only,) = clauses
+        return "" if only is None else f", {only}"
+    return ", what its own document says alone changes"
 
 
 def _words(document: VerifyDocument) -> tuple[str, str]:
@@ -158,7 +177,7 @@ def label_guarantee(result: VerifyResult) -> str | None:
     if label.radius <= 0:
         return f"Nothing is certified for the label ({name}): {label.reason or 'no radius'}."
     both = result.joint_radius or 0.0
-    within = f"{round_down(label.radius)} ({size_of_change(label.norm)}, scale [0, 1])"
+    within = f"{round_down(label.radius)} ({size_of_change(label.norm, label.where)}, scale [0, 1])"
     sentence = f"The network predicts {name} for every image within {within}"
     return f"{sentence}; map and label both stay within {round_down(both)}." if both > 0 else f"{sentence}."
 
@@ -203,22 +222,30 @@ def finding(document: VerifyDocument) -> str:
     if attack is None:
         return NO_ATTACK
     if attack.witness is None:
-        return nothing_found(attack.searched_up_to, norm)
+        return nothing_found(attack.searched_up_to, norm, document.where)
     return shown_by(document, attack.witness, norm)
 
 
 def shown_by(document: VerifyDocument | AttackDocument, witness: WitnessDocument, norm: Norm) -> str:
     """What a witness shows, as one sentence."""
     if is_topk(document) or not witness.shows:
-        return broken(witness.radius, len(witness.lost), document.k, document.k2, norm)
-    return f"{_in_a_witness(witness.radius, norm)} {witness.shows}."
+        gone = gone_of(len(witness.lost), document.k, document.k2)
+    else:
+        gone = witness.shows
+    far = f"In an image at {norm.label} distance {round_up(witness.radius)}{_only(document.where)}"
+    return f"{far}, found by attack and confirmed by onnxruntime on the model file, {gone}."
 
 
-def nothing_found(searched_up_to: float, norm: Norm) -> str:
+def _only(where: Changing | None) -> str:
+    """What may change, behind a distance."""
+    return "" if where is None else f" ({where.in_words})"
+
+
+def nothing_found(searched_up_to: float, norm: Norm, where: Changing | None) -> str:
     """What it means that an attack found no witness."""
     return (
         f"The attack found no image that changes the map so, up to {norm.label} radius "
-        f"{round_down(searched_up_to)}. "
+        f"{round_down(searched_up_to)}{_only(where)}. "
         "That proves nothing."
     )
 
@@ -259,19 +286,12 @@ def recommendation(document: CurveDocument) -> str:
     )
 
 
-def broken(radius: float, lost: int, k: int, k2: int, norm: Norm) -> str:
-    """What a witness at a distance shows, when it loses some of the k largest pixels."""
+def gone_of(lost: int, k: int, k2: int) -> str:
+    """What a witness shows that loses some of the k largest pixels."""
     gone = f"{lost} of the {k} pixels {'is' if lost == 1 else 'are'} no longer among the {k2} largest"
     if k == 1:
         gone = f"the largest pixel is no longer {'the largest' if k2 == 1 else f'among the {k2} largest'}"
-    return f"{_in_a_witness(radius, norm)} {gone}."
-
-
-def _in_a_witness(radius: float, norm: Norm) -> str:
-    return (
-        f"In an image at {norm.label} distance {round_up(radius)}, found by attack and confirmed by "
-        "onnxruntime on the model file,"
-    )
+    return gone
 
 
 def headline(status: Status) -> str:

@@ -42,7 +42,7 @@ def target(tmp_path) -> tuple[Target, torch.Tensor]:
 def test_a_witness_is_inside_the_ball_and_breaks_the_map_in_onnxruntime(target, kind) -> None:
     aim, image = target
     options = AttackOptions(kind=kind, steps=60)
-    found = attack_radius(aim, image, options)
+    found = attack_radius(aim, Ball(image, 0.0), options)
     assert found.witness is not None
     witness = found.witness
     assert witness.image.dtype == np.float32
@@ -61,7 +61,7 @@ def test_a_witness_is_inside_the_ball_and_breaks_the_map_in_onnxruntime(target, 
 @pytest.mark.parametrize("norm", [Norm.L2, Norm.L1])
 def test_a_witness_in_another_norm_is_inside_its_ball_exactly(target, kind, norm) -> None:
     aim, image = target
-    found = attack_radius(aim, image, AttackOptions(kind=kind, steps=30), norm=norm)
+    found = attack_radius(aim, Ball(image, 0.0, norm), AttackOptions(kind=kind, steps=30))
     assert found.witness is not None
     assert ((found.witness.image >= 0) & (found.witness.image <= 1)).all()
     radius, distance = Fraction(found.radius), exact_distance(found.witness.image, image.numpy(), norm)
@@ -69,34 +69,35 @@ def test_a_witness_in_another_norm_is_inside_its_ball_exactly(target, kind, norm
     assert confirm(aim, Ball(image, found.radius, norm), torch.from_numpy(found.witness.image))
     assert not confirm(aim, Ball(image, 0.999 * found.radius, norm), torch.from_numpy(found.witness.image))
     # The nearest pair is aimed at in this norm: no farther than the l_inf attack's witness is in it.
-    other = attack_radius(aim, image, AttackOptions(kind=kind, steps=30)).witness
+    other = attack_radius(aim, Ball(image, 0.0), AttackOptions(kind=kind, steps=30)).witness
     assert found.radius < Ball(image, 0.0, norm).distance(torch.from_numpy(other.image))
 
 
 def test_critical_sets_and_linear_radii_take_the_dual_norm(target) -> None:
     aim, image = target
-    (critical,) = critical_sets(aim, image, 1, Norm.L2)
+    (critical,) = critical_sets(aim, Ball(image, 0.0, Norm.L2), 1)
     ((above,), (below,)) = critical.above, critical.below
     images = image[None].clone().requires_grad_(True)
     cams = aim.cams(images)
     margin = cams[0, above] - cams[0, below]
     (gradient,) = torch.autograd.grad(margin, images)
     expected = float(margin.detach()) / float(gradient.square().sum().sqrt())
-    assert linear_radius(aim, image, Norm.L2) == pytest.approx(expected, rel=1e-4)
-    assert linear_radius(aim, image, Norm.LINF) < expected < linear_radius(aim, image, Norm.L1)
+    linf, l2, l1 = (linear_radius(aim, Ball(image, 0.0, norm)) for norm in (Norm.LINF, Norm.L2, Norm.L1))
+    assert l2 == pytest.approx(expected, rel=1e-4)
+    assert linf < expected < l1
 
 
 def test_bisection_does_not_return_a_larger_radius_than_it_saw(target) -> None:
     aim, image = target
     radii = []
     with heard(lambda told: radii.append(told.attacked)):
-        found = attack_radius(aim, image, AttackOptions(steps=40))
+        found = attack_radius(aim, Ball(image, 0.0), AttackOptions(steps=40))
     assert found.radius == min(r for r in radii if r is not None)
 
 
 def test_only_one_radius(target) -> None:
     aim, image = target
-    tiny = attack_radius(aim, image, AttackOptions(steps=10), only=1e-7)
+    tiny = attack_radius(aim, Ball(image, 0.0), AttackOptions(steps=10), only=1e-7)
     assert tiny.witness is None
     assert tiny.radius is None
     assert tiny.searched_up_to == 1e-7
@@ -105,14 +106,14 @@ def test_only_one_radius(target) -> None:
 def test_a_deadline_in_the_past_attacks_at_most_once(target) -> None:
     aim, image = target
     with limited(0.0):
-        found = attack_radius(aim, image, AttackOptions(steps=5))
+        found = attack_radius(aim, Ball(image, 0.0), AttackOptions(steps=5))
     assert found.gradients <= 5
 
 
 @pytest.mark.parametrize("fault", ["nan", "outside the ball", "outside the box", "unchanged map"])
 def test_no_witness_without_confirmation(target, fault) -> None:
     aim, image = target
-    broken = attack_radius(aim, image, AttackOptions(steps=60)).witness
+    broken = attack_radius(aim, Ball(image, 0.0), AttackOptions(steps=60)).witness
     assert broken is not None
     candidate, radius = torch.from_numpy(broken.image.copy()), broken.radius
     assert confirm(aim, Ball(image, radius), candidate) is not None
@@ -132,14 +133,14 @@ def test_keep_label(target) -> None:
     aim, image = target
     label = aim.network.predict(image.numpy())
     kept = replace(aim, label=label)
-    found = attack_radius(kept, image, AttackOptions(steps=40, keep_label=True))
+    found = attack_radius(kept, Ball(image, 0.0), AttackOptions(steps=40, keep_label=True))
     assert found.witness is None or found.witness.class_id == label
 
 
 def test_ctrl_c_at_a_radius_leaves_no_witness_beyond_it(target, monkeypatch) -> None:
     """Larger balls are attacked to find the way only."""
     aim, image = target
-    broken = attack_radius(aim, image, AttackOptions(steps=60))
+    broken = attack_radius(aim, Ball(image, 0.0), AttackOptions(steps=60))
     balls = []
 
     def run(self, target, ball, *_):
@@ -153,7 +154,7 @@ def test_ctrl_c_at_a_radius_leaves_no_witness_beyond_it(target, monkeypatch) -> 
     monkeypatch.setattr(search, "nearer", interrupt)
     monkeypatch.setattr(margin.MarginAttack, "run", run)
     radius = 0.95 * broken.radius
-    found = attack_radius(aim, image, AttackOptions(steps=5), only=radius)
+    found = attack_radius(aim, Ball(image, 0.0), AttackOptions(steps=5), only=radius)
     assert len(balls) == 2
     assert found.witness is None
     assert found.searched_up_to == radius
@@ -161,7 +162,7 @@ def test_ctrl_c_at_a_radius_leaves_no_witness_beyond_it(target, monkeypatch) -> 
 
 def test_the_same_seed_gives_the_same_witness(target) -> None:
     aim, image = target
-    first, second = (attack_radius(aim, image, AttackOptions(steps=30, seed=5)) for _ in "ab")
+    first, second = (attack_radius(aim, Ball(image, 0.0), AttackOptions(steps=30, seed=5)) for _ in "ab")
     assert first.radius == second.radius
 
 
@@ -176,7 +177,7 @@ def test_little_time_makes_steps_and_starts_few_and_still_finds_a_witness(target
         return runs[-1]
 
     monkeypatch.setattr(margin.MarginAttack, "_affordable", noted)
-    found = attack_radius(aim, image, options)
+    found = attack_radius(aim, Ball(image, 0.0), options)
     assert found.witness is not None
     assert len(runs) > 1
     assert {(len(images), steps) for _, images, steps in runs} == {(2, 8)}

@@ -55,7 +55,7 @@ def test_document_satisfies_its_schema(result: VerifyResult) -> None:
 
 def test_document_has_the_promised_fields() -> None:
     document = json.loads(to_json(verify_document(make_result(), VERSIONS)))
-    assert document["schema_version"] == "2"
+    assert document["schema_version"] == "3"
     assert set(PROMISED) <= set(document)
     assert set(PROMISED) <= set(json.loads(json_schema("verify"))["required"])
 

@@ -24,7 +24,7 @@ from corgi.engines.interface import Bounder
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.properties import Both, Centre, Formula, Inside, Iou, Order, Overlap, Pointing, Property, Topk
-from corgi.types import Ball
+from corgi.types import Ball, Where
 from tests.onnx_models import random_cam_network
 from tests.soundness.samples import inside
 
@@ -35,10 +35,11 @@ STEPS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
 
 @dataclass(frozen=True)
 class Subject:
-    """An image of a network, and k."""
+    """An image of a network, k, and what may change."""
 
     explained: Explanation
     seed: int
+    where: Where | None = None
 
     @property
     def network(self) -> Network:
@@ -49,7 +50,7 @@ class Subject:
         return self.explained.top.k
 
     def ball(self, radius: float, norm: Norm = Norm.LINF) -> Ball:
-        return self.explained.ball(norm).with_radius(radius)
+        return self.explained.ball(norm, self.where).with_radius(radius)
 
     @cached_property
     def slack(self) -> float:
@@ -114,8 +115,8 @@ def _property(kind: str, of: Subject, rng: np.random.Generator) -> Property:
 
 def radius_of(of: Subject, asked: Property, norm: Norm, share: float) -> float:
     """So much of where a linear network would break it."""
-    ball = of.explained.ball(norm)
-    linear = linear_radius(of.explained.question(asked), ball.center, norm)
+    ball = of.ball(0.0, norm)
+    linear = linear_radius(of.explained.question(asked), ball)
     return min(share * (linear or 0.01), 0.5 * ball.largest)
 
 

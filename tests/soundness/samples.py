@@ -6,12 +6,32 @@ ball among them), and attacks.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from corgi.attacks.steps import Projection, steepest
 from corgi.network.network import Network
-from corgi.types import Ball, Norm
+from corgi.types import Ball, Norm, Where
+
+PLACES = ("box", "channel", "shares", "one")
+"""Kinds of places that may change alone."""
+
+
+def places(kind: str, shape: tuple[int, ...], seed: int) -> Where:
+    """Some places of an image [C, H, W], of a kind."""
+    rng, scale = np.random.default_rng(seed), np.zeros(shape)
+    channel, top, left = (int(rng.integers(0, size)) for size in shape)
+    if kind == "shares":
+        scale = rng.random(shape) * (rng.random(shape) < 0.7)
+        scale[channel, top, left] = 1
+    elif kind == "one":
+        scale[channel, top, left] = 1
+    elif kind == "channel":
+        scale[channel] = 1
+    else:
+        scale[:, top : top + 4, left : left + 4] = 1
+    return Where(torch.from_numpy(scale), kind)
 
 
 def inside(network: Network, ball: Ball, class_id: int, count: int, seed: int) -> Tensor:
@@ -33,6 +53,7 @@ def inside(network: Network, ball: Ball, class_id: int, count: int, seed: int) -
 
 def _within(ball: Ball, count: int, generator: torch.Generator) -> Tensor:
     changes = torch.randn(count, *ball.center.shape, generator=generator, dtype=torch.float64)
+    changes = changes if ball.scale is None else changes * ball.scale
     shares = torch.rand(count, 1, 1, 1, generator=generator, dtype=torch.float64)
     return shares * ball.radius * changes / ball.norm.sizes(changes)[:, None, None, None]
 
@@ -40,9 +61,12 @@ def _within(ball: Ball, count: int, generator: torch.Generator) -> Tensor:
 def _on_sphere(ball: Ball, count: int, generator: torch.Generator) -> Tensor:
     """One pixel, a few, or all, changed by as much each."""
     signs = torch.randint(0, 2, (count, *ball.center.shape), generator=generator, dtype=torch.float64) * 2 - 1
-    order = torch.rand(count, ball.center.numel(), generator=generator).argsort(1).reshape(signs.shape)
+    first = torch.rand(count, *ball.center.shape, generator=generator)
+    first = first if ball.scale is None else first + (ball.scale == 0)  # those that may not change come last
+    order = first.flatten(1).argsort(1).argsort(1).reshape(signs.shape)
     few = torch.tensor([1, 2, 5, ball.center.numel()])[torch.arange(count) % 4][:, None, None, None]
     signs = torch.where(order < few, signs, 0)
+    signs = signs if ball.scale is None else signs * ball.scale
     return ball.radius * signs / ball.norm.sizes(signs)[:, None, None, None]
 
 

@@ -57,7 +57,7 @@ def test_no_deterministic_certificate_reaches_a_witness(seed, tmp_path) -> None:
     for norm in NORMS:
         for kind in AttackKind:
             options = AttackOptions(kind=kind, steps=15, rounds=6)
-            bound = attack_radius(target, center, options, norm=norm)
+            bound = attack_radius(target, Ball(center, 0.0, norm), options)
             if bound.witness is not None:
                 found.append(torch.from_numpy(bound.witness.image))
     assert found

@@ -22,7 +22,7 @@ from corgi.network.network import Network, load
 from corgi.terms import Form, LirpaMethod, PatchMethod
 from corgi.types import Ball, Interval, Norm
 from tests.onnx_models import random_cam_network
-from tests.soundness.samples import inside
+from tests.soundness.samples import PLACES, inside, places
 
 RADII = (0.003, 0.05, 0.4)
 SAMPLES = 60
@@ -83,7 +83,9 @@ def test_bounds_hold_all_images_of_other_balls(engine: BoundEngine, seed: int, n
     assert_bounds_hold(engine, seed, (torch.float64, torch.float32)[seed % 2], norm, tmp_path)
 
 
-def assert_bounds_hold(engine: BoundEngine, seed: int, dtype: torch.dtype, norm: Norm, tmp_path) -> None:
+def assert_bounds_hold(
+    engine: BoundEngine, seed: int, dtype: torch.dtype, norm: Norm, tmp_path, kind: str | None = None
+) -> None:
     network, image = generated(seed, tmp_path)
     class_id = seed % network.head.classes
     bounder = engine.bind(network, class_id, dtype)
@@ -92,8 +94,10 @@ def assert_bounds_hold(engine: BoundEngine, seed: int, dtype: torch.dtype, norm:
     slack = errors.value
     rng = torch.Generator().manual_seed(seed)
     for radius in RADII if norm is Norm.LINF else RADII[1:]:
-        ball = Ball(torch.from_numpy(image), radius, norm)
+        changing = None if kind is None else places(kind, image.shape, seed)
+        ball = Ball(torch.from_numpy(image), radius, norm, where=changing)
         images = inside(network, ball, class_id, SAMPLES, seed)
+        assert max(ball.distance(one) for one in images) <= radius * (1 + 1e-12)
         with torch.no_grad():
             features = network.trunk(images)
         cams = network.head.cam(features, class_id).flatten(1)
@@ -115,6 +119,18 @@ def assert_bounds_hold(engine: BoundEngine, seed: int, dtype: torch.dtype, norm:
         top = top_k(cams[0].reshape(network.head.map_shape), 1, 0.0)
         question = Question(network, class_id, top, 1, form=Form.FEATURE)
         assert_inside(feature_wise(question, bounds), cams, slack, f"feature-wise, {where}")
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize(("engine", "seeds"), ENGINES)
+def test_bounds_hold_all_images_that_differ_somewhere(engine, seeds, norm, tmp_path) -> None:
+    """What may change is a part of the image, or changes by shares of the radius."""
+    for number, kind in enumerate(PLACES):
+        if kind == "shares" and norm is not Norm.LINF:
+            continue  # they are of l_inf
+        if engine.method == LirpaMethod.ALPHA_CROWN and number > 0:
+            continue  # it takes long, and reads the same box
+        assert_bounds_hold(engine, seeds[number % len(seeds)], torch.float64, norm, tmp_path, kind)
 
 
 @pytest.mark.parametrize("seed", [0, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from corgi.results import ImageArray
 from tests.onnx_models import IMAGE, OnnxModel, float32
 from tests.soundness.exact import least_margin, regions, whole_map
 from tests.soundness.properties import KINDS, Checked, Subject, images_of, properties, radius_of, subject
+from tests.soundness.samples import PLACES, places
 from tests.soundness.test_certificates import FEW_STEPS, PLANTED, PLANTED_IN, SIGNS
 
 ENGINES: list[BoundEngine] = [
@@ -70,9 +72,12 @@ CASES = [
 def test_no_bound_is_above_the_margin_of_an_image(
     engine: BoundEngine, norm: Norm, seed: int, tmp_path: Path
 ) -> None:
-    """Of every property, in two balls: with pairs, with pixels, with features."""
+    """Of every property, in two balls: with pairs, with pixels, with features; odd seeds change in places."""
     of = subject(seed, tmp_path)
     assert of is not None
+    if seed % 2:
+        kinds = PLACES if norm is Norm.LINF else ("box", "channel", "one")
+        of = replace(of, where=places(kinds[seed // 2 % len(kinds)], of.explained.image.shape, seed))
     rng, checked = np.random.default_rng(seed), Checked()
     asked = properties(of, rng)
     assert len(asked) >= len(KINDS) - 2
@@ -93,6 +98,8 @@ def test_no_bound_is_above_the_margin_of_an_image(
 def test_no_image_contradicts_a_decision(seed: int, tmp_path: Path) -> None:
     of = subject(seed, tmp_path)
     assert of is not None
+    if seed % 2:
+        of = replace(of, where=places(PLACES[seed // 2 % 4], of.explained.image.shape, seed))
     rng, checked = np.random.default_rng(seed), Checked()
     asked = properties(of, rng)
     bounder = PatchEngine().bind(of.network, of.explained.class_id)
@@ -127,7 +134,8 @@ def tiny(seed: int, folder: Path) -> Subject | None:
     weight[0] = np.abs(weight[0])
     network = load(net.save(folder, net.head(value, weight)))
     found = explain(network, rng.random(network.input_shape, dtype=np.float32), 3, seed % 3 // 2)
-    return None if found.top.tie or found.cam.max() <= 0 else Subject(found, seed)
+    where = None if seed % 3 else places(("box", "shares")[seed % 2], network.input_shape, seed)
+    return None if found.top.tie or found.cam.max() <= 0 else Subject(found, seed, where)
 
 
 def least_over(of: Subject, formula: Formula, radius: float, most: int = 12) -> float | None:
@@ -217,7 +225,7 @@ def test_certificate_and_witness_enclose_the_exact_radius(kind: str, tmp_path: P
         asked, formula = found
         exact, attack = ExactOptions(seconds=3.0), AttackOptions(steps=20)
         network, image = of.network, of.explained.image
-        options = {"k": of.k, "class_id": of.explained.class_id, "property": asked}
+        options = {"k": of.k, "class_id": of.explained.class_id, "property": asked, "where": of.where}
         result = verify(network, image, exact=exact, attack=attack, **options)
         certified = result.certificate.radius
         least = least_over(of, formula, certified) if certified > 0 else None

@@ -12,8 +12,9 @@ from corgi.types import Ball, Interval, Norm
 
 
 def same_image(a: Ball, b: Ball) -> bool:
-    """Whether two balls differ in their radius at most."""
-    return torch.equal(a.center, b.center) and (a.norm, a.pixel_box) == (b.norm, b.pixel_box)
+    """Whether two balls differ in their radius at most: the same may change in both."""
+    same = (a.norm, a.pixel_box, a.where) == (b.norm, b.pixel_box, b.where)
+    return same and torch.equal(a.center, b.center)
 
 
 def holds(larger: Ball, ball: Ball) -> bool:
@@ -31,8 +32,8 @@ def deviations(balls: list[Ball], dtype: torch.dtype, device: str) -> Interval:
     ends = []
     for ball in balls:
         box, centre = ball.box(torch.float64), ball.center.to(torch.float64)
-        # A float64 difference of numbers in [0, 1] is off by at most 2^-54.
-        around = 0.0 if ball.radius == 0 else roundings(1)
+        # A float64 difference of numbers in [0, 1] is off by at most 2^-54; of the same number it is 0.
+        around = (box.lower != box.upper) * roundings(1)
         ends.append((box.lower - centre - around, box.upper - centre + around))
     lower, upper = (torch.stack(end) for end in zip(*ends, strict=True))
     wide = cast_out(Interval(lower, upper), dtype)

@@ -75,15 +75,18 @@ def cone_of(
                 dense.index_put_((row, column), amount, accumulate=True)
         return dense
 
-    # Where the pixels of a patch do not matter: between two cones, or behind windows that are decided at 0.
+    # Where the pixels of a patch do not matter: between two cones, behind windows that are decided at 0, or
+    # where their deviations are exactly 0.
+    box = bounds.relaxation.intervals[bounds.graph.input_name]
+    lower, upper = (end.flatten()[columns] for end in (box.lower, box.upper))
     matter = (margins.image != 0).any(0)
     for part in parts.values():
         matter |= (part.rows.image != 0).any(0)
-    columns, box = columns[matter], bounds.relaxation.intervals[bounds.graph.input_name]
+    matter &= (lower < 0) | (upper > 0)
     return Cone(
-        columns,
-        box.lower.flatten()[columns],
-        box.upper.flatten()[columns],
+        columns[matter],
+        lower[matter],
+        upper[matter],
         at_centre - margins.error,
         margins.error + off,
         margins.image[:, matter],

@@ -177,7 +177,7 @@ def test_no_radius_is_tried_far_beyond_where_a_linear_network_would_break(tmp_pa
     net, image = linear(tmp_path)
     result = verify(net, image, k=4, class_id=0, engine=LipschitzEngine(), attack=None)
     target = Target(net, 0, result.top, stays(result.top, 4, net.pixels))
-    ceiling = linear_radius(target, torch.from_numpy(image))
+    ceiling = linear_radius(target, Ball(torch.from_numpy(image), 0.0))
     assert ceiling is not None
     assert 0.98 * ceiling < result.certificate.radius <= 1.001 * ceiling
     tried = result.certificate.uncertified_radius

@@ -1,0 +1,156 @@
+"""`--where` and `where=`: only a part of the image changes, in what is certified and in what is found."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import corgi
+from corgi.batch.question import Question
+from corgi.cli.main import app
+from corgi.data.where import WantedWhere
+from corgi.errors import UsageError
+from tests.onnx_models import random_cam_network
+
+
+@pytest.fixture
+def model(tmp_path):
+    return random_cam_network(np.random.default_rng(3), tmp_path)
+
+
+@pytest.fixture
+def picture(tmp_path, model):
+    """An image of the network's size, and its annotation: the upper half."""
+    network = corgi.load(model)
+    channels, height, width = network.input_shape
+    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(noise if channels == 3 else noise[:, :, 0]).save(path)
+    head = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
+    (tmp_path / "GT-test.csv").write_text(
+        f"{head}\na.png;{width};{height};0;0;{width - 1};{height // 2 - 1};0\n"
+    )
+    return path
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_only_what_may_change_does(model, picture, tmp_path) -> None:
+    network = corgi.load(model)
+    _, height, width = network.input_shape
+    original, radii = corgi.read_image(picture, network), {}
+    upper = f"0,0,{width - 1},{height // 2 - 1}"
+    for where in (None, upper, "annotation", "background"):
+        witness = tmp_path / "witness.npy"
+        witness.unlink(missing_ok=True)
+        asked = [] if where is None else ["--where", where]
+        found = run("verify", model, picture, *asked, "--k", "3", "--witness", witness, "--json", "-")
+        assert found.exit_code == 0, found.output
+        document = json.loads(found.stdout)
+        radii[where] = document["certified_radius"], document["attack_radius"]
+        assert document["certified_radius"] < document["attack_radius"]
+        if where is None:
+            assert document["where"] is None
+            continue
+        clause = document["where"]["in_words"]
+        assert clause in document["guarantee"]
+        changed = (np.load(witness) != original).any(0)
+        other = changed[: height // 2] if where == "background" else changed[height // 2 :]
+        assert changed.any()
+        assert not other.any()
+        assert document["where"]["count"] == (changed.size - other.size)
+    assert radii[upper] == radii["annotation"]
+    # A part of the image is a smaller set: what holds on all of it holds there.
+    assert all(radii[where][1] > radii[None][0] for where in radii)
+    assert all(radii[where][0] >= 0.98 * radii[None][0] for where in radii)
+
+
+def test_an_attack_alone(model, picture, tmp_path) -> None:
+    network, witness = corgi.load(model), tmp_path / "witness.npy"
+    radii = np.random.default_rng(0).random(network.input_shape)
+    radii.flat[0] = 1
+    np.save(tmp_path / "radii.npy", radii)
+    found = run(
+        "attack", model, picture, "--radius-map", tmp_path / "radii.npy", "--witness", witness, "--json", "-"
+    )
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    change = np.abs(np.load(witness).astype(float) - corgi.read_image(picture, network).astype(float))
+    assert (change <= document["attack_radius"] * radii).all()
+    text = run("attack", model, picture, "--radius-map", tmp_path / "radii.npy")
+    assert "by its share in" in text.output
+
+
+def test_from_python(model, picture) -> None:
+    network = corgi.load(model)
+    image = corgi.read_image(picture, network)
+    _, height, width = network.input_shape
+    upper = np.zeros((height, width), bool)
+    upper[: height // 2] = True
+    text = f"0,0,{width - 1},{height // 2 - 1}"
+    value = corgi.Where(torch.from_numpy(upper)[None].double(), "inside of the upper half")
+    found = [corgi.verify(network, image, k=3, where=where) for where in (upper, text, value)]
+    assert len({one.certificate.radius for one in found}) == 1
+    assert found[2].where == found[2].certificate.where == value
+    attacked = corgi.attack(network, image, k=3, where=upper)
+    assert attacked.where.binary
+    for norm in ("l2", "l1"):
+        part = corgi.verify(network, image, k=3, norm=norm, where=upper)
+        assert 0 < part.certificate.radius < part.attack.radius
+    decided = corgi.decide_radii(network, image, [1e-4, 0.9], k=3, where=upper)
+    assert decided.result.where == found[0].where
+    both = corgi.verify(network, image, k=3, where=upper, label=True)
+    assert both.label.where == both.certificate.where
+    with pytest.raises(UsageError, match="not of the same search"):
+        corgi.certify.verify.verify_explained(
+            corgi.explain(network, image, 3), corgi.VerifyOptions(k=3), certified=found[0].certificate
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--where", "nowhere"], "none that corgi reads"),
+        (["--where", "0,0,999,999"], "lies outside of the picture"),
+        (["--radius-map", "missing.npy"], "no such file"),
+    ],
+)
+def test_places_that_are_none(options, message, model, picture) -> None:
+    for command in ("verify", "attack"):
+        found = run(command, model, picture, *options)
+        assert found.exit_code == 4
+        assert message in " ".join(found.output.split())
+
+
+def test_a_batch_reads_it_for_every_picture(model, picture, tmp_path) -> None:
+    store, asked = tmp_path / "runs.sqlite", ["--k", "3", "--time-limit", "20", "--workers", "1"]
+    for where in (["--where", "annotation"], ["--where", "background"], []):
+        found = run("batch", model, picture, *asked, *where, "--store", store)
+        assert found.exit_code == 0, found.output
+        assert "1 computed now" in found.output, "another question is another row"
+    with sqlite3.connect(store) as rows:
+        documents = [json.loads(text) for (text,) in rows.execute("SELECT document FROM results")]
+    sources = {None if d["where"] is None else d["where"]["source"] for d in documents}
+    assert sources == {None, "inside of annotation GT-test.csv", "outside of annotation GT-test.csv"}
+
+
+def test_the_identity_of_a_batch_holds_what_may_change() -> None:
+    plain = Question().parameters()
+    assert "where" not in plain
+    ones = torch.ones(1, 2, 2, dtype=torch.float64)
+    values = [
+        Question(where=WantedWhere("0,0,1,1")).parameters(),
+        Question(corgi.VerifyOptions(where=corgi.Where(ones, "them"))).parameters(),
+    ]
+    assert all(one != plain for one in values)
+    assert values[0] != values[1]
+    with pytest.raises(UsageError, match="beside that of the options"):
+        Question(corgi.VerifyOptions(where=corgi.Where(ones, "them")), where=WantedWhere("0,0,1,1"))
