@@ -14,6 +14,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from numpy.typing import NDArray
 
+from corgi.attacks.places import PlacesAttack
 from corgi.attacks.search import AttackOptions
 from corgi.batch.call import BatchResult
 from corgi.batch.call import run_batch as _run_batch
@@ -35,6 +36,7 @@ from corgi.certify.radii import PixelRadii, RadiiOptions, pixel_radii
 from corgi.certify.shares import RadiiDecided
 from corgi.certify.shares import decide_radii as _decide_radii
 from corgi.certify.smooth import smooth_map
+from corgi.certify.sticker import StickerMap, StickerOptions, sticker_map
 from corgi.certify.verify import VerifyOptions
 from corgi.certify.verify import verify as _verify
 from corgi.comparison.compare import compare as _compare
@@ -162,6 +164,21 @@ class RadiiChanges(TypedDict, total=False):
     exact: ExactOptions
     attack: AttackOptions
     time_limit: float | None
+
+
+class StickerChanges(Asking, total=False):
+    """Fields of `StickerOptions`, and what is asked of the map."""
+
+    size: int
+    stride: int
+    eps: float
+    k: Size
+    class_id: int | None
+    engine: BoundEngine
+    exact: ExactOptions | None
+    attack: PlacesAttack
+    time_limit: float | None
+    seed: int
 
 
 class CompareChanges(TypedDict, total=False):
@@ -495,6 +512,25 @@ def curve(
     chosen = _chosen(options, changes, network)
     with heard(listener):
         return radius_curve(network, image, ks, k2s, chosen, image_name=image_name)
+
+
+@apart
+def sticker(
+    network: Network,
+    image: ImageArray,
+    options: StickerOptions | None = None,
+    *,
+    listener: Listener = silent,
+    **changes: Unpack[StickerChanges],
+) -> StickerMap:
+    """Decide at every place of an image [C, H, W] whether a sticker there breaks the property of its map.
+
+    See `corgi.certify.sticker.sticker_map` for errors.
+    """
+    asked = dict[str, Any](changes)
+    _property(asked, network)
+    with heard(listener):
+        return sticker_map(network, image, replace(options or StickerOptions(), **asked))
 
 
 @apart

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     INSPECT = "inspect"
     RADII = "radii"
     CURVE = "curve"
+    STICKER = "sticker"
     COMPARE = "compare"
     SMOOTH = "smooth"
     REPORT = "report"

@@ -11,6 +11,7 @@ from corgi.certify.attack import AttackResult
 from corgi.certify.curve import Curve
 from corgi.certify.explain import Explanation
 from corgi.certify.radii import PixelRadii
+from corgi.certify.sticker import StickerMap
 from corgi.comparison.rows import Comparison
 from corgi.reporting import document, text
 from corgi.results import SmoothResult, VerifyResult
@@ -18,7 +19,9 @@ from corgi.results import SmoothResult, VerifyResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Answer = VerifyResult | Explanation | AttackResult | PixelRadii | Curve | Comparison | SmoothResult
+Answer = (
+    VerifyResult | Explanation | AttackResult | PixelRadii | Curve | StickerMap | Comparison | SmoothResult
+)
 
 
 def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]:
@@ -44,6 +47,11 @@ def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]
         case Curve():
             found = document.curve_document(answer, image_name)
             return text.curve_text(found), found
+        case StickerMap():
+            from corgi.reporting.sticker import sticker_document, sticker_text
+
+            found = sticker_document(answer, image_name)
+            return sticker_text(found), found
         case Comparison():
             from corgi.reporting.comparison import compare_document, compare_text
 
@@ -71,6 +79,10 @@ def drawn(answer: Answer) -> Figure:
             return series_picture.radii_picture(answer)
         case Curve():
             return series_picture.curve_picture(answer)
+        case StickerMap():
+            from corgi.reporting.sticker_picture import sticker_picture
+
+            return sticker_picture(answer)
         case Comparison():
             return compare_picture.compare_picture(answer)
         case SmoothResult():

@@ -37,6 +37,7 @@ from corgi.results import (
     Statement,
     Status,
     VerifyResult,
+    Witness,
 )
 from corgi.types import Where
 
@@ -410,7 +411,7 @@ def verify_document(result: VerifyResult, versions: Versions | None = None) -> V
         certificate,
         **named(result),
         where=_where(result.where, result.image),
-        property=_property(certificate.statement, result, holds=result.holds),
+        property=property_document(certificate.statement, result, holds=result.holds),
         radii=tuple(_decided(radius, status) for radius, status in result.radii),
         pixel_scale=wording.PIXEL_SCALE,
         certified_radius=certificate.radius,
@@ -441,7 +442,7 @@ def attack_document(
         explained,
         **subject(explained, image_name),
         where=_where(result.where, explained.image),
-        property=_property(asked, explained, holds=explained.holds(result.asked)),
+        property=property_document(asked, explained, holds=explained.holds(result.asked)),
         attack_radius=result.found.radius,
         attack=_attack(result.found, explained, explained.predicted_class, asked, result.k2),
         versions=versions or installed_versions(),
@@ -575,7 +576,7 @@ def _where(where: Where | None, image: ImageArray) -> WhereDocument | None:
     return None if where is None else WhereDocument.of(where, size=image.shape[1] * image.shape[2])
 
 
-def _property(asked: Statement, mapped: Mapped, *, holds: bool | None) -> PropertyDocument:
+def property_document(asked: Statement, mapped: Mapped, *, holds: bool | None) -> PropertyDocument:
     """What was asked of a map."""
     region = None if asked.region is None else mapped.places(asked.region)
     return PropertyDocument.of(
@@ -597,14 +598,22 @@ def _attack(
     attack: EmpiricalBound, attacked: Mapped, predicted_class: int, asked: Statement, k2: int
 ) -> AttackDetails:
     """What an attack did, for the map it attacked and the class predicted for the original image."""
-    witness = attack.witness
-    document = witness and WitnessDocument.of(
+    document = witness_document(attack.witness, attacked, predicted_class, asked, k2)
+    return AttackDetails.of(attack, name=attack.attack, witness=document)
+
+
+def witness_document(
+    witness: Witness | None, attacked: Mapped, predicted_class: int, asked: Statement, k2: int
+) -> WitnessDocument | None:
+    """What a witness shows of the map that it breaks; None for none."""
+    if witness is None:
+        return None
+    return WitnessDocument.of(
         witness,
         same_label=witness.class_id == predicted_class,
         lost=attacked.places(witness.lost),
         shows=shows(asked, attacked, witness.cam, k2),
     )
-    return AttackDetails.of(attack, name=attack.attack, witness=document)
 
 
 def _label(result: VerifyResult) -> LabelDocument | None:

@@ -20,6 +20,7 @@ from corgi.reporting.document import (
     VerifyDocument,
 )
 from corgi.reporting.smoothing import SmoothDocument
+from corgi.reporting.sticker import StickerDocument
 
 DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
@@ -29,6 +30,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "inspect": InspectDocument,
         "radii": RadiiDocument,
         "curve": CurveDocument,
+        "sticker": StickerDocument,
         "compare": CompareDocument,
         "smooth": SmoothDocument,
         "report": ReportDocument,

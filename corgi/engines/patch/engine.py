@@ -441,7 +441,7 @@ class PatchBounder(Bounder):
         else:
             self._own.clear()
             self._shortfalls.clear()
-            centre = middle_of(self._exact, ball.center[None], self._engine.device)
+            centre = self._middle(ball)
         larger, sibling = None if outer is None else outer.bounds, same[0].bounds if same else None
         bounds = self._begun(self._graph, self._dtype, ball, centre, larger, sibling)
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
@@ -453,6 +453,13 @@ class PatchBounder(Bounder):
         while len(self._known) > 2 and sum(other.bytes for other in self._known) > _KEPT:
             del self._known[0]
         return known
+
+    def _middle(self, ball: Ball) -> dict[str, Centre]:
+        """All values in the middle of a ball: those of any ball around the same image."""
+        for known in self._known:
+            if torch.equal(known.ball.center, ball.center):
+                return known.bounds.relaxation.centres
+        return middle_of(self._exact, ball.center[None], self._engine.device)
 
     def _outer(self, ball: Ball) -> _Known | None:
         """The smallest known ball that holds one, other than itself."""
