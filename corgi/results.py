@@ -419,3 +419,16 @@ class VerifyResult(Mapped):
     def joint_radius(self) -> float | None:
         """Within which map and label both stay; None if the label was not looked at."""
         return None if self.label is None else min(self.certificate.radius, self.label.radius)
+
+
+@dataclass(frozen=True)
+class VerifyResults:
+    """The answers to `corgi verify` about several properties of one map.
+
+    Attributes:
+        results: one a property, in the order asked: of the same image, class and map.
+        seconds: wall time of all together, loading excluded.
+    """
+
+    results: tuple[VerifyResult, ...]
+    seconds: float

@@ -28,7 +28,16 @@ from corgi.network.network import Network
 from corgi.reporting import wording
 from corgi.reporting.broken import shows
 from corgi.reporting.versions import Versions, installed_versions
-from corgi.results import EmpiricalBound, MapKind, Mapped, SmoothResult, Statement, Status, VerifyResult
+from corgi.results import (
+    EmpiricalBound,
+    MapKind,
+    Mapped,
+    SmoothResult,
+    Statement,
+    Status,
+    VerifyResult,
+    VerifyResults,
+)
 
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
@@ -229,6 +238,17 @@ class VerifyDocument(AskingDocument):
     versions: Versions
 
 
+class PropertiesDocument(SubjectDocument):
+    """The answer of `corgi verify` about several properties of one map: a document each, as they were asked.
+
+    `seconds`: of all together.
+    """
+
+    kind: Literal["properties"] = "properties"
+    answers: tuple[VerifyDocument, ...]
+    seconds: FiniteFloat
+
+
 class CamDocument(SubjectDocument):
     """The answer of `corgi cam`."""
 
@@ -401,6 +421,16 @@ def verify_document(result: VerifyResult, versions: Versions | None = None) -> V
         and _attack(attack, result, result.predicted_class, certificate.statement, certificate.k2),
         versions=versions or installed_versions(),
     )
+
+
+def properties_document(results: VerifyResults, versions: Versions | None = None) -> PropertiesDocument:
+    """The document of the verifications of several properties.
+
+    Raises:
+        pydantic.ValidationError: a number of a result is not finite.
+    """
+    answers = tuple(verify_document(result, versions) for result in results.results)
+    return PropertiesDocument.of(results, answers[0], kind="properties", schema_version="1", answers=answers)
 
 
 def attack_document(

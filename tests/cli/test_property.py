@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 import corgi
 from corgi.cli.main import app
+from corgi.reporting.schemas import json_schema
 from tests.onnx_models import random_cam_network
 
 
@@ -83,6 +85,49 @@ def test_regions_of_a_picture(name, model, picture, tmp_path) -> None:
 @pytest.mark.parametrize("command", ["verify", "attack", "batch"])
 def test_what_does_not_go_together(command, options, message, model, picture) -> None:
     found = run(command, model, picture, *options)
+    assert found.exit_code == 4
+    assert message in found.output
+
+
+def test_several_properties_are_answered_under_one_heading(model, picture, tmp_path) -> None:
+    several = ["--property", "pointing", "--property", "overlap", "--region", "annotation", "--keep", "1"]
+    files = ["--json", tmp_path / "a.json", "--picture", tmp_path / "drawn.png"]
+    found = run("verify", model, picture, "--k", "2", *several, *files)
+    assert found.exit_code in (0, 2), found.output
+    assert found.stdout.index("  pointing") < found.stdout.index("  overlap")
+    assert found.stderr.count("region: annotation") == 1
+    document = json.loads((tmp_path / "a.json").read_text())
+    jsonschema.validate(document, json.loads(json_schema("properties")))
+    assert [answer["property"]["name"] for answer in document["answers"]] == ["pointing", "overlap"]
+    assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+    for name, options, answer in zip(
+        ("pointing", "overlap"), (several[4:6], several[6:]), document["answers"], strict=True
+    ):
+        alone = run("verify", model, picture, "--k", "2", "--property", name, *options, "--json", "-")
+        assert json.loads(alone.stdout)["certified_radius"] == pytest.approx(
+            answer["certified_radius"], rel=0.02
+        )
+
+
+def test_of_several_properties_a_refuted_one_is_the_exit_code(model, picture) -> None:
+    several = ["--property", "topk", "--property", "overlap", "--keep", "1", "--k", "3"]
+    assert run("verify", model, picture, *several, "--eps", "1e-7").exit_code == 0
+    found = run("verify", model, picture, *several, "--eps", "0.9", "--json", "-")
+    assert "refuted" in {answer["status"] for answer in json.loads(found.stdout)["answers"]}
+    assert found.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--property", "topk", "--property", "overlap"], "expected --keep"),
+        (["--property", "topk", "--property", "iou", "--keep", "3"], "--keep: not an option"),
+        (["--property", "topk", "--property", "topk"], "asked twice"),
+        (["--property", "topk", "--property", "iou", "--witness", "a.npy"], "--witness: each"),
+    ],
+)
+def test_what_does_not_go_together_of_several(options, message, model, picture) -> None:
+    found = run("verify", model, picture, *options)
     assert found.exit_code == 4
     assert message in found.output
 
