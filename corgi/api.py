@@ -156,10 +156,11 @@ class RadiiChanges(TypedDict, total=False):
 
 
 class CompareChanges(TypedDict, total=False):
-    """Fields of `CompareOptions`."""
+    """Fields of `CompareOptions`; a region as `Asking` has it."""
 
     k: Size
     class_id: int | None
+    region: str | Region | Sequence[int] | None
     share: float
     sigma: float
     samples: int
@@ -526,8 +527,14 @@ def compare(
 
     See `corgi.comparison.compare.compare` for errors.
     """
+    asked = _fields(changes)
+    if asked.get("region") is not None:
+        wanted = WantedProperty((PropertyName.POINTING,), region=plain_region(asked["region"]))
+        whole = Window.whole((network.input_shape[1], network.input_shape[2]))
+        found = wanted.property(network.head.map_shape, whole)
+        asked["region"] = found.statement(1).region
     with heard(listener):
-        return _compare(network, image, replace(options or CompareOptions(), **_fields(changes)))
+        return _compare(network, image, replace(options or CompareOptions(), **asked))
 
 
 @apart

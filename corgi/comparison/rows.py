@@ -30,7 +30,9 @@ class Guarantee(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One method's answer about the k largest pixels of its map.
+    """One method's answer about the k largest pixels of its map, or about a region.
+
+    Of a region `pixels` are all of it, and what is kept is its one largest pixel as the largest of the map.
 
     Attributes:
         method: who answers.
@@ -103,6 +105,7 @@ class Comparison:
         forward_seconds: of one forward pass of the network on one image: the unit of cost.
         interrupted: Ctrl-C ended it; finished rows are there.
         seconds: wall time.
+        pointing: the same of a region, where one was asked for: whether the largest pixel stays inside.
     """
 
     explanation: Explanation
@@ -111,3 +114,9 @@ class Comparison:
     forward_seconds: float
     interrupted: bool
     seconds: float
+    pointing: tuple[Row, ...] = ()
+
+    @property
+    def region(self) -> tuple[int, ...]:
+        """The map pixels of the region; empty where none was asked for, or nothing was finished."""
+        return self.pointing[0].pixels if self.pointing else ()
