@@ -19,7 +19,7 @@ from corgi.batch.work import Work, Worker, local_worker
 from corgi.errors import UsageError, encodable, printable
 from corgi.reporting.case import Case
 from corgi.reporting.document import VerifyDocument
-from corgi.reporting.summary import Decided, decided
+from corgi.reporting.summary import AccuracyCurve, Decided, accuracy_curve
 from corgi.reporting.versions import installed_versions
 
 
@@ -32,12 +32,14 @@ class BatchResult:
         tally: how many were computed, by whom.
         statuses: how the images asked for ended: how many how.
         decided: what is known of them at each of the radii that were to be decided.
+        curve: the same at all radii; None where none were to be decided, or there is no answer.
     """
 
     store: Path
     tally: Tally
     statuses: Counter[str]
     decided: tuple[Decided, ...] = ()
+    curve: AccuracyCurve | None = None
 
     @property
     def in_words(self) -> str:
@@ -113,8 +115,8 @@ def run_batch(
         ended = opened.statuses(setting)
         wanted = {item.sha256 for item in items}
         counts = Counter(ended[digest] for digest in wanted if digest in ended)
-        found = decided(_cases(opened, setting, wanted)) if question.radii else ()
-        return BatchResult(store, tally, counts, found)
+        curve = accuracy_curve(_cases(opened, setting, wanted)) if question.radii else None
+        return BatchResult(store, tally, counts, () if curve is None else curve.decided, curve)
 
 
 def _cases(store: Store, setting: Setting, wanted: Container[str]) -> list[Case]:

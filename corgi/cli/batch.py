@@ -20,9 +20,11 @@ from corgi.cli.loading import Loading, with_loading
 from corgi.cli.property import with_wanted
 from corgi.cli.radius import radii_of
 from corgi.errors import UsageError
+from corgi.terms import PICTURE_FORMATS
 from corgi.wanted import WantedProperty
 
 if TYPE_CHECKING:
+    from corgi.batch.call import BatchResult
     from corgi.batch.items import Chosen
     from corgi.batch.question import Question
     from corgi.batch.run import Tally
@@ -101,6 +103,13 @@ def command(
             show_default="the search alone",
         ),
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Of --radii: draw the shares against the radius: {', '.join(PICTURE_FORMATS)}.",
+        ),
+    ] = None,
     wanted: WantedProperty,
     asked: Asked,
     loading: Loading,
@@ -111,7 +120,7 @@ def command(
 
     Exit code: 0 done, 2 done but some images failed, 4 error, 130 Ctrl-C. Rows written before stay.
     """
-    common.check_outputs((model,), {"--store": store})
+    _check_files(model, store, picture, radii)
     decided = () if radii is None else radii_of("--radii", radii)
     from corgi.batch.call import run_batch
 
@@ -132,13 +141,32 @@ def command(
             on_progress=show,
             on_wait=partial(common.note, quiet=quiet),
         )
+    _show(found, picture, quiet=quiet)
+    return Exit.OK if found.complete else Exit.UNKNOWN
+
+
+def _check_files(model: Path, store: Path, picture: Path | None, radii: str | None) -> None:
+    """Refuse what could not be written, or would show nothing, before the work is done."""
+    common.check_outputs((model,), {"--store": store, "--picture": picture})
+    common.check_ending("--picture", picture, PICTURE_FORMATS)
+    if picture is not None and radii is None:
+        raise UsageError("--picture: draws the shares of images at --radii", hint="Name some radii.")
+
+
+def _show(found: BatchResult, picture: Path | None, *, quiet: bool) -> None:
+    """What the batch did, in words and as a picture."""
     if not quiet:
         typer.echo(found.in_words)
         if found.decided:
             from corgi.reporting.facts import columns, decided_table
 
             typer.echo(columns(*decided_table(found.decided)))
-    return Exit.OK if found.complete else Exit.UNKNOWN
+    if picture is not None and found.curve is None:
+        common.note(f"no image has an answer, {picture} is not written", quiet=quiet)
+    elif picture is not None and found.curve is not None:
+        from corgi.reporting.accuracy_picture import accuracy_picture
+
+        common.save_picture(accuracy_picture(found.curve), picture)
 
 
 def _question(

@@ -151,6 +151,27 @@ def test_a_batch_asks_each_question_in_rows_of_its_own(model, picture, tmp_path)
     assert [one["radii"] for one in asked if "radii" in one] == [[1e-6, 1 / 255]]
 
 
+def test_shares_of_a_batch_are_drawn(model, picture, tmp_path) -> None:
+    asked = ["--store", tmp_path / "runs.sqlite", "--workers", "1", "--k", "2", "--radii", "1/255,1e-6"]
+    found = run("batch", model, picture, *asked, "--picture", tmp_path / "shares.png")
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--picture", "shares.png"], "--picture: draws the shares of images at --radii"),
+        (["--picture", "shares.bmp", "--radii", "1/255"], "expected a name that ends in"),
+        (["--picture", "nowhere/shares.png", "--radii", "1/255"], "does not exist"),
+    ],
+)
+def test_pictures_of_a_batch_that_cannot_be(options, message, model, picture) -> None:
+    found = run("batch", model, picture, *options)
+    assert found.exit_code == 4
+    assert message in " ".join(found.output.split())
+
+
 def test_a_picture_without_its_region_is_no_answer_and_the_others_go_on(model, picture, tmp_path) -> None:
     other = tmp_path / "b.png"
     Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
