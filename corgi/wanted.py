@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from corgi.data.annotation import annotation_digest
 from corgi.data.region import ANNOTATION, parse_region, read_region
 from corgi.data.window import Window
 from corgi.errors import UsageError
@@ -137,6 +138,15 @@ class WantedProperty:
             self if wanted.place is None else replace(self, region=f"{ANNOTATION}:{wanted.place.absolute()}")
         )
 
+    def annotated_by(self, picture: Path) -> str | None:
+        """The digest of what annotates a picture; None where a region is not looked for of each picture."""
+        wanted = parse_region(self.region) if isinstance(self.region, str) else None
+        if wanted is None or wanted.box is not None or wanted.mask is not None:
+            return None
+        if wanted.place is not None and not wanted.place.is_dir():
+            return None  # one file for all: it counts by its content (`parameters`)
+        return annotation_digest(picture, wanted.place)
+
     def property(
         self,
         shape: tuple[int, int],
@@ -186,8 +196,8 @@ class WantedProperty:
     def parameters(self) -> dict[str, Any]:
         """What was asked, by name, for the identity of a batch; {} where it is that of the set alone.
 
-        A file named by the region counts by its content. What `annotation` finds beside each picture does
-        not: whoever changes a data set's annotations needs a new store.
+        A file named by the region counts by its content. What `annotation` finds of each picture counts
+        with the picture (`annotated_by`).
         """
         if self.plain:
             return {}

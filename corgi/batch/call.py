@@ -12,6 +12,7 @@ from pathlib import Path
 
 from corgi.batch.cluster import Cluster
 from corgi.batch.code import code_version
+from corgi.batch.items import annotated
 from corgi.batch.question import Question
 from corgi.batch.run import Tally, compute_rows, forget_failures
 from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Setting, Store
@@ -94,6 +95,7 @@ def run_batch(
         WorkerError: no worker can start.
     """
     question = question or Question()
+    items = annotated(items, question.wanted)
     network = question.loading.load(model)
     parameters = question.parameters()
     with ExitStack() as stack:
@@ -107,6 +109,7 @@ def run_batch(
         work = _work(question, model, network.sha256, max(1, cores // count))
         opened = stack.enter_context(Store(store, create=True, on_wait=on_wait))
         setting = opened.setting(network.sha256, encodable(str(model)), parameters, work.code)
+        opened.forget_others(setting, items)
         forget_failures(opened, setting, items, retry=retry)
         run = opened.begin_run(setting, printable(command), count, work.threads, installed_versions())
         start: Callable[[Work], Worker] = local_worker if cluster is None else cluster.worker
@@ -126,7 +129,7 @@ def _cases(store: Store, setting: Setting, wanted: Container[str]) -> list[Case]
         item, answer = row.item, row.answer
         if item.sha256 in wanted:
             document = answer.document and VerifyDocument.model_validate_json(answer.document)
-            shown = (item.name, item.sha256, item.true_class)
+            shown = (item.name, item.content, item.true_class)
             found.append(Case(row.id, *shown, answer.status, answer.reason, None, document or None))
     return found
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from corgi.batch.store import Item
+from corgi.batch.store import WITH, Item
 from corgi.data.file import is_regular_file, resolved
 from corgi.data.gtsrb import read_test
 from corgi.data.image import is_npy
 from corgi.errors import UsageError, encodable, printable
+from corgi.wanted import WantedProperty
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".pbm", ".npy")
 """Names that are taken from a folder; a file that is named itself may have any."""
@@ -69,6 +70,18 @@ def unreadable(path: Path) -> str:
 def item_of(path: Path, true_class: str | None = None) -> Item:
     """An image file as an item of a batch."""
     return Item(digest_of(path), encodable(str(path)), true_class, path)
+
+
+def annotated(items: Iterable[Item], wanted: WantedProperty) -> tuple[Item, ...]:
+    """Items whose digests have that of their annotation, where it is part of what is asked; each once."""
+    return tuple(_annotated(item, wanted) for item in items)
+
+
+def _annotated(item: Item, wanted: WantedProperty) -> Item:
+    if item.content != item.sha256 or item.sha256.startswith(_UNREADABLE):
+        return item
+    said = wanted.annotated_by(item.file)
+    return item if said is None else replace(item, sha256=f"{item.sha256}{WITH}{said}")
 
 
 def files(
@@ -165,6 +178,10 @@ class Chosen:
 
     items: tuple[Item, ...]
     skipped: tuple[str, ...] = ()
+
+    def asked(self, wanted: WantedProperty) -> Chosen:
+        """The same as rows of what is asked are named. See `annotated`."""
+        return replace(self, items=annotated(self.items, wanted))
 
     def told(self) -> Iterator[str]:
         """How many there are, of which classes, which are one row, and what was skipped."""

@@ -125,7 +125,7 @@ def command(
     from corgi.batch.call import run_batch
 
     with common.working("reading the images", quiet=quiet):
-        chosen = given.chosen()
+        chosen = given.chosen().asked(wanted)
     for line in chosen.told():
         common.note(line, quiet=quiet)
     with _counting(quiet=quiet) as show:

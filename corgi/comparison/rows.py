@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from corgi.certify.explain import Explanation
-from corgi.results import FloatArray
+from corgi.results import Brief, FloatArray
 from corgi.types import Norm
 
 
@@ -28,8 +28,8 @@ class Guarantee(StrEnum):
     """An image was found: an upper bound on every certificate of the same map, never a guarantee."""
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, repr=False)
+class Row(Brief):
     """One method's answer about the k largest pixels of its map, or about a region.
 
     Of a region `pixels` are all of it, and what is kept is its one largest pixel as the largest of the map.
@@ -94,8 +94,8 @@ def converted(radius: float, norm: Norm, other: Norm, inputs: int) -> float:
     return math.nextafter(math.nextafter(radius / math.sqrt(inputs), 0.0), 0.0)
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Brief):
     """The answer of `corgi compare`.
 
     Attributes:

@@ -184,3 +184,39 @@ def test_a_picture_without_its_region_is_no_answer_and_the_others_go_on(model, p
         rows = dict(database.execute("SELECT image, status FROM results"))
     assert rows.pop(str(other)) == "failed"
     assert rows.popitem()[1] != "failed"
+
+
+def test_a_changed_annotation_is_asked_anew(model, picture, tmp_path) -> None:
+    """Of the picture it is about alone, and its row with the box of before is gone."""
+    other = tmp_path / "b.png"
+    Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    table = tmp_path / "GT-test.csv"
+    head, first = table.read_text().splitlines()
+    second = first.replace("a.png", "b.png")
+    store = tmp_path / "runs.sqlite"
+
+    def asked(*rows: str) -> tuple[str, list[tuple[str, str]]]:
+        table.write_text("\n".join([head, *rows]) + "\n")
+        options = ["--store", store, "--workers", "1", "--property", "pointing", "--region", "annotation"]
+        found = run("batch", model, picture, other, *options)
+        assert found.exit_code in (0, 2), found.output
+        with sqlite3.connect(store) as database:
+            rows_now = database.execute("SELECT image, image_sha256 FROM results ORDER BY image").fetchall()
+        return found.stdout, rows_now
+
+    said, before = asked(first, second)
+    assert "2 computed now, 0 before" in said
+    said, same = asked(first, second, first.replace("a.png", "c.png"))
+    assert "0 computed now, 2 before" in said
+    assert same == before
+    narrower = second.replace(";0;0;", ";1;0;", 1)
+    said, changed = asked(first, narrower)
+    assert "1 computed now, 1 before" in said
+    assert changed[0] == before[0]
+    assert changed[1][0] == before[1][0]
+    assert changed[1][1] != before[1][1]
+    assert changed[1][1].partition("+")[0] == before[1][1].partition("+")[0]
+    said, missing = asked(first)
+    assert "1 failed" in said
+    assert len(missing) == 2
+    assert "1 computed now, 1 before" in asked(first, second)[0]
