@@ -74,7 +74,43 @@ def _classes(text: str) -> list[int]:
         raise UsageError(f"--classes {text}: expected class numbers with commas between, as 12,17") from None
 
 
+@dataclass(frozen=True)
+class _Shares:
+    """Radii that are decided besides the search, for shares of images; each field is an option.
+
+    Raises:
+        UsageError: radii that are none, or a picture that could not be drawn.
+    """
+
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R[,R...]",
+            help="Also decide these radii, pixel scale [0, 1], for shares of images; as 1/255,2/255.",
+            show_default="the search alone",
+        ),
+    ] = None
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Of --radii: draw the shares against the radius: {', '.join(PICTURE_FORMATS)}.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        common.check_ending("--picture", self.picture, PICTURE_FORMATS)
+        if not self.decided and self.picture is not None:
+            raise UsageError("--picture: draws the shares of images at --radii", hint="Name some radii.")
+
+    @property
+    def decided(self) -> tuple[float, ...]:
+        """The radii, each once, ascending."""
+        return () if self.radii is None else radii_of("--radii", self.radii)
+
+
 @with_group("given", _Images)
+@with_group("shares", _Shares)
 @with_wanted
 @with_asked
 @with_loading
@@ -95,21 +131,7 @@ def command(
         typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: HOST:PORT, auto or local."),
     ] = None,
     preprocess: common.PreprocessOption = None,
-    radii: Annotated[
-        str | None,
-        typer.Option(
-            metavar="R[,R...]",
-            help="Also decide these radii, pixel scale [0, 1], for shares of images; as 1/255,2/255.",
-            show_default="the search alone",
-        ),
-    ] = None,
-    picture: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help=f"Of --radii: draw the shares against the radius: {', '.join(PICTURE_FORMATS)}.",
-        ),
-    ] = None,
+    shares: _Shares,
     wanted: WantedProperty,
     asked: Asked,
     loading: Loading,
@@ -120,8 +142,7 @@ def command(
 
     Exit code: 0 done, 2 done but some images failed, 4 error, 130 Ctrl-C. Rows written before stay.
     """
-    _check_files(model, store, picture, radii)
-    decided = () if radii is None else radii_of("--radii", radii)
+    common.check_outputs((model,), {"--store": store, "--picture": shares.picture})
     from corgi.batch.call import run_batch
 
     with common.working("reading the images", quiet=quiet):
@@ -133,7 +154,7 @@ def command(
             model,
             chosen.items,
             store,
-            _question(asked.options(), loading, preprocess, wanted, decided),
+            _question(asked.options(), loading, preprocess, wanted, shares.decided),
             retry=retry,
             workers=workers,
             ray=ray,
@@ -141,16 +162,8 @@ def command(
             on_progress=show,
             on_wait=partial(common.note, quiet=quiet),
         )
-    _show(found, picture, quiet=quiet)
+    _show(found, shares.picture, quiet=quiet)
     return Exit.OK if found.complete else Exit.UNKNOWN
-
-
-def _check_files(model: Path, store: Path, picture: Path | None, radii: str | None) -> None:
-    """Refuse what could not be written, or would show nothing, before the work is done."""
-    common.check_outputs((model,), {"--store": store, "--picture": picture})
-    common.check_ending("--picture", picture, PICTURE_FORMATS)
-    if picture is not None and radii is None:
-        raise UsageError("--picture: draws the shares of images at --radii", hint="Name some radii.")
 
 
 def _show(found: BatchResult, picture: Path | None, *, quiet: bool) -> None:
