@@ -14,6 +14,7 @@ from .api import smooth as smooth
 from .api import sticker as sticker
 from .api import verify as verify
 from .api import verify_batch as verify_batch
+from .api import verify_properties as verify_properties
 from .api import verify_ranks as verify_ranks
 from .attacks.search import AttackOptions as AttackOptions
 from .batch.call import BatchResult as BatchResult
@@ -49,6 +50,7 @@ from .results import SmoothResult as SmoothResult
 from .results import StatisticalCertificate as StatisticalCertificate
 from .results import TopK as TopK
 from .results import VerifyResult as VerifyResult
+from .results import VerifyResults as VerifyResults
 from .results import Witness as Witness
 from .smoothing.cam_map import CamMap as CamMap
 from .smoothing.options import SmoothOptions as SmoothOptions

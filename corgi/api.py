@@ -33,6 +33,7 @@ from corgi.certify.batch import verify_ranks as _verify_ranks
 from corgi.certify.curve import Curve, radius_curve
 from corgi.certify.methods import build_engine, decides_exactly, engine_of
 from corgi.certify.radii import PixelRadii, RadiiOptions, pixel_radii
+from corgi.certify.several import verify_properties as _verify_properties
 from corgi.certify.shares import RadiiDecided
 from corgi.certify.shares import decide_radii as _decide_radii
 from corgi.certify.smooth import smooth_map
@@ -55,7 +56,7 @@ from corgi.network.loading import Loading
 from corgi.network.network import Network
 from corgi.progress import Listener, silent
 from corgi.properties.interface import Property
-from corgi.results import ImageArray, Place, SmoothResult, VerifyResult
+from corgi.results import ImageArray, Place, SmoothResult, VerifyResult, VerifyResults
 from corgi.smoothing.options import SmoothOptions, order_of
 from corgi.terms import (
     AttackKind,
@@ -182,10 +183,11 @@ class StickerChanges(Asking, total=False):
 
 
 class CompareChanges(TypedDict, total=False):
-    """Fields of `CompareOptions`."""
+    """Fields of `CompareOptions`; a region as `Asking` has it."""
 
     k: Size
     class_id: int | None
+    region: str | Region | Sequence[int] | None
     share: float
     sigma: float
     samples: int
@@ -282,6 +284,23 @@ def _where(places: Places | None, network: Network) -> Where | None:
         whole = Window.whole((network.input_shape[1], network.input_shape[2]))
         return WantedWhere(places).read(network.input_shape, whole)
     return where_of(places, network.input_shape, "marked by an array")
+
+
+def _properties(
+    properties: Sequence[Property | str], asked: dict[str, Any], network: Network
+) -> list[Property]:
+    """Properties with their names built of the options in `asked`, which are taken out of it.
+
+    Raises:
+        UsageError: see `WantedProperty.read_each`.
+    """
+    names = [one for one in properties if isinstance(one, str)]
+    options = {name: asked.pop(name) for name in (*Asking.__annotations__, "k2") if name in asked}
+    options["region"] = plain_region(options.get("region"))
+    each = WantedProperty.read_each(names, **options)
+    whole = Window.whole((network.input_shape[1], network.input_shape[2]))
+    built = iter([wanted.property(network.head.map_shape, whole) for wanted in each])
+    return [next(built) if isinstance(one, str) else one for one in properties]
 
 
 def _chosen(options: VerifyOptions | None, changes: Changes, network: Network) -> VerifyOptions:
@@ -434,6 +453,32 @@ def verify_ranks(
 
 
 @apart
+def verify_properties(
+    network: Network,
+    image: ImageArray,
+    properties: Sequence[Property | str],
+    options: VerifyOptions | None = None,
+    *,
+    image_name: str = "array",
+    listener: Listener = silent,
+    **changes: Unpack[Changes],
+) -> VerifyResults:
+    """One result for each property of the map of an image [C, H, W]: bounds of one serve the others.
+
+    `properties`, values or names; of names each takes those of the options that it has:
+    `verify_properties(network, image, ["pointing", "overlap"], region="10,10,40,40", keep=12)`. The time
+    limit is that of all together. See `corgi.certify.several.verify_properties` for errors.
+    """
+    asked = dict[str, Any](changes)
+    if "property" in asked:
+        raise UsageError("property beside properties", hint="Name it among them.")
+    found = _properties(properties, asked, network)
+    chosen = _changed(options, asked)
+    with heard(listener):
+        return _verify_properties(network, image, found, chosen, image_name=image_name)
+
+
+@apart
 def attack(
     network: Network,
     image: ImageArray,
@@ -546,8 +591,14 @@ def compare(
 
     See `corgi.comparison.compare.compare` for errors.
     """
+    asked = _fields(changes)
+    if asked.get("region") is not None:
+        wanted = WantedProperty((PropertyName.POINTING,), region=plain_region(asked["region"]))
+        whole = Window.whole((network.input_shape[1], network.input_shape[2]))
+        found = wanted.property(network.head.map_shape, whole)
+        asked["region"] = found.statement(1).region
     with heard(listener):
-        return _compare(network, image, replace(options or CompareOptions(), **_fields(changes)))
+        return _compare(network, image, replace(options or CompareOptions(), **asked))
 
 
 @apart

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +35,30 @@ def places(flat: Iterable[int], width: int) -> tuple[Place, ...]:
     return tuple((i // width, i % width) for i in flat)
 
 
-@dataclass(frozen=True)
-class TopK:
+_MOST_SHOWN = 16
+"""Entries of a tuple that a repr shows."""
+
+
+class Brief:
+    """Results whose repr is one line: of arrays and long tuples it says how large they are."""
+
+    def __repr__(self) -> str:
+        values = ((one.name, getattr(self, one.name)) for one in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{name}={_brief(value)}' for name, value in values)})"
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"<{value.dtype} {' x '.join(map(str, value.shape))}>"
+    if isinstance(value, tuple) and len(value) > _MOST_SHOWN:
+        return f"<{len(value)} entries>"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_brief, value))})"
+    return repr(value)
+
+
+@dataclass(frozen=True, repr=False)
+class TopK(Brief):
     """The k largest pixels of a map.
 
     Attributes:
@@ -53,7 +75,7 @@ class TopK:
     tie: bool
 
 
-class Mapped:
+class Mapped(Brief):
     """What can be said of a map and its top-k set, whoever holds them."""
 
     cam: FloatArray
@@ -121,8 +143,8 @@ class ExactSearch:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Statement:
+@dataclass(frozen=True, repr=False)
+class Statement(Brief):
     """A property of a map in words.
 
     Attributes:
@@ -213,8 +235,8 @@ class Sampling:
     rung: int | None = None
 
 
-@dataclass(frozen=True)
-class StatisticalCertificate:
+@dataclass(frozen=True, repr=False)
+class StatisticalCertificate(Brief):
     """A claim about the smoothed map of every image of the ball, wrong with a stated probability at most.
 
     The EMPIRICAL smoothed map at the image (the mean over the noise drawn) is compared with the POPULATION
@@ -261,8 +283,8 @@ class StatisticalCertificate:
         return "l_inf" if math.isinf(self.order) else f"l_{self.order:g}"
 
 
-@dataclass(frozen=True)
-class SmoothResult:
+@dataclass(frozen=True, repr=False)
+class SmoothResult(Brief):
     """The answer to `corgi smooth`.
 
     Attributes:
@@ -323,8 +345,8 @@ class LabelCertificate:
     where: Where | None = None
 
 
-@dataclass(frozen=True)
-class Witness:
+@dataclass(frozen=True, repr=False)
+class Witness(Brief):
     """An image inside the ball whose map breaks the property, confirmed by onnxruntime.
 
     Attributes:
@@ -371,7 +393,7 @@ class EmpiricalBound:
         return None if self.witness is None else self.witness.radius
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VerifyResult(Mapped):
     """The answer to `corgi verify`.
 
@@ -427,3 +449,16 @@ class VerifyResult(Mapped):
     def joint_radius(self) -> float | None:
         """Within which map and label both stay; None if the label was not looked at."""
         return None if self.label is None else min(self.certificate.radius, self.label.radius)
+
+
+@dataclass(frozen=True, repr=False)
+class VerifyResults(Brief):
+    """The answers to `corgi verify` about several properties of one map.
+
+    Attributes:
+        results: one a property, in the order asked: of the same image, class and map.
+        seconds: wall time of all together, loading excluded.
+    """
+
+    results: tuple[VerifyResult, ...]
+    seconds: float

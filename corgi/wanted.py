@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from corgi.data.region import ANNOTATION, parse_region, read_region
+from corgi.data.region import ANNOTATION, annotated_by, parse_region, read_region
 from corgi.data.window import Window
 from corgi.errors import UsageError
 from corgi.terms import PropertyName
@@ -81,13 +81,7 @@ class WantedProperty:
 
     def __post_init__(self) -> None:
         given = {field.name for field in fields(self) if getattr(self, field.name) is not None} - {"names"}
-        known = {option for name in self.names for option in (*NEEDED[name], *_OTHERS.get(name, ()))}
-        for option in sorted(given - known):
-            owners = [name for name in PropertyName if option in (*NEEDED[name], *_OTHERS.get(name, ()))]
-            raise UsageError(
-                f"--{option}: not an option of --property {self.name}",
-                hint=f"It is one of {' and '.join(owners)}.",
-            )
+        _refuse_others(given, self.names, self.name)
         for name in self.names:
             if missing := [f"--{option}" for option in NEEDED[name] if option not in given]:
                 raise UsageError(f"--property {name}: expected {' and '.join(missing)}, too")
@@ -101,16 +95,26 @@ class WantedProperty:
         Raises:
             UsageError: a name that is none, or that stands twice; see the class for others.
         """
-        names: list[PropertyName] = []
-        for part in text.split("+"):
-            try:
-                names.append(PropertyName(part.strip()))
-            except ValueError:
-                expected = f"expected one of {', '.join(PropertyName)}, or several with + between"
-                raise UsageError(f"--property {text}: {expected}") from None
-        if len(set(names)) < len(names):
-            raise UsageError(f"--property {text}: the same twice")
-        return WantedProperty(tuple(names), **given)
+        return WantedProperty(_names(text), **given)
+
+    @staticmethod
+    def read_each(texts: Sequence[str], **given: Any) -> tuple[WantedProperty, ...]:
+        """Several properties, each with those of the options that it takes.
+
+        Raises:
+            UsageError: an option that none of them takes, or the same names twice; see `read` for others.
+        """
+        each = [_names(text) for text in texts]
+        for place, names in enumerate(each):
+            if set(names) in map(set, each[:place]):
+                raise UsageError(f"--property {'+'.join(names)}: asked twice")
+        given = {option: value for option, value in given.items() if value is not None}
+        every = tuple(name for names in each for name in names)
+        _refuse_others(given, every, " and ".join("+".join(names) for names in each))
+        return tuple(
+            WantedProperty(names, **{o: v for o, v in given.items() if o in _options(names)})
+            for names in each
+        )
 
     @property
     def name(self) -> str:
@@ -132,6 +136,10 @@ class WantedProperty:
         return (
             self if wanted.place is None else replace(self, region=f"{ANNOTATION}:{wanted.place.absolute()}")
         )
+
+    def annotated_by(self, picture: Path) -> str | None:
+        """The digest of what annotates a picture; None where a region is not looked for of each picture."""
+        return annotated_by(parse_region(self.region), picture) if isinstance(self.region, str) else None
 
     def property(
         self,
@@ -182,8 +190,8 @@ class WantedProperty:
     def parameters(self) -> dict[str, Any]:
         """What was asked, by name, for the identity of a batch; {} where it is that of the set alone.
 
-        A file named by the region counts by its content. What `annotation` finds beside each picture does
-        not: whoever changes a data set's annotations needs a new store.
+        A file named by the region counts by its content. What `annotation` finds of each picture counts
+        with the picture (`annotated_by`).
         """
         if self.plain:
             return {}
@@ -200,6 +208,43 @@ class WantedProperty:
             if file is not None and not file.is_dir():
                 found["region_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
         return found
+
+
+def _names(text: str) -> tuple[PropertyName, ...]:
+    """Of properties as they are written, `pointing+overlap`.
+
+    Raises:
+        UsageError: a name that is none, or that stands twice.
+    """
+    names: list[PropertyName] = []
+    for part in text.split("+"):
+        try:
+            names.append(PropertyName(part.strip()))
+        except ValueError:
+            expected = f"expected one of {', '.join(PropertyName)}, or several with + between"
+            raise UsageError(f"--property {text}: {expected}") from None
+    if len(set(names)) < len(names):
+        raise UsageError(f"--property {text}: the same twice")
+    return tuple(names)
+
+
+def _options(names: Iterable[PropertyName]) -> set[str]:
+    """The options that some properties take."""
+    return {option for name in names for option in (*NEEDED[name], *_OTHERS.get(name, ()))}
+
+
+def _refuse_others(given: Iterable[str], names: Iterable[PropertyName], written: str) -> None:
+    """Refuse options that none of some properties takes.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for option in sorted(set(given) - _options(names)):
+        owners = [name for name in PropertyName if option in _options([name])]
+        raise UsageError(
+            f"--{option}: not an option of --property {written}",
+            hint=f"It is one of {' and '.join(owners)}.",
+        )
 
 
 def read_places(option: str, text: str) -> tuple[Place, ...]:

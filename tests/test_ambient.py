@@ -169,6 +169,12 @@ class Asked:
         found = corgi.verify_ranks(self.network, self.image, [(2, 2), (2, 3)], self.options(exact=None))
         return [result.certificate.radius for result in found]
 
+    def verify_properties(self) -> Any:
+        found = corgi.verify_properties(
+            self.network, self.image, ["topk", "overlap"], self.options(exact=None), keep=1
+        )
+        return [result.certificate.radius for result in found.results]
+
     def bounders(self) -> Any:
         engines = (
             corgi.PatchEngine(corgi.PatchMethod.ALPHA_CROWN),

@@ -69,6 +69,31 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(text, give
         WantedProperty.read(text, **given)
 
 
+def test_of_several_properties_each_has_the_options_it_takes() -> None:
+    found = WantedProperty.read_each(["pointing", "overlap", "topk+inside"], region=BOX, keep=2, k2=5)
+    assert found == (
+        WantedProperty.read("pointing", region=BOX),
+        WantedProperty.read("overlap", keep=2),
+        WantedProperty.read("topk+inside", k2=5, keep=2, region=BOX),
+    )
+    assert WantedProperty.read_each(["topk"], keep=None) == (WantedProperty(),)
+
+
+@pytest.mark.parametrize(
+    ("texts", "given", "message"),
+    [
+        (["topk", "overlap"], {"keep": 2, "region": BOX}, "--region: .* --property topk and overlap"),
+        (["topk", "overlap"], {}, "--property overlap: expected --keep"),
+        (["topk", "iou", "topk"], {}, "--property topk: asked twice"),
+        (["topk+iou", "iou+topk"], {}, "asked twice"),
+        (["topk", "largest"], {}, "--property largest: expected one of"),
+    ],
+)
+def test_of_several_properties_an_option_belongs_to_one(texts, given, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        WantedProperty.read_each(texts, **given)
+
+
 def test_an_annotation_is_read_of_each_picture(tmp_path: Path) -> None:
     rows = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId", "a.ppm;8;8;0;0;3;3;1"]
     (tmp_path / "GT-test.csv").write_text("\n".join([*rows, "b.ppm;8;8;4;4;7;7;1"]) + "\n")

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from corgi.batch.cluster import Cluster
 from corgi.batch.code import code_version
-from corgi.batch.question import Question
+from corgi.batch.items import annotated
+from corgi.batch.question import Question, annotation_of
 from corgi.batch.run import Tally, compute_rows, forget_failures
 from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Setting, Store
 from corgi.batch.work import Work, Worker, local_worker
 from corgi.errors import UsageError, encodable, printable
 from corgi.reporting.case import Case
 from corgi.reporting.document import VerifyDocument
-from corgi.reporting.summary import Decided, decided
+from corgi.reporting.summary import AccuracyCurve, Decided, accuracy_curve
 from corgi.reporting.versions import installed_versions
 
 
@@ -32,12 +33,14 @@ class BatchResult:
         tally: how many were computed, by whom.
         statuses: how the images asked for ended: how many how.
         decided: what is known of them at each of the radii that were to be decided.
+        curve: the same at all radii; None where none were to be decided, or there is no answer.
     """
 
     store: Path
     tally: Tally
     statuses: Counter[str]
     decided: tuple[Decided, ...] = ()
+    curve: AccuracyCurve | None = None
 
     @property
     def in_words(self) -> str:
@@ -92,6 +95,7 @@ def run_batch(
         WorkerError: no worker can start.
     """
     question = question or Question()
+    items = annotated(items, partial(annotation_of, question.wanted, question.where))
     network = question.loading.load(model)
     parameters = question.parameters()
     with ExitStack() as stack:
@@ -105,6 +109,7 @@ def run_batch(
         work = _work(question, model, network.sha256, max(1, cores // count))
         opened = stack.enter_context(Store(store, create=True, on_wait=on_wait))
         setting = opened.setting(network.sha256, encodable(str(model)), parameters, work.code)
+        opened.forget_others(setting, items)
         forget_failures(opened, setting, items, retry=retry)
         run = opened.begin_run(setting, printable(command), count, work.threads, installed_versions())
         start: Callable[[Work], Worker] = local_worker if cluster is None else cluster.worker
@@ -113,8 +118,8 @@ def run_batch(
         ended = opened.statuses(setting)
         wanted = {item.sha256 for item in items}
         counts = Counter(ended[digest] for digest in wanted if digest in ended)
-        found = decided(_cases(opened, setting, wanted)) if question.radii else ()
-        return BatchResult(store, tally, counts, found)
+        curve = accuracy_curve(_cases(opened, setting, wanted)) if question.radii else None
+        return BatchResult(store, tally, counts, () if curve is None else curve.decided, curve)
 
 
 def _cases(store: Store, setting: Setting, wanted: Container[str]) -> list[Case]:
@@ -124,7 +129,7 @@ def _cases(store: Store, setting: Setting, wanted: Container[str]) -> list[Case]
         item, answer = row.item, row.answer
         if item.sha256 in wanted:
             document = answer.document and VerifyDocument.model_validate_json(answer.document)
-            shown = (item.name, item.sha256, item.true_class)
+            shown = (item.name, item.content, item.true_class)
             found.append(Case(row.id, *shown, answer.status, answer.reason, None, document or None))
     return found
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from corgi.batch.store import Item
+from corgi.batch.store import WITH, Item
 from corgi.data.file import is_regular_file, resolved
 from corgi.data.gtsrb import read_test
 from corgi.data.image import is_npy
@@ -69,6 +69,22 @@ def unreadable(path: Path) -> str:
 def item_of(path: Path, true_class: str | None = None) -> Item:
     """An image file as an item of a batch."""
     return Item(digest_of(path), encodable(str(path)), true_class, path)
+
+
+Said = Callable[[Path], str | None]
+"""The digest of what annotates a picture, where that is part of what is asked."""
+
+
+def annotated(items: Iterable[Item], said: Said) -> tuple[Item, ...]:
+    """Items whose digests have that of their annotation, where it is part of what is asked; each once."""
+    return tuple(_annotated(item, said) for item in items)
+
+
+def _annotated(item: Item, said_of: Said) -> Item:
+    if item.content != item.sha256 or item.sha256.startswith(_UNREADABLE):
+        return item
+    said = said_of(item.file)
+    return item if said is None else replace(item, sha256=f"{item.sha256}{WITH}{said}")
 
 
 def files(
@@ -165,6 +181,10 @@ class Chosen:
 
     items: tuple[Item, ...]
     skipped: tuple[str, ...] = ()
+
+    def asked(self, said: Said) -> Chosen:
+        """The same as rows of what is asked are named. See `annotated`."""
+        return replace(self, items=annotated(self.items, said))
 
     def told(self) -> Iterator[str]:
         """How many there are, of which classes, which are one row, and what was skipped."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from corgi.attacks.search import AttackOptions
@@ -15,6 +17,13 @@ from corgi.errors import UsageError
 from corgi.network.loading import Loading
 from corgi.terms import Method
 from corgi.wanted import WantedProperty
+
+
+def annotation_of(wanted: WantedProperty, where: WantedWhere | None, picture: Path) -> str | None:
+    """The digest of all that annotates a picture and is part of what is asked; None where nothing is."""
+    said = [wanted.annotated_by(picture), None if where is None else where.annotated_by(picture)]
+    found = [digest for digest in said if digest is not None]
+    return None if not found else found[0] if len(found) == 1 else sha256("".join(found).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class _Reading:
                 ) from error
         seconds = None if document is None else document.seconds
         radii = None if document is None else self.radii_of(item.name, document)
-        shown = (item.name, item.sha256, item.true_class)
+        shown = (item.name, item.content, item.true_class)
         return Case(row.id, *shown, answer.status, answer.reason, seconds, document, radii)
 
     def radii_of(self, name: str, document: VerifyDocument) -> RadiiDocument | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import secrets
 import socket
 import sqlite3
@@ -123,12 +124,17 @@ class Run(Call):
     setting: int
 
 
+WITH = "+"
+"""Between the digest of an image's file and that of its annotation."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One image of a batch.
 
     Attributes:
-        sha256: digest of the file, and how it is read (`corgi.batch.items.digest_of`).
+        sha256: digest of the file, and how it is read (`corgi.batch.items.digest_of`); where its annotation
+            is part of the question, `+` and the digest of that.
         name: path, as the user gave it; bytes of it that are no UTF-8 are written out.
         true_class: what the data says it shows: a data set's class number, or the name of the folder it
             lies in; None where nothing says it.
@@ -139,6 +145,11 @@ class Item:
     name: str
     true_class: str | None = None
     path: Path | None = field(default=None, compare=False)
+
+    @property
+    def content(self) -> str:
+        """What the digest says of the file alone."""
+        return re.sub(rf"\{WITH}[0-9a-f]{{64}}$", "", self.sha256)
 
     @property
     def file(self) -> Path:
@@ -485,6 +496,20 @@ class Store:
             self._sql.executemany(
                 f"DELETE FROM results WHERE setting = ? AND image_sha256 = ? AND status IN ({marks})",
                 [(setting.id, image, *statuses) for image in images],
+            )
+
+    def forget_others(self, setting: Setting, items: Iterable[Item]) -> None:
+        """Delete rows of these images, by content and name, with another annotation than they have now."""
+        after = chr(ord(WITH) + 1)
+        with self.transaction():
+            self._sql.executemany(
+                "DELETE FROM results WHERE setting = ? AND image = ? AND image_sha256 != ?"
+                " AND image_sha256 > ? AND image_sha256 < ?",
+                [
+                    (setting.id, item.name, item.sha256, item.content + WITH, item.content + after)
+                    for item in items
+                    if item.content != item.sha256
+                ],
             )
 
     # -- reading

@@ -19,7 +19,8 @@ from corgi import workers
 from corgi.batch.code import code_version
 from corgi.batch.items import digest_of_content
 from corgi.batch.pictures import pictures_of
-from corgi.batch.store import ERROR, FAILED, Answer, Item
+from corgi.batch.question import annotation_of
+from corgi.batch.store import ERROR, FAILED, WITH, Answer, Item
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.shares import decide_explained
 from corgi.certify.verify import VerifyOptions, verify_explained
@@ -166,7 +167,7 @@ class Answerer:
         own = None if network.preprocess is None else Recipe.parse(network.preprocess)
         path = self.work.folder / item.file
         content = read_content(path)  # once: the file may be written to at any time
-        if digest_of_content(path, content) != item.sha256:
+        if digest_of_content(path, content) != item.content:
             raise ImageError(f"{item.name}: has changed since the run began, or is another file here")
         seen = look_at(path, network.input_shape, asked, own, content=content)
         options, started = self.work.options, time.monotonic()
@@ -174,6 +175,7 @@ class Answerer:
         try:
             if not self.work.wanted.plain:
                 found = self.work.wanted.property(network.head.map_shape, seen.window, path)
+                self._check_annotation(item, path)
                 options = replace(options, property=found)
             if self.work.where is not None:
                 places = self.work.where.read(network.input_shape, seen.window, path)
@@ -188,6 +190,16 @@ class Answerer:
             return answer, pictures_of(result)
         except Exception:  # the answer stands without them
             return answer, None
+
+    def _check_annotation(self, item: Item, path: Path) -> None:
+        """Refuse an annotation that is not the one by which the row is named.
+
+        Raises:
+            ImageError: it has changed since the run began.
+        """
+        said = annotation_of(self.work.wanted, self.work.where, path)
+        if said is not None and item.sha256 != f"{item.content}{WITH}{said}":
+            raise ImageError(f"{item.name}: its annotation has changed since the run began")
 
     def _decide(
         self, explained: Explanation, options: VerifyOptions, name: str, started: float

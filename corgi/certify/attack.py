@@ -13,13 +13,13 @@ from corgi.certify.options import check_alone, check_radius
 from corgi.network.network import Network
 from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
-from corgi.results import EmpiricalBound, ImageArray
+from corgi.results import Brief, EmpiricalBound, ImageArray
 from corgi.terms import Size
 from corgi.types import Norm, Where
 
 
-@dataclass(frozen=True)
-class AttackResult:
+@dataclass(frozen=True, repr=False)
+class AttackResult(Brief):
     """The answer to `corgi attack`.
 
     Attributes:

@@ -22,7 +22,7 @@ from corgi.certify.options import VerifyOptions
 from corgi.certify.verify import verify_explained
 from corgi.decide.ball import refuse_contradiction
 from corgi.network.network import Network
-from corgi.results import ImageArray, VerifyResult
+from corgi.results import Brief, ImageArray, VerifyResult
 from corgi.types import Norm
 
 
@@ -54,8 +54,8 @@ class CurvePoint:
         return None if self.result.attack is None else self.result.attack.radius
 
 
-@dataclass(frozen=True)
-class Curve:
+@dataclass(frozen=True, repr=False)
+class Curve(Brief):
     """Radii of one image over ranks.
 
     Attributes:

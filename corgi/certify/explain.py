@@ -28,7 +28,7 @@ _ROUNDING_SHARE = 1e-9
 """Share of the map's largest value that float64 changes in none of its values: see `_value_rounding`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation(Mapped):
     """The map of one image.
 

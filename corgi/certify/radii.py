@@ -30,7 +30,7 @@ from corgi.engines.interface import BoundEngine, Bounder
 from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.properties.topk import Topk
-from corgi.results import FloatArray, ImageArray, TopK
+from corgi.results import Brief, FloatArray, ImageArray, TopK
 from corgi.terms import Size
 from corgi.types import Norm
 
@@ -87,8 +87,8 @@ class PixelRadius:
     reason: str
 
 
-@dataclass(frozen=True)
-class PixelRadii:
+@dataclass(frozen=True, repr=False)
+class PixelRadii(Brief):
     """All pixels of a map.
 
     Attributes:

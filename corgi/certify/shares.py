@@ -179,6 +179,8 @@ class _Deciding:
         self.bounders, self.image_name = bounders, image_name
         self.attack: EmpiricalBound | None = None
         self.certificate: DeterministicCertificate | None = None
+        self.stopped = ""
+        """Why the last search found no certificate at all, where one was known before."""
 
     def run(self, radii: tuple[float, ...], started: float) -> RadiiDecided:
         holds = self.explained.holds(self.options.asked)
@@ -192,6 +194,8 @@ class _Deciding:
         known = self.certificate if self.certified > 0 else None
         result = self.better(self.verify(attacked=self.attack, certified=known))
         decided = tuple((radius, self.status(radius) if holds else Status.UNKNOWN) for radius in radii)
+        if holds and result.status is Status.CERTIFIED and self.opened(radii) and not result.reason:
+            result = replace(result, reason=self.stopped)
         seconds = time.monotonic() - started
         return RadiiDecided(replace(result, radii=decided, holds=holds, seconds=seconds))
 
@@ -289,6 +293,7 @@ class _Deciding:
         assert self.certificate is not None
         status, reason = result.status, result.reason
         if status is Status.UNKNOWN and self.certified > 0:
+            self.stopped = f"the last search: {reason}" if reason else ""
             status, reason = Status.CERTIFIED, ""
         return replace(result, certificate=self.certificate, attack=self.attack, status=status, reason=reason)
 

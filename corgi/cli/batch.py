@@ -21,9 +21,11 @@ from corgi.cli.property import with_wanted
 from corgi.cli.radius import radii_of
 from corgi.data.where import WantedWhere
 from corgi.errors import UsageError
+from corgi.terms import PICTURE_FORMATS
 from corgi.wanted import WantedProperty
 
 if TYPE_CHECKING:
+    from corgi.batch.call import BatchResult
     from corgi.batch.items import Chosen
     from corgi.batch.question import Question
     from corgi.batch.run import Tally
@@ -72,7 +74,43 @@ def _classes(text: str) -> list[int]:
         raise UsageError(f"--classes {text}: expected class numbers with commas between, as 12,17") from None
 
 
+@dataclass(frozen=True)
+class _Shares:
+    """Radii that are decided besides the search, for shares of images; each field is an option.
+
+    Raises:
+        UsageError: radii that are none, or a picture that could not be drawn.
+    """
+
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R[,R...]",
+            help="Also decide these radii, pixel scale [0, 1], for shares of images; as 1/255,2/255.",
+            show_default="the search alone",
+        ),
+    ] = None
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Of --radii: draw the shares against the radius: {', '.join(PICTURE_FORMATS)}.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        common.check_ending("--picture", self.picture, PICTURE_FORMATS)
+        if not self.decided and self.picture is not None:
+            raise UsageError("--picture: draws the shares of images at --radii", hint="Name some radii.")
+
+    @property
+    def decided(self) -> tuple[float, ...]:
+        """The radii, each once, ascending."""
+        return () if self.radii is None else radii_of("--radii", self.radii)
+
+
 @with_group("given", _Images)
+@with_group("shares", _Shares)
 @with_wanted
 @with_asked
 @with_loading
@@ -93,14 +131,7 @@ def command(
         typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: HOST:PORT, auto or local."),
     ] = None,
     preprocess: common.PreprocessOption = None,
-    radii: Annotated[
-        str | None,
-        typer.Option(
-            metavar="R[,R...]",
-            help="Also decide these radii, pixel scale [0, 1], for shares of images; as 1/255,2/255.",
-            show_default="the search alone",
-        ),
-    ] = None,
+    shares: _Shares,
     wanted: WantedProperty,
     asked: Asked,
     loading: Loading,
@@ -111,12 +142,12 @@ def command(
 
     Exit code: 0 done, 2 done but some images failed, 4 error, 130 Ctrl-C. Rows written before stay.
     """
-    common.check_outputs((model,), {"--store": store})
-    decided = () if radii is None else radii_of("--radii", radii)
+    common.check_outputs((model,), {"--store": store, "--picture": shares.picture})
     from corgi.batch.call import run_batch
+    from corgi.batch.question import annotation_of
 
     with common.working("reading the images", quiet=quiet):
-        chosen = given.chosen()
+        chosen = given.chosen().asked(partial(annotation_of, wanted, _where(asked)))
     for line in chosen.told():
         common.note(line, quiet=quiet)
     with _counting(quiet=quiet) as show:
@@ -124,7 +155,7 @@ def command(
             model,
             chosen.items,
             store,
-            _question(asked, loading, preprocess, wanted, decided),
+            _question(asked, loading, preprocess, wanted, shares.decided),
             retry=retry,
             workers=workers,
             ray=ray,
@@ -132,13 +163,24 @@ def command(
             on_progress=show,
             on_wait=partial(common.note, quiet=quiet),
         )
+    _show(found, shares.picture, quiet=quiet)
+    return Exit.OK if found.complete else Exit.UNKNOWN
+
+
+def _show(found: BatchResult, picture: Path | None, *, quiet: bool) -> None:
+    """What the batch did, in words and as a picture."""
     if not quiet:
         typer.echo(found.in_words)
         if found.decided:
             from corgi.reporting.facts import columns, decided_table
 
             typer.echo(columns(*decided_table(found.decided)))
-    return Exit.OK if found.complete else Exit.UNKNOWN
+    if picture is not None and found.curve is None:
+        common.note(f"no image has an answer, {picture} is not written", quiet=quiet)
+    elif picture is not None and found.curve is not None:
+        from corgi.reporting.accuracy_picture import accuracy_picture
+
+        common.save_picture(accuracy_picture(found.curve), picture)
 
 
 def _question(
@@ -151,8 +193,11 @@ def _question(
     from corgi.batch.question import Question
 
     chosen = replace(asked.options(), k2=wanted.k2 if wanted.plain else None)
-    where = None if asked.where is None else WantedWhere(asked.where)
-    return Question(chosen, loading, preprocess, wanted, radii, where)
+    return Question(chosen, loading, preprocess, wanted, radii, _where(asked))
+
+
+def _where(asked: Asked) -> WantedWhere | None:
+    return None if asked.where is None else WantedWhere(asked.where)
 
 
 @contextmanager

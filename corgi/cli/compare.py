@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from corgi.cli import common
 from corgi.cli.exits import finished
+from corgi.cli.property import property_of
 from corgi.cli.radius import radius_option
 from corgi.cli.task import Task, with_task
 from corgi.comparison.options import CompareOptions
+from corgi.wanted import WantedProperty
 
 if TYPE_CHECKING:
     from corgi.comparison.rows import Comparison
@@ -23,6 +26,13 @@ def command(
     *,
     k: common.KOption = None,
     class_id: common.ClassOption = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X1,Y1,X2,Y2|FILE|annotation",
+            help="Also ask whether the largest pixel stays inside, as of verify --property pointing.",
+        ),
+    ] = None,
     share: Annotated[
         float, typer.Option(help="Of the k pixels: also certify that at least this share stays.")
     ] = CompareOptions.share,
@@ -41,6 +51,7 @@ def command(
 
     Exit code: 0 done, 3 time limit or Ctrl-C (finished rows are kept), 4 error.
     """
+    pointing = None if region is None else WantedProperty.read("pointing", region=region)
     options = CompareOptions(
         k=common.parse_k(k),
         class_id=class_id,
@@ -54,6 +65,7 @@ def command(
     def ask(network: Network, image: ImageArray) -> Comparison:
         from corgi.comparison.compare import compare
 
-        return compare(network, image, options)
+        asked = None if pointing is None else property_of(pointing, network, task)
+        return compare(network, image, replace(options, region=getattr(asked, "region", None)))
 
     return task.answer(ask, finished, seconds=time_limit)

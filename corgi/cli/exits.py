@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Protocol
 
@@ -42,6 +43,12 @@ _BY_STATUS = {
 def exit_of(status: Status) -> Exit:
     """The exit code of a verification's status."""
     return _BY_STATUS[status]
+
+
+def exit_of_all(statuses: Iterable[Status]) -> Exit:
+    """The exit code of verifications: refuted before out of time, before unknown, before proved."""
+    found = {exit_of(status) for status in statuses}
+    return next(code for code in (Exit.REFUTED, Exit.TIME_LIMIT, Exit.UNKNOWN, Exit.OK) if code in found)
 
 
 class _Stoppable(Protocol):

@@ -12,9 +12,13 @@ from corgi.cli.exits import Exit
 
 
 class Kind(StrEnum):
-    """The published documents, by the command that writes them (`report`: its report.json)."""
+    """The published documents, by the command that writes them.
+
+    `properties` is that of `verify` about several properties, `report` the report.json.
+    """
 
     VERIFY = "verify"
+    PROPERTIES = "properties"
     CAM = "cam"
     ATTACK = "attack"
     INSPECT = "inspect"

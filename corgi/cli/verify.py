@@ -8,52 +8,83 @@ from typing import TYPE_CHECKING
 from corgi.budget import announce
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
-from corgi.cli.exits import exit_of
-from corgi.cli.property import property_of, with_wanted
+from corgi.cli.exits import Exit, exit_of_all
+from corgi.cli.property import properties_of, property_of, with_several
 from corgi.cli.task import Array, Task, with_task
 from corgi.cli.where import where_of
 from corgi.errors import UsageError
 from corgi.wanted import WantedProperty
 
 if TYPE_CHECKING:
+    from corgi.certify.options import VerifyOptions
     from corgi.network.network import Network
-    from corgi.results import ImageArray, VerifyResult
+    from corgi.results import ImageArray, VerifyResult, VerifyResults
+
+    Found = VerifyResult | VerifyResults
 
 DEEP_SECONDS = 45.0
-"""Time limit for a deep network where none is given: its bounds could take hours to get a little better."""
+"""Time limit of a property of a deep network where none is given: its bounds could take hours to get a little
+better."""
 
 
-@with_wanted
+@with_several
 @with_asked
 @with_task
-def command(*, wanted: WantedProperty, asked: Asked, witness: common.WitnessOption = None, task: Task) -> int:
+def command(
+    *,
+    several: tuple[WantedProperty, ...],
+    asked: Asked,
+    witness: common.WitnessOption = None,
+    task: Task,
+) -> int:
     """Certify the class activation map of IMAGE: within which radius its largest pixels stay the same.
 
-    Other questions than that of the largest pixels: --property, with the options named after it.
+    Other questions than that of the largest pixels: --property, with the options named after it. Given
+    several times, each is answered by itself, and they share the work and the time.
 
-    Exit code: 0 proved or a positive radius, 1 refuted, 2 unknown, 3 time limit or Ctrl-C, 4 error.
+    Exit code: 0 proved or a positive radius, 1 refuted, 2 unknown, 3 time limit or Ctrl-C, 4 error. Of
+    several properties the first of 1, 3, 2, 0 that one of them has.
     """
     if witness is not None and not asked.attack:
         raise UsageError("--witness: with --no-attack there is none to save")
+    if witness is not None and len(several) > 1:
+        raise UsageError("--witness: each property has its own", hint="Ask for one --property.")
     options = asked.options()
 
-    def ask(network: Network, image: ImageArray) -> VerifyResult:
+    def ask(network: Network, image: ImageArray) -> Found:
+        from corgi.certify.several import verify_properties
         from corgi.certify.verify import verify
-        from corgi.network.depth import is_deep
 
-        chosen = replace(
-            options,
-            k2=wanted.k2 if wanted.plain else None,
-            property=property_of(wanted, network, task),
-            where=where_of(asked.where, network, task),
-        )
-        if options.time_limit is None and is_deep(network.trunk):
-            chosen = replace(chosen, time_limit=DEEP_SECONDS)
-            about = f"a deep network: at most {DEEP_SECONDS:g} s, or as --time-limit says (inf: no limit)"
-            announce("verify", about)
-        return verify(network, image, chosen, image_name=str(task.image))
+        chosen, name = _in_time(options, network, len(several)), str(task.image)
+        chosen = replace(chosen, where=where_of(asked.where, network, task))
+        if len(several) > 1:
+            properties = properties_of(several, network, task)
+            return verify_properties(network, image, properties, chosen, image_name=name)
+        (wanted,) = several
+        k2, one = wanted.k2 if wanted.plain else None, property_of(wanted, network, task)
+        return verify(network, image, replace(chosen, k2=k2, property=one), image_name=name)
 
-    array: Array[VerifyResult] = Array(
-        "--witness", witness, lambda result: common.image_of(result.attack), common.NO_WITNESS
+    def all_exits(found: Found) -> Exit:
+        return exit_of_all(result.status for result in _all(found))
+
+    array: Array[Found] = Array(
+        "--witness", witness, lambda found: common.image_of(_all(found)[0].attack), common.NO_WITNESS
     )
-    return task.answer(ask, lambda r: exit_of(r.status), seconds=asked.time_limit, array=array)
+    return task.answer(ask, all_exits, seconds=asked.time_limit, array=array)
+
+
+def _all(found: Found) -> tuple[VerifyResult, ...]:
+    from corgi.results import VerifyResults
+
+    return found.results if isinstance(found, VerifyResults) else (found,)
+
+
+def _in_time(options: VerifyOptions, network: Network, properties: int) -> VerifyOptions:
+    """The options, with a time limit where a deep network has none."""
+    from corgi.network.depth import is_deep
+
+    if options.time_limit is not None or not is_deep(network.trunk):
+        return options
+    seconds = DEEP_SECONDS * properties
+    announce("verify", f"a deep network: at most {seconds:g} s, or as --time-limit says (inf: no limit)")
+    return replace(options, time_limit=seconds)

@@ -25,16 +25,20 @@ from corgi.certify.options import VerifyOptions
 from corgi.certify.verify import verify_explained
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison, Guarantee, Row, wanted
+from corgi.decide.ball import ExactOptions
 from corgi.errors import EngineError
 from corgi.network.network import Network
+from corgi.properties.interface import check_region
 from corgi.properties.overlap import Overlap
-from corgi.results import ImageArray, VerifyResult
+from corgi.properties.pointing import Pointing
+from corgi.results import EmpiricalBound, ImageArray, VerifyResult
 from corgi.smoothing.cam_map import CamMap
 from corgi.smoothing.confidence import bounds, usual
 from corgi.smoothing.divergence import noise_for
 from corgi.smoothing.interface import BaseMap
 from corgi.smoothing.maps.named import named_map
 from corgi.smoothing.overlap import curve_of, overlap_radii
+from corgi.smoothing.pointing import pointing_radius, renyi_pointing_radius
 from corgi.smoothing.rank_scores import RankScores
 from corgi.smoothing.renyi import renyi_radii
 from corgi.smoothing.sparsified import Sparsified
@@ -42,8 +46,11 @@ from corgi.smoothing.tally import empty, sample
 from corgi.terms import EngineName, MapName
 from corgi.types import Ball, Norm
 
-_METHODS = 11
+_METHODS = 12
 """Methods, at most, that share the time there is."""
+
+_EXACT_SECONDS = 20.0
+"""Most of an exact search of a property that can spare pixels: `corgi verify` goes on where it ends."""
 
 _FORWARDS = 20
 """Forward passes timed, at most."""
@@ -81,6 +88,11 @@ class _Comparison:
         self.network = self.explanation.network
         self.cam = CamMap(self.network, self.explanation.class_id)
         self.bounders = Bounders()
+        asked = options.region
+        self.region = None if asked is None else check_region(asked, self.network.pixels)
+        self.pointing: list[Row] = []
+        self.attacks: dict[Norm, EmpiricalBound] = {}
+        """What was found that changes the top-k set, for the next method that asks about it."""
         with grace():
             self.forward = self.forward_seconds()
 
@@ -103,6 +115,7 @@ class _Comparison:
             self.forward,
             end.status is not None,
             time.monotonic() - self.started,
+            tuple(self.pointing),
         )
 
     def methods(self) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
@@ -120,8 +133,11 @@ class _Comparison:
         k = self.explanation.top.k
         if (keep := wanted(self.options.share, k)) < k:
             # What the statistical rows ask, of the map itself.
-            overlap = partial(self.certified, "overlap", Norm.LINF, replace(exact, property=Overlap(keep)))
+            sparing = VerifyOptions(property=Overlap(keep), exact=ExactOptions(seconds=_EXACT_SECONDS))
+            overlap = partial(self.certified, "overlap", Norm.LINF, sparing)
             yield f"overlap, {Norm.LINF.label}", partial(overlap, attack=True, kept=keep)
+        if self.region is not None:
+            yield f"pointing, {Norm.LINF.label}", partial(self.points, self.region)
         saliency = named_map(self.network, self.explanation.class_id, MapName.SALIENCY)
         k = self.kept(self.cam)
         scored = RankScores(self.cam, k)
@@ -137,6 +153,15 @@ class _Comparison:
     def kept(self, base: BaseMap) -> int:
         """The k of another map: the same share of its pixels, at least one."""
         return max(1, round(self.explanation.top.k * base.n / self.network.pixels))
+
+    def points(self, region: tuple[int, ...]) -> list[Row]:
+        """A certificate that the largest pixel stays in the region, and an image in which it does not."""
+        options = VerifyOptions(property=Pointing(region), exact=ExactOptions(seconds=_EXACT_SECONDS))
+        for row in self.certified("pointing", Norm.LINF, options, attack=True):
+            kept = 0 if row.guarantee is Guarantee.EMPIRICAL else 1
+            steps = tuple((kept, radius) for _, radius in row.steps)
+            self.pointing.append(replace(row, pixels=region, steps=steps))
+        return []
 
     def certified(
         self, method: str, norm: Norm, options: VerifyOptions, attack: bool, kept: int | None = None
@@ -162,7 +187,10 @@ class _Comparison:
         except EngineError as error:  # others may serve this network
             return [replace(row, reason=error.message)]
         asked = replace(options, norm=norm)
-        result = verify_explained(explained, asked, bounders=self.bounders)
+        known = self.attacks.get(norm) if options.property is None else None
+        result = verify_explained(explained, asked, bounders=self.bounders, attacked=known)
+        if options.property is None and result.attack is not None:
+            self.attacks[norm] = result.attack
         certificate, exact = result.certificate, result.certificate.exact
         open_end = exact.reason if exact is not None and not exact.closed else ""
         decided = f", {exact.decisions} margins decided" if exact is not None and exact.decisions else ""
@@ -200,7 +228,10 @@ class _Comparison:
         ]
 
     def smoothed(self, method: str, base: BaseMap, norm: Norm) -> list[Row]:
-        """The overlap certificate of a base map averaged over noise (theory 7)."""
+        """The overlap certificate of a base map averaged over noise (theory 7), and that of the region.
+
+        Both hold at once: they are made of the same bounds. A map of other pixels has no such region.
+        """
         started, options, k = time.monotonic(), self.options, self.kept(base)
         noise = noise_for(norm.order, options.sigma, self.image.size, options.seed)
         tally = empty(base, self.image, noise)
@@ -223,6 +254,20 @@ class _Comparison:
             failure_probability=options.failure,
             reason="" if radii.max() > 0 else "the samples show no overlap at any radius",
         )
+        if self.region is not None and tally.map_shape == self.explanation.map_shape:
+            if isinstance(base, RankScores):
+                radius = renyi_pointing_radius(tally, base, self.region, norm.order, held)
+            else:
+                radius = pointing_radius(tally, self.region, held)
+            shows = radius > 0
+            self.pointing.append(
+                replace(
+                    row,
+                    pixels=self.region,
+                    steps=((1, radius),) if shows else (),
+                    reason="" if shows else "the samples do not show the largest pixel in the region",
+                )
+            )
         return [row]
 
     def forward_seconds(self) -> float:

@@ -16,6 +16,7 @@ class CompareOptions:
     Attributes:
         k: size of the set.
         class_id: class to explain; None means the predicted one.
+        region: map pixels, flat indices: also whether the largest pixel stays among them; None for not asked.
         share: of the k pixels, for the weaker claim "at least so many of them stay".
         sigma: standard deviation of the noise, pixel scale.
         samples: noisy images a smoothed map.
@@ -26,6 +27,7 @@ class CompareOptions:
 
     k: Size = None
     class_id: int | None = None
+    region: tuple[int, ...] | None = None
     share: float = 0.8
     sigma: float = 0.1
     samples: int = 2000

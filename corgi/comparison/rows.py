@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from corgi.certify.explain import Explanation
-from corgi.results import FloatArray
+from corgi.results import Brief, FloatArray
 from corgi.types import Norm
 
 
@@ -28,9 +28,11 @@ class Guarantee(StrEnum):
     """An image was found: an upper bound on every certificate of the same map, never a guarantee."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method's answer about the k largest pixels of its map.
+@dataclass(frozen=True, repr=False)
+class Row(Brief):
+    """One method's answer about the k largest pixels of its map, or about a region.
+
+    Of a region `pixels` are all of it, and what is kept is its one largest pixel as the largest of the map.
 
     Attributes:
         method: who answers.
@@ -92,8 +94,8 @@ def converted(radius: float, norm: Norm, other: Norm, inputs: int) -> float:
     return math.nextafter(math.nextafter(radius / math.sqrt(inputs), 0.0), 0.0)
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Brief):
     """The answer of `corgi compare`.
 
     Attributes:
@@ -103,6 +105,7 @@ class Comparison:
         forward_seconds: of one forward pass of the network on one image: the unit of cost.
         interrupted: Ctrl-C ended it; finished rows are there.
         seconds: wall time.
+        pointing: the same of a region, where one was asked for: whether the largest pixel stays inside.
     """
 
     explanation: Explanation
@@ -111,3 +114,9 @@ class Comparison:
     forward_seconds: float
     interrupted: bool
     seconds: float
+    pointing: tuple[Row, ...] = ()
+
+    @property
+    def region(self) -> tuple[int, ...]:
+        """The map pixels of the region; empty where none was asked for, or nothing was finished."""
+        return self.pointing[0].pixels if self.pointing else ()

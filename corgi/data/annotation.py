@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,24 @@ def read_annotation(picture: Path, size: tuple[int, int], place: Path | None = N
         f"{picture}: no annotation; looked for {', '.join(looked)}{silent}",
         hint="Name the file, as annotation:FILE, or give a box, X1,Y1,X2,Y2, or a mask, FILE.png.",
     )
+
+
+def annotation_digest(picture: Path, place: Path | None = None) -> str:
+    """SHA-256 of what is said of a picture: changes with its boxes, not with those of others beside them.
+
+    Of a picture that nothing names, or whose annotation cannot be read, it is that of nothing.
+
+    Args:
+        picture: its file; only its name is used.
+        place: a folder to look in; None to look where `read_annotation` does.
+    """
+    try:
+        each = (_entries_of(picture, file) for file in _candidates(picture, place)[0])
+        entries = next((found for found in each if found), [])
+        said = repr([(entry.size, entry.boxes()) for entry in entries])
+    except DataError:
+        said = "[]"
+    return sha256(said.encode()).hexdigest()
 
 
 def _candidates(picture: Path, place: Path | None) -> tuple[list[Path], list[str]]:

@@ -22,7 +22,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corgi.data.annotation import READERS, read_annotation
+from corgi.data.annotation import READERS, annotation_digest, read_annotation
 from corgi.data.file import is_regular_file
 from corgi.data.window import Box, Side, Window
 from corgi.errors import UsageError
@@ -136,6 +136,15 @@ def _box(text: str) -> Box:
     except (UsageError, ValueError):
         hint = "First column, first row, last column, last row that belong to it; a comma between numbers."
         raise UsageError(f"region {text}: {expected}", hint=hint) from None
+
+
+def annotated_by(wanted: Wanted, picture: Path) -> str | None:
+    """The digest of what annotates a picture; None where that is not looked for of each picture."""
+    if wanted.box is not None or wanted.mask is not None:
+        return None
+    if wanted.place is not None and not wanted.place.is_dir():
+        return None  # one file for all: it counts by its content
+    return annotation_digest(picture, wanted.place)
 
 
 @dataclass(frozen=True)

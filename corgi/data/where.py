@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corgi.data.file import is_regular_file
-from corgi.data.region import ANNOTATION, Wanted, parse_region, read_cells
+from corgi.data.region import ANNOTATION, Wanted, annotated_by, parse_region, read_cells
 from corgi.data.window import Window
 from corgi.errors import UsageError
 
@@ -73,8 +73,15 @@ class WantedWhere:
             return self
         return WantedWhere(f"{BACKGROUND if self.outside else ANNOTATION}:{wanted.place.absolute()}")
 
+    def annotated_by(self, picture: Path) -> str | None:
+        """The digest of what annotates a picture; None where that is not looked for of each picture."""
+        return annotated_by(self._region(), picture) if self.map is None else None
+
     def parameters(self) -> dict[str, str]:
-        """What was asked, by name, for the identity of a batch; a file counts by its content."""
+        """What was asked, by name, for the identity of a batch; a file counts by its content.
+
+        What is looked for of each picture is named with the picture (`annotated_by`).
+        """
         file = self.map
         if file is None:
             wanted = self._region()

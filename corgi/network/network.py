@@ -54,6 +54,12 @@ class Network:
     preprocess: str | None
     class_names: tuple[str, ...] | None
 
+    def __repr__(self) -> str:
+        """One line: the graph alone would fill pages."""
+        height, width = self.head.map_shape
+        about = f"{self.map_kind.value} {height} x {width}, {self.head.classes} classes"
+        return f"Network({str(self.path)!r}, {about})"
+
     @property
     def path(self) -> Path:
         """The model file."""

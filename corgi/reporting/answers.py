@@ -14,13 +14,21 @@ from corgi.certify.radii import PixelRadii
 from corgi.certify.sticker import StickerMap
 from corgi.comparison.rows import Comparison
 from corgi.reporting import document, text
-from corgi.results import SmoothResult, VerifyResult
+from corgi.results import SmoothResult, VerifyResult, VerifyResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Answer = (
-    VerifyResult | Explanation | AttackResult | PixelRadii | Curve | StickerMap | Comparison | SmoothResult
+    VerifyResult
+    | VerifyResults
+    | Explanation
+    | AttackResult
+    | PixelRadii
+    | Curve
+    | StickerMap
+    | Comparison
+    | SmoothResult
 )
 
 
@@ -35,6 +43,9 @@ def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]
         case VerifyResult():
             found = document.verify_document(answer)
             return text.verify_text(found), found
+        case VerifyResults():
+            found = document.properties_document(answer)
+            return text.properties_text(found), found
         case Explanation():
             found = document.cam_document(answer, image_name)
             return text.cam_text(found), found
@@ -71,6 +82,8 @@ def drawn(answer: Answer) -> Figure:
     match answer:
         case VerifyResult():
             return picture.verify_picture(answer)
+        case VerifyResults():
+            return picture.properties_picture(answer)
         case Explanation():
             return picture.cam_picture(answer)
         case AttackResult():

@@ -37,6 +37,7 @@ from corgi.results import (
     Statement,
     Status,
     VerifyResult,
+    VerifyResults,
     Witness,
 )
 from corgi.types import Where
@@ -256,6 +257,17 @@ class VerifyDocument(AskingDocument):
     versions: Versions
 
 
+class PropertiesDocument(SubjectDocument):
+    """The answer of `corgi verify` about several properties of one map: a document each, as they were asked.
+
+    `seconds`: of all together.
+    """
+
+    kind: Literal["properties"] = "properties"
+    answers: tuple[VerifyDocument, ...]
+    seconds: FiniteFloat
+
+
 class CamDocument(SubjectDocument):
     """The answer of `corgi cam`."""
 
@@ -429,6 +441,16 @@ def verify_document(result: VerifyResult, versions: Versions | None = None) -> V
         and _attack(attack, result, result.predicted_class, certificate.statement, certificate.k2),
         versions=versions or installed_versions(),
     )
+
+
+def properties_document(results: VerifyResults, versions: Versions | None = None) -> PropertiesDocument:
+    """The document of the verifications of several properties.
+
+    Raises:
+        pydantic.ValidationError: a number of a result is not finite.
+    """
+    answers = tuple(verify_document(result, versions) for result in results.results)
+    return PropertiesDocument.of(results, answers[0], kind="properties", schema_version="1", answers=answers)
 
 
 def attack_document(

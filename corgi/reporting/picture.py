@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -27,7 +27,16 @@ from corgi.reporting.document import VerifyDocument, verify_document
 from corgi.reporting.marks import KEPT, LOST, Shown, after, before, wrapped
 from corgi.reporting.marks import changes as changes
 from corgi.reporting.wording import class_label, round_down, round_up
-from corgi.results import FloatArray, ImageArray, MapKind, Mapped, Statement, VerifyResult, Witness
+from corgi.results import (
+    FloatArray,
+    ImageArray,
+    MapKind,
+    Mapped,
+    Statement,
+    VerifyResult,
+    VerifyResults,
+    Witness,
+)
 from corgi.terms import Norm
 
 if TYPE_CHECKING:
@@ -59,9 +68,36 @@ class _Scene:
 
 def verify_picture(result: VerifyResult) -> Figure:
     """Image, map and largest pixels; what is certified; and the witness, if there is one."""
-    witness = None if result.attack is None else result.attack.witness
-    heights = [1.0, 0.95] + ([1.0] if witness is not None else [])
-    figure = new_figure(3.15 * sum(heights) + 0.6)
+    figure = new_figure(_height(result))
+    _draw(figure, result)
+    return figure
+
+
+def properties_picture(results: VerifyResults) -> Figure:
+    """The same of several properties, one below the other."""
+    heights = [_height(result) for result in results.results]
+    figure = new_figure(sum(heights))
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, result in zip(parts, results.results, strict=True):
+        _draw(part, result)
+    return figure
+
+
+def _rows(result: VerifyResult) -> list[float]:
+    """Heights of the rows, in shares of the first."""
+    return [1.0, 0.95] + ([] if _witness(result) is None else [1.0])
+
+
+def _height(result: VerifyResult) -> float:
+    return 3.15 * sum(_rows(result)) + 0.6
+
+
+def _witness(result: VerifyResult) -> Witness | None:
+    return None if result.attack is None else result.attack.witness
+
+
+def _draw(figure: FigureBase, result: VerifyResult) -> None:
+    witness, heights = _witness(result), _rows(result)
     figure.suptitle(_title(result), fontsize=12, fontweight="bold")
     grid = figure.add_gridspec(len(heights), 4, height_ratios=heights)
     maps = [result.cam] if witness is None else [result.cam, witness.cam]
@@ -87,7 +123,6 @@ def verify_picture(result: VerifyResult) -> Figure:
     if witness is not None:
         bottom = [figure.add_subplot(grid[2, column]) for column in range(4)]
         _witness_row(bottom, scene, result.image, result.class_id, witness)
-    return figure
 
 
 def attack_picture(result: AttackResult) -> Figure:
@@ -193,12 +228,16 @@ def _witness_row(axes: list[Axes], scene: _Scene, image: ImageArray, class_id: i
 
 
 def _outline(axes: Axes, scene: _Scene) -> None:
-    """The edge of the region: white on black, to be seen on any map."""
-    if scene.asked.region is None:
-        return
-    height, width = scene.mapped.map_shape
+    """The edge of the region, if there is one."""
+    if scene.asked.region is not None:
+        outline(axes, scene.asked.region, scene.mapped.map_shape)
+
+
+def outline(axes: Axes, region: tuple[int, ...], shape: tuple[int, int]) -> None:
+    """The edge of pixels of a map of a shape: white on black, to be seen on any map."""
+    height, width = shape
     inside = np.zeros((height + 2, width + 2), dtype=bool)
-    inside[1:-1, 1:-1].flat[list(scene.asked.region)] = True
+    inside[1:-1, 1:-1].flat[list(region)] = True
     rows, columns = np.nonzero(inside[:-1] != inside[1:])
     edges = [[(c - 1, r), (c, r)] for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
     rows, columns = np.nonzero(inside[:, :-1] != inside[:, 1:])

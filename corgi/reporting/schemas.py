@@ -16,6 +16,7 @@ from corgi.reporting.document import (
     CamDocument,
     CurveDocument,
     InspectDocument,
+    PropertiesDocument,
     RadiiDocument,
     VerifyDocument,
 )
@@ -25,6 +26,7 @@ from corgi.reporting.sticker import StickerDocument
 DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
         "verify": VerifyDocument,
+        "properties": PropertiesDocument,
         "cam": CamDocument,
         "attack": AttackDocument,
         "inspect": InspectDocument,
@@ -36,7 +38,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "report": ReportDocument,
     }
 )
-"""The published documents by the subcommand that writes them."""
+"""The published documents by the subcommand that writes them; `properties` is of `verify`, of several."""
 
 
 def version_of(kind: str) -> str:

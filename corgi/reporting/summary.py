@@ -17,6 +17,7 @@ from corgi.errors import printable
 from corgi.reporting.case import Call, Case, Setup
 from corgi.reporting.document import VerifyDocument
 from corgi.reporting.versions import Versions
+from corgi.terms import Norm
 
 MOST_RADII = 12
 """Radii at which shares are given."""
@@ -72,6 +73,25 @@ class Decided:
     refuted: int
     open: int
     accurate: int | None
+
+
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """Certified accuracy against the radius.
+
+    Attributes:
+        asked: what is asked of every image, in words.
+        norm: of the radii.
+        decided: what is known at the radii that were asked for, or at usual ones.
+        between: the same at many radii from below the smallest to beyond the largest of those.
+        far: whether the latter is far more than the former, so that multiples are shown, not differences.
+    """
+
+    asked: str
+    norm: Norm
+    decided: tuple[Decided, ...]
+    between: tuple[Decided, ...]
+    far: bool
 
 
 @dataclass(frozen=True)
@@ -272,6 +292,10 @@ def shares(cases: Sequence[Case]) -> tuple[Share, ...]:
     )
 
 
+_BEYOND, _BETWEEN, _FAR, _NEAR = 1.25, 200, 50.0, 1e-9
+"""A curve of shares: it ends so far beyond the largest radius and has so many others. They are multiples of
+each other where the largest is more than so many times the smallest, and else begin so near to 0."""
+
 USUAL_RADII = tuple(steps / 255 for steps in (0.5, 1.0, 2.0, 4.0, 8.0))
 """Radii, l_inf, of which is said what is known where none were asked for."""
 
@@ -289,6 +313,29 @@ def decided(cases: Sequence[Case]) -> tuple[Decided, ...]:
     if not radii and answers[0].norm != "linf":
         return ()
     return tuple(_decided(cases, radius) for radius in radii or USUAL_RADII)
+
+
+def accuracy_curve(cases: Sequence[Case]) -> AccuracyCurve | None:
+    """What is known of some images at all radii; None where there is no answer, or answers to others."""
+    rows = decided(cases)
+    if not rows:
+        return None
+    answers = [case.document for case in cases if case.document is not None]
+    asked = {
+        "the largest pixels stay" if answer.property is None else answer.property.statement
+        for answer in answers
+    }
+    radii = [row.radius for row in rows]
+    least, most = radii[0] / _BEYOND, _BEYOND * radii[-1]
+    far = most > _FAR * least
+    grid = np.geomspace(least, most, _BETWEEN) if far else np.linspace(_NEAR * most, most, _BETWEEN)
+    return AccuracyCurve(
+        asked.pop() if len(asked) == 1 else "what is asked of each image stays true",
+        Norm(answers[0].norm),
+        rows,
+        tuple(_decided(cases, radius) for radius in sorted({*grid.tolist(), *radii})),
+        far,
+    )
 
 
 def _decided(cases: Sequence[Case], radius: float) -> Decided:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -16,6 +16,7 @@ from corgi.reporting.document import (
     EngineDocument,
     ExpectedDocument,
     InspectDocument,
+    PropertiesDocument,
     RadiiDocument,
     SubjectDocument,
     VerifyDocument,
@@ -37,10 +38,31 @@ _STYLES = {Status.CERTIFIED: GOOD, Status.PROVED: GOOD, Status.REFUTED: BAD}
 
 def verify_text(document: VerifyDocument) -> RenderableType:
     """What was asked, what is certified, what the attack found, the numbers, and what none of it says."""
+    return Group(_head(document, *_ended(document)), *_answer(document), *_caveat([document]))
+
+
+def properties_text(document: PropertiesDocument) -> RenderableType:
+    """One heading, a block for each property, and the time of all of them."""
+    parts: list[RenderableType] = [_head(document.answers[0], "", ""), Text()]
+    for answer in document.answers:
+        status, style = _ended(answer)
+        title = Text(status, style)
+        title.append(f"  {'topk' if answer.property is None else answer.property.name}", "bold default")
+        parts += [title, *_answer(answer)]
+    time = f"All properties together: {document.seconds:.1f} s."
+    return Group(*parts, *_caveat(document.answers), Text(time, style="dim"))
+
+
+def _ended(document: VerifyDocument) -> tuple[str, str]:
+    status = Status(document.status)
+    return wording.headline(status).upper(), _STYLES.get(status, OPEN)
+
+
+def _answer(document: VerifyDocument) -> list[RenderableType]:
+    """What stands below the head of a verification."""
     certified, status = document.certified_radius > 0, Status(document.status)
     claim = document.guarantee or wording.no_guarantee(document)
-    ended = wording.headline(status).upper(), _STYLES.get(status, OPEN)
-    parts: list[RenderableType] = [_head(document, *ended), Text(), Text(claim, style="bold")]
+    parts: list[RenderableType] = [Text(), Text(claim, style="bold")]
     if status in (Status.TIME_LIMIT, Status.INTERRUPTED) and certified:
         parts.append(Text(f"The search did not finish, so the radius may be larger: {document.reason}."))
     if document.label is not None:
@@ -48,9 +70,13 @@ def verify_text(document: VerifyDocument) -> RenderableType:
     parts += [Text(wording.finding(document)), Text(), figures(_verify_rows(document)), Text()]
     if document.method_note:
         parts.append(Text(f"Less than {document.method}: {document.method_note}.", style="dim"))
-    if certified:
-        parts.append(Text(document.caveat, style="dim"))
-    return Group(*parts)
+    return parts
+
+
+def _caveat(documents: Sequence[VerifyDocument]) -> list[RenderableType]:
+    """What none of the certificates says."""
+    said = dict.fromkeys(document.caveat for document in documents if document.certified_radius > 0)
+    return [Text(caveat, style="dim") for caveat in said]
 
 
 def _verify_rows(document: VerifyDocument) -> Rows:

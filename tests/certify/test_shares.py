@@ -9,9 +9,11 @@ import pytest
 
 import corgi
 from corgi.certify import shares as module
+from corgi.certify.bounders import Bounders
 from corgi.certify.verify import VerifyOptions, verify_explained
-from corgi.errors import EngineError, UsageError
+from corgi.errors import EngineError, GateError, UsageError
 from corgi.properties import Overlap, Pointing, Topk
+from corgi.reporting.document import verify_document
 from corgi.terms import Status
 from corgi.types import Norm
 from tests.onnx_models import random_cam_network
@@ -160,3 +162,32 @@ def test_shares_count_what_holds(network, image) -> None:
     assert corgi.shares([]) == ()
     with pytest.raises(UsageError, match="different radii"):
         corgi.shares([decided, corgi.RadiiDecided(replace(decided.result, radii=unknown[:1]))])
+
+
+def test_a_gate_that_the_last_search_does_not_pass_is_said(network, image, monkeypatch) -> None:
+    """Radii are proved and refuted before it; of those that stay open the answer says why."""
+    options = VerifyOptions(k=3, property=Overlap(2))
+    found = corgi.verify(network, image, options)
+    proved, broken = 0.5 * found.certificate.radius, 2 * found.attack.radius
+    between = 0.5 * (found.certificate.radius + found.attack.radius)
+    whole = module.verify_explained
+
+    def verify(explained, options, *, certified=None, **others):
+        if options.eps is None:
+            monkeypatch.setattr(Bounders, "bind", fails)
+        elif options.eps > proved:
+            return replace(whole(explained, replace(options, time_limit=1e-9), **others), attack=None)
+        return whole(explained, options, certified=certified, **others)
+
+    def fails(*given, **named):
+        raise GateError("the engine's bounds do not hold")
+
+    monkeypatch.setattr(module, "verify_explained", verify)
+    decided = module.decide_radii(network, image, options, [proved, between, broken])
+    assert decided.statuses == (Status.PROVED, Status.UNKNOWN, Status.REFUTED)
+    assert decided.result.status is Status.CERTIFIED
+    reason = "the last search: no certificate: the engine's bounds do not hold"
+    assert decided.result.reason == reason
+    assert verify_document(decided.result).reason == reason
+    monkeypatch.undo()
+    assert corgi.decide_radii(network, image, [proved, broken], options).result.reason == ""

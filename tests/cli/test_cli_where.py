@@ -142,6 +142,18 @@ def test_a_batch_reads_it_for_every_picture(model, picture, tmp_path) -> None:
     assert sources == {None, "inside of annotation GT-test.csv", "outside of annotation GT-test.csv"}
 
 
+def test_a_changed_annotation_is_asked_anew(model, picture, tmp_path) -> None:
+    asked = ["--k", "3", "--time-limit", "20", "--workers", "1", "--where", "background", "--no-attack"]
+    asked += ["--eps", "1e-5", "--method", "crown-ibp", "--store", tmp_path / "runs.sqlite"]
+    table = tmp_path / "GT-test.csv"
+    for text, said in ((None, "1 computed now"), (None, "0 computed now"), (";1;0", "1 computed now")):
+        if text is not None:
+            table.write_text(table.read_text().replace(";0;0;", ";1;0;"))
+        found = run("batch", model, picture, *asked)
+        assert found.exit_code == 0, found.output
+        assert said in found.output
+
+
 def test_the_identity_of_a_batch_holds_what_may_change() -> None:
     plain = Question().parameters()
     assert "where" not in plain

@@ -112,6 +112,40 @@ def test_writes_text_json_and_picture(model: Path, image: Path, tmp_path: Path) 
     assert "wrong with probability <= 0.05" in result.stdout.replace("\n   ", " ")
 
 
+def test_whether_the_largest_pixel_stays_in_a_region(model: Path, image: Path, tmp_path: Path) -> None:
+    network = load(model)
+    size = network.input_shape[1:]
+    # All but the corner with the smallest pixels of the map.
+    files = ("--json", tmp_path / "c.json", "--picture", tmp_path / "c.png")
+    result = corgi("compare", model, image, *FEW, "--region", f"0,0,{size[1] - 1},{size[0] - 3}", *files)
+    assert result.exit_code == Exit.OK, result.output
+    document = json.loads((tmp_path / "c.json").read_text())
+    jsonschema.validate(document, json.loads(json_schema("compare")))
+    assert len(document["rows"]) == 14
+    assert 0 < len(document["region"]) < network.pixels
+    found = {(row["method"], row["norm"]): row for row in document["pointing"]}
+    assert list(found) == [
+        ("pointing", "linf"),
+        ("attack", "linf"),
+        ("smoothed CAM", "l2"),
+        ("sparsified CAM", "l2"),
+        ("Renyi CAM", "l2"),
+        ("Renyi CAM", "linf"),
+    ]
+    certified, attack = found["pointing", "linf"], found["attack", "linf"]
+    assert 0 < certified["certified_linf"] < attack["distance_linf"]
+    assert {row["failure_probability"] for row in document["pointing"]} == {0.0, 0.05}
+    alone = corgi(
+        "verify", model, image, "--k", 5, "--property", "pointing", "--json", "-", "--region",
+        f"0,0,{size[1] - 1},{size[0] - 3}",
+    )  # fmt: skip
+    assert json.loads(alone.stdout)["certified_radius"] == pytest.approx(
+        certified["certified_linf"], rel=0.02
+    )
+    assert "THE LARGEST PIXEL STAYS IN THE REGION" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
 def test_ctrl_c_keeps_finished_rows(
     model: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +212,12 @@ def test_a_tie_is_no_crash(image: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "part"),
-    [(("--share", 0), "--share 0"), (("--samples", 0), "--samples"), (("--picture", "c.bmp"), "--picture")],
+    [
+        (("--region", "5,5,1,1"), "X1 <= X2"),
+        (("--share", 0), "--share 0"),
+        (("--samples", 0), "--samples"),
+        (("--picture", "c.bmp"), "--picture"),
+    ],
 )
 def test_wrong_options_are_errors(model: Path, image: Path, wrong, part) -> None:
     result = corgi("compare", model, image, *wrong)

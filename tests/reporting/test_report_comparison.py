@@ -16,14 +16,20 @@ from test_report_text import check_golden, plain
 from corgi.certify.explain import Explanation
 from corgi.comparison.rows import Comparison, Guarantee, Row
 from corgi.reporting.compare_picture import compare_picture
-from corgi.reporting.comparison import CompareDocument, compare_document, compare_text, meaning
+from corgi.reporting.comparison import (
+    CompareDocument,
+    compare_document,
+    compare_text,
+    meaning,
+    pointing_meaning,
+)
 from corgi.reporting.document import to_json
 from corgi.reporting.picture import picture_bytes
 from corgi.reporting.schemas import json_schema
 from corgi.types import Norm
 
 
-def make_comparison(*, interrupted: bool = False) -> Comparison:
+def make_comparison(*, interrupted: bool = False, region: bool = False) -> Comparison:
     cam = make_cam()
     top = top_of(cam, 5)
     row = Row(
@@ -67,7 +73,18 @@ def make_comparison(*, interrupted: bool = False) -> Comparison:
     unbroken = replace(attack, norm=Norm.L2, steps=(), elsewhere=None, work="9 gradients")
     explanation = Explanation(17, 17, cam, top, 0.0, NETWORK, make_image())
     rows = (row, attack, unbroken, smoothed, nothing)
-    return Comparison(explanation, rows, 0.8, 0.0005, interrupted, 12.0)
+    return Comparison(
+        explanation, rows, 0.8, 0.0005, interrupted, 12.0, pointing_rows(rows) if region else ()
+    )
+
+
+def pointing_rows(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The same of the left half of the map."""
+    left = tuple(row * 24 + column for row in range(24) for column in range(12))
+    asked = replace(rows[0], method="pointing", pixels=left, steps=((1, 0.0021),))
+    found = replace(rows[1], pixels=left, steps=((0, 0.0026),), elsewhere=0.09)
+    shown = replace(rows[3], pixels=left, steps=((1, 0.0312),))
+    return asked, found, shown, replace(rows[4], pixels=left, reason="the samples do not show it")
 
 
 def make_document(**given) -> CompareDocument:
@@ -82,6 +99,23 @@ def test_json_matches_golden_file_and_schema() -> None:
     text = to_json(make_document())
     jsonschema.validate(json.loads(text), json.loads(json_schema("compare")))
     check_golden("compare.json", text)
+
+
+def test_a_region_has_a_table_of_its_own() -> None:
+    document = make_document(region=True)
+    assert document.rows == make_document().rows
+    check_golden("compare-region.txt", plain(compare_text(document)))
+    picture = Image.open(io.BytesIO(picture_bytes(compare_picture(make_comparison(region=True)), "png")))
+    plainer = Image.open(io.BytesIO(picture_bytes(compare_picture(make_comparison()), "png")))
+    assert picture.width == plainer.width
+    assert picture.height > plainer.height
+
+
+@pytest.mark.parametrize("row", make_comparison(region=True).pointing, ids=lambda row: row.method)
+def test_every_kind_of_answer_about_a_region_says_what_it_means(row) -> None:
+    said = pointing_meaning(row)
+    assert said.startswith("proved") == (row.guarantee is Guarantee.DETERMINISTIC)
+    assert ("probability" in said) == (row.guarantee is Guarantee.STATISTICAL)
 
 
 def test_an_interrupted_comparison_says_so() -> None:

@@ -16,9 +16,10 @@ from corgi.reporting.picture import (
     changes,
     display,
     picture_bytes,
+    properties_picture,
     verify_picture,
 )
-from corgi.results import VerifyResult
+from corgi.results import VerifyResult, VerifyResults
 from corgi.terms import PICTURE_FORMATS, Norm
 
 
@@ -34,6 +35,13 @@ def test_every_result_can_be_drawn(result: VerifyResult) -> None:
     witness = result.attack is not None and result.attack.witness is not None
     assert ("witness at distance" in shown) == witness
     assert ("the same set" in shown or "among the" in shown) == (result.certificate.radius > 0)
+
+
+def test_several_properties_are_drawn_one_below_the_other() -> None:
+    shown = [RESULTS["certified"], RESULTS["unknown"]]
+    figure = properties_picture(VerifyResults(tuple(shown), 1.0))
+    assert len(figure.subfigs) == 2
+    assert titles(figure) == [title for one in shown for title in titles(verify_picture(one))]
 
 
 def test_equal_results_give_equal_pictures() -> None:

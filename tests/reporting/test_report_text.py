@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from dataclasses import replace
 
+import jsonschema
 import pytest
 from example_results import GOLDEN, RESULTS, VERSIONS, make_result, make_tie
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from corgi.properties import Pointing
 from corgi.reporting import wording
-from corgi.reporting.document import to_json, verify_document
-from corgi.reporting.text import verify_text
-from corgi.results import Status, VerifyResult
+from corgi.reporting.document import properties_document, to_json, verify_document
+from corgi.reporting.schemas import json_schema
+from corgi.reporting.text import properties_text, verify_text
+from corgi.results import Status, VerifyResult, VerifyResults
 
 
 def plain(renderable: RenderableType) -> str:
@@ -42,6 +46,19 @@ def test_text_matches_golden_file(name: str) -> None:
 @pytest.mark.parametrize("name", ["certified", "relaxed", "refuted", "tie"])
 def test_json_matches_golden_file(name: str) -> None:
     check_golden(f"verify-{name}.json", to_json(verify_document(RESULTS[name], VERSIONS)))
+
+
+def test_several_properties_match_golden_files() -> None:
+    """One heading, a block each, and what none of them says once."""
+    pointing = Pointing(tuple(range(200, 400))).statement(15)
+    certified = RESULTS["certified"]
+    first = replace(certified, certificate=replace(certified.certificate, statement=pointing))
+    results = VerifyResults((first, RESULTS["relaxed"], RESULTS["unknown"]), 51.25)
+    document = properties_document(results, VERSIONS)
+    jsonschema.validate(json.loads(to_json(document)), json.loads(json_schema("properties")))
+    assert document.answers[1] == verify_document(RESULTS["relaxed"], VERSIONS)
+    check_golden("properties.json", to_json(document))
+    check_golden("properties.txt", plain(properties_text(document)))
 
 
 @given(st.floats(min_value=1e-12, max_value=1.0))
