@@ -13,6 +13,7 @@ from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.property import property_seen, with_wanted
 from corgi.cli.radius import radius_option
+from corgi.cli.where import where_seen
 from corgi.errors import UsageError
 from corgi.vnnlib.spec import Syntax
 from corgi.wanted import WantedProperty
@@ -27,6 +28,7 @@ def command(
     eps: Annotated[float, radius_option(help="l_inf radius, pixel scale [0, 1]; as 1/255.")],
     k: common.KOption = None,
     class_id: common.ClassOption = None,
+    where: common.WhereOption = None,
     syntax: Annotated[Syntax, typer.Option(help="Version of VNN-LIB.")] = Syntax.V1,
     gzip: Annotated[bool, typer.Option("--gzip", help="Write .vnnlib.gz.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds an instance may take, for instances.csv.")] = 300.0,
@@ -60,6 +62,7 @@ def command(
             eps,
             k=common.parse_k(k),
             property=property_seen(wanted, network, seen.window, image),
+            where=where_seen(where, network, seen.window, image),
             class_id=class_id,
             name=image.stem,
             syntax=syntax,

@@ -394,6 +394,11 @@ def _factor(a: float, b: float) -> float:
     return max(a, b) / min(a, b) if min(a, b) > 0 else math.inf
 
 
+def _changing(document: VerifyDocument) -> str | None:
+    """What may change, by its digest; None for every pixel."""
+    return None if document.where is None else document.where.sha256
+
+
 def _same_property(a: Case, b: Case) -> bool:
     """Whether two cases of one image file ask the same of the same map, so that their radii bound one number.
 
@@ -404,7 +409,7 @@ def _same_property(a: Case, b: Case) -> bool:
         x is not None
         and y is not None
         and (x.model_sha256, x.map_kind, x.class_id) == (y.model_sha256, y.map_kind, y.class_id)
-        and (x.k, x.k2, x.norm) == (y.k, y.k2, y.norm)
+        and (x.k, x.k2, x.norm, _changing(x)) == (y.k, y.k2, y.norm, _changing(y))
         and math.isclose(x.gap, y.gap, rel_tol=1e-6)
         and set(x.top_k) == set(y.top_k)
         and _asked(x) == _asked(y)

@@ -65,7 +65,7 @@ def export_text(export: Export, model: str, spec: str) -> RenderableType:
     network = explanation.network
     claim = (
         f"unsat: for every image within {wording.round_down(export.eps)} of this one"
-        f" ({wording.size_of_change(Norm.LINF)}, scale [0, 1]), {what.subject} of"
+        f" ({wording.size_of_change(Norm.LINF, export.where)}, scale [0, 1]), {what.subject} of"
         f" {network.map_kind.in_words} of class {explanation.class_id} {what.verb}."
     )
     other = "sat: some image of the box breaks that, or leaves it open by a tie."

@@ -38,7 +38,7 @@ from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
 from corgi.results import ImageArray, MapKind, Statement
 from corgi.terms import Size
-from corgi.types import Ball, Norm
+from corgi.types import Ball, Norm, Where
 from corgi.vnnlib.spec import Case, Spec, Syntax
 from corgi.vnnlib.violation import Outputs, violation
 from corgi.vnnlib.write import spec_bytes, spec_text
@@ -55,7 +55,7 @@ class Export:
         spec, spec_name: the VNN-LIB file and its path inside the folder.
         explanation: the map it is about.
         eps: radius, pixel scale.
-        statement: what it claims of the map.
+        statement: what it claims of the map; where: what may change, None for every pixel.
         notes: in how far the exported network is not the file's.
     """
 
@@ -67,6 +67,7 @@ class Export:
     eps: float
     statement: Statement
     notes: tuple[str, ...]
+    where: Where | None = None
 
 
 @settled()
@@ -77,6 +78,7 @@ def export_cam(
     *,
     k: Size = None,
     property: Property | None = None,
+    where: Where | None = None,
     class_id: int | None = None,
     name: str = "image",
     syntax: Syntax = Syntax.V1,
@@ -90,6 +92,7 @@ def export_cam(
         eps: l_inf radius, pixel scale.
         k: size of the top set.
         property: what is claimed of the map; None for that its top set stays the same.
+        where: which pixels may change, and how far in radii; None for all.
         class_id: class to explain; None means the predicted one.
         name: of the image, for file names and comments.
         syntax: of the specification.
@@ -106,7 +109,7 @@ def export_cam(
     network, top, shown = explanation.network, explanation.top, explanation.class_id
     outputs = Outputs(explanation.question(asked).holds, network.pixels)
     _check_holds(explanation, asked, outputs)
-    spec = cam_spec(outputs, image, eps, syntax, asked.name)
+    spec = cam_spec(outputs, explanation.ball(Norm.LINF, where).with_radius(eps), syntax, asked.name)
     model = cam_model(network, shown, outputs)
     _check_same_map(network, shown, model, image, outputs)
     weight = network.head.weight[shown]
@@ -114,21 +117,24 @@ def export_cam(
     if not torch.equal(weight.to(torch.float32).to(torch.float64), weight):
         notes = ("the map's weights are no float32 numbers: the exported map is that of rounded weights",)
     statement = asked.statement(top.k)
-    text = spec_text(spec, _comments(explanation, statement, outputs, image, eps, name, notes))
+    around = f"radius {eps!r} around {name!a}, cut to [0, 1]" + (f"; {where.in_words!a}" if where else "")
+    text = spec_text(spec, _comments(explanation, statement, outputs, image, around, notes))
     picture = f"{name}_{_digest(image)[:8]}"
     own = f"{picture}_" if network.map_kind is MapKind.GRADCAM else ""  # its weights are this image's
     part = "" if outputs.cam and not outputs.positive else f"_{'and_' if outputs.cam else ''}positive"
     stem = _file_name(f"{network.path.stem}_{own}{network.map_kind.value}{shown}{part}")
-    case = _file_name(f"{picture}_{network.map_kind.value}{shown}_k{top.k}{_short(asked)}_eps{eps!r}")
+    changing = "" if where is None else f"_where{where.sha256[:8]}"
+    case = f"{picture}_{network.map_kind.value}{shown}_k{top.k}{_short(asked)}{changing}_eps{eps!r}"
     return Export(
         model.SerializeToString(),
         f"onnx/{stem}.onnx",
         spec_bytes(text, packed=packed),
-        f"vnnlib/{case}.vnnlib{'.gz' if packed else ''}",
+        f"vnnlib/{_file_name(case)}.vnnlib{'.gz' if packed else ''}",
         explanation,
         eps,
         statement,
         notes,
+        where,
     )
 
 
@@ -166,8 +172,7 @@ def _comments(
     claim: Statement,
     outputs: Outputs,
     image: ImageArray,
-    eps: float,
-    name: str,
+    around: str,
     notes: tuple[str, ...],
 ) -> tuple[str, ...]:
     """What a specification says of itself, a line each."""
@@ -179,7 +184,7 @@ def _comments(
         shown.append(f"outputs {first} to {outputs.count - 1} are the positive part of the map")
     return (
         f"corgi: {claim.subject} of {network.map_kind.in_words} of class {explanation.class_id} {claim.verb}",
-        f"on the l_inf ball of radius {eps!r} around {name!a}, cut to [0, 1].",
+        f"on the l_inf ball of {around}.",
         f"image sha256 {_digest(image)} (float32, [C, H, W])",
         f"model sha256 {network.sha256}",
         *shown,
@@ -239,18 +244,18 @@ def cam_model(network: Network, class_id: int, outputs: Outputs) -> onnx.ModelPr
     return model
 
 
-def cam_spec(outputs: Outputs, image: ImageArray, eps: float, syntax: Syntax, what: str) -> Spec:
+def cam_spec(outputs: Outputs, ball: Ball, syntax: Syntax, what: str) -> Spec:
     """The violation of a claim, which `what` names, over the box around the ball.
 
     Raises:
         UsageError: see `violation`.
     """
-    box = Ball(torch.from_numpy(image), eps).box(torch.float32)
+    box, image = ball.box(torch.float32), ball.center
     lower, upper = (tuple(Fraction(v) for v in end.flatten().tolist()) for end in (box.lower, box.upper))
     shape, cases = (1, *image.shape), (Case(lower, upper, violation(outputs, what)),)
     if syntax is Syntax.V2:
         return Spec(shape, (1, outputs.count), cases, syntax)
-    return Spec((image.size,), (outputs.count,), cases, syntax)
+    return Spec((image.numel(),), (outputs.count,), cases, syntax)
 
 
 def write_instance(export: Export, folder: Path, timeout: float) -> tuple[Path, Path]:

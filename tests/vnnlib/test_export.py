@@ -25,7 +25,7 @@ from corgi.errors import UsageError
 from corgi.network.wrap import Normalisation
 from corgi.reporting.vnn_text import export_text
 from corgi.terms import Answer
-from corgi.types import Ball
+from corgi.types import Ball, Where
 from corgi.vnnlib.decide import decide_files
 from corgi.vnnlib.export import Export, export_cam, write_instance
 from corgi.vnnlib.instances import read_instances
@@ -245,3 +245,24 @@ def printed(export: Export) -> str:
     console = Console(width=10_000, record=True, file=io.StringIO())
     console.print(export_text(export, "m", "s"))
     return console.export_text()
+
+
+def test_only_what_may_change_has_room_in_the_box(
+    network: corgi.Network, image: Image, tmp_path: Path
+) -> None:
+    """And the solver decides it as `verify` does."""
+    scale = torch.zeros(1, *image.shape[1:], dtype=torch.float64)
+    scale[0, :2, :3] = 1
+    where = Where(scale, "inside of 0,0,2,1")
+    export = export_cam(network, image, 0.01, k=4, where=where)
+    whole = export_cam(network, image, 0.01, k=4)
+    assert export.spec_name != whole.spec_name
+    assert b"pixels inside of 0,0,2,1 alone change" in export.spec
+    (found,) = parse_spec(export.spec.decode()).cases
+    free = np.array([low < high for low, high in zip(found.lower, found.upper, strict=True)])
+    assert np.array_equal(free.reshape(image.shape), np.broadcast_to(scale.numpy() == 1, image.shape))
+    model, spec = write_instance(export, tmp_path, 30)
+    result = decide_files(model, spec, time.monotonic() + 30)
+    verified = corgi.verify(network, image, k=4, where=where, eps=0.01)
+    answers = {corgi.Status.PROVED: Answer.UNSAT, corgi.Status.REFUTED: Answer.SAT}
+    assert result.answer is answers[verified.status]
