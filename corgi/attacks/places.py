@@ -7,7 +7,6 @@ sticker at thousands of places takes is then a few passes over all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,53 +50,48 @@ class PlacesAttack:
         lower, upper = torch.stack([box.lower for box in boxes]), torch.stack([box.upper for box in boxes])
         radii = torch.tensor([ball.radius for ball in balls])[:, None, None, None]
         centre = torch.stack([ball.center.to(torch.float32) for ball in balls])
+        with torch.no_grad():
+            clean = target.cams(centre[:1])
         best, margins = centre, target.broken_margins(centre)
         for _ in range(self.starts):
             images = torch.where(torch.rand(centre.shape, generator=generator) < 0.5, upper, lower)
-            for step in range(self.steps):
+            for step in range(self.steps + 1):
                 check()
-                followed = self._on_the_way if 2 * step < self.steps else _margins
-                gradient = _gradients(target, images, centre, followed)
-                wave = 0.5 * (1 + math.cos(2 * math.pi * step / self.steps))  # large again on the margin
-                size = radii * (_LAST + (_FIRST - _LAST) * wave)
-                images = (images - size * gradient.sign()).clamp(lower, upper)
-                found = target.broken_margins(images)
+                found, gradient = _descent(target, images, clean if 2 * step < self.steps else None)
                 nearer = found < margins
                 best = torch.where(nearer[:, None, None, None], images, best)
                 margins = torch.where(nearer, found, margins)
+                wave = 0.5 * (1 + math.cos(2 * math.pi * step / self.steps))  # large again on the margin
+                size = radii * (_LAST + (_FIRST - _LAST) * wave)
+                images = (images - size * gradient.sign()).clamp(lower, upper)
         return best, margins
 
-    @staticmethod
-    def _on_the_way(target: Target, cams: Tensor, clean: Tensor) -> Tensor:
-        """What pixels must fall less the largest of those that must rise, where they are reached: [N]."""
-        moved, found = (cams.detach() - clean).abs(), cams.new_zeros(len(cams))
-        reached = moved > _MOVED * clean.abs().max()
-        for leaf in target.holds.leaves:
-            if isinstance(leaf, Ranking):
-                high, low = (torch.zeros_like(reached) for _ in "ab")
-                high[:, leaf.inside], low[:, leaf.others] = True, True
-                fall = torch.where(reached & high, leaf.up * cams, 0.0).sum(1)
-                rise = torch.where(reached & low, leaf.down * cams, -torch.inf).amax(1)
-                found = found + fall - torch.where(rise > -torch.inf, rise, 0.0)
-            else:
-                found = found + leaf.margin(cams)
-        return found
 
-
-def _margins(target: Target, cams: Tensor, _: Tensor) -> Tensor:
-    return target.holds.margin(cams)
-
-
-def _gradients(
-    target: Target, images: Tensor, centre: Tensor, followed: Callable[[Target, Tensor, Tensor], Tensor]
-) -> Tensor:
-    """Gradients of what is followed, no more images at once than `ENTRIES`."""
-    found = []
-    with torch.no_grad():
-        clean = target.cams(centre[:1])
+def _descent(target: Target, images: Tensor, clean: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Margins of images, and the gradients followed: on the way where the clean map is given."""
+    margins, gradients = [], []
     for chunk in at_once(images):
         chunk = chunk.detach().requires_grad_(True)
-        total = followed(target, target.cams(chunk), clean).sum()
-        (gradient,) = torch.autograd.grad(total, chunk)
-        found.append(gradient)
-    return torch.cat(found)
+        cams = target.cams(chunk)
+        found = target.holds.margin(cams)
+        followed = found if clean is None else _on_the_way(target, cams, clean)
+        (gradient,) = torch.autograd.grad(followed.sum(), chunk)
+        margins.append(found.detach() if target.label is None else target.broken_margins(chunk.detach()))
+        gradients.append(gradient)
+    return torch.cat(margins), torch.cat(gradients)
+
+
+def _on_the_way(target: Target, cams: Tensor, clean: Tensor) -> Tensor:
+    """What pixels must fall less the largest of those that must rise, where they are reached: [N]."""
+    moved, found = (cams.detach() - clean).abs(), cams.sum(1) * 0
+    reached = moved > _MOVED * clean.abs().max()
+    for leaf in target.holds.leaves:
+        if isinstance(leaf, Ranking):
+            high, low = (torch.zeros_like(reached) for _ in "ab")
+            high[:, leaf.inside], low[:, leaf.others] = True, True
+            fall = torch.where(reached & high, leaf.up * cams, 0.0).sum(1)
+            rise = torch.where(reached & low, leaf.down * cams, -torch.inf).amax(1)
+            found = found + fall - torch.where(rise > -torch.inf, rise, 0.0)
+        else:
+            found = found + leaf.margin(cams)
+    return found

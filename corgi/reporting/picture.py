@@ -10,7 +10,7 @@ import math
 import textwrap
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,6 +38,7 @@ from corgi.results import (
     Witness,
 )
 from corgi.terms import Norm
+from corgi.types import Where
 
 if TYPE_CHECKING:
     from corgi.certify.attack import AttackResult
@@ -56,6 +57,7 @@ class _Scene:
         background: the image for display [H, W, 3].
         limits: the range of maps; map_kind: their kind.
         mapped: the map at the image; asked: what is asked of it; k2: among how many the set must stay.
+        where: what may change, None for every pixel.
     """
 
     background: NDArray[np.float64]
@@ -64,6 +66,7 @@ class _Scene:
     mapped: Mapped
     asked: Statement
     k2: int
+    where: Where | None = None
 
 
 def verify_picture(result: VerifyResult) -> Figure:
@@ -108,6 +111,7 @@ def _draw(figure: FigureBase, result: VerifyResult) -> None:
         result,
         result.certificate.statement,
         result.certificate.k2,
+        result.where,
     )
     top = [figure.add_subplot(grid[0, column]) for column in range(4)]
     _original_row(top, scene)
@@ -138,7 +142,7 @@ def attack_picture(result: AttackResult) -> Figure:
     what = f"k = {top.k}" if asked.name == "topk" else asked.name
     figure.suptitle(f"Attack on the map of {label}, {what}: {found}", fontsize=12, fontweight="bold")
     limits = (min(m.min() for m in maps), max(m.max() for m in maps))
-    scene = _Scene(display(image), limits, kind, explanation, asked, result.k2)
+    scene = _Scene(display(image), limits, kind, explanation, asked, result.k2, result.where)
     rows = figure.subplots(len(maps), 4, squeeze=False)
     _original_row(list(rows[0]), scene)
     if witness is not None:
@@ -205,6 +209,9 @@ def _original_row(axes: list[Axes], scene: _Scene) -> None:
     _largest(axes[3], scene, cam, before(scene.asked, scene.mapped))
     for each in axes[:3]:
         _outline(each, scene)
+    _changing(axes[0], scene)
+    if scene.where is not None:
+        axes[0].set_title("image; dashed: what may change", fontsize=10)
 
 
 def _witness_row(axes: list[Axes], scene: _Scene, image: ImageArray, class_id: int, witness: Witness) -> None:
@@ -216,6 +223,7 @@ def _witness_row(axes: list[Axes], scene: _Scene, image: ImageArray, class_id: i
     _largest(axes[3], scene, witness.cam, shown)
     for each in axes[:3]:
         _outline(each, scene)
+    _changing(axes[1], scene)
     handles = [
         Line2D([], [], linestyle="", marker="s", markersize=8, color=group.colour, label=group.name)
         for group in shown.groups
@@ -233,17 +241,36 @@ def _outline(axes: Axes, scene: _Scene) -> None:
         outline(axes, scene.asked.region, scene.mapped.map_shape)
 
 
+def _changing(axes: Axes, scene: _Scene) -> None:
+    """The edge of what may change of the image, dashed, if that is not everything."""
+    if scene.where is not None:
+        inside = (scene.where.scale > 0).any(0).numpy()
+        height, width = scene.mapped.map_shape
+        _edges(axes, inside, (height / inside.shape[0], width / inside.shape[1]), linestyle=(0, (2, 1.5)))
+
+
 def outline(axes: Axes, region: tuple[int, ...], shape: tuple[int, int]) -> None:
-    """The edge of pixels of a map of a shape: white on black, to be seen on any map."""
-    height, width = shape
-    inside = np.zeros((height + 2, width + 2), dtype=bool)
-    inside[1:-1, 1:-1].flat[list(region)] = True
+    """The edge of pixels of a map of a shape."""
+    inside = np.zeros(shape, dtype=bool)
+    inside.flat[list(region)] = True
+    _edges(axes, inside, (1.0, 1.0))
+
+
+def _edges(
+    axes: Axes, marked: NDArray[np.bool_], size: tuple[float, float], linestyle: Any = "solid"
+) -> None:
+    """The edge of marked pixels of a size: white on black, to be seen on any map."""
+    inside, (high, wide) = np.pad(marked, 1), size
     rows, columns = np.nonzero(inside[:-1] != inside[1:])
-    edges = [[(c - 1, r), (c, r)] for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
+    found = zip(rows.tolist(), columns.tolist(), strict=True)
+    edges = [[((c - 1) * wide, r * high), (c * wide, r * high)] for r, c in found]
     rows, columns = np.nonzero(inside[:, :-1] != inside[:, 1:])
-    edges += [[(c, r - 1), (c, r)] for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
-    for colour, line in (("black", 2.6), ("white", 1.2)):
-        axes.add_collection(LineCollection(edges, colors=colour, linewidths=line, capstyle="projecting"))
+    found = zip(rows.tolist(), columns.tolist(), strict=True)
+    edges += [[(c * wide, (r - 1) * high), (c * wide, r * high)] for r, c in found]
+    for colour, line, style in (("black", 2.6, "solid"), ("white", 1.2, linestyle)):
+        axes.add_collection(
+            LineCollection(edges, colors=colour, linewidths=line, linestyles=style, capstyle="projecting")
+        )
 
 
 def _perturbation(axes: Axes, change: NDArray[np.float64], cam: FloatArray) -> None:
