@@ -93,7 +93,8 @@ def statement(found: StickerMap) -> str:
     asked, total = found.asked.statement(explained.top.k), len(found.rows) * len(found.columns)
     if found.reason:
         return f"Nothing is certified: {found.reason}."
-    change = "whatever it shows" if options.eps >= 1 else f"no pixel changed by more than {options.eps:g}"
+    far = wording.round_down(options.eps)
+    change = "whatever it shows" if options.eps >= 1 else f"no pixel changed by more than {far}, scale [0, 1]"
     label = wording.class_label(explained.class_id, explained.class_name)
     return (
         f"At {counts[Status.PROVED]} of {total} places, for every sticker of {options.size} x {options.size} "
