@@ -2,8 +2,9 @@
 
     python bench/questions.py [DATA_DIR] [--model FILE] [--per-class 20] [--classes 12 17 25 38 1]
         [--properties pointing ...] [--seconds 30] [--radii 0.5 1 2 4] [--out FILE.csv] [--bounds]
+        [--where annotation|background|X1,Y1,X2,Y2]
 
-Correctly classified images, k = 15; the region is the sign's own box. Each image and property has its time
+Correctly classified images, k = 15; the region is the sign's own box; `--where`: what of a picture changes. Each image and property has its time
 for all radii (in 1/255); processes of one thread each. Images at which a property does not hold count apart.
 """
 
@@ -31,6 +32,7 @@ from corgi.data.gtsrb import Sample, read_test
 from corgi.data.image import look_at
 from corgi.data.preprocess import GTSRB
 from corgi.data.region import read_region
+from corgi.data.where import WantedWhere
 from corgi.network.network import Network
 from corgi.properties import Inside, Iou, Overlap, Pointing, Property, Topk
 
@@ -63,13 +65,21 @@ class Answer:
 
 
 def ask(
-    model: Path, names: tuple[str, ...], radii: tuple[float, ...], options: VerifyOptions, sample: Sample
+    model: Path,
+    names: tuple[str, ...],
+    radii: tuple[float, ...],
+    options: VerifyOptions,
+    where: str | None,
+    sample: Sample,
 ) -> list[Answer]:
     """One answer a property."""
     torch.set_num_threads(1)
     network = corgi.load(model)
     seen = look_at(sample.path, network.input_shape, GTSRB, None)
     region = read_region("annotation", seen.window, network.head.map_shape, sample.path).pixels
+    if where is not None:
+        places = WantedWhere(where).read(network.input_shape, seen.window, sample.path)
+        options = replace(options, where=places)
     answers = []
     for name in names:
         began = time.process_time()
@@ -143,12 +153,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--bounds", action="store_true", help="no exact decisions")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--where")
     given = parser.parse_args()
     radii = tuple(radius / 255 for radius in given.radii)
     samples = read_test(given.data / "GTSRB")
     exact = None if given.bounds else ExactOptions()
     options = VerifyOptions(k=K, exact=exact, time_limit=given.seconds)
-    asked = partial(ask, given.model, tuple(given.properties), radii, options)
+    asked = partial(ask, given.model, tuple(given.properties), radii, options, given.where)
     network, answers = corgi.load(given.model), list[Answer]()
     chosen = [one for c in given.classes for one in islice(correct(network, samples, c), given.per_class)]
     with ProcessPoolExecutor(given.workers) as pool:
