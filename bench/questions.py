@@ -4,8 +4,9 @@
         [--properties pointing ...] [--seconds 30] [--radii 0.5 1 2 4] [--out FILE.csv] [--bounds]
         [--where annotation|background|X1,Y1,X2,Y2]
 
-Correctly classified images, k = 15; the region is the sign's own box; `--where`: what of a picture changes. Each image and property has its time
-for all radii (in 1/255); processes of one thread each. Images at which a property does not hold count apart.
+Correctly classified images, k = 15; the region is the sign's own box; `--where`: what of a picture changes.
+Each image and property has its time for all radii (in 1/255); processes of one thread each. Images at which a
+property does not hold count apart.
 """
 
 from __future__ import annotations
