@@ -11,6 +11,7 @@ from .api import read_region as read_region
 from .api import report as report
 from .api import run_batch as run_batch
 from .api import smooth as smooth
+from .api import sweep as sweep
 from .api import verify as verify
 from .api import verify_batch as verify_batch
 from .api import verify_ranks as verify_ranks
@@ -27,6 +28,9 @@ from .certify.radii import RadiiOptions as RadiiOptions
 from .certify.shares import RadiiDecided as RadiiDecided
 from .certify.shares import Share as Share
 from .certify.shares import shares as shares
+from .certify.sweep import SweepOptions as SweepOptions
+from .certify.sweep import SweepResult as SweepResult
+from .changes.interface import Change as Change
 from .comparison.options import CompareOptions as CompareOptions
 from .comparison.rows import Comparison as Comparison
 from .data.region import Region as Region
