@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import torch
 
@@ -171,8 +172,9 @@ class PartsSearch:
             self.queue.sort(key=self._rank)
             batch = self.queue[: self.at_once]
             decided, halves = self._decide(batch)
-            # Only now, all at once: a part that an exception left undecided is still in the queue.
-            self.done, self.queue = self.done + decided, self.queue[len(batch) :] + halves
+            # In this order, and only now: whatever an exception leaves undone, no part is lost.
+            self.done = self.done + decided
+            self.queue = self.queue[len(batch) :] + halves
             self.bounded += len(batch)
             tell(
                 "sweep",
@@ -261,11 +263,15 @@ class PartsSearch:
             self._take(confirm_at(self.target, self.family, part.middle))
 
     def refuse_contradiction(self) -> None:
-        """Refuse to answer where a part that is proved holds the witness.
+        """Refuse to answer where parts leave something of the box out, or a proved one holds the witness.
+
+        Parts share no more than faces, so they cover the box if their volumes add up to its own.
 
         Raises:
-            EngineError: it does.
+            EngineError: they do.
         """
+        if sum(map(_volume, self.done + self.queue)) < _volume(Part(*self.family.box(self.sizes[-1]), 0)):
+            raise contradiction("the parts do not cover the box of the parameters")
         if self.witness is None:
             return
         for part in self.done:
@@ -305,6 +311,12 @@ class PartsSearch:
         inside = [part for part in self.done + self.queue if part.shell <= shell]
         proved = bool(inside) and all(part.finding is Finding.HOLDS for part in inside)
         return Status.PROVED if proved else Status.UNKNOWN
+
+
+def _volume(part: Part) -> Fraction:
+    """Exactly."""
+    ends = zip(part.lower, part.upper, strict=True)
+    return math.prod((Fraction(high) - Fraction(low) for low, high in ends), start=Fraction(1))
 
 
 def _tensor(points: list[Point]) -> torch.Tensor:

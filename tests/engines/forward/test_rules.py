@@ -253,3 +253,46 @@ def test_windows_in_any_layout(seed: int) -> None:
         form = found.terms[:, 0] + s * found.terms[:, 1]
         assert value.shape == form.shape
         assert bool(((value - form).abs() <= found.remainder + 1e-12).all())
+
+
+@st.composite
+def near(draw: st.DrawFn) -> tuple[AffineForms, AffineForms]:
+    """Two values that are large and nearly the same: what is rounded is more than the room of their mix."""
+    large = draw(st.floats(1e7, 1e8))
+    numbers = draw(st.lists(st.floats(-1e-3, 1e-3), min_size=6, max_size=6))
+    terms = torch.tensor(numbers, dtype=DTYPE).reshape(2, 1, 3, 1)
+    terms[:, 0, 0] += large
+    none = torch.zeros(1, 1, dtype=DTYPE)
+    return AffineForms(terms[0], none), AffineForms(terms[1], none)
+
+
+@given(near())
+def test_the_larger_of_large_values_in_fractions(values: tuple[AffineForms, AffineForms]) -> None:
+    found = larger(*values)
+    for point in POINTS:
+        assert holds_exactly(found, 0, point, max(exactly(value, 0, point, 0) for value in values))
+
+
+@given(near())
+def test_differences_and_sums_in_fractions(values: tuple[AffineForms, AffineForms]) -> None:
+    shaped = [AffineForms(v.terms[..., None, None], v.remainder[..., None, None]) for v in values]
+    # Terms of very different sizes: their sums are not exact.
+    shaped[1].terms[:, 1:] *= 1e9
+    values = values[0], _flat(shaped[1])
+    difference, total = (_flat(forward_step(layer, shaped)) for layer in (layers.Sub(), layers.Add()))
+    for point in POINTS:
+        first, second = (exactly(value, 0, point, 0) for value in values)
+        assert holds_exactly(difference, 0, point, first - second)
+        assert holds_exactly(total, 0, point, first + second)
+
+
+@given(st.floats(1e-6, 1e-3), st.floats(0.1, 10))
+def test_a_large_bias_in_fractions(small: float, bias: float) -> None:
+    """What rounding the sum with a bias changes is a share of the bias, however small the value is."""
+    terms = torch.tensor([small, small / 3], dtype=DTYPE).reshape(1, 2, 1, 1, 1)
+    value = AffineForms(terms, torch.zeros(1, 1, 1, 1, dtype=DTYPE))
+    weight = torch.full((1, 1, 1, 1), small, dtype=DTYPE)
+    found = _flat(forward_step(layers.Conv(weight, torch.tensor([bias], dtype=DTYPE)), [value]))
+    for s in (-1, 1):
+        exact = Fraction(small) * (Fraction(small) + s * Fraction(float(terms[0, 1]))) + Fraction(bias)
+        assert holds_exactly(found, 0, (s,), exact)
