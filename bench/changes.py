@@ -1,4 +1,4 @@
-"""Changes of light, weather and focus on GTSRB test images: certified, refuted and open shares at fixed sizes.
+"""Changes of light, weather and focus on GTSRB test images: shares certified, refuted and open at sizes.
 
     python bench/changes.py [DATA_DIR] [--model FILE] [--per-class 2] [--classes 12 17 25 38 1]
         [--changes brightness ...] [--sizes 0.05 0.1 0.2] [--seconds 20] [--workers 1] [--out FILE.csv]
@@ -77,7 +77,7 @@ def ask(model: Path, changes: tuple[str, ...], options: SweepOptions, sample: Sa
                     found.family.dimensions,
                     found.bounded,
                     found.seconds,
-                )  # fmt: skip
+                )
             )
     return answers
 

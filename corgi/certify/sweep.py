@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,13 +18,13 @@ import torch
 
 from corgi.ambient import settled
 from corgi.attacks.along import FamilyWitness
-from corgi.budget import Stoppable, check_limit, limited
+from corgi.budget import Stoppable, check_limit, grace, limited
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.methods import family_engine
 from corgi.certify.options import check_alone
 from corgi.changes.family import Family
 from corgi.changes.interface import Change
-from corgi.decide.parts import Fineness, Part, PartsSearch
+from corgi.decide.parts import Fineness, Part, PartsSearch, Point
 from corgi.engines.gate import check_engine_on_a_family
 from corgi.errors import UsageError
 from corgi.network.gate import check_equal_to_onnxruntime
@@ -31,8 +32,11 @@ from corgi.network.network import Network
 from corgi.network.probes import check_at_probes
 from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
-from corgi.results import ImageArray, Statement
+from corgi.results import FloatArray, ImageArray, Statement
 from corgi.terms import Finding, Size, Status
+
+_VIEWS = 5
+"""Points along one parameter that are drawn."""
 
 SIZE = 0.2
 """The largest size where none is named."""
@@ -81,6 +85,21 @@ class SweepOptions:
         return Topk(self.k2) if self.property is None else self.property
 
 
+@dataclass(frozen=True)
+class View:
+    """What a point of the family looks like, to be drawn.
+
+    Attributes:
+        parameters: t; finding: what is known of the property there.
+        image: float32 [C, H, W]; cam: its map by float64, [h, w].
+    """
+
+    parameters: Point
+    finding: Finding
+    image: ImageArray
+    cam: FloatArray
+
+
 @dataclass(frozen=True, repr=False)
 class SweepResult:
     """The answer to `corgi sweep`.
@@ -94,6 +113,7 @@ class SweepResult:
         broken: the smallest max_j |t_j| at which it is proved or confirmed to be broken; None if nowhere.
         witness: the nearest image that onnxruntime confirms; None if there is none.
         parts: boxes of parameters that cover the largest size, in order, each with what is known of it.
+        views: a few of its points.
         bounded: parts that were bounded on the way.
         status: of the largest size: PROVED, REFUTED, or why it is neither; reason: in words, else empty.
         holds: whether the property holds at the image itself; None if rounding hides it.
@@ -110,6 +130,7 @@ class SweepResult:
     broken: float | None
     witness: FamilyWitness | None
     parts: tuple[Part, ...]
+    views: tuple[View, ...]
     bounded: int
     status: Status
     reason: str
@@ -127,6 +148,17 @@ class SweepResult:
     def largest(self) -> float:
         """The largest size."""
         return self.sizes[-1][0]
+
+    @property
+    def intervals(self) -> tuple[tuple[float, float, Finding], ...]:
+        """Of one parameter: intervals in order, no two neighbours of the same kind; of several none."""
+        found: list[tuple[float, float, Finding]] = []
+        for part in self.parts if self.family.dimensions == 1 else ():
+            low, high = part.lower[0], part.upper[0]
+            if found and found[-1][2] is part.finding:
+                low = found.pop()[0]
+            found.append((low, high, part.finding))
+        return tuple(found)
 
     def share(self, finding: Finding) -> float:
         """The share of the box of the largest size, by volume, of which that is known."""
@@ -219,6 +251,31 @@ class _Sweep:
         late = "time limit reached" if limit is None else f"time limit of {limit:g} s reached"
         return "interrupted" if ended is Status.INTERRUPTED else late
 
+    def shown(self) -> tuple[View, ...]:
+        """Views, as many as there is time for when all else is done."""
+        found: list[View] = []
+        with grace(), Stoppable():
+            found.extend(self.views())
+        return tuple(found)
+
+    def views(self) -> Iterator[View]:
+        """Along one parameter evenly, of several at two corners and 0; and at the witness."""
+        low, high = self.family.box(self.options.ascending[-1])
+        points: list[Point] = [low, (0.0,) * self.family.dimensions, high]
+        if self.family.dimensions == 1:
+            points = [(float(t),) for t in np.linspace(low[0], high[0], _VIEWS)]
+        if (witness := self.search.witness) is not None:
+            at = witness.parameters
+            # In place of the point that is nearest to it, but not of the image itself.
+            others = [point for point in points if any(point)]
+            points[points.index(min(others, key=lambda point: math.dist(point, at)))] = at
+        for point in sorted(set(points)):
+            image = self.family.at(torch.tensor([point], dtype=torch.float64))[0]
+            cam = self.explained.network.cam(image, self.explained.class_id)
+            kinds = {part.finding for part in self.search.parts if part.holds_point(point)}
+            finding = kinds.pop() if len(kinds) == 1 else Finding.OPEN
+            yield View(point, finding, image.to(torch.float32).numpy(), cam.numpy())
+
     def result(self, status: Status, reason: str, *, interrupted: bool = False) -> SweepResult:
         search, explained = self.search, self.explained
         return SweepResult(
@@ -231,6 +288,7 @@ class _Sweep:
             broken=search.broken,
             witness=search.witness,
             parts=tuple(search.parts),
+            views=self.shown(),
             bounded=search.bounded,
             status=status,
             reason=reason,

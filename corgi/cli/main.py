@@ -21,6 +21,7 @@ COMMANDS = {
     "radii": "Certify each pixel of the map of IMAGE: within which radius it stays among the K largest, or "
     "outside.",
     "curve": "Certify the map of IMAGE for many k (and k2), and say for which k it is hardest to change.",
+    "sweep": "Certify the map of IMAGE along a change of light, weather or focus: where it stays as asked.",
     "compare": "Compare deterministic, statistical and empirical answers about the largest pixels of IMAGE's "
     "map.",
     "smooth": "Certify the map of IMAGE averaged over noise: which of its largest pixels stay, with high "

@@ -11,6 +11,7 @@ from corgi.certify.attack import AttackResult
 from corgi.certify.curve import Curve
 from corgi.certify.explain import Explanation
 from corgi.certify.radii import PixelRadii
+from corgi.certify.sweep import SweepResult
 from corgi.comparison.rows import Comparison
 from corgi.reporting import document, text
 from corgi.results import SmoothResult, VerifyResult
@@ -18,7 +19,9 @@ from corgi.results import SmoothResult, VerifyResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Answer = VerifyResult | Explanation | AttackResult | PixelRadii | Curve | Comparison | SmoothResult
+Answer = (
+    VerifyResult | Explanation | AttackResult | PixelRadii | Curve | Comparison | SmoothResult | SweepResult
+)
 
 
 def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]:
@@ -54,11 +57,16 @@ def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]
 
             found = smooth_document(answer)
             return smooth_text(found), found
+        case SweepResult():
+            from corgi.reporting.sweep import sweep_document, sweep_text
+
+            found = sweep_document(answer, image_name)
+            return sweep_text(found), found
 
 
 def drawn(answer: Answer) -> Figure:
     """The picture of an answer."""
-    from corgi.reporting import compare_picture, picture, series_picture, smooth_picture
+    from corgi.reporting import compare_picture, picture, series_picture, smooth_picture, sweep_picture
 
     match answer:
         case VerifyResult():
@@ -75,3 +83,5 @@ def drawn(answer: Answer) -> Figure:
             return compare_picture.compare_picture(answer)
         case SmoothResult():
             return smooth_picture.smooth_picture(answer)
+        case SweepResult():
+            return sweep_picture.sweep_picture(answer)

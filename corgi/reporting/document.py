@@ -383,7 +383,7 @@ def verify_document(result: VerifyResult, versions: Versions | None = None) -> V
         result,
         certificate,
         **named(result),
-        property=_property(certificate.statement, result, holds=result.holds),
+        property=property_document(certificate.statement, result, holds=result.holds),
         radii=tuple(_decided(radius, status) for radius, status in result.radii),
         pixel_scale=wording.PIXEL_SCALE,
         certified_radius=certificate.radius,
@@ -413,7 +413,7 @@ def attack_document(
         result,
         explained,
         **subject(explained, image_name),
-        property=_property(asked, explained, holds=explained.holds(result.asked)),
+        property=property_document(asked, explained, holds=explained.holds(result.asked)),
         attack_radius=result.found.radius,
         attack=_attack(result.found, explained, explained.predicted_class, asked, result.k2),
         versions=versions or installed_versions(),
@@ -542,7 +542,7 @@ def subject(explained: Explanation, image_name: str) -> dict[str, object]:
     }
 
 
-def _property(asked: Statement, mapped: Mapped, *, holds: bool | None) -> PropertyDocument:
+def property_document(asked: Statement, mapped: Mapped, *, holds: bool | None) -> PropertyDocument:
     """What was asked of a map."""
     region = None if asked.region is None else mapped.places(asked.region)
     return PropertyDocument.of(

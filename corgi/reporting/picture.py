@@ -193,12 +193,16 @@ def _witness_row(axes: list[Axes], scene: _Scene, image: ImageArray, class_id: i
 
 
 def _outline(axes: Axes, scene: _Scene) -> None:
-    """The edge of the region: white on black, to be seen on any map."""
-    if scene.asked.region is None:
+    outline(axes, scene.asked, scene.mapped.map_shape)
+
+
+def outline(axes: Axes, asked: Statement, map_shape: tuple[int, int]) -> None:
+    """The edge of a property's region, if it has one: white on black, to be seen on any map."""
+    if asked.region is None:
         return
-    height, width = scene.mapped.map_shape
+    height, width = map_shape
     inside = np.zeros((height + 2, width + 2), dtype=bool)
-    inside[1:-1, 1:-1].flat[list(scene.asked.region)] = True
+    inside[1:-1, 1:-1].flat[list(asked.region)] = True
     rows, columns = np.nonzero(inside[:-1] != inside[1:])
     edges = [[(c - 1, r), (c, r)] for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
     rows, columns = np.nonzero(inside[:, :-1] != inside[:, 1:])

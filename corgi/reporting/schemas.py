@@ -20,6 +20,7 @@ from corgi.reporting.document import (
     VerifyDocument,
 )
 from corgi.reporting.smoothing import SmoothDocument
+from corgi.reporting.sweep import SweepDocument
 
 DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
@@ -31,6 +32,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "curve": CurveDocument,
         "compare": CompareDocument,
         "smooth": SmoothDocument,
+        "sweep": SweepDocument,
         "report": ReportDocument,
     }
 )
