@@ -92,12 +92,14 @@ class View:
     Attributes:
         parameters: t; finding: what is known of the property there.
         image: float32 [C, H, W]; cam: its map by float64, [h, w].
+        witness: whether onnxruntime confirms there that it is broken.
     """
 
     parameters: Point
     finding: Finding
     image: ImageArray
     cam: FloatArray
+    witness: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -274,7 +276,8 @@ class _Sweep:
             cam = self.explained.network.cam(image, self.explained.class_id)
             kinds = {part.finding for part in self.search.parts if part.holds_point(point)}
             finding = kinds.pop() if len(kinds) == 1 else Finding.OPEN
-            yield View(point, finding, image.to(torch.float32).numpy(), cam.numpy())
+            confirmed = witness is not None and point == witness.parameters
+            yield View(point, finding, image.to(torch.float32).numpy(), cam.numpy(), confirmed)
 
     def result(self, status: Status, reason: str, *, interrupted: bool = False) -> SweepResult:
         search, explained = self.search, self.explained

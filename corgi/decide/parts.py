@@ -25,7 +25,7 @@ from corgi.budget import check, tell
 from corgi.changes.family import Family
 from corgi.decide.affine import lower_margins, upper_margins
 from corgi.decide.decider import contradiction
-from corgi.engines.parametric import Boxes, FamilyBounder
+from corgi.engines.parametric import AffineForms, Boxes, FamilyBounder
 from corgi.terms import Finding, Status
 
 Point = tuple[float, ...]
@@ -201,16 +201,23 @@ class PartsSearch:
         """What a batch of parts becomes: decided ones (or too small), and halves of the others."""
         boxes = Boxes(*(_tensor([getattr(part, end) for part in batch]) for end in ("lower", "upper")))
         maps = self.bounder.maps(self.family, boxes)
-        lower, upper = lower_margins(self.target.holds, maps), upper_margins(self.target.holds, maps)
-        self._compare(batch, lower > 0, upper < 0)
+        lower = lower_margins(self.target.holds, maps)
+        upper = torch.full_like(lower, torch.inf)
+        # Where it holds in the middle it is not broken everywhere: no upper bound could show it.
+        doubtful = (~(self.target.holds.margin(maps.terms[:, 0]) > 0)).nonzero().reshape(-1)
+        if len(doubtful):
+            some = AffineForms(maps.terms[doubtful], maps.remainder[doubtful])
+            upper[doubtful] = upper_margins(self.target.holds, some)
+        margins = margins_at(self.target, self.family, _tensor([part.middle for part in batch]))
+        self._compare(batch, margins, lower > 0, upper < 0)
         decided: list[Part] = []
         halves: list[Part] = []
         for i, part in enumerate(batch):
             bounded = replace(part, bound=max(part.bound, float(lower[i])))
             finding = Finding.HOLDS if lower[i] > 0 else Finding.BROKEN if upper[i] < 0 else Finding.OPEN
             axis = int(maps.steepness[i].nan_to_num(nan=0.0).argmax()) if self.family.dimensions > 1 else 0
-            if finding is not Finding.HOLDS:
-                self._look(bounded)
+            if finding is not Finding.HOLDS and margins[i] < 0 and self.needed(part):
+                self._take(confirm_at(self.target, self.family, part.middle))
             if finding is not Finding.OPEN:
                 decided.append(replace(bounded, finding=finding))
             elif self.fineness.allows(part, axis, self.sizes[-1], needed=self.needed(part)):
@@ -219,25 +226,21 @@ class PartsSearch:
                 decided.append(bounded)
         return decided, halves
 
-    def _look(self, part: Part) -> None:
-        """Whether the middle of a part is a witness that a size waits for."""
-        if self.needed(part) and float(margins_at(self.target, self.family, _tensor([part.middle]))[0]) < 0:
-            self._take(confirm_at(self.target, self.family, part.middle))
-
     def _take(self, found: FamilyWitness | None) -> None:
         if found is not None and (self.witness is None or found.size < self.witness.size):
             self.witness = found
 
-    def _compare(self, batch: list[Part], holds: torch.Tensor, broken: torch.Tensor) -> None:
+    def _compare(
+        self, batch: list[Part], margins: torch.Tensor, holds: torch.Tensor, broken: torch.Tensor
+    ) -> None:
         """Hold proofs against the network itself at the middles of their parts.
 
-        First by float32, which is little work; what that doubts by float64 at the exact point, where only an
-        error larger than rounding explains is a contradiction.
+        `margins`: there, by float32. What they doubt is looked at in float64 at the exact point, where only
+        an error larger than rounding explains is a contradiction.
 
         Raises:
             EngineError: there is one.
         """
-        margins = margins_at(self.target, self.family, _tensor([part.middle for part in batch]))
         error = self.target.holds.sensitivity * self.target.rounding
         for i, part in enumerate(batch):
             if not (bool(holds[i]) and not margins[i] > 0) and not (bool(broken[i]) and not margins[i] < 0):

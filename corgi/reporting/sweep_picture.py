@@ -147,7 +147,9 @@ def _view(axes: Axes, result: SweepResult, view: View) -> None:
     axes.imshow(over, cmap=MAP_COLOURS, alpha=0.5, extent=extent, interpolation="bilinear")
     outline(axes, result.statement, (view.cam.shape[0], view.cam.shape[1]))
     at = ", ".join(f"{t:.4g}" for t in view.parameters)
-    axes.set_title(f"t = {at}\n{_WORDS[view.finding]}", fontsize=9, color=_dark(view.finding))
+    words = "broken: a witness" if view.witness else _WORDS[view.finding]
+    kind = Finding.BROKEN if view.witness else view.finding
+    axes.set_title(f"t = {at}\n{words}", fontsize=9, color=_dark(kind))
     axes.set(xticks=[], yticks=[])
     axes.autoscale(enable=False)
 
