@@ -36,6 +36,9 @@ _ENTRIES = 2**22
 _AT_ONCE = 8
 """Parts that are bounded at once at most."""
 
+_HOPED = 0.3
+"""How much of a remainder narrower forms may leave: where as much would prove a part, they are drawn."""
+
 _TRIES = 16
 """Parts that are proved to be broken, the nearest first, whose middles onnxruntime is asked about."""
 
@@ -200,14 +203,12 @@ class PartsSearch:
     def _decide(self, batch: list[Part]) -> tuple[list[Part], list[Part]]:
         """What a batch of parts becomes: decided ones (or too small), and halves of the others."""
         boxes = Boxes(*(_tensor([getattr(part, end) for part in batch]) for end in ("lower", "upper")))
-        maps = self.bounder.maps(self.family, boxes)
-        lower = lower_margins(self.target.holds, maps)
+        maps, lower = self._bounded(boxes)
         upper = torch.full_like(lower, torch.inf)
         # Where it holds in the middle it is not broken everywhere: no upper bound could show it.
         doubtful = (~(self.target.holds.margin(maps.terms[:, 0]) > 0)).nonzero().reshape(-1)
         if len(doubtful):
-            some = AffineForms(maps.terms[doubtful], maps.remainder[doubtful])
-            upper[doubtful] = upper_margins(self.target.holds, some)
+            upper[doubtful] = upper_margins(self.target.holds, maps.chosen(doubtful))
         margins = margins_at(self.target, self.family, _tensor([part.middle for part in batch]))
         self._compare(batch, margins, lower > 0, upper < 0)
         decided: list[Part] = []
@@ -225,6 +226,19 @@ class PartsSearch:
             else:
                 decided.append(bounded)
         return decided, halves
+
+    def _bounded(self, boxes: Boxes) -> tuple[AffineForms, torch.Tensor]:
+        """Forms of the map, narrowed where that is likely to prove the property; and its lower bounds."""
+        found = self.bounder.maps(self.family, boxes)
+        maps, lower = found.forms, lower_margins(self.target.holds, found.forms)
+        hoped = lower_margins(self.target.holds, AffineForms(maps.terms, _HOPED * maps.remainder))
+        which = ((lower <= 0) & (hoped > 0)).nonzero().reshape(-1)
+        if len(which):
+            narrower = found.narrower(which)
+            remainder = maps.remainder.index_copy(0, which, narrower.remainder)
+            maps = AffineForms(maps.terms, remainder)
+            lower[which] = lower_margins(self.target.holds, narrower)
+        return maps, lower
 
     def _take(self, found: FamilyWitness | None) -> None:
         if found is not None and (self.witness is None or found.size < self.witness.size):

@@ -125,7 +125,8 @@ def check_engine_on_a_family(
     maps = torch.stack([network.cam(image, class_id).reshape(-1) for image in family.at(points)])
     slack = _FAMILY_SLACK * float(maps.abs().max())
     for box in boxes:
-        known = bounder.maps(family, box).interval()
+        found = bounder.maps(family, box)
+        known = found.narrower(torch.arange(len(box))).interval()
         outside = (maps < known.lower - slack) | (maps > known.upper + slack)
         if bool(outside.any()):
             point, pixel = outside.nonzero()[0].tolist()

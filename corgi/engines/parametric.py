@@ -11,6 +11,7 @@ for every t of the box in real arithmetic: what float64 rounds stands in r.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,10 @@ class AffineForms:
     terms: Tensor
     remainder: Tensor
 
+    def chosen(self, which: Tensor) -> AffineForms:
+        """Those over some of the boxes, int64."""
+        return AffineForms(self.terms[which], self.remainder[which])
+
     @property
     def size(self) -> Tensor:
         """|c| + sum_j |g_j|: [N, ...], up to rounding."""
@@ -80,6 +85,19 @@ class AffineForms:
         return Interval(centre - reach - error, centre + reach + error)
 
 
+@dataclass(frozen=True)
+class Maps:
+    """The map over N boxes of parameters.
+
+    Attributes:
+        forms: terms [N, 1 + d, pixels], remainder [N, pixels].
+        narrower: of some of the boxes, int64, the same forms with remainders no larger, for more work.
+    """
+
+    forms: AffineForms
+    narrower: Callable[[Tensor], AffineForms]
+
+
 class FamilyBounder(ABC):
     """An engine bound to one network and class, for families of images."""
 
@@ -89,8 +107,8 @@ class FamilyBounder(ABC):
         """Name of the engine, for results."""
 
     @abstractmethod
-    def maps(self, family: Family, boxes: Boxes) -> AffineForms:
-        """The map over N boxes of parameters: terms [N, 1 + d, pixels], remainder [N, pixels]."""
+    def maps(self, family: Family, boxes: Boxes) -> Maps:
+        """The map over N boxes of parameters."""
 
 
 class FamilyEngine(ABC):

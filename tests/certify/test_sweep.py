@@ -15,7 +15,7 @@ from corgi.certify.explain import Explanation
 from corgi.changes.given import Basis
 from corgi.decide import parts as parts_module
 from corgi.engines.forward.engine import ForwardBounder
-from corgi.engines.parametric import AffineForms
+from corgi.engines.parametric import AffineForms, Maps
 from corgi.errors import GateError, ImageError, UsageError
 from corgi.network.network import Network
 from corgi.terms import Finding
@@ -122,10 +122,11 @@ def test_an_engine_that_bounds_something_else_is_refused(case: Case, monkeypatch
     network, image = case
     real = ForwardBounder.maps
 
-    def wrong(self, family, boxes) -> AffineForms:
-        found = real(self, family, boxes)
+    def wrong(self, family, boxes) -> Maps:
+        found = real(self, family, boxes).forms
         found.terms[:, 0, 3] += 1e-3
-        return AffineForms(found.terms, 0 * found.remainder)
+        forms = AffineForms(found.terms, 0 * found.remainder)
+        return Maps(forms, forms.chosen)
 
     monkeypatch.setattr(ForwardBounder, "maps", wrong)
     with pytest.raises(GateError, match="map pixel 3 of class 0"):

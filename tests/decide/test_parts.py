@@ -23,7 +23,7 @@ from corgi.changes.light import Brightness
 from corgi.decide import parts as parts_module
 from corgi.decide.parts import Fineness, Part, PartsSearch, shells
 from corgi.engines.forward.engine import ForwardEngine
-from corgi.engines.parametric import AffineForms, Boxes, FamilyBounder
+from corgi.engines.parametric import AffineForms, Boxes, FamilyBounder, Maps
 from corgi.errors import EngineError
 from corgi.properties import Pointing
 from corgi.terms import Finding, Status
@@ -85,13 +85,14 @@ class Told(FamilyBounder):
     def name(self) -> str:
         return "told"
 
-    def maps(self, family: Family, boxes: Boxes) -> AffineForms:
+    def maps(self, family: Family, boxes: Boxes) -> Maps:
         self.asked.append(boxes)
         answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
-        return AffineForms(
+        forms = AffineForms(
             answer.terms.expand(len(boxes), *answer.terms.shape[1:]).clone(),
             answer.remainder.expand(len(boxes), -1).clone(),
         )
+        return Maps(forms, forms.chosen)
 
 
 def told(values: Tensor, remainder: float = 0.0) -> AffineForms:

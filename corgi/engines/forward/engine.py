@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from corgi.budget import check
 from corgi.changes.family import Family
 from corgi.engines.forward.rules import RULES, forward_step
+from corgi.engines.forward.tail import narrowed, tail_of
 from corgi.engines.forward.values import images
 from corgi.engines.lowering import explained_class
-from corgi.engines.parametric import AffineForms, Boxes, FamilyBounder, FamilyEngine
+from corgi.engines.parametric import AffineForms, Boxes, FamilyBounder, FamilyEngine, Maps
 from corgi.engines.patch.prepare import prepare
 from corgi.engines.rigour import plainly
 from corgi.errors import EngineError
@@ -37,7 +40,7 @@ class ForwardBounder(FamilyBounder):
                     f"{network.path}: {step}: engine {self.name} has no rule for {type(step.layer).__name__}",
                     hint=f"It has rules for {known}, and what can be written in these.",
                 )
-        self._head = explained_class(network, class_id)
+        self._head, self._tail = explained_class(network, class_id), tail_of(self._graph)
 
     @property
     def name(self) -> str:
@@ -45,15 +48,27 @@ class ForwardBounder(FamilyBounder):
         return "forward affine forms"
 
     @plainly
-    def maps(self, family: Family, boxes: Boxes) -> AffineForms:
-        """See `FamilyBounder.maps`."""
+    def maps(self, family: Family, boxes: Boxes) -> Maps:
+        """See `FamilyBounder.maps`; the narrower ones are those of `tail.py`."""
+        kept = {name for step in self._tail for name in (step.output, *step.inputs)}
+        kept.add(self._graph.output_name)
         found = {self._graph.input_name: images(family, boxes)}
         last = {name: step.output for step in self._graph.steps for name in step.inputs}
         for step in self._graph.steps:
             check()
             found[step.output] = forward_step(step.layer, [found[name] for name in step.inputs])
-            for name in set(step.inputs):
-                if last[name] == step.output and name != self._graph.output_name:
+            for name in set(step.inputs) - kept:
+                if last[name] == step.output:
                     del found[name]
         cams = forward_step(self._head, [found[self._graph.output_name]])
-        return AffineForms(cams.terms.flatten(2), cams.remainder.flatten(1))
+
+        @plainly
+        def narrower(which: Tensor) -> AffineForms:
+            some = {name: value.chosen(which) for name, value in found.items() if name in kept}
+            return _flat(narrowed(self._head, self._tail, some, cams.chosen(which)))
+
+        return Maps(_flat(cams), narrower)
+
+
+def _flat(cams: AffineForms) -> AffineForms:
+    return AffineForms(cams.terms.flatten(2), cams.remainder.flatten(1))

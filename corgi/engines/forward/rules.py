@@ -48,18 +48,24 @@ def _each(function: Callable[[Tensor], Tensor], terms: Tensor) -> Tensor:
 
 
 def _conv(conv: layers.Conv, value: AffineForms) -> AffineForms:
-    """See above; 2 n roundings for both sums, the second of non-negative terms, and a few for what it adds.
-
-    A product that underflows loses `smallest`, in each of the 2 + d sums.
-    """
     options = (conv.stride, conv.padding, conv.dilation, conv.groups)
     terms = _each(lambda x: F.conv2d(x, conv.weight, None, *options), value.terms)
     terms[:, 0] += conv.bias[:, None, None]
+    return AffineForms(terms, conv_remainder(conv, value.remainder, value))
+
+
+def conv_remainder(conv: layers.Conv, remainder: Tensor, value: AffineForms) -> Tensor:
+    """What a convolution makes of a remainder of its input, and of roundings with the terms of that.
+
+    See above; 2 n roundings for both sums, the second of non-negative terms, and a few for what it adds. A
+    product that underflows loses `smallest`, in each of the 2 + d sums.
+    """
+    options = (conv.stride, conv.padding, conv.dilation, conv.groups)
     share = gamma(2 * fan_in(conv) + FOLDING + 8, _DTYPE)
-    reach = F.conv2d(value.remainder + share * value.size, conv.weight.abs(), None, *options)
-    lost = (terms.shape[1] + 1) * fan_in(conv) * smallest(_DTYPE)
-    remainder = reach * (1 + share) + share * conv.bias_magnitude[:, None, None] + 2 * lost
-    return AffineForms(terms, remainder * RAISED)
+    reach = F.conv2d(remainder + share * value.size, conv.weight.abs(), None, *options)
+    lost = (value.terms.shape[1] + 1) * fan_in(conv) * smallest(_DTYPE)
+    found = reach * (1 + share) + share * conv.bias_magnitude[:, None, None] + 2 * lost
+    return found * RAISED
 
 
 def _affine(layer: layers.Affine, value: AffineForms) -> AffineForms:

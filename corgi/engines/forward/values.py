@@ -83,6 +83,13 @@ def larger_of_zero(value: AffineForms) -> AffineForms:
     return _mixed(value.terms * chord.slope[:, None], chord.slope * value.remainder, chord)
 
 
+def own_of_zero(value: AffineForms) -> tuple[Tensor, Tensor]:
+    """Of max(v, 0) the slope, and what its remainder has beside slope * r."""
+    chord = _Chord.of(value.interval())
+    own = _mixed(value.terms * chord.slope[:, None], torch.zeros_like(value.remainder), chord)
+    return chord.slope, own.remainder
+
+
 def larger(
     first: AffineForms, second: AffineForms, present: tuple[Tensor, Tensor] | None = None
 ) -> AffineForms:

@@ -11,19 +11,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from corgi.changes.family import Family
 from corgi.engines.forward import engine as engine_module
+from corgi.engines.forward import tail as tail_module
 from corgi.engines.forward.engine import ForwardEngine
-from corgi.engines.forward.rules import RULES, forward_step
-from corgi.engines.forward.values import images, larger, larger_of_zero
+from corgi.engines.forward.rules import RULES, conv_remainder, forward_step
+from corgi.engines.forward.tail import narrowed, tail_of
+from corgi.engines.forward.values import images, larger, larger_of_zero, own_of_zero
+from corgi.engines.lowering import explained_class
 from corgi.engines.parametric import AffineForms, Boxes
-from corgi.engines.patch.prepare import LAYERS, Maximum
+from corgi.engines.patch.prepare import LAYERS, Maximum, prepare
 from corgi.errors import EngineError
 from corgi.network import layers
 from corgi.network.network import Network, load
 from tests.engines.trunks import ALIASES, CASES, network
+from tests.onnx_models import IMAGE, OnnxModel, float32
 from tests.soundness.networks import NETWORKS
 
 DTYPE = torch.float64
@@ -44,8 +48,11 @@ def boxes_of(dimensions: int, half: float, count: int = 3, seed: int = 0) -> Box
 
 def check_inside(loaded: Network, family: Family, boxes: Boxes, samples: int = 60) -> AffineForms:
     """Maps at the corners of boxes and at points in them, by the network's own float64, are in the bounds."""
-    maps = ForwardEngine().bind(loaded, 0).maps(family, boxes)
-    known = maps.interval()
+    found = ForwardEngine().bind(loaded, 0).maps(family, boxes)
+    maps, narrower = found.forms, found.narrower(torch.arange(len(boxes)))
+    assert torch.equal(maps.terms, narrower.terms)
+    assert bool((narrower.remainder <= maps.remainder).all())
+    known = narrower.interval()
     generator = torch.Generator().manual_seed(5)
     corners = itertools.product((0.0, 1.0), repeat=family.dimensions)
     shares = torch.cat(
@@ -65,7 +72,7 @@ def check_inside(loaded: Network, family: Family, boxes: Boxes, samples: int = 6
         half = boxes.half[i].clamp(min=1e-300)
         shifts = (points - boxes.middle[i]) / half
         forms = maps.terms[i, 0] + shifts.to(DTYPE) @ maps.terms[i, 1:]
-        assert bool(((cams - forms).abs() <= maps.remainder[i] + slack).all())
+        assert bool(((cams - forms).abs() <= narrower.remainder[i] + slack).all())
     return maps
 
 
@@ -228,7 +235,7 @@ def test_what_is_not_known_says_nothing(tmp_path: Path) -> None:
     loaded = network(tmp_path, CASES["4 pool"])
     family = family_of(loaded, 1)
     boxes = Boxes(torch.tensor([[torch.nan]], dtype=DTYPE), torch.tensor([[0.5]], dtype=DTYPE))
-    known = ForwardEngine().bind(loaded, 0).maps(family, boxes).interval()
+    known = ForwardEngine().bind(loaded, 0).maps(family, boxes).forms.interval()
     assert bool(known.lower.isnan().any()) or bool(known.lower.isinf().any())
 
 
@@ -296,3 +303,102 @@ def test_a_large_bias_in_fractions(small: float, bias: float) -> None:
     for s in (-1, 1):
         exact = Fraction(small) * (Fraction(small) + s * Fraction(float(terms[0, 1]))) + Fraction(bias)
         assert holds_exactly(found, 0, (s,), exact)
+
+
+RELU, SAME = ("Relu", {}), ("conv", {"pads": [1, 1, 1, 1]})
+TAILS: dict[str, tuple[list[tuple[str, dict]], int]] = {
+    "two convolutions": ([("conv", {}), RELU, ("conv", {}), RELU], 5),
+    "strides and padding": (
+        [("conv", {"strides": [2, 1], "pads": [0, 1, 2, 1]}), RELU, ("conv", {"pads": [1, 2, 1, 0]})],
+        3,
+    ),
+    "no Relu between": ([RELU, SAME, ("conv", {"strides": [1, 2]})], 4),
+    "no Relu, padding": ([RELU, SAME, SAME], 4),
+    "pool first": ([("MaxPool", {"kernel_shape": [2, 2]}), SAME, RELU], 2),
+    "strides twice": ([("conv", {"strides": [2, 2], "pads": [1, 1, 1, 1]}), RELU, SAME, RELU, SAME], 5),
+}
+
+
+def tail_model(name: str, folder: Path) -> Network:
+    rng = np.random.default_rng(6)
+    model = OnnxModel((2, 11, 10))
+    value = model.node("Relu", model.node("Conv", IMAGE, float32(rng, 6, 2, 3, 3), float32(rng, 6)))
+    for op, attributes in TAILS[name][0]:
+        operands = (float32(rng, 6, 6, 3, 3), float32(rng, 6)) if op == "conv" else ()
+        value = model.node("Conv" if op == "conv" else op, value, *operands, **attributes)
+    return load(model.save(folder, model.head(value, float32(rng, 3, 6))))
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_remainders_of_the_last_layers_at_once(name: str, tmp_path: Path) -> None:
+    """They hold what samples are, and are narrower where there are several layers whose terms cancel."""
+    loaded = tail_model(name, tmp_path)
+    assert len(tail_of(prepare(loaded))) >= TAILS[name][1]
+    family, boxes = family_of(loaded, 2), boxes_of(2, 0.05)
+    found = ForwardEngine().bind(loaded, 0).maps(family, boxes)
+    narrower = found.narrower(torch.tensor([2, 0]))
+    assert bool((narrower.remainder <= found.forms.remainder[[2, 0]]).all())
+    assert float(narrower.remainder.sum()) < 0.9 * float(found.forms.remainder[[2, 0]].sum())
+    check_inside(loaded, family, boxes, samples=4000)
+    check_inside(loaded, family, boxes_of(2, 1e-7))
+
+
+@pytest.mark.parametrize("half", [0.05, 1e-12])
+@pytest.mark.parametrize("name", TAILS)
+def test_rows_of_the_last_layers_are_those_of_the_network(
+    name: str, half: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each remainder is |K_v| own_v summed, K_v by automatic differentiation of what the layers do.
+
+    In wide boxes it is made of chords, in narrow ones of rounding.
+    """
+    monkeypatch.setattr(tail_module, "_WORK", 1e6)
+    loaded = tail_model(name, tmp_path)
+    graph, head = prepare(loaded), explained_class(loaded, 0)
+    tail, found = tail_of(graph), {graph.input_name: images(family_of(loaded, 2), boxes_of(2, half))}
+    for step in graph.steps:
+        found[step.output] = forward_step(step.layer, [found[name] for name in step.inputs])
+    cams = forward_step(head, [found[graph.output_name]])
+    narrower = narrowed(head, tail, found, cams)
+    reached = 0
+    for box in range(3):
+        ends = []
+        for number in range(1, len(tail) + 1):
+            end = found[tail[number - 1].inputs[0]]
+            left = end.remainder[box]
+            partial = _jacobian(head, tail[:number], found, box, left) @ left.flatten()
+            for before, step in enumerate(tail[:number]):
+                own = _own(step.layer, found[step.inputs[0]].chosen(torch.tensor([box])))
+                rows = _jacobian(head, tail[:before], found, box, found[step.output].remainder[box])
+                partial = partial + rows @ own.flatten()
+            ends.append(torch.minimum(partial, cams.remainder[box].flatten()))
+        mine = narrower.remainder[box].flatten()
+        above = [bool((mine >= one * (1 - 1e-12)).all()) for one in ends]
+        close = [a and torch.allclose(mine, one, rtol=1e-5) for a, one in zip(above, ends, strict=True)]
+        assert any(close)
+        reached = max(reached, len(close) - close[::-1].index(True))
+    assert reached == len(tail)
+
+
+def _own(layer: nn.Module, value: AffineForms) -> Tensor:
+    if isinstance(layer, layers.Conv):
+        return conv_remainder(layer, torch.zeros_like(value.remainder), value)
+    return own_of_zero(value)[1]
+
+
+def _jacobian(head: nn.Module, after: tuple, found: dict, box: int, shape: Tensor) -> Tensor:
+    """|K|: what the map has of each entry of a value, by the linear layers and slopes behind it."""
+
+    def map_of(x: Tensor) -> Tensor:
+        x = x[None]
+        for step in reversed(after):
+            if isinstance(step.layer, layers.Conv):
+                conv = step.layer
+                options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+                x = torch.nn.functional.conv2d(x, conv.weight, None, *options)
+            else:
+                x = x * own_of_zero(found[step.inputs[0]].chosen(torch.tensor([box])))[0]
+        return torch.nn.functional.conv2d(x, head.weight).flatten()
+
+    rows = torch.autograd.functional.jacobian(map_of, torch.zeros_like(shape))
+    return rows.flatten(1).abs()
