@@ -6,8 +6,9 @@ of it. What is neither is split into two halves that share the face between them
 the box. Sizes T_1 < T_2 < ... are nested boxes; the first parts lie between one and the next, so that a size
 is proved exactly where all parts up to it are, and refuted by a witness in any of them.
 
-Parts that a size waits for come first: of the smallest size, and of these the worst. Then those that only
-show where else it holds, the nearest to 0 first.
+Parts that a size waits for come first: of the smallest size, and of these the worst, or of one parameter the
+nearest to 0, so that what time leaves is proved up to somewhere. Then those that only show where else it
+holds, the nearest first.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ _ENTRIES = 2**22
 
 _AT_ONCE = 8
 """Parts that are bounded at once at most."""
+
+_SCOUTS = 81
+"""Points of a grid where a witness is looked for first, of each size."""
 
 _HOPED = 0.3
 """How much of a remainder narrower forms may leave: where as much would prove a part, they are drawn."""
@@ -170,6 +174,7 @@ class PartsSearch:
             OutOfTime: time is over; what was decided until then stays.
             EngineError: a proof contradicts what float64 computes.
         """
+        self.scout()
         while self.queue:
             check()
             self.queue.sort(key=self._rank)
@@ -186,6 +191,18 @@ class PartsSearch:
                 self.broken,
             )
 
+    def scout(self) -> None:
+        """Look for a witness on a grid of each size, its corners among it, before anything is bounded."""
+        for size in self.sizes:
+            points = _grid(*self.family.box(size))
+            margins = torch.cat([margins_at(self.target, self.family, some) for some in points.split(8)])
+            broken = points[margins < 0].tolist()
+            for point in sorted(broken, key=lambda point: max(map(abs, point)))[:_TRIES]:
+                check()
+                self._take(confirm_at(self.target, self.family, tuple(point)))
+                if self.witness is not None:
+                    return
+
     def needed(self, part: Part) -> bool:
         """Whether a size waits for a part: no size that holds it is refuted yet."""
         return self.witness is None or self.sizes[part.shell] < self._first_refuted
@@ -197,7 +214,7 @@ class PartsSearch:
 
     def _rank(self, part: Part) -> tuple[bool, float, float]:
         if self.needed(part):
-            return False, part.shell, part.bound
+            return False, part.shell, part.distance if self.family.dimensions == 1 else part.bound
         return True, part.distance, part.bound
 
     def _decide(self, batch: list[Part]) -> tuple[list[Part], list[Part]]:
@@ -328,6 +345,15 @@ class PartsSearch:
         inside = [part for part in self.done + self.queue if part.shell <= shell]
         proved = bool(inside) and all(part.finding is Finding.HOLDS for part in inside)
         return Status.PROVED if proved else Status.UNKNOWN
+
+
+def _grid(low: Point, high: Point) -> torch.Tensor:
+    """About `_SCOUTS` points all over a box [N, d]; of a box with more corners two of them."""
+    each = int(_SCOUTS ** (1 / len(low)))
+    if each < 2:
+        return _tensor([low, high])
+    axes = [torch.linspace(a, b, each, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
+    return torch.cartesian_prod(*axes).reshape(-1, len(low))
 
 
 def _volume(part: Part) -> Fraction:
