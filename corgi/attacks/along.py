@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corgi.attacks.target import Target
+from corgi.attacks.target import Target, at_once
 from corgi.attacks.witness import confirm
 from corgi.changes.family import Family
 from corgi.results import Witness
@@ -57,5 +57,6 @@ def confirm_at(target: Target, family: Family, point: tuple[float, ...]) -> Fami
 
 def margins_at(target: Target, family: Family, points: Tensor) -> Tensor:
     """Margins at points [N, d] by the float32 trunk, to choose points by: nothing is proved by them."""
+    images = family.at(points).to(torch.float32)
     with torch.no_grad():
-        return target.margins(family.at(points).to(torch.float32)).to(torch.float64)
+        return torch.cat([target.margins(some) for some in at_once(images)]).to(torch.float64)

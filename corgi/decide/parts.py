@@ -195,8 +195,7 @@ class PartsSearch:
         """Look for a witness on a grid of each size, its corners among it, before anything is bounded."""
         for size in self.sizes:
             points = _grid(*self.family.box(size))
-            margins = torch.cat([margins_at(self.target, self.family, some) for some in points.split(8)])
-            broken = points[margins < 0].tolist()
+            broken = points[margins_at(self.target, self.family, points) < 0].tolist()
             for point in sorted(broken, key=lambda point: max(map(abs, point)))[:_TRIES]:
                 check()
                 self._take(confirm_at(self.target, self.family, tuple(point)))
