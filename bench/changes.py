@@ -5,8 +5,8 @@
 
 Correctly classified images, k = 15; the region is the sign's own box. One time limit an image, change and
 property, of wall time and for all sizes together; processes of one thread each. The table has processor
-seconds. Only sizes count: parts beyond a size that is
-refuted are not refined. Images at which a property does not hold count apart.
+seconds. Only sizes count: parts beyond a size that is refuted are not refined. Images at which a property
+does not hold count apart.
 """
 
 from __future__ import annotations
@@ -89,9 +89,8 @@ def ask(model: Path, changes: tuple[str, ...], options: SweepOptions, sample: Sa
 def report(answers: list[Answer], sizes: tuple[float, ...]) -> None:
     """Print a Markdown table."""
     shares = " | ".join(f"{size:.0%}: certified, refuted, open" for size in sizes)
-    print(
-        f"| change | property | images | holds | {shares} | widest bracket | processor seconds: median, most |"
-    )
+    times = "processor seconds: median, most"
+    print(f"| change | property | images | holds | {shares} | widest bracket | {times} |")
     print("|" + " --- |" * (6 + len(sizes)))
     for change, name in dict.fromkeys((answer.change, answer.property) for answer in answers):
         of = [answer for answer in answers if (answer.change, answer.property) == (change, name)]
