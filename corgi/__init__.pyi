@@ -12,6 +12,7 @@ from .api import report as report
 from .api import run_batch as run_batch
 from .api import smooth as smooth
 from .api import sticker as sticker
+from .api import sweep as sweep
 from .api import verify as verify
 from .api import verify_batch as verify_batch
 from .api import verify_properties as verify_properties
@@ -31,6 +32,9 @@ from .certify.shares import Share as Share
 from .certify.shares import shares as shares
 from .certify.sticker import StickerMap as StickerMap
 from .certify.sticker import StickerOptions as StickerOptions
+from .certify.sweep import SweepOptions as SweepOptions
+from .certify.sweep import SweepResult as SweepResult
+from .changes.interface import Change as Change
 from .comparison.options import CompareOptions as CompareOptions
 from .comparison.rows import Comparison as Comparison
 from .data.region import Region as Region

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -38,8 +39,12 @@ from corgi.certify.shares import RadiiDecided
 from corgi.certify.shares import decide_radii as _decide_radii
 from corgi.certify.smooth import smooth_map
 from corgi.certify.sticker import StickerMap, StickerOptions, sticker_map
+from corgi.certify.sweep import SweepOptions, SweepResult
+from corgi.certify.sweep import sweep as _sweep
 from corgi.certify.verify import VerifyOptions
 from corgi.certify.verify import verify as _verify
+from corgi.changes.interface import Change
+from corgi.changes.names import Reader, read_change
 from corgi.comparison.compare import compare as _compare
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison
@@ -50,6 +55,7 @@ from corgi.data.region import read_region as _read_region
 from corgi.data.where import WantedWhere, where_of
 from corgi.data.window import Window
 from corgi.decide.ball import ExactOptions
+from corgi.decide.parts import Fineness
 from corgi.engines.interface import BoundEngine
 from corgi.errors import UsageError
 from corgi.network.loading import Loading
@@ -180,6 +186,17 @@ class StickerChanges(Asking, total=False):
     attack: PlacesAttack
     time_limit: float | None
     seed: int
+
+
+class SweepChanges(Asking, total=False):
+    """Fields of `SweepOptions`."""
+
+    sizes: tuple[float, ...] | None
+    k: Size
+    k2: int | None
+    class_id: int | None
+    time_limit: float | None
+    fineness: Fineness
 
 
 class CompareChanges(TypedDict, total=False):
@@ -576,6 +593,35 @@ def sticker(
     _property(asked, network)
     with heard(listener):
         return sticker_map(network, image, replace(options or StickerOptions(), **asked))
+
+
+def sweep(
+    network: Network,
+    image: ImageArray,
+    change: Change | str,
+    options: SweepOptions | None = None,
+    *,
+    listener: Listener = silent,
+    **changes: Unpack[SweepChanges],
+) -> SweepResult:
+    """Where a property of an image's map [C, H, W] holds along a change: `sweep(network, image, "fog")`.
+
+    A change is a name as on the command line, `brightness+contrast`, `haze:FILE`, or a `Change`; images it
+    names are read as `read_image` does, and a region is in pixels of the network's input. `sizes`: how far
+    its parameters run. See `corgi.certify.sweep.sweep` for errors.
+    """
+    asked = dict[str, Any](changes)
+    _property(asked, network)
+    if isinstance(change, str):
+        size = network.input_shape[1], network.input_shape[2]
+        region = partial(_read_region, window=Window.whole(size), shape=size)
+        change = read_change(change, Reader(partial(_input_of, network), region))
+    with heard(listener):
+        return _sweep(network, image, change, replace(options or SweepOptions(), **_fields(asked)))
+
+
+def _input_of(network: Network, path: Path) -> ImageArray:
+    return read_image(path, network)
 
 
 @apart

@@ -31,6 +31,16 @@ class Status(StrEnum):
     """The user stopped the search; the certified radius is the best one until then."""
 
 
+class Finding(StrEnum):
+    """What is known of a part of a family of images."""
+
+    HOLDS = "holds"
+    """The property is proved at every point of it."""
+    BROKEN = "broken"
+    """It is proved to be broken at every point of it, in real arithmetic."""
+    OPEN = "open"
+
+
 class ColourOrder(StrEnum):
     """In which order a network takes the channels of a picture."""
 

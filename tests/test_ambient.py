@@ -196,6 +196,10 @@ class Asked:
         options = RadiiOptions(k=2, outside=0, exact=EXACT, attack=QUICK)
         return pixel_radii(self.network, self.image, options).certified.tolist()
 
+    def sweep(self) -> Any:
+        found = corgi.sweep(self.network, self.image, "brightness", sizes=(0.001,), k=2)
+        return found.sizes, found.certified, found.broken
+
     def vnnlib(self) -> Any:
         found = decide(load_plain(self.plain_path), self.spec, float("inf"))
         return found.answer, found.reason

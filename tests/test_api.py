@@ -22,7 +22,8 @@ from tests.onnx_models import random_cam_network
 
 
 def test_every_public_name_resolves() -> None:
-    assert {"attack", "radii", "curve", "compare", "smooth", "run_batch", "report"} <= set(corgi.__all__)
+    asked = {"attack", "radii", "curve", "sweep", "compare", "smooth", "run_batch", "report"}
+    assert asked <= set(corgi.__all__)
     for name in corgi.__all__:
         assert getattr(corgi, name) is not None
 

@@ -22,7 +22,7 @@ LAYERS = [
     {"wanted"},
     {"decide"},
     {"attacks", "engines"},
-    {"properties", "smoothing"},
+    {"properties", "smoothing", "changes"},
     {"cam"},
     {"network"},
     {"data"},
@@ -48,7 +48,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-ENGINES = ("patch", "lipschitz", "lirpa", "auto_lirpa")
+ENGINES = ("patch", "lipschitz", "lirpa", "auto_lirpa", "forward")
 BY_NAME = ("__init__.py", "certify/methods.py")
 """What builds engines by name; lazily, or for types."""
 

@@ -13,6 +13,7 @@ from corgi.terms import EngineName, Form, LipschitzMethod, LirpaMethod, Method, 
 
 if TYPE_CHECKING:
     from corgi.engines.interface import BoundEngine
+    from corgi.engines.parametric import FamilyEngine
 
 _METHODS: dict[EngineName, type[StrEnum]] = {
     EngineName.PATCH: PatchMethod,
@@ -76,3 +77,10 @@ def build_engine(name: EngineName, method: Method, device: str = "cpu") -> Bound
     from corgi.engines.patch.engine import PatchEngine
 
     return PatchEngine(relaxation=PatchMethod(method.value), device=device)
+
+
+def family_engine() -> FamilyEngine:
+    """What bounds the map over families of images."""
+    from corgi.engines.forward.engine import ForwardEngine
+
+    return ForwardEngine()

@@ -1,5 +1,7 @@
 """Radii on the command line: `1/255`, `0.5/255`, `0.004` or `1e-3`; one, or several with commas between.
 
+Sizes of changes are written so, too, or as `5%`.
+
 A fraction is divided as floats are, so `--eps 1/255` asks what `eps=1/255` asks in Python. Which numbers can
 be a radius depends on the norm (`check_radius`); here they need only be numbers.
 """
@@ -7,12 +9,14 @@ be a radius depends on the norm (`check_radius`); here they need only be numbers
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import typer
 
 from corgi.errors import UsageError
 
+_SIZES = "as 5%, 0.05 or 1e-3"
 _EXPECTED = "as 1/255, 0.5/255, 0.004 or 1e-3"
 
 
@@ -31,6 +35,42 @@ def radii_of(option: str, text: str) -> tuple[float, ...]:
     if None in found:
         raise UsageError(f"{option} {text}: expected numbers with commas between, {_EXPECTED}")
     return tuple(sorted(number for number in found if number is not None))
+
+
+def share_option(*names: str, help: str, show_default: bool | str = True) -> Any:
+    """An option of type float whose value may be written as a fraction or with a percent sign."""
+    return typer.Option(*names, metavar="T", parser=_size, help=help, show_default=show_default)
+
+
+def sizes_of(option: str, text: str) -> tuple[float, ...]:
+    """Sizes as a user writes them, with commas between: each once, ascending.
+
+    Raises:
+        UsageError: one of them is no number.
+    """
+    found = {_share(part) for part in text.split(",")}
+    if None in found:
+        raise UsageError(f"{option} {text}: expected numbers with commas between, {_SIZES}")
+    return tuple(sorted(number for number in found if number is not None))
+
+
+def _size(text: str | float) -> float:
+    found = _share(str(text))
+    if found is None:
+        raise typer.BadParameter(f"{text}: expected a number, {_SIZES}")
+    return found
+
+
+def _share(text: str) -> float | None:
+    """The number that is written, `%` for hundredths: the float nearest to it; None if it is none."""
+    before, percent, after = text.strip().partition("%")
+    if not percent:
+        return _number(text)
+    try:
+        value = float(Decimal(before) / 100)
+    except (ArithmeticError, ValueError):
+        return None
+    return value if not after and math.isfinite(value) else None
 
 
 def _radius(text: str | float) -> float:

@@ -282,11 +282,49 @@ def _unit(values: Pixels, largest: float) -> Pixels:
     return values * (1.0 / largest)
 
 
+def read_numbers(path: Path) -> NDArray[np.float64]:
+    """An NPY file of finite numbers, which need be no pixels.
+
+    Raises:
+        ImageError: missing, damaged, pickled, too large, neither floats nor whole numbers, or one not finite.
+    """
+    content = read_content(path)
+    with naming(path):
+        array = _load_npy(content)
+        if array.dtype.kind not in "fiu":
+            raise ImageError(f"dtype {array.dtype}; expected numbers")
+        found = array.astype(np.float64)
+        if not np.isfinite(found).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(found))[0])
+            raise ImageError(f"value {found[place]} at index {list(place)}; expected finite numbers")
+    return found
+
+
 def _read_npy(content: bytes) -> NDArray[Any]:
     """The array of an NPY file, its dtype kept.
 
     Raises:
-        ImageError: missing, damaged, pickled, too large, not uint8 or float, or a value that is not a pixel.
+        ImageError: see `_load_npy`; not uint8 or float, or a value that is not a pixel.
+    """
+    array = _load_npy(content)
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ImageError(f"dtype {array.dtype}; expected uint8, or floats in [0, 1]")
+    if array.dtype.kind == "f":
+        outside = ~((array >= 0) & (array <= 1))  # NaN is outside as well
+        if outside.any():
+            place = tuple(int(i) for i in np.argwhere(outside)[0])
+            raise ImageError(
+                f"value {array[place]} at index {list(place)}; expected floats in [0, 1]",
+                hint="Divide 0..255 values by 255, or save them as uint8." if array[place] > 1 else None,
+            )
+    return array
+
+
+def _load_npy(content: bytes) -> NDArray[Any]:
+    """The array of an NPY file, whatever its numbers are.
+
+    Raises:
+        ImageError: damaged, pickled, empty or too large.
     """
     try:
         with warnings.catch_warnings():
@@ -301,17 +339,7 @@ def _read_npy(content: bytes) -> NDArray[Any]:
         raise ImageError(f"an array of shape {list(found.shape)}, which has no pixel")
     if found.size > 3 * MAX_PIXELS:
         raise _too_large()
-    if found.dtype != np.uint8 and found.dtype.kind != "f":
-        raise ImageError(f"dtype {found.dtype}; expected uint8, or floats in [0, 1]")
     array: NDArray[Any] = found
-    if array.dtype.kind == "f":
-        outside = ~((array >= 0) & (array <= 1))  # NaN is outside as well
-        if outside.any():
-            place = tuple(int(i) for i in np.argwhere(outside)[0])
-            raise ImageError(
-                f"value {array[place]} at index {list(place)}; expected floats in [0, 1]",
-                hint="Divide 0..255 values by 255, or save them as uint8." if array[place] > 1 else None,
-            )
     return array
 
 

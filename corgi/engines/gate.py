@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from corgi.changes.family import Family
 from corgi.engines.interface import Bounder
+from corgi.engines.parametric import Boxes, FamilyBounder
 from corgi.errors import GateError
 from corgi.network.depth import is_deep
 from corgi.network.gate import compare
@@ -101,3 +103,36 @@ def check_engine_on_a_ball(
         ends = torch.where((gradient > 0) == low, box.lower, box.upper)
         for pixel, end in zip(pixels.tolist(), ends, strict=True):
             hold(end, [pixel])
+
+
+_FAMILY_SLACK = 1e-10
+"""What float64 may be off by in the map of a family's image, as a share of the map's largest value: what the
+network computes, and the image it computes it of."""
+
+
+def check_engine_on_a_family(
+    network: Network, class_id: int, bounder: FamilyBounder, family: Family, points: torch.Tensor
+) -> None:
+    """Hold bounds over boxes from one of some points [N, d] of a family to the next against the maps there.
+
+    By corgi's own float64 trunk, which was compared with onnxruntime before.
+
+    Raises:
+        GateError: a map leaves the bounds of a box that holds its point.
+    """
+    ends = points, points.roll(1, 0)
+    boxes = [Boxes(torch.minimum(*ends), torch.maximum(*ends)), Boxes(points, points)]
+    maps = torch.stack([network.cam(image, class_id).reshape(-1) for image in family.at(points)])
+    slack = _FAMILY_SLACK * float(maps.abs().max())
+    for box in boxes:
+        found = bounder.maps(family, box)
+        known = found.narrower(torch.arange(len(box))).interval()
+        outside = (maps < known.lower - slack) | (maps > known.upper + slack)
+        if bool(outside.any()):
+            point, pixel = outside.nonzero()[0].tolist()
+            raise GateError(
+                f"{network.path}: map pixel {pixel} of class {class_id} is {float(maps[point, pixel]):.12g}"
+                f" on an image of the family, outside the engine's bounds"
+                f" [{float(known.lower[point, pixel]):.12g}, {float(known.upper[point, pixel]):.12g}]",
+                hint="The engine bounds another function than the network's. No certificate is given.",
+            )

@@ -47,6 +47,11 @@ class Formula(ABC):
         """
 
     @property
+    @abstractmethod
+    def opposite(self) -> Formula:
+        """The formula whose margin is the negative of this one's: it holds where this one is broken."""
+
+    @property
     def leaves(self) -> Iterator[Formula]:
         """The rankings and balances in it."""
         return iter((self,))
@@ -130,6 +135,11 @@ class Ranking(Formula):
         """Both values that are compared may change."""
         return self.up + self.down
 
+    @property
+    def opposite(self) -> Ranking:
+        """I^(gained) of B is the (|B| - gained + 1)-th smallest, I_(lost) of A the keep-th largest."""
+        return Ranking(self.below, self.above, self.gained, self.among, self.down, self.up)
+
     def margin(self, cams: Tensor) -> Tensor:
         """I_(lost) - I^(gained), each with its factor."""
         inside = cams[..., self.inside.to(cams.device)]
@@ -183,6 +193,12 @@ class Balance(Formula):
         """Every value may change."""
         return float(self.rows.abs().sum(1).max())
 
+    @property
+    def opposite(self) -> Formula:
+        """The negative of the smallest form is the largest of the negatives."""
+        rows = [Balance((tuple(-c for c in row),)) for row in self.coefficients]
+        return together(list[Formula](rows), Any)
+
     def margin(self, cams: Tensor) -> Tensor:
         """The smallest form."""
         return (cams.clamp(min=0) @ self.rows.to(cams).T).amin(-1)
@@ -226,6 +242,11 @@ class _Combined(Formula):
 class All(_Combined):
     """Every part holds."""
 
+    @property
+    def opposite(self) -> Formula:
+        """At least one part is broken."""
+        return Any(tuple(part.opposite for part in self.parts))
+
     def margin(self, cams: Tensor) -> Tensor:
         """The smallest of the parts'."""
         return self._margins(cams).amin(0)
@@ -233,6 +254,11 @@ class All(_Combined):
 
 class Any(_Combined):
     """At least one part holds, on each map another one, perhaps."""
+
+    @property
+    def opposite(self) -> Formula:
+        """Every part is broken."""
+        return All(tuple(part.opposite for part in self.parts))
 
     def margin(self, cams: Tensor) -> Tensor:
         """The largest of the parts'."""

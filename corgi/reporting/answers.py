@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from rich.console import RenderableType
@@ -12,8 +15,8 @@ from corgi.certify.curve import Curve
 from corgi.certify.explain import Explanation
 from corgi.certify.radii import PixelRadii
 from corgi.certify.sticker import StickerMap
+from corgi.certify.sweep import SweepResult
 from corgi.comparison.rows import Comparison
-from corgi.reporting import document, text
 from corgi.results import SmoothResult, VerifyResult, VerifyResults
 
 if TYPE_CHECKING:
@@ -29,7 +32,28 @@ Answer = (
     | StickerMap
     | Comparison
     | SmoothResult
+    | SweepResult
 )
+
+
+_KINDS: Mapping[type[Any], tuple[str, str, str, str]] = MappingProxyType(
+    {
+        VerifyResult: ("verify", "document", "text", "picture"),
+        VerifyResults: ("properties", "document", "text", "picture"),
+        Explanation: ("cam", "document", "text", "picture"),
+        AttackResult: ("attack", "document", "text", "picture"),
+        PixelRadii: ("radii", "document", "text", "series_picture"),
+        Curve: ("curve", "document", "text", "series_picture"),
+        StickerMap: ("sticker", "sticker", "sticker", "sticker_picture"),
+        SweepResult: ("sweep", "sweep", "sweep", "sweep_picture"),
+        Comparison: ("compare", "comparison", "comparison", "compare_picture"),
+        SmoothResult: ("smooth", "smoothing", "smoothing", "smooth_picture"),
+    }
+)
+"""Of each kind of answer its name, and the modules of `NAME_document`, `NAME_text` and `NAME_picture`, which
+are loaded when they are asked for."""
+
+_KNOW_THEIR_IMAGE = VerifyResult, VerifyResults, SmoothResult
 
 
 def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]:
@@ -38,65 +62,19 @@ def written(answer: Answer, image_name: str) -> tuple[RenderableType, BaseModel]
     Raises:
         pydantic.ValidationError: a number of the answer is not finite.
     """
-    found: BaseModel
-    match answer:
-        case VerifyResult():
-            found = document.verify_document(answer)
-            return text.verify_text(found), found
-        case VerifyResults():
-            found = document.properties_document(answer)
-            return text.properties_text(found), found
-        case Explanation():
-            found = document.cam_document(answer, image_name)
-            return text.cam_text(found), found
-        case AttackResult():
-            found = document.attack_document(answer, image_name)
-            return text.attack_text(found), found
-        case PixelRadii():
-            found = document.radii_document(answer, image_name)
-            return text.radii_text(found), found
-        case Curve():
-            found = document.curve_document(answer, image_name)
-            return text.curve_text(found), found
-        case StickerMap():
-            from corgi.reporting.sticker import sticker_document, sticker_text
-
-            found = sticker_document(answer, image_name)
-            return sticker_text(found), found
-        case Comparison():
-            from corgi.reporting.comparison import compare_document, compare_text
-
-            found = compare_document(answer, image_name)
-            return compare_text(found), found
-        case SmoothResult():
-            from corgi.reporting.smoothing import smooth_document, smooth_text
-
-            found = smooth_document(answer)
-            return smooth_text(found), found
+    name, documents, texts, _ = _KINDS[type(answer)]
+    named = () if isinstance(answer, _KNOW_THEIR_IMAGE) else (image_name,)
+    found: BaseModel = _of(documents, f"{name}_document")(answer, *named)
+    text: RenderableType = _of(texts, f"{name}_text")(found)
+    return text, found
 
 
 def drawn(answer: Answer) -> Figure:
     """The picture of an answer."""
-    from corgi.reporting import compare_picture, picture, series_picture, smooth_picture
+    name, *_, pictures = _KINDS[type(answer)]
+    figure: Figure = _of(pictures, f"{name}_picture")(answer)
+    return figure
 
-    match answer:
-        case VerifyResult():
-            return picture.verify_picture(answer)
-        case VerifyResults():
-            return picture.properties_picture(answer)
-        case Explanation():
-            return picture.cam_picture(answer)
-        case AttackResult():
-            return picture.attack_picture(answer)
-        case PixelRadii():
-            return series_picture.radii_picture(answer)
-        case Curve():
-            return series_picture.curve_picture(answer)
-        case StickerMap():
-            from corgi.reporting.sticker_picture import sticker_picture
 
-            return sticker_picture(answer)
-        case Comparison():
-            return compare_picture.compare_picture(answer)
-        case SmoothResult():
-            return smooth_picture.smooth_picture(answer)
+def _of(module: str, name: str) -> Any:
+    return getattr(import_module(f"corgi.reporting.{module}"), name)

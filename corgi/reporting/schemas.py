@@ -22,6 +22,7 @@ from corgi.reporting.document import (
 )
 from corgi.reporting.smoothing import SmoothDocument
 from corgi.reporting.sticker import StickerDocument
+from corgi.reporting.sweep import SweepDocument
 
 DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
@@ -35,6 +36,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "sticker": StickerDocument,
         "compare": CompareDocument,
         "smooth": SmoothDocument,
+        "sweep": SweepDocument,
         "report": ReportDocument,
     }
 )

@@ -1,0 +1,98 @@
+"""`corgi sweep`: where a property of one image's map holds along a change of light, weather or focus."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from corgi.cli import common
+from corgi.cli.exits import finished
+from corgi.cli.property import property_of, with_wanted
+from corgi.cli.radius import share_option, sizes_of
+from corgi.cli.task import Task, with_task
+from corgi.errors import UsageError
+from corgi.wanted import WantedProperty
+
+if TYPE_CHECKING:
+    from corgi.certify.sweep import SweepResult
+    from corgi.changes.interface import Change
+    from corgi.network.network import Network
+    from corgi.results import ImageArray
+
+_CHANGE = (
+    "What changes: brightness, contrast, darken, colour, fog, blur, sharpen, shadow:REGION, haze:IMAGE,"
+    " towards:IMAGE, noise-pattern:FILE.npy, basis:FILE.npy; several with + between."
+)
+
+
+@with_wanted
+@with_task
+def command(
+    *,
+    change: Annotated[str, typer.Option("--change", metavar="NAME[:FILE][+...]", help=_CHANGE)],
+    to: Annotated[
+        float | None,
+        share_option("--to", help="Largest size of its parameters; as 0.2 or 20%.", show_default="0.2"),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T[,T]", help="Sizes to decide, each by itself; as 5%,10%,20%.", show_default="--to"
+        ),
+    ] = None,
+    wanted: WantedProperty,
+    k: common.KOption = None,
+    class_id: common.ClassOption = None,
+    time_limit: common.TimeLimitOption = None,
+    task: Task,
+) -> int:
+    """Certify the map of IMAGE along a change of light, weather or focus: where it stays as asked.
+
+    The change is the set of all images clip(x + t A, 0, 1), t up to a size. One parameter is cut into
+    intervals that are proved to hold, proved to be broken, or open; several into boxes.
+
+    Exit code: 0 done, 3 time limit or Ctrl-C (the answer printed is what was done until then), 4 error.
+    """
+    from corgi.changes.names import parse_change
+
+    parse_change(change)
+    ranks = common.parse_k(k)
+    asked = () if sizes is None else sizes_of("--sizes", sizes)
+    if to is not None and asked and max(asked) > to:
+        raise UsageError(f"--sizes {sizes}: beyond --to {to:g}", hint="Leave --to away.")
+    ends = tuple(sorted({*asked, *(() if to is None else (to,))})) or None
+
+    def ask(network: Network, image: ImageArray) -> SweepResult:
+        from corgi.certify.sweep import SweepOptions, sweep
+
+        options = SweepOptions(
+            ends,
+            ranks,
+            wanted.k2 if wanted.plain else None,
+            class_id,
+            property_of(wanted, network, task),
+            time_limit,
+        )
+        return sweep(network, image, _read(change, network, task), options)
+
+    return task.answer(ask, finished, seconds=time_limit)
+
+
+def _read(text: str, network: Network, task: Task) -> Change:
+    """The change a text names: images are read as the image is, regions are those of its picture.
+
+    Raises:
+        UsageError, ImageError, DataError: see `read_change`.
+    """
+    from corgi.changes.names import Reader, read_change
+    from corgi.data.region import read_region
+
+    def image(path: Path) -> ImageArray:
+        return common.seen(network, path, task.preprocess).pixels
+
+    size = network.input_shape[1], network.input_shape[2]
+    region = partial(read_region, window=task.window(network), shape=size, picture=task.image)
+    return read_change(text, Reader(image, region))
