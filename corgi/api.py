@@ -490,6 +490,7 @@ def verify_properties(
     if "property" in asked:
         raise UsageError("property beside properties", hint="Name it among them.")
     found = _properties(properties, asked, network)
+    asked["where"] = _where(asked.get("where", options and options.where), network)
     chosen = _changed(options, asked)
     with heard(listener):
         return _verify_properties(network, image, found, chosen, image_name=image_name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ class Where:
                 f"{name}: expected values in [0, 1], the largest of them 1",
                 hint="They are in radii of the ball: divide by the largest.",
             )
-        # A copy: the caller may write into the same memory, and what is equal must stay equal.
+        # A copy: the caller may write into the same memory.
         object.__setattr__(self, "scale", scale.detach().clone())
 
     @property
@@ -55,26 +54,30 @@ class Where:
     @property
     def in_words(self) -> str:
         """What changes, as a clause."""
-        if self.binary:
-            return f"pixels {self.source} alone change"
-        return f"each pixel changes by its share in {self.source} at most, which is a radius of its own"
+        if not self.binary:
+            return f"each entry changes by the radius times its share in {self.source} at most"
+        apart = "" if bool((self.scale == self.scale[:1]).all()) else "only some channels of "
+        return f"{apart}pixels {self.source} alone change"
 
     @property
     def count(self) -> int:
         """How many places of the image may change, in one channel or more."""
         return int((self.scale > 0).any(0).sum())
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Digest of shape and values."""
         content = repr(tuple(self.scale.shape)).encode() + self.scale.contiguous().numpy().tobytes()
         return hashlib.sha256(content).hexdigest()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Where) and (self.source, self.sha256) == (other.source, other.sha256)
+        # By what it says now: nothing keeps a caller from writing into it.
+        if not isinstance(other, Where):
+            return False
+        return self.source == other.source and torch.equal(self.scale, other.scale)
 
     def __hash__(self) -> int:
-        return hash((self.source, self.sha256))
+        return hash((self.source, self.scale.shape))
 
     def __repr__(self) -> str:
         return f"Where({self.source!r}, sha256={self.sha256})"
@@ -128,6 +131,11 @@ class Ball:
     def with_radius(self, radius: float) -> Ball:
         """The ball of another radius around the same centre."""
         return Ball(self.center, radius, self.norm, self.pixel_box, self.where)
+
+    def copy(self) -> Ball:
+        """The same in memory of its own: a caller may write another image, other places, into theirs."""
+        where = None if self.where is None else Where(self.where.scale, self.where.source)
+        return Ball(self.center.clone(), self.radius, self.norm, self.pixel_box, where)
 
     @property
     def scale(self) -> Tensor | None:
@@ -190,7 +198,8 @@ class Ball:
         if self.scale is not None:
             if bool(((change > 0) & (self.scale == 0)).any()):
                 return math.inf
-            shares = (change / self.scale.clamp(min=2.0**-1022)).nextafter(_UP)
+            # Of a share so small that the quotient overflows it is inf, which is not below the truth either.
+            shares = (change / self.scale).nextafter(_UP)
             change = torch.where(self.scale == 1, change, torch.where(change > 0, shares, 0.0))
         largest = float(change.max())
         if self.norm is Norm.LINF or not 0 < largest < math.inf:

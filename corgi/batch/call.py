@@ -13,7 +13,7 @@ from pathlib import Path
 from corgi.batch.cluster import Cluster
 from corgi.batch.code import code_version
 from corgi.batch.items import annotated
-from corgi.batch.question import Question, annotation_of
+from corgi.batch.question import Question, annotation_of, digests_of
 from corgi.batch.run import Tally, compute_rows, forget_failures
 from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Setting, Store
 from corgi.batch.work import Work, Worker, local_worker
@@ -97,7 +97,8 @@ def run_batch(
     question = question or Question()
     items = annotated(items, partial(annotation_of, question.wanted, question.where))
     network = question.loading.load(model)
-    parameters = question.parameters()
+    # In this order: a file that changes in between is another one than the workers are told of.
+    digests, parameters = digests_of(question.wanted, question.where), question.parameters()
     with ExitStack() as stack:
         cluster = None if ray is None else Cluster(ray)
         if cluster is not None:
@@ -106,7 +107,7 @@ def run_batch(
         count = workers or (max(1, cores) if parameters["device"] == "cpu" else 1)
         if cluster is not None and count > cores:
             raise UsageError(f"--workers {count}: the cluster has {cores} cores")
-        work = _work(question, model, network.sha256, max(1, cores // count))
+        work = _work(question, model, network.sha256, max(1, cores // count), digests)
         opened = stack.enter_context(Store(store, create=True, on_wait=on_wait))
         setting = opened.setting(network.sha256, encodable(str(model)), parameters, work.code)
         opened.forget_others(setting, items)
@@ -134,7 +135,13 @@ def _cases(store: Store, setting: Setting, wanted: Container[str]) -> list[Case]
     return found
 
 
-def _work(question: Question, model: Path, sha256: str, threads: int) -> Work:
+def _work(
+    question: Question,
+    model: Path,
+    sha256: str,
+    threads: int,
+    digests: tuple[str | None, str | None],
+) -> Work:
     return Work(
         load=partial(question.loading.load, model.absolute()),
         model_sha256=sha256,
@@ -145,5 +152,6 @@ def _work(question: Question, model: Path, sha256: str, threads: int) -> Work:
         wanted=question.wanted.absolute(),
         radii=question.radii,
         where=question.where and question.where.absolute(),
+        digests=digests,
         threads=threads,
     )

@@ -26,6 +26,12 @@ def annotation_of(wanted: WantedProperty, where: WantedWhere | None, picture: Pa
     return None if not found else found[0] if len(found) == 1 else sha256("".join(found).encode()).hexdigest()
 
 
+def digests_of(wanted: WantedProperty, where: WantedWhere | None) -> tuple[str | None, str | None]:
+    """Those of the files that are read for every picture alike, by which a batch is named."""
+    places = {} if where is None else where.parameters()
+    return wanted.parameters().get("region_sha256"), places.get("sha256")
+
+
 @dataclass(frozen=True)
 class Question:
     """What to verify and how, and how model and images are read.

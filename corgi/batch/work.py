@@ -19,7 +19,7 @@ from corgi import workers
 from corgi.batch.code import code_version
 from corgi.batch.items import digest_of_content
 from corgi.batch.pictures import pictures_of
-from corgi.batch.question import annotation_of
+from corgi.batch.question import annotation_of, digests_of
 from corgi.batch.store import ERROR, FAILED, WITH, Answer, Item
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.shares import decide_explained
@@ -53,7 +53,7 @@ class Work:
         model_sha256, code: what the network's digest and the worker's own code must be.
         folder: where relative names of images begin; a worker may run in another one.
         options: what to verify and how; preprocess: recipe for pictures, None for the model's own.
-        wanted, radii, where: see `Question`.
+        wanted, radii, where: see `Question`; digests: of their files (`digests_of`) as the run began.
         threads: of torch.
         prepare: called once, before the network is loaded.
         describe: the document of a result, as JSON.
@@ -69,6 +69,7 @@ class Work:
     wanted: WantedProperty = field(default_factory=WantedProperty)
     radii: tuple[float, ...] = ()
     where: WantedWhere | None = None
+    digests: tuple[str | None, str | None] = (None, None)
     prepare: Callable[[], None] = keep_freed_memory
     describe: Callable[[VerifyResult], str] = described
 
@@ -175,11 +176,11 @@ class Answerer:
         try:
             if not self.work.wanted.plain:
                 found = self.work.wanted.property(network.head.map_shape, seen.window, path)
-                self._check_annotation(item, path)
                 options = replace(options, property=found)
             if self.work.where is not None:
                 places = self.work.where.read(network.input_shape, seen.window, path)
                 options = replace(options, where=places)
+            self._check_read(item, path)
             if options.property is not None:
                 explained.question(options.property)
         except UsageError as error:  # of this picture: another one may have such a region, such values
@@ -191,12 +192,14 @@ class Answerer:
         except Exception:  # the answer stands without them
             return answer, None
 
-    def _check_annotation(self, item: Item, path: Path) -> None:
-        """Refuse an annotation that is not the one by which the row is named.
+    def _check_read(self, item: Item, path: Path) -> None:
+        """Refuse what was read for the question where it is not what the row is named by.
 
         Raises:
-            ImageError: it has changed since the run began.
+            ImageError: a file or an annotation has changed since the run began.
         """
+        if digests_of(self.work.wanted, self.work.where) != self.work.digests:
+            raise ImageError(f"{item.name}: the file of --region or --where has changed since the run began")
         said = annotation_of(self.work.wanted, self.work.where, path)
         if said is not None and item.sha256 != f"{item.content}{WITH}{said}":
             raise ImageError(f"{item.name}: its annotation has changed since the run began")

@@ -21,6 +21,7 @@ from corgi.certify.explain import Explanation, explain
 from corgi.certify.options import VerifyOptions
 from corgi.certify.verify import verify_explained
 from corgi.decide.ball import refuse_contradiction
+from corgi.errors import UsageError
 from corgi.network.network import Network
 from corgi.results import Brief, ImageArray, VerifyResult
 from corgi.types import Norm
@@ -97,6 +98,9 @@ def radius_curve(
     """
     started = time.monotonic()
     options = replace(options or VerifyOptions(), eps=None)
+    if options.where is not None:
+        hint = "Ask for each k by itself: `verify`."
+        raise UsageError("where: a curve is of images that change everywhere", hint=hint)
     explanation = explain(network, image, options.k, options.class_id)
     gaps = relative_gaps(torch.from_numpy(explanation.cam))
     bounders = Bounders()

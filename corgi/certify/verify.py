@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from corgi.ambient import settled
 from corgi.attacks.search import attack_radius
@@ -29,6 +31,7 @@ from corgi.results import (
     LabelCertificate,
     Status,
     VerifyResult,
+    Witness,
 )
 from corgi.terms import EngineName
 
@@ -103,10 +106,25 @@ def verify_explained(
         asked = (options.asked.statement(explained.top.k), explained.top.k, sets[0], None)
         if asked != (certified.statement, certified.k, sets[1], options.eps):
             raise UsageError("the certificate to go on from is not of the same search")
+    if attacked is not None and attacked.witness is not None:
+        _check_witness(explained, options, attacked.witness)
     started, bounders = time.monotonic() if started is None else started, bounders or Bounders()
     verification = _Verification(explained, options, bounders, image_name, started, attacked, certified)
     with limited(None if options.time_limit is None else started + options.time_limit):
         return verification.run()
+
+
+def _check_witness(explained: Explanation, options: VerifyOptions, witness: Witness) -> None:
+    """Refuse a witness of another question.
+
+    Raises:
+        UsageError: it lies elsewhere in the balls asked about, or keeps the property.
+    """
+    ball = explained.ball(options.norm, options.where)
+    far = ball.distance(torch.from_numpy(witness.image))
+    margin = explained.question(options.asked).holds.margin(torch.from_numpy(witness.cam).reshape(-1))
+    if not (math.isclose(far, witness.radius, rel_tol=1e-9) and float(margin) < 0):
+        raise UsageError("the attack whose witness is known is not of the same question")
 
 
 class _Verification(Session):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from corgi.reporting import wording
 from corgi.reporting.facts import percent_down, percent_up
 from corgi.reporting.marks import KEPT, LOST
 from corgi.reporting.picture import new_figure
@@ -40,7 +39,7 @@ def accuracy_picture(curve: AccuracyCurve) -> Figure:
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_ylabel("share of all images", fontsize=9)
     scale = "in 1/255" if unit > 1 else "pixel scale [0, 1]"
-    axes.set_xlabel(f"{curve.norm.label} radius, {scale}: {wording.size_of_change(curve.norm)}", fontsize=9)
+    axes.set_xlabel(f"{curve.norm.label} radius, {scale}: {curve.changing}", fontsize=9)
     axes.tick_params(which="both", labelsize=8)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure

@@ -18,6 +18,7 @@ from corgi.reporting.document import (
     subject,
     witness_document,
 )
+from corgi.reporting.facts import percent_down, percent_up
 from corgi.reporting.layout import figures, head, said
 from corgi.reporting.versions import Versions, installed_versions
 from corgi.results import Status
@@ -99,7 +100,7 @@ def statement(found: StickerMap) -> str:
     return (
         f"At {counts[Status.PROVED]} of {total} places, for every sticker of {options.size} x {options.size} "
         f"pixels of the input there ({change}), {asked.subject} of {explained.network.map_kind.in_words} of "
-        f"{label} {asked.verb}."
+        f"{label}{wording.choice_of(explained.top, asked)} {asked.verb}."
     )
 
 
@@ -107,11 +108,11 @@ def sticker_text(document: StickerDocument) -> RenderableType:
     """The answer of `corgi sticker`."""
     total = len(document.rows) * len(document.columns)
     shares = (
-        (name, f"{count} of {total}", f"{count / total:.1%}; {how}")
-        for name, count, how in (
-            ("certified", document.certified, f"deterministic: {document.method}, {document.engine}"),
-            ("refuted", document.refuted, "by an image that onnxruntime confirms"),
-            ("open", document.open, "neither"),
+        (name, f"{count} of {total}", f"{share(count / total)}; {how}")
+        for name, count, share, how in (
+            ("certified", document.certified, percent_down, f"deterministic: {document.method}"),
+            ("refuted", document.refuted, percent_down, "by an image that onnxruntime confirms"),
+            ("open", document.open, percent_up, "neither"),
         )
     )
     rows = list(shares)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from corgi.errors import printable
+from corgi.reporting import wording
 from corgi.reporting.case import Call, Case, Setup
 from corgi.reporting.document import VerifyDocument
 from corgi.reporting.versions import Versions
@@ -81,7 +82,7 @@ class AccuracyCurve:
 
     Attributes:
         asked: what is asked of every image, in words.
-        norm: of the radii.
+        norm: of the radii; changing: what they measure, in words.
         decided: what is known at the radii that were asked for, or at usual ones.
         between: the same at many radii from below the smallest to beyond the largest of those.
         far: whether the latter is far more than the former, so that multiples are shown, not differences.
@@ -89,6 +90,7 @@ class AccuracyCurve:
 
     asked: str
     norm: Norm
+    changing: str
     decided: tuple[Decided, ...]
     between: tuple[Decided, ...]
     far: bool
@@ -332,6 +334,7 @@ def accuracy_curve(cases: Sequence[Case]) -> AccuracyCurve | None:
     return AccuracyCurve(
         asked.pop() if len(asked) == 1 else "what is asked of each image stays true",
         Norm(answers[0].norm),
+        wording.size_of_changes(answers),
         rows,
         tuple(_decided(cases, radius) for radius in sorted({*grid.tolist(), *radii})),
         far,

@@ -11,7 +11,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from corgi.results import ExactSearch, MapKind, Status, VerifyResult
+from corgi.results import ExactSearch, MapKind, Statement, Status, TopK, VerifyResult
 from corgi.types import Norm
 
 if TYPE_CHECKING:
@@ -114,9 +114,7 @@ def guarantee(result: VerifyResult) -> str | None:
         return None
     what, size = certificate.statement, size_of_change(certificate.norm, certificate.where)
     label = class_label(result.class_id, result.class_name)
-    # Of equal values at rank k the first were taken; only a relaxed property can hold then.
-    chosen = result.top.tie and not _OF_A_SET.isdisjoint(what.name.split("+"))
-    choice = " (of equal values, the first)" if chosen else ""
+    choice = choice_of(result.top, what)
     return (
         f"For every image within {round_down(certificate.radius)} of this one "
         f"({size}, scale [0, 1]), {what.subject} of {result.map_kind.in_words} "
@@ -124,12 +122,17 @@ def guarantee(result: VerifyResult) -> str | None:
     )
 
 
+def choice_of(top: TopK, asked: Statement) -> str:
+    """Which pixels are meant where the top set is a tie: only a relaxed property can hold then."""
+    chosen = top.tie and not _OF_A_SET.isdisjoint(asked.name.split("+"))
+    return " (of equal values, the first)" if chosen else ""
+
+
 def guarantee_of_many(documents: Sequence[VerifyDocument]) -> str:
     """What is certified of many images at once, as one sentence."""
     said = {_words(document) for document in documents}
-    changing = _changing({None if d.where is None else d.where.in_words for d in documents})
     subject, verb = said.pop()
-    varying, map_kind, norm = "", documents[0].map_kind, Norm(documents[0].norm)
+    varying, map_kind, size = "", documents[0].map_kind, size_of_changes(documents)
     if said and all(document.property is None or document.property.name == "topk" for document in documents):
         subject, verb = "the k largest pixels", "stay among the k2 largest"
         varying = ", with the k and k2 of its own document"
@@ -139,18 +142,20 @@ def guarantee_of_many(documents: Sequence[VerifyDocument]) -> str:
         varying = ", each image with its own region"
     return (
         f"For each image with a certified radius above 0: for every image within that radius of it "
-        f"({size_of_change(norm)}{changing}, scale [0, 1]), {subject} of {map_kind.in_words} of the class "
+        f"({size}, scale [0, 1]), {subject} of {map_kind.in_words} of the class "
         f"explained "
         f"{verb}{varying}."
     )
 
 
-def _changing(clauses: set[str | None]) -> str:
-    """What may change in many images, behind a norm."""
-    if len(clauses) == 1:
-        (only,) = clauses
-        return "" if only is None else f", {only}"
-    return ", what its own document says alone changes"
+def size_of_changes(documents: Sequence[VerifyDocument]) -> str:
+    """What the radii of many images measure, in words."""
+    size = size_of_change(Norm(documents[0].norm))
+    clauses = {None if document.where is None else document.where.in_words for document in documents}
+    if len(clauses) > 1:
+        return f"{size}, of each image what its own document says alone changes"
+    (only,) = clauses
+    return size if only is None else f"{size}, {only}"
 
 
 def _words(document: VerifyDocument) -> tuple[str, str]:
@@ -188,12 +193,12 @@ def no_guarantee(document: VerifyDocument) -> str:
     topk = is_topk(document)
     if topk and document.tie and document.k2 == document.k:
         return tie_at(document.k)
-    if document.status == Status.REFUTED.value and eps is not None and not topk:
-        return (
-            f"Not for every image within {eps:g} {' '.join(_words(document))}: one no farther away shows it."
-        )
     if document.status == Status.REFUTED.value and eps is not None:
-        return f"The map does not keep its pixels within {eps:g}: an image no farther away changes them."
+        within = round_up(eps)
+        if topk:
+            return f"The map does not keep its pixels within {within}: an image no farther away changes them."
+        words = " ".join(_words(document))
+        return f"Not for every image within {within} {words}: one no farther away shows it."
     asked = "any radius" if eps is None else f"the radius {eps:g}"
     return f"Nothing is certified for {asked}" + (f": {reason.rstrip('.')}." if reason else ".")
 

@@ -166,3 +166,79 @@ def test_the_identity_of_a_batch_holds_what_may_change() -> None:
     assert values[0] != values[1]
     with pytest.raises(UsageError, match="beside that of the options"):
         Question(corgi.VerifyOptions(where=corgi.Where(ones, "them")), where=WantedWhere("0,0,1,1"))
+
+
+def test_what_may_change_is_said_as_it_is(model, picture) -> None:
+    """Single channels are no pixels, and a share is one of the radius."""
+    network = corgi.load(model)
+    ones = torch.zeros(network.input_shape, dtype=torch.float64)
+    ones[0] = 1
+    if len(ones) > 1:
+        assert corgi.Where(ones, "inside of it").in_words.startswith("only some channels of pixels")
+    shares = torch.full((1, *network.input_shape[1:]), 0.5, dtype=torch.float64)
+    shares[0, 0, 0] = 1
+    assert corgi.Where(shares, "radii.npy").in_words == (
+        "each entry changes by the radius times its share in radii.npy at most"
+    )
+
+
+def test_no_answer_is_taken_for_one_of_other_places(model, picture) -> None:
+    network = corgi.load(model)
+    image = corgi.read_image(picture, network)
+    upper = np.zeros(network.input_shape[1:], bool)
+    upper[: len(upper) // 2] = True
+    with pytest.raises(UsageError, match="change everywhere"):
+        corgi.curve(network, image, [3], where=upper)
+    found = corgi.attack(network, image, k=3).found
+    options = corgi.VerifyOptions(k=3, where=corgi.Where(torch.from_numpy(upper)[None].double(), "it"))
+    explained = corgi.explain(network, image, 3)
+    verify = corgi.certify.verify.verify_explained
+    with pytest.raises(UsageError, match="not of the same question"):
+        verify(explained, options, attacked=found)
+    plain = verify(explained, corgi.VerifyOptions(k=3), attacked=found)
+    assert plain.attack.radius <= found.radius
+    for one in corgi.verify_properties(network, image, ["topk", "iou"], k=3, where=upper).results:
+        assert one.where.count == int(upper.sum())
+
+
+def test_places_that_are_written_to_are_others(model, picture) -> None:
+    """A bounder that knows a ball does not take one with other places for it."""
+    network = corgi.load(model)
+    image = torch.from_numpy(corgi.read_image(picture, network))
+    scale = torch.zeros(1, *image.shape[1:], dtype=torch.float64)
+    scale[0, 0, 0] = 1
+    where, bounder = corgi.Where(scale, "it"), corgi.PatchEngine().bind(network, 0)
+    before = bounder.pixels(corgi.Ball(image, 0.1, where=where))
+    where.scale.fill_(1)
+    after = bounder.pixels(corgi.Ball(image, 0.1, where=where))
+    assert bool((after.lower <= before.lower).all())
+    assert bool((after.lower < before.lower).any())
+
+
+def test_files_that_change_during_a_batch_are_noticed(model, picture, tmp_path) -> None:
+    from corgi.batch.call import _work
+    from corgi.batch.items import annotated, item_of
+    from corgi.batch.question import annotation_of, digests_of
+    from corgi.batch.work import Answerer
+
+    network, table = corgi.load(model), tmp_path / "GT-test.csv"
+    shares = np.ones(network.input_shape[1:])
+    np.save(tmp_path / "radii.npy", shares)
+    for text in ("annotation", str(tmp_path / "radii.npy")):
+        question = Question(
+            corgi.VerifyOptions(k=3, attack=None, exact=None, time_limit=10), where=WantedWhere(text)
+        )
+        (item,) = annotated(
+            [item_of(picture)], lambda path, q=question: annotation_of(q.wanted, q.where, path)
+        )
+        digests = digests_of(question.wanted, question.where)
+        answerer = Answerer(_work(question, model, network.sha256, 1, digests))
+        answerer.start()
+        answer, _ = answerer.answer(item)
+        assert answer.status == "certified"
+        table.write_text(table.read_text().replace(";0;0;", ";1;0;"))
+        shares[0, 0] = 0
+        np.save(tmp_path / "radii.npy", shares)
+        answer, _ = answerer.answer(item)
+        assert answer.status == "failed"
+        assert "has changed since the run began" in answer.reason

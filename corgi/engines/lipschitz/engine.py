@@ -14,7 +14,7 @@ with the ball.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -210,8 +210,7 @@ class LipschitzBounder(PatchBounder):
     def _known_constants(self, ball: Ball) -> _PixelConstants:
         """The constants of a ball, begun from those of all larger ones: L only grows with the ball."""
         if self._around is None or not same_image(self._around, ball):
-            # A copy: the caller may write another image into the same memory.
-            self._around, self._of_pixels = replace(ball, center=ball.center.clone()), {}
+            self._around, self._of_pixels = ball.copy(), {}
         if ball.radius not in self._of_pixels:
             values, drawn = (
                 self._by_product(ball, self._all_rows).nan_to_num(nan=torch.inf, posinf=torch.inf),

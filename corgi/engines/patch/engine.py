@@ -446,9 +446,7 @@ class PatchBounder(Bounder):
         bounds = self._begun(self._graph, self._dtype, ball, centre, larger, sibling)
         infinite = torch.full((self._network.pixels,), torch.inf, dtype=torch.float64)
         unknown = torch.zeros(self._network.pixels, dtype=torch.bool)
-        # A copy: the caller may write another image into the same memory.
-        kept = replace(ball, center=ball.center.clone())
-        known = _Known(kept, bounds, None, -infinite, infinite, unknown, unknown.clone())
+        known = _Known(ball.copy(), bounds, None, -infinite, infinite, unknown, unknown.clone())
         self._known = [*same[-_BALLS:], known]
         while len(self._known) > 2 and sum(other.bytes for other in self._known) > _KEPT:
             del self._known[0]
