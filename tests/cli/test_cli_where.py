@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from functools import partial
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_an_attack_alone(model, picture, tmp_path) -> None:
     change = np.abs(np.load(witness).astype(float) - corgi.read_image(picture, network).astype(float))
     assert (change <= document["attack_radius"] * radii).all()
     text = run("attack", model, picture, "--radius-map", tmp_path / "radii.npy")
-    assert "by its share in" in text.output
+    assert "times its share in" in " ".join(text.output.split())
 
 
 def test_from_python(model, picture) -> None:
@@ -228,16 +229,14 @@ def test_files_that_change_during_a_batch_are_noticed(model, picture, tmp_path) 
         question = Question(
             corgi.VerifyOptions(k=3, attack=None, exact=None, time_limit=10), where=WantedWhere(text)
         )
-        (item,) = annotated(
-            [item_of(picture)], lambda path, q=question: annotation_of(q.wanted, q.where, path)
-        )
+        (item,) = annotated([item_of(picture)], partial(annotation_of, question.wanted, question.where))
         digests = digests_of(question.wanted, question.where)
         answerer = Answerer(_work(question, model, network.sha256, 1, digests))
         answerer.start()
         answer, _ = answerer.answer(item)
         assert answer.status == "certified"
         table.write_text(table.read_text().replace(";0;0;", ";1;0;"))
-        shares[0, 0] = 0
+        shares[0, 0] /= 2
         np.save(tmp_path / "radii.npy", shares)
         answer, _ = answerer.answer(item)
         assert answer.status == "failed"
