@@ -46,6 +46,7 @@ def settings() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(_kept(_determinism, _set_determinism, (False, False)))
+        stack.enter_context(_kept(_flushes, torch.set_flush_denormal, False))
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
         stack.enter_context(_float32_is_float32())
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
@@ -66,6 +67,11 @@ def _kept(get: Callable[[], V], put: Callable[[V], object], wanted: V) -> Iterat
     finally:
         if get() != before:
             put(before)
+
+
+def _flushes() -> bool:
+    """Whether numbers below the smallest normal one become 0."""
+    return not bool(torch.tensor(2.0**-1074, dtype=torch.float64, device="cpu") * 1 > 0)
 
 
 def _determinism() -> tuple[bool, bool]:

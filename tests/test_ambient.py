@@ -64,8 +64,17 @@ def precision() -> Iterator[None]:
         torch.set_float32_matmul_precision("highest")
 
 
+@contextmanager
+def flushing() -> Iterator[None]:
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 STATES: dict[str, tuple[Callable[[], AbstractContextManager[Any]], ...]] = {
-    "no gradients": (torch.no_grad, deterministic),
+    "no gradients": (torch.no_grad, deterministic, flushing),
     "gradients off, on the cpu": (lambda: torch.set_grad_enabled(False), lambda: default_device("cpu")),
     "inference": (torch.inference_mode, precision),
     "float64 on meta": (
@@ -94,6 +103,7 @@ def state() -> tuple[Any, ...]:
         torch.get_float32_matmul_precision(),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_anomaly_enabled(),
+        float(torch.tensor(2.0**-1074, dtype=torch.float64, device="cpu") * 1) > 0,
         torch.get_num_threads(),
         torch.get_rng_state().tolist(),
         tuple(np.geterr().items()),

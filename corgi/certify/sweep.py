@@ -142,9 +142,9 @@ class SweepResult:
     seconds: float
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{size:g}: {status}" for size, status in self.sizes)
-        broken = "" if self.broken is None else f", broken at {self.broken:.7g}"
-        return f"SweepResult({self.change}, {sizes}, certified up to {self.certified:.7g}{broken})"
+        sizes = ", ".join(f"{size}: {status}" for size, status in self.sizes)
+        broken = "" if self.broken is None else f", broken at {self.broken}"
+        return f"SweepResult({self.change}, {sizes}, certified up to {self.certified}{broken})"
 
     @property
     def largest(self) -> float:

@@ -180,9 +180,8 @@ class PartsSearch:
             self.queue.sort(key=self._rank)
             batch = self.queue[: self.at_once]
             decided, halves = self._decide(batch)
-            # In this order, and only now: whatever an exception leaves undone, no part is lost.
-            self.done = self.done + decided
-            self.queue = self.queue[len(batch) :] + halves
+            # At once, and only now: whatever an exception leaves undone, no part is lost or stands twice.
+            self.done, self.queue = self.done + decided, self.queue[len(batch) :] + halves
             self.bounded += len(batch)
             tell(
                 "sweep",
@@ -323,7 +322,7 @@ class PartsSearch:
         that is, and so do the limits of such points.
         """
         left = [part.distance for part in self.done + self.queue if part.finding is not Finding.HOLDS]
-        return min(left, default=self.sizes[-1])
+        return abs(min(left, default=self.sizes[-1]))  # no -0
 
     @property
     def broken(self) -> float | None:

@@ -40,11 +40,13 @@ class Boxes:
 
     @property
     def half(self) -> Tensor:
-        """How far the ends are from that point at most, rounded up: [N, d]."""
+        """How far the ends are from that point at most, rounded up: [N, d]; 0 for one point."""
         middle = self.middle
-        # A difference is off by half a unit at most, which one step up is more than.
+        # A difference is off by half a unit at most, which one step up is more than; one that underflows is
+        # lost where the hardware flushes to zero.
         far = torch.maximum(self.upper - middle, middle - self.lower)
-        return torch.where(far > 0, far.nextafter(torch.full_like(far, torch.inf)), far)
+        far = far.nextafter(torch.full_like(far, torch.inf)) + smallest(torch.float64)
+        return torch.where(self.lower == self.upper, 0.0, far)
 
 
 @dataclass(frozen=True)

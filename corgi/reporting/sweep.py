@@ -20,6 +20,7 @@ from corgi.reporting.document import (
     property_document,
     subject,
 )
+from corgi.reporting.facts import percent_down, percent_up
 from corgi.reporting.layout import BAD, GOOD, OPEN, figures, head
 from corgi.reporting.versions import Versions, installed_versions
 from corgi.reporting.wording import class_label, round_down, round_up
@@ -196,7 +197,7 @@ def sweep_text(document: SweepDocument) -> RenderableType:
     """What was asked, what is proved, where it is broken, the intervals, and what none of it says."""
     status = Status(document.status)
     label = class_label(document.class_id, document.class_name)
-    about = f"{label}, change {document.change} up to {document.sizes[-1].size:g}"
+    about = f"{label}, change {document.change} up to {document.sizes[-1].size}"
     which = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
     stopped = ", stopped early" if document.interrupted else ""
     ended = f"{wording.headline(status).upper()}{stopped}", _STYLES.get(status, OPEN)
@@ -223,7 +224,7 @@ def _rows(document: SweepDocument) -> Iterator[tuple[str, ...]]:
     )
     yield "change", document.change, f"{document.set}; at size T: {', '.join(names)}"
     for one in document.sizes:
-        yield f"size {one.size:g}", one.status, ""
+        yield f"size {one.size}", one.status, ""
     yield "certified up to", round_down(document.certified_size, _DIGITS), "largest |t_j|; proved"
     if document.broken_size is not None:
         yield "broken at", round_up(document.broken_size, _DIGITS), "the nearest; proved or confirmed"
@@ -235,7 +236,10 @@ def _rows(document: SweepDocument) -> Iterator[tuple[str, ...]]:
         yield f"t in [{_end(part.lower, up=known)}, {_end(part.upper, up=not known)}]", part.finding, ""
     if len(document.intervals) > _LISTED:
         yield "...", f"{len(document.intervals) - _LISTED} more intervals", "see --json"
-    shares = (f"{share:.3%} {name}" for name, share in document.shares.items())
+    shares = (
+        f"{(percent_up if name == Finding.OPEN.value else percent_down)(share)} {name}"
+        for name, share in document.shares.items()
+    )
     yield "shares", ", ".join(shares), "of the parameters, by volume"
     yield "work", f"{document.bounded} parts bounded", f"{len(document.parts)} kept, {document.engine}"
     yield "time", f"{document.seconds:.1f} s", ""

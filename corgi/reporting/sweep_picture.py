@@ -147,7 +147,7 @@ def _view(axes: Axes, result: SweepResult, view: View) -> None:
     axes.imshow(over, cmap=MAP_COLOURS, alpha=0.5, extent=extent, interpolation="bilinear")
     if result.statement.region is not None:
         outline(axes, result.statement.region, (view.cam.shape[0], view.cam.shape[1]))
-    at = ", ".join(f"{t:.4g}" for t in view.parameters)
+    at = ", ".join(f"{t:.9g}" for t in view.parameters)
     words = "broken: a witness" if view.witness else _WORDS[view.finding]
     kind = Finding.BROKEN if view.witness else view.finding
     axes.set_title(f"t = {at}\n{words}", fontsize=9, color=_dark(kind))
