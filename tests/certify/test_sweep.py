@@ -34,8 +34,8 @@ def test_an_answer_in_one_line(case: Case) -> None:
     network, image = case
     result = corgi.sweep(network, image, "brightness", sizes=(0.2, 0.02, 0.02), k=1)
     assert repr(result) == (
-        f"SweepResult(brightness, 0.02: proved, 0.2: refuted, certified up to {result.certified:.7g},"
-        f" broken at {result.broken:.7g})"
+        f"SweepResult(brightness, 0.02: proved, 0.2: refuted, certified up to {result.certified},"
+        f" broken at {result.broken})"
     )
     assert result.status is Status.REFUTED
     assert result.reason == ""
