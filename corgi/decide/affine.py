@@ -13,7 +13,7 @@ from torch import Tensor
 from corgi.decide.balance import relaxed
 from corgi.decide.counting import counted
 from corgi.engines.parametric import AffineForms
-from corgi.engines.rigour import RAISED, roundings
+from corgi.engines.rigour import RAISED, roundings, smallest
 from corgi.properties.formula import All, Any, Balance, Formula, Ranking
 from corgi.types import Interval
 
@@ -75,5 +75,6 @@ def _balance(balance: Balance, maps: AffineForms, box: int) -> Tensor:
     forms = slope @ terms.T
     size = slope.abs() @ (terms.abs().sum(0) + remainder) + constant.abs()
     error = roundings(2 * (terms.shape[1] + 2 * len(terms) + 16)) * size
+    error = error + 4 * terms.numel() * smallest(torch.float64)  # what products lose by underflow
     reach = forms[:, 1:].abs().sum(1) + slope.abs() @ remainder
     return (forms[:, 0] + constant - reach - error).amin()
