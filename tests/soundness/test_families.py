@@ -107,23 +107,24 @@ def test_no_grid_of_parameters_contradicts_an_answer(
         ask(of, np.random.default_rng(seed), dimensions, 4000, 0.7)
 
 
-def test_on_two_hundred_networks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", range(0, 200, 25))
+def test_on_two_hundred_networks(first: int, tmp_path: Path) -> None:
     """MaxPool, Clip, LeakyReLU, residual, average pooling and all else of `random_cam_network`."""
     decided = 0
-    for seed in range(200):
+    for seed in range(first, first + 25):
         of = subject(1000 + seed, tmp_path)
         if of is None:
             continue
         rng = np.random.default_rng(seed)
         change, size = changed(of, rng, 1 + seed % 2), float(rng.choice([0.05, 0.2, 0.8]))
         asked = list(properties(of, rng).values())
-        for one, _ in [asked[int(i)] for i in rng.choice(len(asked), min(2, len(asked)), replace=False)]:
-            options = SweepOptions(
-                (size / 4, size), of.k, class_id=of.explained.class_id, property=one, time_limit=0.5
-            )
-            result = sweep(of.network, of.explained.image, change, options)
-            decided += hold(result, of.explained.question(one), of.slack, 3000) > 0
-    assert decided > 100
+        one, _ = asked[int(rng.integers(len(asked)))]
+        options = SweepOptions(
+            (size / 4, size), of.k, class_id=of.explained.class_id, property=one, time_limit=0.3
+        )
+        result = sweep(of.network, of.explained.image, change, options)
+        decided += hold(result, of.explained.question(one), of.slack, 3000) > 0
+    assert decided > 4
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])
