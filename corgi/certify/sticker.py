@@ -124,7 +124,7 @@ class StickerMap:
 
     def __repr__(self) -> str:
         found = ", ".join(f"{count} {status.value}" for status, count in sorted(self.counts.items()))
-        return f"StickerMap({self.options.size} x {self.options.size}, eps {self.options.eps:g}: {found})"
+        return f"StickerMap({self.options.size} x {self.options.size}, eps {self.options.eps}: {found})"
 
 
 @settled()

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from corgi.reporting.marks import KEPT, LOST
 from corgi.reporting.picture import display, draw_map, new_figure
-from corgi.reporting.wording import class_label
+from corgi.reporting.wording import class_label, round_down
 from corgi.results import Status
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def sticker_picture(found: StickerMap) -> Figure:
     figure = new_figure(3.6 if worst is None else 6.6)
     label = class_label(explained.class_id, explained.class_name)
     size = f"{options.size} x {options.size}"
-    how = "any" if options.eps >= 1 else f"within {options.eps * 255:.3g}/255"
+    how = "any" if options.eps >= 1 else f"within {round_down(options.eps * 255)}/255"
     asked = str(found.asked.statement(explained.top.k))
     figure.suptitle(f"{label}: {asked}, under a sticker of {size} ({how})", fontsize=11, fontweight="bold")
     panels = figure.subplots(1 if worst is None else 2, 3, squeeze=False)
