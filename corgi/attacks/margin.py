@@ -10,13 +10,14 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from corgi.attacks.interface import Attempt, tell_step
 from corgi.attacks.steps import Projection, noise, steepest
-from corgi.attacks.target import Critical, Target, at_once
+from corgi.attacks.target import Critical, Target
 from corgi.budget import Pace, left
 from corgi.types import Ball
 
@@ -95,17 +96,13 @@ class MarginAttack:
         return target, images, min(max(gradients // len(images), _FEW), self.steps)
 
     def _descent(self, target: Target, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Margins [N] of images, and gradients of what each descends; no more at once than `ENTRIES`."""
-        margins, gradients, critical = [], [], list(target.critical)
-        for chunk in at_once(images):
-            chunk = chunk.detach().requires_grad_(True)
-            cams = target.cams(chunk)
-            found = target.holds.margin(cams)
-            own, critical = critical[: len(chunk)], critical[len(chunk) :]
-            (gradient,) = torch.autograd.grad(self._objective(own, cams, found), chunk)
-            margins.append(found.detach())
-            gradients.append(gradient)
-        return torch.cat(margins), torch.cat(gradients)
+        """Margins [N] of images, and gradients of what each descends."""
+        critical = iter(target.critical)
+
+        def followed(cams: Tensor, margins: Tensor) -> Tensor:
+            return self._objective(list(islice(critical, len(cams))), cams, margins)
+
+        return target.descent(images, followed)
 
     def _objective(self, critical: Sequence[Critical], cams: Tensor, margins: Tensor) -> Tensor:
         """The sum of what each row descends: its critical pixels' gap (the first rows), or the margin."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corgi.attacks.target import Target, at_once
+from corgi.attacks.target import Target
 from corgi.budget import check
 from corgi.properties.formula import Ranking
 from corgi.types import Ball
@@ -69,16 +69,12 @@ class PlacesAttack:
 
 def _descent(target: Target, images: Tensor, clean: Tensor | None) -> tuple[Tensor, Tensor]:
     """Margins of images, and the gradients followed: on the way where the clean map is given."""
-    margins, gradients = [], []
-    for chunk in at_once(images):
-        chunk = chunk.detach().requires_grad_(True)
-        cams = target.cams(chunk)
-        found = target.holds.margin(cams)
-        followed = found if clean is None else _on_the_way(target, cams, clean)
-        (gradient,) = torch.autograd.grad(followed.sum(), chunk)
-        margins.append(found.detach() if target.label is None else target.broken_margins(chunk.detach()))
-        gradients.append(gradient)
-    return torch.cat(margins), torch.cat(gradients)
+
+    def followed(cams: Tensor, margins: Tensor) -> Tensor:
+        return (margins if clean is None else _on_the_way(target, cams, clean)).sum()
+
+    margins, gradients = target.descent(images, followed)
+    return margins if target.label is None else target.broken_margins(images), gradients
 
 
 def _on_the_way(target: Target, cams: Tensor, clean: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,10 @@ from corgi.results import TopK
 
 ENTRIES = 2**20
 """Image entries passed through a network at once: a deep one keeps some 100 times as many for a gradient."""
+
+
+Followed = Callable[[Tensor, Tensor], Tensor]
+"""The sum of what images descend, of their maps [n, pixels] and margins [n]; asked part after part."""
 
 
 def at_once(images: Tensor) -> tuple[Tensor, ...]:
@@ -81,6 +86,18 @@ class Target:
     def margins(self, images: Tensor) -> Tensor:
         """Margins [N] of the property: < 0 where it is broken."""
         return self.holds.margin(self.cams(images))
+
+    def descent(self, images: Tensor, followed: Followed) -> tuple[Tensor, Tensor]:
+        """Margins [N] of images, and gradients of what they descend; no more at once than `ENTRIES`."""
+        margins, gradients = [], []
+        for chunk in at_once(images):
+            chunk = chunk.detach().requires_grad_(True)
+            cams = self.cams(chunk)
+            found = self.holds.margin(cams)
+            (gradient,) = torch.autograd.grad(followed(cams, found), chunk)
+            margins.append(found.detach())
+            gradients.append(gradient)
+        return torch.cat(margins), torch.cat(gradients)
 
     def broken_margins(self, images: Tensor) -> Tensor:
         """Margins [N] of the property without gradient, +inf where the label had to stay and did not."""

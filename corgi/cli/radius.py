@@ -9,6 +9,7 @@ be a radius depends on the norm (`check_radius`); here they need only be numbers
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -16,13 +17,23 @@ import typer
 
 from corgi.errors import UsageError
 
+_Read = Callable[[str], float | None]
+"""The number that is written; None if it is none."""
+
 _SIZES = "as 5%, 0.05 or 1e-3"
 _EXPECTED = "as 1/255, 0.5/255, 0.004 or 1e-3"
 
 
 def radius_option(*names: str, help: str, show_default: bool | str = True) -> Any:
     """An option of type float whose value may be written as a fraction."""
-    return typer.Option(*names, metavar="R", parser=_radius, help=help, show_default=show_default)
+    parser = _parser(_number, _EXPECTED)
+    return typer.Option(*names, metavar="R", parser=parser, help=help, show_default=show_default)
+
+
+def share_option(*names: str, help: str, show_default: bool | str = True) -> Any:
+    """An option of type float whose value may be written as a fraction or with a percent sign."""
+    parser = _parser(_share, _SIZES)
+    return typer.Option(*names, metavar="T", parser=parser, help=help, show_default=show_default)
 
 
 def radii_of(option: str, text: str) -> tuple[float, ...]:
@@ -31,34 +42,31 @@ def radii_of(option: str, text: str) -> tuple[float, ...]:
     Raises:
         UsageError: one of them is no number.
     """
-    found = {_number(part) for part in text.split(",")}
-    if None in found:
-        raise UsageError(f"{option} {text}: expected numbers with commas between, {_EXPECTED}")
-    return tuple(sorted(number for number in found if number is not None))
-
-
-def share_option(*names: str, help: str, show_default: bool | str = True) -> Any:
-    """An option of type float whose value may be written as a fraction or with a percent sign."""
-    return typer.Option(*names, metavar="T", parser=_size, help=help, show_default=show_default)
+    return _numbers(option, text, _number, _EXPECTED)
 
 
 def sizes_of(option: str, text: str) -> tuple[float, ...]:
-    """Sizes as a user writes them, with commas between: each once, ascending.
+    """The same of sizes of changes."""
+    return _numbers(option, text, _share, _SIZES)
 
-    Raises:
-        UsageError: one of them is no number.
-    """
-    found = {_share(part) for part in text.split(",")}
+
+def _numbers(option: str, text: str, read: _Read, expected: str) -> tuple[float, ...]:
+    found = {read(part) for part in text.split(",")}
     if None in found:
-        raise UsageError(f"{option} {text}: expected numbers with commas between, {_SIZES}")
+        raise UsageError(f"{option} {text}: expected numbers with commas between, {expected}")
     return tuple(sorted(number for number in found if number is not None))
 
 
-def _size(text: str | float) -> float:
-    found = _share(str(text))
-    if found is None:
-        raise typer.BadParameter(f"{text}: expected a number, {_SIZES}")
-    return found
+def _parser(read: _Read, expected: str) -> Callable[[str | float], float]:
+    """What gives the value of an option; a default, which is a number already, stays as it is."""
+
+    def value(text: str | float) -> float:
+        found = read(str(text))
+        if found is None:
+            raise typer.BadParameter(f"{text}: expected a number, {expected}")
+        return found
+
+    return value
 
 
 def _share(text: str) -> float | None:
@@ -71,14 +79,6 @@ def _share(text: str) -> float | None:
     except (ArithmeticError, ValueError):
         return None
     return value if not after and math.isfinite(value) else None
-
-
-def _radius(text: str | float) -> float:
-    """The value of an option; a default, which is a number already, stays as it is."""
-    found = _number(str(text))
-    if found is None:
-        raise typer.BadParameter(f"{text}: expected a number, {_EXPECTED}")
-    return found
 
 
 def _number(text: str) -> float | None:

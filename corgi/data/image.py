@@ -282,15 +282,25 @@ def _unit(values: Pixels, largest: float) -> Pixels:
     return values * (1.0 / largest)
 
 
+def read_array(path: Path) -> NDArray[Any]:
+    """The array of an NPY file, whatever its values.
+
+    Raises:
+        ImageError: missing, damaged, pickled, or too large.
+    """
+    content = read_content(path)
+    with naming(path):
+        return _load_npy(content)
+
+
 def read_numbers(path: Path) -> NDArray[np.float64]:
     """An NPY file of finite numbers, which need be no pixels.
 
     Raises:
         ImageError: missing, damaged, pickled, too large, neither floats nor whole numbers, or one not finite.
     """
-    content = read_content(path)
+    array = read_array(path)
     with naming(path):
-        array = _load_npy(content)
         if array.dtype.kind not in "fiu":
             raise ImageError(f"dtype {array.dtype}; expected numbers")
         found = array.astype(np.float64)

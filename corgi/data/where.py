@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from corgi.data.file import is_regular_file
 from corgi.data.region import ANNOTATION, Wanted, annotated_by, parse_region, read_cells
 from corgi.data.window import Window
-from corgi.errors import UsageError
+from corgi.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,13 +123,13 @@ class WantedWhere:
         return Where(torch.from_numpy(inside)[None].to(torch.float64), source)
 
     def _radii(self, shape: tuple[int, int, int]) -> Where:
-        import numpy as np
+        from corgi.data.image import read_array
 
         assert self.map is not None
         try:
-            values = np.load(self.map, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UsageError(f"where {self.text}: cannot be read as NPY: {error}") from None
+            values = read_array(self.map)
+        except ImageError as error:
+            raise UsageError(f"where {self.text}: cannot be read as NPY: {error.message}") from None
         return where_of(values, shape, self.text)
 
 

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 import corgi
@@ -18,6 +17,7 @@ from corgi.cli.main import app
 from corgi.data.where import WantedWhere
 from corgi.errors import UsageError
 from tests.onnx_models import random_cam_network
+from tests.pictures import annotated_picture
 
 
 @pytest.fixture
@@ -28,16 +28,7 @@ def model(tmp_path):
 @pytest.fixture
 def picture(tmp_path, model):
     """An image of the network's size, and its annotation: the upper half."""
-    network = corgi.load(model)
-    channels, height, width = network.input_shape
-    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    path = tmp_path / "a.png"
-    Image.fromarray(noise if channels == 3 else noise[:, :, 0]).save(path)
-    head = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
-    (tmp_path / "GT-test.csv").write_text(
-        f"{head}\na.png;{width};{height};0;0;{width - 1};{height // 2 - 1};0\n"
-    )
-    return path
+    return annotated_picture(tmp_path, model, -1)
 
 
 def run(*arguments: object):

@@ -15,6 +15,7 @@ import corgi
 from corgi.cli.main import app
 from corgi.reporting.schemas import json_schema
 from tests.onnx_models import random_cam_network
+from tests.pictures import annotated_picture
 
 
 @pytest.fixture
@@ -25,15 +26,7 @@ def model(tmp_path):
 @pytest.fixture
 def picture(tmp_path, model):
     """An image of the network's size with a box that holds some pixels of its map, and with an annotation."""
-    network = corgi.load(model)
-    channels, height, width = network.input_shape
-    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    path = tmp_path / "a.png"
-    Image.fromarray(noise if channels == 3 else noise[:, :, 0]).save(path)
-    head = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
-    row = f"a.png;{width};{height};0;0;{width - 1};{height // 2};0"
-    (tmp_path / "GT-test.csv").write_text(f"{head}\n{row}\n")
-    return path
+    return annotated_picture(tmp_path, model, 0)
 
 
 def run(*arguments: object):
