@@ -132,7 +132,7 @@ def one(seed: int, folder: Path, checked: Checked, kinds: Counter[str]) -> None:
             for kind, (property, _) in properties(of, rng).items():
                 checked.bound(of, bounder, ball, property, cams, form=Form.FOLDED)
                 kinds[kind] += 1
-        if bounder.unfolds and norm is Norm.LINF:
+        if bounder.unfolds:
             for kind in rng.choice(list(asked), DECIDED):
                 if not bounder.whole:  # time was up in the middle of a bound
                     bounder = engine.bind(of.network, of.explained.class_id)

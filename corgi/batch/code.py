@@ -19,6 +19,7 @@ _LIBRARIES = (
     "onnxruntime-openvino",
     "onnx",
     "highspy",
+    "clarabel",
     "numpy",
     "scipy",
     "scikit-image",

@@ -19,7 +19,6 @@ from corgi.engines.interface import Bounder
 from corgi.network.depth import is_deep
 from corgi.results import Decision, DeterministicCertificate, EmpiricalBound, ExactSearch, Status, Witness
 from corgi.terms import EngineName, Form
-from corgi.types import Norm
 
 _FROM_BELOW = (0.05, 0.15, 0.25, 0.4)
 """Shares of the witness's radius at which bounds begin where it can be far: small balls are little work."""
@@ -182,8 +181,6 @@ class Certification:
         options, session = self.options.exact, self.session
         if options is None or self.options.form is not Form.PAIRWISE or not bounder.unfolds:
             return None
-        if session.ball.norm is not Norm.LINF:
-            return None  # a cone is a function over a box
         deadline = time.monotonic() + min(options.seconds, left())
         return ExactRadius(
             session.question,
@@ -201,8 +198,6 @@ class Certification:
         reason = (
             f"engine {self.options.engine.name} bounds this network, but cannot decide its margins exactly"
         )
-        if self.session.ball.norm is not Norm.LINF:
-            reason = f"margins are decided exactly over {Norm.LINF.label} balls only: bounds alone"
         return ExactSearch(self.options.exact.decider.name, self.options.exact.gap, False, reason)
 
     def bracket(self, exact: ExactRadius | None) -> Bracket:

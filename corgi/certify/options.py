@@ -33,7 +33,7 @@ class VerifyOptions:
         eps: decide this radius (pixel scale) instead of searching.
         engine, form: how to bound.
         attack: how to attack; None for no attack.
-        exact: how to decide what bounds leave open; None for bounds alone. Form pairwise and l_inf only.
+        exact: how to decide what bounds leave open; None for bounds alone. Form pairwise only.
         tolerance: relative width of the final bracket.
         max_evaluations: most bound evaluations of a search.
         time_limit: seconds after which the best certificate so far is returned.

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from corgi.attacks.steps import Projection
 from corgi.attacks.witness import confirm
 from corgi.budget import left, limited
 from corgi.decide.counting import core, counted
@@ -324,8 +325,7 @@ class _OpenMargins:
         ball = self.ball.with_radius(min(self.ball.radius * (1 + share), 1.0))
         image = ball.center.to(torch.float64).flatten().clone()
         image[self.pixels] += (1 + share) * deviations
-        box = ball.inner_box(torch.float32)
-        return ball, image.reshape(ball.center.shape).to(torch.float32).clamp(box.lower, box.upper)
+        return ball, Projection(ball)(image.reshape(1, *ball.center.shape))[0].to(torch.float32)
 
     def witnessed(self, found: Counterexample) -> Witness | Undecided:
         """The counterexample as an image, if onnxruntime confirms it.

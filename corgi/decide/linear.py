@@ -23,20 +23,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import highspy
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from corgi.budget import left
 from corgi.decide.cuts import envelope
+from corgi.decide.reach import Reach
+from corgi.decide.solver import INFINITE, Program, Vector, solver_of
 from corgi.engines.cone import Cone, ConeLayer
 from corgi.engines.rigour import LOST_PRODUCT, SPARE, gamma, roundings
-
-Vector = npt.NDArray[np.float64]
-_INFINITE = highspy.kHighsInf
 
 _WORTHWHILE = 0.03
 """Share of a bound that a round of cuts must gain to be followed by another."""
@@ -46,6 +43,9 @@ _BEYOND = 1e-6
 
 _NEGLIGIBLE = 1e-150
 """Multipliers below this count as 0."""
+
+_UNUSED = 1e-6
+"""Multipliers up to this share of the largest count as unused."""
 
 _VIOLATED = 1e-5
 """Share of a window's size by which a solution must violate a cut for it to be added."""
@@ -82,23 +82,22 @@ class LinearRelaxation:
 
     def __init__(self, cone: Cone) -> None:
         self.cone = cone
+        self._reach = Reach(cone.lower.numpy(), cone.upper.numpy(), cone.norm, cone.radius)
+        self._beyond = math.inf
         self._fixed: dict[int, int] = {}
         self._build()
-        self._solver = highspy.Highs()
-        # Its own scaling takes longer than it brings: `_scale` has put everything into units that fit.
-        settings = ("output_flag", False), ("threads", 1), ("presolve", "off"), ("simplex_scale_strategy", 0)
-        for option, setting in settings:
-            self._solver.setOptionValue(option, setting)
         self._scale()
-        rows, columns = self._matrix.shape
-        cost = self._objective_scale * self._cost * self._column_scale
-        self._solver.addVars(columns, self._lower / self._column_scale, self._upper / self._column_scale)
-        self._solver.changeColsCost(columns, np.arange(columns, dtype=np.int32), cost)
-        entries = (sp.diags(self._row_scale) @ self._matrix @ sp.diags(self._column_scale)).tocsr()
-        least, most = self._row_scale * self._least, self._row_scale * self._most
-        self._solver.addRows(
-            rows, least, most, entries.nnz, entries.indptr[:-1], entries.indices, entries.data
+        program = Program(
+            cost=self._objective_scale * self._cost * self._column_scale,
+            lower=self._lower / self._column_scale,
+            upper=self._upper / self._column_scale,
+            matrix=(sp.diags(self._row_scale) @ self._matrix @ sp.diags(self._column_scale)).tocsr(),
+            least=self._row_scale * self._least,
+            most=self._row_scale * self._most,
+            norm=cone.norm,
+            scale=self._column_scale[: len(cone.pixels)] / cone.radius,
         )
+        self._solver = solver_of(program)
 
     def _scale(self) -> None:
         """Units in which the solver's absolute tolerances make sense: powers of 2, so nothing is rounded.
@@ -152,7 +151,7 @@ class LinearRelaxation:
             blocks = [np.pad(block, ((0, 0), (0, 1))) for block in blocks]
             blocks.append(np.concatenate([-objective.numpy(), np.ones((margins, 1))], 1))
             least.append(cone.constant.numpy())
-            most.append(np.full(margins, _INFINITE))
+            most.append(np.full(margins, INFINITE))
         empty = np.zeros((0, len(self._cost)))
         self._matrix = sp.csr_matrix(np.concatenate([empty, *blocks]))
         self._matrix.sum_duplicates()
@@ -187,10 +186,10 @@ class LinearRelaxation:
         shift = layer.up_shift + SPARE * (rounded + (layer.up.abs() * error).sum(1))
         shift = shift + roundings(8) * shift.abs()
         rows = torch.cat([below, planar]).numpy()
-        free = np.full(len(lead), _INFINITE)
+        free = np.full(len(lead), INFINITE)
         return (
             rows,
-            np.concatenate([least.numpy(), np.full(count, -_INFINITE)]),
+            np.concatenate([least.numpy(), np.full(count, -INFINITE)]),
             np.concatenate([free, shift.numpy()]),
         )
 
@@ -218,8 +217,7 @@ class LinearRelaxation:
         self._drop_idle_cuts()
         # The dual simplex ends at once where its bound, somewhat more for its tolerances, is enough.
         beyond = self._objective_scale * (enough - self._offset)
-        beyond += _BEYOND * (1 + abs(beyond))
-        self._solver.setOptionValue("objective_bound", beyond if beyond < math.inf else _INFINITE)
+        self._beyond = beyond + _BEYOND * (1 + abs(beyond))
         found = self._solve_once()
         for _ in range(rounds):
             if found.bound > enough or found.values is None:
@@ -234,38 +232,36 @@ class LinearRelaxation:
         return found
 
     def _solve_once(self) -> Relaxed:
-        solver, time_left = self._solver, left()
-        # Set again where there is no limit: one of an earlier program may stand.
-        solver.setOptionValue("time_limit", min(solver.getRunTime() + max(time_left, 0.0), _INFINITE))
-        solver.run()
-        status, nothing = solver.getModelStatus(), np.zeros(self.cone.undecided)
-        if status == highspy.HighsModelStatus.kInfeasible:
-            _, exists, ray = solver.getDualRay()  # type: ignore[attr-defined]
-            ray = np.asarray(ray, dtype=np.float64)
-            ray = self._row_scale * ray if len(ray) == len(self._row_scale) else ray
+        found, nothing = self._solver.solve(self._beyond), np.zeros(self.cone.undecided)
+        multipliers = found.multipliers
+        if multipliers is not None:
+            multipliers = self._row_scale * multipliers
+        if found.empty:
             # A ray has no natural size or sign convention: both signs are tried, any that proves it does.
-            empty = exists and any(self._proves_empty(sign * ray) for sign in (1.0, -1.0))
+            empty = multipliers is not None and any(
+                self._proves_empty(sign * multipliers) for sign in (1.0, -1.0)
+            )
             return Relaxed(math.inf if empty else -math.inf, None, nothing, None)
-        solution = solver.getSolution()
-        multipliers = np.asarray(solution.row_dual, dtype=np.float64)
-        values = np.asarray(solution.col_value, dtype=np.float64)
         bound = -math.inf
-        if len(multipliers) == len(self._least):
-            multipliers = multipliers * self._row_scale / self._objective_scale
+        if multipliers is not None:
+            multipliers = multipliers / self._objective_scale
             bound = self._offset + self._bound(multipliers, self._cost, self._offset)
-        if len(values) != len(self._cost) or not np.isfinite(values).all():
+            used = np.abs(multipliers) > _UNUSED * np.abs(multipliers).max(initial=0.0)
+            self._idle = np.where(used, 0, self._idle + 1)
+        if (
+            found.values is None
+            or len(found.values) != len(self._cost)
+            or not np.isfinite(found.values).all()
+        ):
             return Relaxed(bound, None, nothing, None)
-        values = values * self._column_scale
-        pixels = torch.from_numpy(values[: len(self.cone.pixels)])
-        pixels = pixels.clamp(self.cone.lower, self.cone.upper)
-        if len(multipliers) == len(self._idle):
-            self._idle = np.where(multipliers != 0, 0, self._idle + 1)
+        values = found.values * self._column_scale
+        pixels = torch.from_numpy(self._reach.within(values[: len(self.cone.pixels)]))
         return Relaxed(bound, pixels, self._gap(values, multipliers), values)
 
     def _move_to(self, fixed: Mapping[int, int]) -> None:
         for window, element in list(self._fixed.items()):
             if fixed.get(window) != element:
-                self._set(window, element, _INFINITE)
+                self._set(window, element, INFINITE)
                 del self._fixed[window]
         for window, element in fixed.items():
             if window not in self._fixed:
@@ -276,7 +272,7 @@ class LinearRelaxation:
         row = self._row_of[window, element]
         self._most[row] = most
         scale = self._row_scale[row]
-        self._solver.changeRowBounds(row, scale * self._least[row], scale * most)
+        self._solver.bound(row, scale * self._least[row], scale * most)
 
     def _bound(self, multipliers: Vector, cost: Vector, offset: float) -> float:
         """The bound above for any multipliers, without `offset` but with its share of the rounding."""
@@ -284,13 +280,15 @@ class LinearRelaxation:
         # Any multipliers will do, and products shall not underflow.
         m = np.where(np.abs(m) < _NEGLIGIBLE, 0.0, m)
         side = np.where(m > 0, self._least, self._most)
-        m = np.where(np.abs(side) < _INFINITE, m, 0.0)
+        m = np.where(np.abs(side) < INFINITE, m, 0.0)
         side = np.where(m == 0, 0.0, side)
         reduced = cost - self._matrix.T @ m
         amounts = np.abs(cost) + self._absolute.T @ np.abs(m)
         rows, columns = self._matrix.shape
         share = gamma(rows + 4, torch.float64)
-        at_ends = np.minimum(reduced * self._lower, reduced * self._upper)
+        pixels = len(self.cone.pixels)
+        at_ends = np.minimum(reduced * self._lower, reduced * self._upper)[pixels:]
+        at_ends = np.append(at_ends, self._reach.least(reduced[:pixels]))
         sides = m * side
         total = float(at_ends.sum() + sides.sum())
         # What products may lose by underflow all the same: less than the smallest normal number each.
@@ -302,15 +300,16 @@ class LinearRelaxation:
 
     def _tighten(self, values: Vector, windows: list[int]) -> int:
         """Add the cuts (cuts.py) that a solution violates at some windows; how many."""
-        rows, most, owners = [], [], []
+        rows, most, owners, pixels = [], [], [], len(self.cone.pixels)
         for window in windows:
-            column = len(self.cone.pixels) + window
+            column = pixels + window
             at = [self._row_of[window, element] for element in self._live[window]]
             # Rows are y_w - element.
             elements = -self._matrix[at].toarray()
             elements[:, column] = 0
             constants = np.array([self._equal[window, element] for element in self._live[window]])
-            cut, side = envelope(elements, constants, self._lower, self._upper, values)
+            others = self._lower[pixels:], self._upper[pixels:]
+            cut, side = envelope(elements, constants, self._reach, *others, values)
             if values[column] - cut @ values - side > _VIOLATED * self._size[column]:
                 cut = -cut
                 cut[column] = 1
@@ -330,7 +329,7 @@ class LinearRelaxation:
         if len(drop) == 0:
             return
         kept = np.setdiff1d(np.arange(rows), drop)
-        self._solver.deleteRows(len(drop), drop.astype(np.int32))
+        self._solver.drop(drop)
         self._matrix, self._absolute = self._matrix[kept], self._absolute[kept]
         self._least, self._most = self._least[kept], self._most[kept]
         self._row_scale, self._idle = self._row_scale[kept], self._idle[kept]
@@ -344,7 +343,7 @@ class LinearRelaxation:
         added = sp.csr_matrix(rows)
         self._matrix = sp.vstack([self._matrix, added]).tocsr()
         self._absolute = abs(self._matrix)
-        self._least = np.concatenate([self._least, np.full(count, -_INFINITE)])
+        self._least = np.concatenate([self._least, np.full(count, -INFINITE)])
         self._most = np.concatenate([self._most, most])
         scale = 1 / self._column_scale[len(self.cone.pixels) + owners]
         self._row_scale = np.concatenate([self._row_scale, scale])
@@ -354,10 +353,7 @@ class LinearRelaxation:
             np.concatenate([self._above[1], first + np.arange(count)]),
         )
         entries = (sp.diags(scale) @ added @ sp.diags(self._column_scale)).tocsr()
-        free = np.full(count, -_INFINITE)
-        self._solver.addRows(
-            count, free, scale * most, entries.nnz, entries.indptr[:-1], entries.indices, entries.data
-        )
+        self._solver.add(entries, scale * most)
 
     def _proves_empty(self, ray: Vector) -> bool:
         """Whether multipliers show that no point satisfies all rows: 0 would be > 0."""
@@ -365,14 +361,14 @@ class LinearRelaxation:
             return False
         return self._bound(ray, np.zeros_like(self._cost), 0.0) > 0
 
-    def _gap(self, values: Vector, multipliers: Vector) -> Vector:
+    def _gap(self, values: Vector, multipliers: Vector | None) -> Vector:
         """How far above its largest element each window stands, times what its upper plane costs."""
         activity = self._matrix @ values
         above = np.full(self.cone.undecided, np.inf)
         for (window, _), row in self._row_of.items():
             above[window] = min(above[window], activity[row] - self._least[row])
         weight = np.zeros_like(above)
-        if len(multipliers) == len(self._least):
+        if multipliers is not None:
             np.add.at(weight, self._above[0], np.abs(multipliers[self._above[1]]))
         gap: Vector = np.maximum(above, 0) * (weight + 1e-9)
         return gap

@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass
 
 from corgi.budget import left
-from corgi.decide.linear import LinearRelaxation, Vector, to_branch
+from corgi.decide.linear import LinearRelaxation, to_branch
 from corgi.decide.narrowing import narrowed, narrows
+from corgi.decide.solver import Vector
 from corgi.engines.cone import Cone
 
 _ROUNDS = 1

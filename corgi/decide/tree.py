@@ -17,6 +17,7 @@ from corgi.decide.decider import Counterexample, Proved, Undecided, Verdict
 from corgi.decide.linear import LinearRelaxation, to_branch
 from corgi.decide.minimum import TreeMinimum
 from corgi.engines.cone import Cone
+from corgi.terms import Norm
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class TreeDecider:
 
     Attributes:
         root_rounds, rounds: most rounds of cuts at the root, and at every other node.
+        of_balls: the same in l_2 and l_1, where cuts read all pixels and make programs slow.
     """
 
     root_rounds: int = 8
     rounds: int = 1
+    of_balls: tuple[int, int] = (1, 0)
 
     @property
     def name(self) -> str:
@@ -38,6 +41,8 @@ class TreeDecider:
     def decide(self, cone: Cone, nodes: int) -> Verdict:
         """Decide the margins of a cone (see `Decider.decide`)."""
         relaxation = LinearRelaxation(cone)
+        in_box = cone.norm is Norm.LINF
+        at_root, others = (self.root_rounds, self.rounds) if in_box else self.of_balls
         stack: list[dict[int, int]] = [{}]
         solved, tied, least = 0, False, math.inf
         while stack:
@@ -45,8 +50,7 @@ class TreeDecider:
                 return Undecided("budget spent", solved)
             fixed = stack.pop()
             solved += 1
-            rounds = self.root_rounds if solved == 1 else self.rounds
-            found = relaxation.solve(fixed, rounds, enough=0.0)
+            found = relaxation.solve(fixed, at_root if solved == 1 else others, enough=0.0)
             if found.bound > 0:
                 least = min(least, found.bound)
                 continue

@@ -10,13 +10,14 @@ the paper's network has some 20 to 250 undecided windows and 1100 pixels near th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from corgi.engines.rigour import roundings
-from corgi.types import Interval
+from corgi.types import Interval, Norm
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Cone:
         error: how far below the truth that may be, [P]; errors of layers not counted.
         image, windows: the margins' coefficients, [P, pixels] and [P, windows].
         layers: first to last.
+        norm, radius: the deviations' norm is at most the radius, too; l_inf says no more than their ends.
     """
 
     pixels: Tensor
@@ -119,6 +121,8 @@ class Cone:
     image: Tensor
     windows: Tensor
     layers: tuple[ConeLayer, ...]
+    norm: Norm = Norm.LINF
+    radius: float = math.inf
 
     @property
     def undecided(self) -> int:
@@ -207,5 +211,14 @@ def reading(cone: Cone, constant: Tensor, error: Tensor, image: Tensor, windows:
         if bool(own.any()):
             kept.append(layer.chosen(own, start, used, needed[: layer.start]))
             start += len(kept[-1])
-    pixels, lower, upper = cone.pixels[used], cone.lower[used], cone.upper[used]
-    return Cone(pixels, lower, upper, constant, error, image[:, used], windows[:, needed], tuple(kept))
+    return replace(
+        cone,
+        pixels=cone.pixels[used],
+        lower=cone.lower[used],
+        upper=cone.upper[used],
+        constant=constant,
+        error=error,
+        image=image[:, used],
+        windows=windows[:, needed],
+        layers=tuple(kept),
+    )

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import clarabel
 import numpy as np
+import scipy.sparse as sp
 import torch
 from scipy.optimize import linprog
 from torch import Tensor
@@ -20,7 +22,7 @@ from corgi.engines.cone import Cone
 from corgi.engines.forms import pairs
 from corgi.engines.interface import Bounder
 from corgi.network.network import Network
-from corgi.types import Ball
+from corgi.types import Ball, Norm
 from tests.onnx_models import random_cam_network
 
 
@@ -42,7 +44,7 @@ class Subject:
         features = self.network.trunk(self.image[None].double())
         return float((features.abs().amax((0, 2, 3)) * self.network.head.weight[0].abs()).sum()) + 1e-3
 
-    def case(self, rng: np.random.Generator, share: float, margins: int = 1) -> Case:
+    def case(self, rng: np.random.Generator, share: float, margins: int = 1, norm: Norm = Norm.LINF) -> Case:
         """Random margins, positive at the image, in a ball of `share` times the radius a linear network has.
 
         Several margins share their top pixel, as they do where k2 > k; the radius is that of the last one.
@@ -58,8 +60,8 @@ class Subject:
         radii = []
         for i, p in zip(above.tolist(), below.tolist(), strict=True):
             (gradient,) = torch.autograd.grad(values[i] - values[p], x, retain_graph=True)
-            radii.append(float((cam[i] - cam[p]) / gradient.abs().sum().clamp(min=1e-9)))
-        return Case(self, above, below, min(share * max(radii), 0.5))
+            radii.append(float((cam[i] - cam[p]) / norm.dual.sizes(gradient)[0].clamp(min=1e-9)))
+        return Case(self, above, below, min(share * max(radii), 0.5), norm)
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,11 @@ class Case:
     above: Tensor
     below: Tensor
     radius: float
+    norm: Norm = Norm.LINF
 
     @property
     def ball(self) -> Ball:
-        return Ball(self.subject.image, self.radius)
+        return Ball(self.subject.image, self.radius, self.norm)
 
     @cached_property
     def cone(self) -> Cone:
@@ -94,11 +97,14 @@ class Case:
         return cams[:, self.above] - cams[:, self.below]
 
     def deviations(self, count: int, seed: int) -> Tensor:
-        """Points of the cone's box, half of them corners: [count, pixels]."""
+        """Points of the cone's box and ball, half of them corners moved into it: [count, pixels]."""
         generator = torch.Generator().manual_seed(seed)
         share = torch.rand(count, len(self.cone.pixels), generator=generator, dtype=torch.float64)
         share[count // 2 :] = share[count // 2 :].round()
-        return self.cone.lower + share * (self.cone.upper - self.cone.lower)
+        found = self.cone.lower + share * (self.cone.upper - self.cone.lower)
+        if self.norm is Norm.LINF:
+            return found
+        return found * (self.radius / self.norm.sizes(found[:, :, None, None])[:, None]).clamp(max=1)
 
     def descended(self, starts: int = 8, seed: int = 0) -> Tensor:
         """The images of a signed gradient descent on the largest margin, all steps: [N, C, H, W] float64."""
@@ -185,13 +191,60 @@ def brute_force(cone: Cone) -> float:
                 if other != taken:
                     below.append(another - row)
                     below_by.append(lead - its_lead)
-        equalities = {"A_eq": equal, "b_eq": equal_to} if windows else {}
-        found = linprog(cost, np.array(below), np.array(below_by), bounds=bounds, **equalities)
-        assert found.status in (0, 2), found.message  # solved, or no point has these maxima
-        if found.status == 0:
-            least = min(least, float(found.fun))
+        least = min(
+            least, _program(cone, cost, (np.array(below), np.array(below_by)), (equal, equal_to), bounds)
+        )
     assert math.isfinite(least), "every point has some maxima"
     return least
+
+
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def _program(
+    cone: Cone, cost: np.ndarray, below: Rows, equal: Rows, ends: list[tuple[float | None, float | None]]
+) -> float:
+    """The least cost . v with A v <= b, C v = d, ends, and pixels in the ball; inf if there is none."""
+    pixels, columns = len(cone.pixels), len(cost)
+    if cone.norm is Norm.L2:
+        sides = [
+            (i, sign, sign * end)
+            for i, both in enumerate(ends)
+            for sign, end in zip((-1, 1), both, strict=True)
+            if end is not None
+        ]
+        rows = np.zeros((len(sides), columns))
+        for row, (i, sign, _) in zip(rows, sides, strict=True):
+            row[i] = sign
+        ball = np.concatenate([np.zeros((1, columns)), -np.eye(pixels, columns)])
+        matrix = sp.csc_matrix(np.concatenate([equal[0], below[0], rows, ball]))
+        right = np.concatenate(
+            [equal[1], below[1], [end for _, _, end in sides], [cone.radius], np.zeros(pixels)]
+        )
+        cones = [
+            clarabel.ZeroConeT(len(equal[1])),
+            clarabel.NonnegativeConeT(len(below[1]) + len(sides)),
+            clarabel.SecondOrderConeT(pixels + 1),
+        ]
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        nothing = sp.csc_matrix((columns, columns))
+        found = clarabel.DefaultSolver(nothing, cost, matrix, right, cones, settings).solve()
+        assert str(found.status) in ("Solved", "PrimalInfeasible", "AlmostSolved"), found.status
+        return math.inf if str(found.status) == "PrimalInfeasible" else found.obj_val
+    if cone.norm is Norm.L1:
+        # w >= d, w >= -d, sum w <= r.
+        unit = np.eye(pixels, columns)
+        ball = np.concatenate([np.concatenate([unit, -unit]), np.tile(-np.eye(pixels), (2, 1))], 1)
+        total = np.append(np.zeros(columns), np.ones(pixels))
+        wide = (np.pad(below[0], ((0, 0), (0, pixels))), ball, total[None])
+        below = np.concatenate(wide), np.concatenate([below[1], np.zeros(2 * pixels), [cone.radius]])
+        equal = np.pad(equal[0], ((0, 0), (0, pixels))), equal[1]
+        cost, ends = np.pad(cost, (0, pixels)), [*ends, *[(0, None)] * pixels]
+    given = {"A_eq": equal[0], "b_eq": equal[1]} if len(equal[1]) else {}
+    solved = linprog(cost, *below, bounds=ends, **given)
+    assert solved.status in (0, 2), solved.message  # solved, or no point has these maxima
+    return float(solved.fun) if solved.status == 0 else math.inf
 
 
 @dataclass

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
-from corgi.decide.cuts import Vector, envelope
+from corgi.decide import cuts
+from corgi.decide.reach import Reach
+from corgi.decide.solver import Vector
+from corgi.terms import Norm
 
 
 def window(
@@ -25,6 +28,14 @@ def window(
     upper[fixed] = lower[fixed]
     point = lower + rng.random(variables) * (upper - lower)
     return rows, rng.standard_normal(elements), lower, upper, point
+
+
+def envelope(
+    rows: Vector, constants: Vector, lower: Vector, upper: Vector, point: Vector
+) -> tuple[Vector, float]:
+    """The cut over a box."""
+    nothing = Reach(np.zeros(0), np.zeros(0), Norm.LINF, np.inf)
+    return cuts.envelope(rows, constants, nothing, lower, upper, point)
 
 
 def corners(lower: Vector, upper: Vector) -> Vector:

@@ -35,7 +35,7 @@ from corgi.engines.whole import to_the_end
 from corgi.network.convert import TorchGraph
 from corgi.network.network import Network
 from corgi.terms import PatchMethod
-from corgi.types import Ball, Interval, Norm
+from corgi.types import Ball, Interval
 
 _BALLS = 12
 """Balls around one image whose bounds are kept, if they fit into `_KEPT` bytes; two always are."""
@@ -388,8 +388,6 @@ class PatchBounder(Bounder):
         """Forms as piecewise linear functions of their cone, if that fits the budget."""
         if not self.unfolds:
             return NotUnfolded("an activation is not piecewise linear, or the engine is not on the CPU")
-        if not is_box(ball):
-            return NotUnfolded(f"margins are decided exactly over {Norm.LINF.label} balls only")
         layout = self._layout(forms)
         bounds = self._required(ball, layout.read)
         at_centre, off = self._in_the_middle(bounds, forms)
@@ -397,7 +395,7 @@ class PatchBounder(Bounder):
         name, budget = self._graph.output_name, self._engine.budget
         found = unfolded(bounds, name, rows, at_centre - off, 2 * off, budget)
         cone: Cone | NotUnfolded = differentiable(found)
-        return cone
+        return replace(cone, norm=ball.norm, radius=ball.radius) if isinstance(cone, Cone) else cone
 
     def _bounded(self, ball: Ball, rows: Patches, at_centre: Tensor) -> Tensor:
         """Lower bounds of rows on the feature map over a ball, given those in its middle: float64 [R]."""

@@ -23,7 +23,7 @@ def holds(larger: Ball, ball: Ball) -> bool:
 
 
 def is_box(ball: Ball) -> bool:
-    """Whether its pixels move independently: cones that share none do, too, and deciders know its sides."""
+    """Whether its pixels move independently: cones that share none do, too."""
     return ball.norm is Norm.LINF
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from corgi.engines.cone import NotUnfolded
+from corgi.engines.cone import Cone
 from corgi.engines.forms import pairs
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.engine import PatchEngine
@@ -333,13 +333,14 @@ def test_smaller_norms_are_never_bounded_looser(norm: Norm, tmp_path: Path) -> N
     assert width(norm, 0.0) < 1e-9
 
 
-def test_exact_decisions_are_for_boxes(tmp_path: Path) -> None:
+def test_a_cone_knows_its_ball(tmp_path: Path) -> None:
     net = load(random_cam_network(np.random.default_rng(6), tmp_path))
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(6))
     bounder = PatchEngine().bind(net, 0, torch.float64)
     cone = bounder.unfold(Ball(image, 0.05, Norm.L2), pairs(torch.tensor([0]), torch.tensor([2])))
-    assert isinstance(cone, NotUnfolded)
-    assert "l_inf" in cone.reason
+    assert isinstance(cone, Cone)
+    assert (cone.norm, cone.radius) == (Norm.L2, 0.05)
+    assert (cone.upper <= 0.05 + 1e-15).all()
 
 
 @pytest.mark.parametrize("top", [-2, 0, 1, 3])
