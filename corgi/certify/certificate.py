@@ -18,7 +18,7 @@ from corgi.engines.gate import check_engine_at_radius_zero
 from corgi.engines.interface import Bounder
 from corgi.network.depth import is_deep
 from corgi.results import Decision, DeterministicCertificate, EmpiricalBound, ExactSearch, Status, Witness
-from corgi.terms import EngineName, Form
+from corgi.terms import EngineName, Form, Norm
 
 _FROM_BELOW = (0.05, 0.15, 0.25, 0.4)
 """Shares of the witness's radius at which bounds begin where it can be far: small balls are little work."""
@@ -205,9 +205,10 @@ class Certification:
         session = self.session
         if self.options.eps is not None:
             return decide_radius(self.score, session.value, self.options.eps)
-        if exact is not None and exact.witness is not None and session.single and not session.deep:
-            # Bounds near a far witness would take long to say nothing: so of a deep network, and where it
-            # takes more than one pair to break the property.
+        alone = session.single and not session.deep and session.ball.norm is Norm.LINF
+        if exact is not None and exact.witness is not None and alone:
+            # Bounds near a far witness would take long to say nothing: so of a deep network, where it takes
+            # more than one pair to break the property, and in other norms, whose cones there are large.
             if exact.run(until_failure=True) is None:
                 return Bracket(session.value)  # certificate and witness have met already
             if exact.ended is Status.INTERRUPTED:

@@ -19,14 +19,14 @@ from corgi.decide.decider import Proved, Undecided
 from corgi.decide.margins import Question
 from corgi.engines.interface import Bounder
 from corgi.results import ExactSearch, Witness
-from corgi.terms import Status
+from corgi.terms import Norm, Status
 from corgi.types import Ball
 
 _FIRST_SHARE = 0.5
 """Of the time that work on single pixels may take on one ball, until one stayed undecided."""
 
 _STEP = 1.1
-"""From a certified radius to the next, where the witness is far or unknown."""
+"""From a certified radius to the next, where the witness is far or unknown, or much work is near it."""
 
 
 @dataclass
@@ -135,7 +135,8 @@ class ExactRadius:
         high = (
             self.ball.largest if self.witness is None else self.witness.radius / (1 + 0.9 * self.options.gap)
         )
-        if self.certified > 0 and (self.witness is None or not self.question.holds.single):
+        at_once = self.witness is not None and self.question.holds.single and self.ball.norm is Norm.LINF
+        if self.certified > 0 and not at_once:
             high = min(high, _STEP * self.certified)
         undecided = [radius for radius, _ in self.failed if radius > self.certified]
         if undecided and min(undecided) <= high:
