@@ -45,6 +45,7 @@ from corgi.certify.verify import VerifyOptions
 from corgi.certify.verify import verify as _verify
 from corgi.changes.interface import Change
 from corgi.changes.names import Reader, read_change
+from corgi.changes.wanted import WantedChange
 from corgi.comparison.compare import compare as _compare
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison
@@ -689,6 +690,8 @@ def run_batch(
     options: VerifyOptions | None = None,
     *,
     radii: Sequence[float] = (),
+    change: str | None = None,
+    sizes: Sequence[float] | None = None,
     loading: Loading | None = None,
     preprocess: str | None = None,
     retry: bool = False,
@@ -701,7 +704,8 @@ def run_batch(
 
     `images` are files, folders with all below them, or items of `corgi.batch.items`. Workers are started
     processes, so a script calls this below `if __name__ == "__main__":`. Rows written before an error or
-    Ctrl-C stay. `radii`, in the pixel scale, are decided besides the search (`decide_radii`). See
+    Ctrl-C stay. `radii`, in the pixel scale, are decided besides the search (`decide_radii`). With `change`,
+    as it is written on the command line, each row is the answer of `sweep` about `sizes` of it. See
     `corgi.batch.call.run_batch` for arguments and errors.
     """
     given = list(images)
@@ -716,7 +720,17 @@ def run_batch(
     else:
         where = None
     chosen = _changed(options, asked)
-    question = Question(chosen, loading or Loading(), preprocess, wanted, tuple(radii), where)
+    along = None if change is None else WantedChange(change)
+    question = Question(
+        chosen,
+        loading or Loading(),
+        preprocess,
+        wanted,
+        tuple(radii),
+        where,
+        along,
+        None if sizes is None else tuple(sizes),
+    )
     return _run_batch(
         Path(model),
         items,

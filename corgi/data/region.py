@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,19 @@ class Wanted:
     mask: Path | None = None
     place: Path | None = None
 
+    @property
+    def file(self) -> Path | None:
+        """The one file that is read for every picture alike; None where there is none."""
+        found = self.mask or self.place
+        return None if found is None or found.is_dir() else found
+
+    @property
+    def absolute(self) -> str:
+        """The text, wherever it is read: of a file or folder the whole path."""
+        if self.mask is not None:
+            return str(self.mask.absolute())
+        return self.text if self.place is None else f"{ANNOTATION}:{self.place.absolute()}"
+
 
 def parse_region(text: str) -> Wanted:
     """What `--region` says. Loads nothing heavy; files need only be there.
@@ -145,6 +159,12 @@ def annotated_by(wanted: Wanted, picture: Path) -> str | None:
     if wanted.place is not None and not wanted.place.is_dir():
         return None  # one file for all: it counts by its content
     return annotation_digest(picture, wanted.place)
+
+
+def together(said: Iterable[str | None]) -> str | None:
+    """One digest of several, None among them left out; None where there is none."""
+    found = [digest for digest in said if digest is not None]
+    return None if not found else found[0] if len(found) == 1 else sha256("".join(found).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
