@@ -468,7 +468,8 @@ function compare() {
   const [a, b] = [Number(byId("first").value), Number(byId("second").value)];
   const pair = data.comparisons.find(({ first, second }) => first === Math.min(a, b) && second === Math.max(a, b));
   if (!pair) {
-    byId("compared").replaceChildren(make("p", {}, "Choose two different runs, of balls or of one change."));
+    const why = a === b ? "Choose two different runs." : "Choose two runs of balls, or along one change.";
+    byId("compared").replaceChildren(make("p", {}, why));
     return;
   }
   const boxes = pair.facts.map(([name, value, note]) =>
