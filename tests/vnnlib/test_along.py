@@ -1,4 +1,4 @@
-"""Exported changes: the network of t is corgi's map of changed images, and its answers are those of `sweep`."""
+"""Exported changes: the network of t is corgi's map of changed images; its answers are those of `sweep`."""
 
 from __future__ import annotations
 
@@ -136,9 +136,8 @@ def test_directions_that_float32_cannot_hold_are_refused(value: float) -> None:
 def test_weights_of_the_file_are_image_and_directions(network: corgi.Network, image: Image) -> None:
     family = Contrast().family(torch.from_numpy(image).to(torch.float64))
     export = export_change(network, image, Contrast(), 0.1, k=4)
-    arrays_ = {
-        i.name: numpy_helper.to_array(i) for i in onnx.load_from_string(export.model).graph.initializer
-    }
+    initial = onnx.load_from_string(export.model).graph.initializer
+    arrays_ = {one.name: numpy_helper.to_array(one) for one in initial}
     rows = arrays_["change_A"].astype(object)
     for pixel, (got, want) in enumerate(zip(rows, family.directions.flatten().tolist(), strict=True)):
         assert sum(Fraction(float(one)) for one in got) == Fraction(want), pixel
