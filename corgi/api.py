@@ -44,7 +44,6 @@ from corgi.certify.sweep import sweep as _sweep
 from corgi.certify.verify import VerifyOptions
 from corgi.certify.verify import verify as _verify
 from corgi.changes.interface import Change
-from corgi.changes.names import Reader, read_change
 from corgi.changes.wanted import WantedChange
 from corgi.comparison.compare import compare as _compare
 from corgi.comparison.options import CompareOptions
@@ -615,9 +614,8 @@ def sweep(
     asked = dict[str, Any](changes)
     _property(asked, network)
     if isinstance(change, str):
-        size = network.input_shape[1], network.input_shape[2]
-        region = partial(_read_region, window=Window.whole(size), shape=size)
-        change = read_change(change, Reader(partial(_input_of, network), region))
+        whole = Window.whole(network.input_shape[1:])
+        change = WantedChange(change).read(network.input_shape, whole, None, partial(_input_of, network))
     with heard(listener):
         return _sweep(network, image, change, replace(options or SweepOptions(), **_fields(asked)))
 

@@ -86,5 +86,5 @@ class WantedChange:
         Raises:
             UsageError, ImageError, DataError: see `read_change`.
         """
-        region = partial(read_region, window=window, shape=shape[1:], picture=picture)
+        region = partial(read_region, window=window, shape=shape[1:], picture=picture, grid="input")
         return read_change(self.text, Reader(image, region))

@@ -91,8 +91,8 @@ def export_change(
         box,
         (
             f"along the change {written!a} of {name!a} up to size {size!r}: {which}",
-            "(float32 numbers, rounded outwards). Inputs are the parameters t of clip(x + sum_j t_j A_j, 0, 1),",
-            "which is part of the network: its float32 weights add up to x and to A exactly.",
+            "(float32 numbers, rounded outwards). Inputs are t of clip(x + sum_j t_j A_j, 0, 1),",
+            "the first layers: their float32 weights add up to x and to A exactly.",
         ),
         own=f"{claim.picture}_along{digest}_",
         which=f"_along{digest}_size{size!r}",

@@ -214,6 +214,15 @@ def test_a_shadow_on_what_annotates_the_picture_is_part_of_its_name(tmp_path: Pa
     assert working.answer(after)[0].status != FAILED
 
 
+def test_words_of_a_shadow_are_of_the_picture(case: tuple[Path, Path]) -> None:
+    model, images = case
+    found = run("sweep", model, images / "a.npy", "--change", "shadow:0,0,3,3", "--k", 1)
+    assert found.exit_code == 4
+    said = " ".join(found.output.split())
+    assert "every pixel of the input has its centre inside" in said
+    assert "map" not in said
+
+
 def test_a_change_that_no_picture_can_have_ends_the_run(case: tuple[Path, Path], tmp_path: Path) -> None:
     store = tmp_path / "runs.sqlite"
     found = run("batch", *case, "--change", "colour", "--k", 1, "--workers", 1, "--store", store)
