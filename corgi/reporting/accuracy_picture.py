@@ -30,7 +30,7 @@ def accuracy_picture(curve: AccuracyCurve) -> Figure:
     unit = 100.0 if curve.norm is None else 255.0 if curve.norm is Norm.LINF else 1.0
     _areas(axes, curve, unit)
     for row in curve.decided:
-        _said(axes, row, unit)
+        _said(axes, row, unit, at_end=row.radius >= curve.between[-1].radius)
     low, high = curve.between[0].radius, curve.between[-1].radius
     if curve.far:
         axes.set_xscale("log")
@@ -66,12 +66,13 @@ def _areas(axes: Axes, curve: AccuracyCurve, unit: float) -> None:
     axes.fill_between(radii, 1.0, top, facecolor=_FAILS, label=fails)
 
 
-def _said(axes: Axes, row: Decided, unit: float) -> None:
-    """A radius that was asked for, and its shares."""
+def _said(axes: Axes, row: Decided, unit: float, *, at_end: bool) -> None:
+    """A radius that was asked for, and its shares; at the end of the axis left of its line."""
     certified, refuted, opened = (count / row.images for count in (row.certified, row.refuted, row.open))
     text = f"certified {percent_down(certified)}\nopen {percent_up(opened)}\nrefuted {percent_down(refuted)}"
     axes.axvline(row.radius * unit, color="black", linewidth=0.8, linestyle=":")
+    side, shift = ("right", -4) if at_end else ("left", 4)
     axes.annotate(
-        text, (row.radius * unit, 0.02), textcoords="offset points", xytext=(4, 0), fontsize=8,
+        text, (row.radius * unit, 0.02), textcoords="offset points", xytext=(shift, 0), fontsize=8, ha=side,
         bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
     )  # fmt: skip
