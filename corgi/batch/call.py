@@ -21,7 +21,6 @@ from corgi.errors import UsageError, encodable, printable
 from corgi.reporting.case import Case, read_answer
 from corgi.reporting.summary import AccuracyCurve, Decided, accuracy_curve
 from corgi.reporting.versions import installed_versions
-from corgi.reporting.wording import BALLS, Measure, sizes_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class BatchResult:
         statuses: how the images asked for ended: how many how.
         decided: what is known of them at each of the radii or sizes that were to be decided.
         curve: the same at all of them; None where none were to be decided, or there is no answer.
-        measure: radii, or sizes of a change.
     """
 
     store: Path
@@ -42,7 +40,6 @@ class BatchResult:
     statuses: Counter[str]
     decided: tuple[Decided, ...] = ()
     curve: AccuracyCurve | None = None
-    measure: Measure = BALLS
 
     @property
     def in_words(self) -> str:
@@ -123,8 +120,7 @@ def run_batch(
         counts = Counter(ended[digest] for digest in wanted if digest in ended)
         asked = question.radii or question.change
         curve = accuracy_curve(_cases(opened, setting, wanted)) if asked else None
-        measure = BALLS if question.change is None else sizes_of(question.change.text)
-        return BatchResult(store, tally, counts, () if curve is None else curve.decided, curve, measure)
+        return BatchResult(store, tally, counts, () if curve is None else curve.decided, curve)
 
 
 def _cases(store: Store, setting: Setting, wanted: Container[str]) -> list[Case]:

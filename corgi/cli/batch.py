@@ -195,10 +195,10 @@ def _show(found: BatchResult, picture: Path | None, *, quiet: bool) -> None:
     """What the batch did, in words and as a picture."""
     if not quiet:
         typer.echo(found.in_words)
-        if found.decided:
+        if found.curve is not None:
             from corgi.reporting.facts import columns, decided_table
 
-            typer.echo(columns(*decided_table(found.decided, found.measure)))
+            typer.echo(columns(*decided_table(found.decided, found.curve.measure)))
     if picture is not None and found.curve is None:
         common.note(f"no image has an answer, {picture} is not written", quiet=quiet)
     elif picture is not None and found.curve is not None:

@@ -13,7 +13,7 @@ from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.property import property_seen, with_wanted
-from corgi.cli.radius import radius_option, share_option
+from corgi.cli.radius import radius_option, sizes_of
 from corgi.cli.where import where_seen
 from corgi.errors import UsageError
 from corgi.vnnlib.spec import Syntax
@@ -37,7 +37,7 @@ class _Asked(TypedDict):
     packed: bool
 
 
-def _check_set(eps: float | None, change: str | None, size: float | None, where: str | None) -> None:
+def _check_set(eps: float | None, change: str | None, size: str | None, where: str | None) -> None:
     """Refuse what is neither a ball nor the images along a change, or both.
 
     Raises:
@@ -74,8 +74,10 @@ def command(
         ),
     ] = None,
     size: Annotated[
-        float | None,
-        share_option("--size", help="Of --change: its size; as 0.1 or 10%.", show_default="none"),
+        str | None,
+        typer.Option(
+            "--size", metavar="T", help="Of --change: its size; as 0.1 or 10%.", show_default="none"
+        ),
     ] = None,
     k: common.KOption = None,
     class_id: common.ClassOption = None,
@@ -102,6 +104,9 @@ def command(
     if not timeout > 0:
         raise UsageError(f"--timeout {timeout:g}: expected seconds > 0")
     _check_set(eps, change, size, where)
+    sizes = () if size is None else sizes_of("--size", size)
+    if len(sizes) > 1:
+        raise UsageError(f"--size {size}: expected one number")
     from corgi.changes.wanted import WantedChange
     from corgi.reporting.vnn_text import export_text
     from corgi.vnnlib.along import export_change
@@ -125,7 +130,7 @@ def command(
         if along is not None:
             others = partial(_pixels, network, preprocess)
             read = along.read(network.input_shape, seen.window, image, others)
-            export = export_change(network, seen.pixels, read, size or 0.0, **asked)
+            export = export_change(network, seen.pixels, read, sizes[0], **asked)
         else:
             places = where_seen(where, network, seen.window, image)
             export = export_cam(network, seen.pixels, eps or 0.0, where=places, **asked)

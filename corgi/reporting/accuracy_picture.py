@@ -27,7 +27,7 @@ def accuracy_picture(curve: AccuracyCurve) -> Figure:
     figure.suptitle(textwrap.fill(title, 100), fontsize=12, fontweight="bold")
     axes = figure.add_subplot()
     # In l_inf, people think in steps of 8-bit pictures; of changes, in per cent.
-    unit = 100.0 if curve.norm is None else 255.0 if curve.norm is Norm.LINF else 1.0
+    unit = 1.0 if curve.norm not in (None, Norm.LINF) else curve.measure.unit
     _areas(axes, curve, unit)
     for row in curve.decided:
         _said(axes, row, unit, at_end=row.radius >= curve.between[-1].radius)
@@ -38,8 +38,12 @@ def accuracy_picture(curve: AccuracyCurve) -> Figure:
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_ylabel("share of all images", fontsize=9)
-    scale = {100.0: "in %", 255.0: "in 1/255", 1.0: "pixel scale [0, 1]"}[unit]
-    name = "size" if curve.norm is None else f"{curve.norm.label} radius"
+    scale = "in 1/255" if unit > 1 else "pixel scale [0, 1]"
+    scale, name = (
+        (f"in {curve.measure.suffix.strip()}", "size")
+        if curve.norm is None
+        else (scale, f"{curve.norm.label} radius")
+    )
     axes.set_xlabel(f"{name}, {scale}: {curve.changing}", fontsize=9)
     axes.tick_params(which="both", labelsize=8)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)

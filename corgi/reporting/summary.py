@@ -18,7 +18,7 @@ from corgi.errors import printable
 from corgi.reporting import wording
 from corgi.reporting.case import Call, Case, Setup
 from corgi.reporting.document import VerifyDocument
-from corgi.reporting.sweep import SweepDocument, change_of_many
+from corgi.reporting.sweep import SweepDocument, change_of_many, measure_of_many
 from corgi.reporting.versions import Versions
 from corgi.reporting.wording import BALLS, Measure, sizes_of
 from corgi.terms import Norm
@@ -88,6 +88,7 @@ class AccuracyCurve:
     Attributes:
         asked: what is asked of every image, in words.
         norm: of the radii, None of sizes of a change; changing: what they measure, in words.
+        measure: radii or sizes.
         decided: what is known at the radii that were asked for, or at usual ones.
         between: the same at many radii from below the smallest to beyond the largest of those.
         far: whether the latter is far more than the former, so that multiples are shown, not differences.
@@ -99,6 +100,7 @@ class AccuracyCurve:
     decided: tuple[Decided, ...]
     between: tuple[Decided, ...]
     far: bool
+    measure: Measure = BALLS
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Run:
     Attributes:
         setup: what they share; calls: the calls that computed them, oldest first.
         norm: of their radii, as documents spell it; None if no image has an answer, or along a change.
-        change: along which they were certified, as documents spell it; None of balls.
+        change: along which they were certified, as documents spell it; None of balls. unit: of its sizes.
         cases: in the order of the store.
         summary: of all; classes: by explained class; shares: by radius.
         decided: what is known of all images at the radii that were asked for, or else at usual ones.
@@ -162,11 +164,12 @@ class Run:
     shares: tuple[Share, ...]
     decided: tuple[Decided, ...] = ()
     change: str | None = None
+    unit: str = ""
 
     @property
     def measure(self) -> Measure:
         """What its images are certified by."""
-        return BALLS if self.change is None else sizes_of(self.change)
+        return BALLS if self.change is None else sizes_of(self.change, self.unit)
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,7 @@ def make_run(setup: Setup, calls: Iterable[Call], cases: Iterable[Case]) -> Run:
         shares(members, max((document.sizes[-1].size for document in swept), default=math.inf)),
         decided(members),
         printable(change_of_many(swept)) if swept else None,
+        swept[0].unit if swept else "",
     )
 
 
@@ -370,6 +374,7 @@ def accuracy_curve(cases: Sequence[Case]) -> AccuracyCurve | None:
         rows,
         tuple(_decided(cases, radius) for radius in sorted({*grid.tolist(), *radii})),
         far,
+        measure_of_many(swept) if swept else BALLS,
     )
 
 

@@ -23,7 +23,16 @@ from corgi.reporting.document import (
 )
 from corgi.reporting.layout import BAD, GOOD, OPEN, figures, head
 from corgi.reporting.versions import Versions, installed_versions
-from corgi.reporting.wording import asked_of_many, class_label, percent_down, percent_up, round_down, round_up
+from corgi.reporting.wording import (
+    Measure,
+    asked_of_many,
+    class_label,
+    percent_down,
+    percent_up,
+    round_down,
+    round_up,
+    sizes_of,
+)
 from corgi.terms import Finding, Status
 
 if TYPE_CHECKING:
@@ -86,7 +95,8 @@ class SweepDocument(SubjectDocument):
     """The answer of `corgi sweep`.
 
     `certified_size`: the property is proved for all parameters with max_j |t_j| up to it. `broken_size`: the
-    smallest at which it is proved or confirmed to be broken. `status` is that of the largest size.
+    smallest at which it is proved or confirmed to be broken. `status` is that of the largest size. `unit`: of
+    parameters and sizes, as degrees; empty where they are shares.
     """
 
     kind: Literal["sweep"] = "sweep"
@@ -99,6 +109,7 @@ class SweepDocument(SubjectDocument):
     change: str
     set: str = SET
     parameters: tuple[str, ...]
+    unit: str = ""
     two_sided: tuple[bool, ...]
     sizes: tuple[SizeDocument, ...]
     certified_size: FiniteFloat
@@ -130,6 +141,7 @@ def sweep_document(result: SweepResult, image_name: str, versions: Versions | No
         property=property_document(result.statement, explained, holds=result.holds),
         change=encodable(result.change),
         parameters=family.names,
+        unit=getattr(family, "unit", ""),
         two_sided=family.two_sided,
         sizes=tuple(
             SizeDocument.of(size=size, status="open" if status is Status.UNKNOWN else status.value)
@@ -201,6 +213,11 @@ def change_of_many(documents: Sequence[SweepDocument]) -> str:
     """The change of many images; by its parameters where each image has its own region or file."""
     found = {document.change for document in documents}
     return found.pop() if len(found) == 1 else "+".join(documents[0].parameters)
+
+
+def measure_of_many(documents: Sequence[SweepDocument]) -> Measure:
+    """What many images are certified by along one change."""
+    return sizes_of(change_of_many(documents), documents[0].unit)
 
 
 def nothing_proved(document: SweepDocument) -> str:

@@ -113,9 +113,10 @@ BALLS = Measure("radius", "radii", "certified radius", "attack radius", 255, "/2
 """Radii of balls."""
 
 
-def sizes_of(change: str) -> Measure:
-    """Sizes of a change: the largest size of its parameters."""
-    return Measure("size", "sizes", "certified size", "size of the witness", 100, "%", change)
+def sizes_of(change: str, unit: str = "") -> Measure:
+    """Sizes of a change, of the largest of its parameters: shares, or in a unit, as degrees."""
+    short = (1, f" {unit}") if unit else (100, "%")
+    return Measure("size", "sizes", "certified size", "size of the witness", *short, change)
 
 
 class Changing(Protocol):

@@ -26,7 +26,7 @@ from corgi.reporting.page.render import page
 from corgi.reporting.picture import picture_bytes
 from corgi.reporting.schemas import json_schema
 from corgi.reporting.summary import Report, accuracy_curve, make_report, make_run
-from corgi.reporting.sweep import sweep_document
+from corgi.reporting.sweep import SweepDocument, sweep_document
 from corgi.terms import Status
 from tests.reporting.example_cases import CALL, ORIGIN, example_pictures, make_case, make_failure, make_setup
 from tests.reporting.example_results import make_result
@@ -133,6 +133,22 @@ def test_accuracy_against_the_size() -> None:
     figure = accuracy_picture(curve)
     assert figure.axes[0].get_xlabel() == "size, in %: largest |t| of the change brightness"
     assert np.asarray(Image.open(io.BytesIO(picture_bytes(figure, "png")))).std() > 0
+
+
+def test_sizes_in_a_unit_are_said_in_it() -> None:
+    case = swept_cases()[2]
+    assert isinstance(case.document, SweepDocument)
+    turned = replace(
+        case, document=case.document.model_copy(update={"change": "rotation", "unit": "degrees"})
+    )
+    run, curve = make_run(make_setup(), [], [turned]), accuracy_curve([turned])
+    assert [fact.name for fact in facts.certified_at(run.decided, run.measure)] == [
+        "certified at 0.05 degrees",
+        "certified at 0.2 degrees",
+    ]
+    assert curve is not None
+    said = accuracy_picture(curve).axes[0].get_xlabel()
+    assert said == "size, in degrees: largest |t| of the change rotation"
 
 
 def test_the_page_draws_the_series_on_a_card(tmp_path: Path) -> None:

@@ -257,6 +257,7 @@ function panels(place, answer) {
 }
 
 const short = (value) => Number(value.toPrecision(4));
+const sizeOf = (answer, size) => (answer.unit ? `${short(size)} ${answer.unit}` : `${short(100 * size)}%`);
 
 /** Where along a change the property holds: its intervals; of two parameters its parts; of more its sizes. */
 function series(answer) {
@@ -283,7 +284,8 @@ function series(answer) {
       svg("text", { x: across(tick), y: top + height + 17, "text-anchor": "middle" }, String(short(tick))));
     if (plane) drawing.append(svg("text", { x: left - 4, y: up(tick) + 4, "text-anchor": "end" }, String(short(tick))));
   }
-  const names = answer.parameters.map((name, place) => `${plane ? ["across", "up"][place] : "t"}: ${name}`).join(", ");
+  const unit = answer.unit ? `, ${answer.unit}` : "";
+  const names = answer.parameters.map((name, place) => `${plane ? ["across", "up"][place] : "t"}: ${name}`).join(", ") + unit;
   drawing.append(svg("text", { x: width / 2, y: top + height + 34, "text-anchor": "middle" }, names));
   const key = (name, text) => make("span", { class: `key ${name}` }, `\u25a0 ${text} `);
   return [make("figure", { class: "chart series" },
@@ -362,7 +364,7 @@ function factsOf(row, answer, sha256) {
       ["holds at the image", answer.property && answer.property.holds_at_image === false ? "no" : null],
       ["region", answer.property?.region ? `${answer.property.region_count} map pixels` : null],
       ["change", swept ? `${answer.change}: ${answer.set}` : null],
-      ["sizes decided", (answer.sizes ?? []).map((one) => `${short(100 * one.size)}% ${one.status}`).join(", ")],
+      ["sizes decided", (answer.sizes ?? []).map((one) => `${sizeOf(answer, one.size)} ${one.status}`).join(", ")],
       ["radii decided", (answer.radii ?? []).map((one) => `${Number(one.radius_255.toPrecision(4))}/255 ${one.status}`).join(", ")],
       ["ranks", answer.k2 > answer.k ? `k = ${answer.k}, k2 = ${answer.k2}` : `k = ${answer.k}`],
       ["method", swept ? `${answer.engine}, ${answer.bounded} parts bounded` : `${answer.method}, ${answer.form} form, ${answer.engine}`],
