@@ -44,7 +44,7 @@ from corgi.certify.sweep import sweep as _sweep
 from corgi.certify.verify import VerifyOptions
 from corgi.certify.verify import verify as _verify
 from corgi.changes.interface import Change
-from corgi.changes.names import Reader, read_change
+from corgi.changes.wanted import WantedChange
 from corgi.comparison.compare import compare as _compare
 from corgi.comparison.options import CompareOptions
 from corgi.comparison.rows import Comparison
@@ -614,9 +614,8 @@ def sweep(
     asked = dict[str, Any](changes)
     _property(asked, network)
     if isinstance(change, str):
-        size = network.input_shape[1], network.input_shape[2]
-        region = partial(_read_region, window=Window.whole(size), shape=size)
-        change = read_change(change, Reader(partial(_input_of, network), region))
+        whole = Window.whole(network.input_shape[1:])
+        change = WantedChange(change).read(network.input_shape, whole, None, partial(_input_of, network))
     with heard(listener):
         return _sweep(network, image, change, replace(options or SweepOptions(), **_fields(asked)))
 
@@ -689,6 +688,8 @@ def run_batch(
     options: VerifyOptions | None = None,
     *,
     radii: Sequence[float] = (),
+    change: str | None = None,
+    sizes: Sequence[float] | None = None,
     loading: Loading | None = None,
     preprocess: str | None = None,
     retry: bool = False,
@@ -701,7 +702,8 @@ def run_batch(
 
     `images` are files, folders with all below them, or items of `corgi.batch.items`. Workers are started
     processes, so a script calls this below `if __name__ == "__main__":`. Rows written before an error or
-    Ctrl-C stay. `radii`, in the pixel scale, are decided besides the search (`decide_radii`). See
+    Ctrl-C stay. `radii`, in the pixel scale, are decided besides the search (`decide_radii`). With `change`,
+    as it is written on the command line, each row is the answer of `sweep` about `sizes` of it. See
     `corgi.batch.call.run_batch` for arguments and errors.
     """
     given = list(images)
@@ -716,7 +718,17 @@ def run_batch(
     else:
         where = None
     chosen = _changed(options, asked)
-    question = Question(chosen, loading or Loading(), preprocess, wanted, tuple(radii), where)
+    along = None if change is None else WantedChange(change)
+    question = Question(
+        chosen,
+        loading or Loading(),
+        preprocess,
+        wanted,
+        tuple(radii),
+        where,
+        along,
+        None if sizes is None else tuple(sizes),
+    )
     return _run_batch(
         Path(model),
         items,

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from corgi.data.region import ANNOTATION, annotated_by, parse_region, read_region
+from corgi.data.region import annotated_by, parse_region, read_region
 from corgi.data.window import Window
 from corgi.errors import UsageError
 from corgi.terms import PropertyName
@@ -128,14 +128,8 @@ class WantedProperty:
 
     def absolute(self) -> WantedProperty:
         """The same, wherever it is read: of a region's file the whole path."""
-        if not isinstance(self.region, str):
-            return self
-        wanted = parse_region(self.region)
-        if wanted.mask is not None:
-            return replace(self, region=str(wanted.mask.absolute()))
-        return (
-            self if wanted.place is None else replace(self, region=f"{ANNOTATION}:{wanted.place.absolute()}")
-        )
+        given = self.region
+        return replace(self, region=parse_region(given).absolute) if isinstance(given, str) else self
 
     def annotated_by(self, picture: Path) -> str | None:
         """The digest of what annotates a picture; None where a region is not looked for of each picture."""
@@ -203,9 +197,8 @@ class WantedProperty:
         if isinstance(self.region, tuple):
             found["region"] = list(self.region)
         elif self.region is not None:
-            wanted = parse_region(self.region)
-            file = wanted.mask or wanted.place
-            if file is not None and not file.is_dir():
+            file = parse_region(self.region).file
+            if file is not None:
                 found["region_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
         return found
 

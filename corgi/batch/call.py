@@ -13,13 +13,12 @@ from pathlib import Path
 from corgi.batch.cluster import Cluster
 from corgi.batch.code import code_version
 from corgi.batch.items import annotated
-from corgi.batch.question import Question, annotation_of, digests_of
+from corgi.batch.question import Digests, Question
 from corgi.batch.run import Tally, compute_rows, forget_failures
 from corgi.batch.store import CRASHED, ERROR, FAILED, Item, Setting, Store
 from corgi.batch.work import Work, Worker, local_worker
 from corgi.errors import UsageError, encodable, printable
-from corgi.reporting.case import Case
-from corgi.reporting.document import VerifyDocument
+from corgi.reporting.case import Case, read_answer
 from corgi.reporting.summary import AccuracyCurve, Decided, accuracy_curve
 from corgi.reporting.versions import installed_versions
 
@@ -32,8 +31,8 @@ class BatchResult:
         store: where the rows are.
         tally: how many were computed, by whom.
         statuses: how the images asked for ended: how many how.
-        decided: what is known of them at each of the radii that were to be decided.
-        curve: the same at all radii; None where none were to be decided, or there is no answer.
+        decided: what is known of them at each of the radii or sizes that were to be decided.
+        curve: the same at all of them; None where none were to be decided, or there is no answer.
     """
 
     store: Path
@@ -95,16 +94,16 @@ def run_batch(
         WorkerError: no worker can start.
     """
     question = question or Question()
-    items = annotated(items, partial(annotation_of, question.wanted, question.where))
+    items = annotated(items, question.annotated_by)
     network = question.loading.load(model)
     # In this order: a file that changes in between is another one than the workers are told of.
-    digests, parameters = digests_of(question.wanted, question.where), question.parameters()
+    digests, parameters = question.digests(), question.parameters()
     with ExitStack() as stack:
         cluster = None if ray is None else Cluster(ray)
         if cluster is not None:
             stack.callback(cluster.close)
         cores = len(os.sched_getaffinity(0)) if cluster is None else cluster.cores
-        count = workers or (max(1, cores) if parameters["device"] == "cpu" else 1)
+        count = workers or (max(1, cores) if parameters.get("device", "cpu") == "cpu" else 1)
         if cluster is not None and count > cores:
             raise UsageError(f"--workers {count}: the cluster has {cores} cores")
         work = _work(question, model, network.sha256, max(1, cores // count), digests)
@@ -119,7 +118,8 @@ def run_batch(
         ended = opened.statuses(setting)
         wanted = {item.sha256 for item in items}
         counts = Counter(ended[digest] for digest in wanted if digest in ended)
-        curve = accuracy_curve(_cases(opened, setting, wanted)) if question.radii else None
+        asked = question.radii or question.change
+        curve = accuracy_curve(_cases(opened, setting, wanted)) if asked else None
         return BatchResult(store, tally, counts, () if curve is None else curve.decided, curve)
 
 
@@ -129,7 +129,7 @@ def _cases(store: Store, setting: Setting, wanted: Container[str]) -> list[Case]
     for row in store.rows(setting):
         item, answer = row.item, row.answer
         if item.sha256 in wanted:
-            document = answer.document and VerifyDocument.model_validate_json(answer.document)
+            document = answer.document and read_answer(answer.document)
             shown = (item.name, item.content, item.true_class)
             found.append(Case(row.id, *shown, answer.status, answer.reason, None, document or None))
     return found
@@ -140,18 +140,14 @@ def _work(
     model: Path,
     sha256: str,
     threads: int,
-    digests: tuple[str | None, str | None],
+    digests: Digests,
 ) -> Work:
     return Work(
         load=partial(question.loading.load, model.absolute()),
         model_sha256=sha256,
         code=code_version(),
         folder=Path.cwd(),
-        options=question.options,
-        preprocess=question.preprocess,
-        wanted=question.wanted.absolute(),
-        radii=question.radii,
-        where=question.where and question.where.absolute(),
+        question=question.absolute(),
         digests=digests,
         threads=threads,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from corgi.batch.store import FOUND, RECORD, Store
+from corgi.batch.store import ALONG, FOUND, RECORD, Store
 from corgi.errors import UsageError
 
 _ROWS_AT_ONCE = 1000
@@ -32,16 +32,16 @@ def write_csv(store: Store, target: Path) -> None:
 
 
 def write_jsonl(store: Store, target: Path) -> None:
-    """One JSON object a line, parameters and document as objects."""
+    """One JSON object a line; parameters, sizes and document as objects."""
     with target.open("w", encoding="utf-8") as file:
         for record in records(store):
-            for name in ("parameters", "document"):
+            for name in ("parameters", "sizes", "document"):
                 record[name] = None if record[name] is None else json.loads(record[name])
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
 
 def write_parquet(store: Store, target: Path) -> None:
-    """Columns by type; parameters and document as JSON text.
+    """Columns by type; parameters, sizes and document as JSON text.
 
     Raises:
         UsageError: pyarrow is not installed.
@@ -51,7 +51,7 @@ def write_parquet(store: Store, target: Path) -> None:
     except ImportError:
         raise UsageError("--parquet: pyarrow is not installed", hint="pip install 'corgi[parquet]'") from None
     types: dict[Any, Any] = {None: arrow.string(), int: arrow.int64(), float: arrow.float64()}
-    schema = arrow.schema([(name, types[FOUND.get(name)]) for name in (*RECORD, "document")])
+    schema = arrow.schema([(name, types[(FOUND | ALONG).get(name)]) for name in (*RECORD, "document")])
     with parquet.ParquetWriter(target, schema) as writer:
         rows = records(store)
         while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):

@@ -15,7 +15,7 @@ from corgi.batch.store import Row, Store
 from corgi.budget import tell
 from corgi.errors import StoreError, UsageError
 from corgi.reporting.bundle import report_document
-from corgi.reporting.case import Case, Pictures
+from corgi.reporting.case import Case, Pictures, read_answer
 from corgi.reporting.document import RadiiDocument, VerifyDocument
 from corgi.reporting.markdown import report_markdown
 from corgi.reporting.page.render import page
@@ -121,20 +121,21 @@ class _Reading:
         """A row as a case.
 
         Raises:
-            StoreError: its document is none of `corgi verify`.
+            StoreError: its document is none of `corgi verify` or `corgi sweep`.
         """
         answer, item, document = row.answer, row.item, None
         if answer.document is not None:
             try:
-                document = VerifyDocument.model_validate_json(answer.document)
+                document = read_answer(answer.document)
             except ValidationError as error:
                 raise StoreError(
-                    f"{store.path}: row {row.id} ({item.name}): its document is none of corgi verify: "
-                    f"{error.errors()[0]['msg']}",
+                    f"{store.path}: row {row.id} ({item.name}): its document is none of corgi verify or of"
+                    f" corgi sweep: {error.errors()[0]['msg']}",
                     hint="Use the release that wrote the store.",
                 ) from error
         seconds = None if document is None else document.seconds
-        radii = None if document is None else self.radii_of(item.name, document)
+        balls = document if isinstance(document, VerifyDocument) else None
+        radii = None if balls is None else self.radii_of(item.name, balls)
         shown = (item.name, item.content, item.true_class)
         return Case(row.id, *shown, answer.status, answer.reason, seconds, document, radii)
 

@@ -200,12 +200,15 @@ FOUND = {
 }  # fmt: skip
 """Fields of the document that are columns as well, for SQL, and their types; NULL without a document."""
 
+ALONG = {"certified_size": float, "broken_size": float, "sizes": None}
+"""Fields of the document of a sweep that a record has as well, and their types; `sizes` is JSON text."""
+
 _SETTING = "model, model_sha256, parameters, code, id"
 _RUN = "command, host, workers, threads, versions, started, finished, id, setting"
 
 RECORD = (
     *("model", "model_sha256", "code", "parameters", "image", "image_sha256", "true_class"),
-    *("status", "reason", *FOUND, "started", "finished", "host", "command"),
+    *("status", "reason", *FOUND, *ALONG, "started", "finished", "host", "command"),
 )
 """What a row says by itself, its setting and its run included."""
 
@@ -569,14 +572,16 @@ class Store:
         """All rows in the order of `rows`: `RECORD` and `document`; parameters and document as JSON text."""
         of = dict.fromkeys(("model", "model_sha256", "code", "parameters"), "settings")
         of |= dict.fromkeys(("host", "command"), "runs")
-        columns = ", ".join(f"{of.get(name, 'results')}.{name}" for name in (*RECORD, "document"))
+        names = [name for name in (*RECORD, "document") if name not in ALONG]
+        columns = ", ".join(f"{of.get(name, 'results')}.{name}" for name in names)
         with self._answering():
             found = self._sql.execute(
                 f"SELECT {columns} FROM results JOIN settings ON settings.id = results.setting"
                 " JOIN runs ON runs.id = results.run ORDER BY results.setting, image, image_sha256"
             )
             for values in found:
-                yield dict(zip((*RECORD, "document"), values, strict=True))
+                record = dict(zip(names, values, strict=True))
+                yield record | _along(record)
 
     def pictures(self, row: int) -> Pictures | None:
         """What the row of a number draws; None for an image that failed."""
@@ -620,6 +625,14 @@ class _Watched:
 
     claim: tuple[str, float]
     since: float
+
+
+def _along(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of a change; nothing of balls."""
+    if record["document"] is None or "change" not in json.loads(record["parameters"]):
+        return dict.fromkeys(ALONG)
+    document = json.loads(record["document"])
+    return {name: document[name] for name in ALONG} | {"sizes": json.dumps(document["sizes"])}
 
 
 def _setting(model: str, model_sha256: str, parameters: str, code: str, number: int) -> Setting:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -19,28 +19,35 @@ from corgi import workers
 from corgi.batch.code import code_version
 from corgi.batch.items import digest_of_content
 from corgi.batch.pictures import pictures_of
-from corgi.batch.question import annotation_of, digests_of
+from corgi.batch.question import Digests, Question
 from corgi.batch.store import ERROR, FAILED, WITH, Answer, Item
 from corgi.certify.explain import Explanation, explain
 from corgi.certify.shares import decide_explained
+from corgi.certify.sweep import SweepResult, sweep_explained
 from corgi.certify.verify import VerifyOptions, verify_explained
-from corgi.data.image import look_at, read_content
+from corgi.changes.interface import Change
+from corgi.data.image import Seen, look_at, read_content
 from corgi.data.preprocess import Recipe
-from corgi.data.where import WantedWhere
 from corgi.errors import CorgiError, ImageError, ModelError, UsageError, WorkerError, printable
 from corgi.memory import keep_freed_memory
 from corgi.network.network import Network
 from corgi.reporting.case import Pictures
 from corgi.reporting.document import verify_document
-from corgi.results import VerifyResult
-from corgi.wanted import WantedProperty
+from corgi.reporting.sweep import sweep_document
+from corgi.results import ImageArray, VerifyResult
 
 Found = tuple[Answer, Pictures | None]
 """What comes of one image."""
 
 
-def described(result: VerifyResult) -> str:
-    """The document of a result, as JSON."""
+Result = VerifyResult | SweepResult
+"""What a question has as its answer."""
+
+
+def described(result: Result, name: str) -> str:
+    """The document of a result on the image of a name, as JSON."""
+    if isinstance(result, SweepResult):
+        return sweep_document(result, name).model_dump_json()
     return verify_document(result).model_dump_json()
 
 
@@ -52,26 +59,21 @@ class Work:
         load: gives the network.
         model_sha256, code: what the network's digest and the worker's own code must be.
         folder: where relative names of images begin; a worker may run in another one.
-        options: what to verify and how; preprocess: recipe for pictures, None for the model's own.
-        wanted, radii, where: see `Question`; digests: of their files (`digests_of`) as the run began.
+        question: what is asked, its files by their whole paths; digests: of these files as the run began.
         threads: of torch.
         prepare: called once, before the network is loaded.
-        describe: the document of a result, as JSON.
+        describe: the document of a result on the image of a name, as JSON.
     """
 
     load: Callable[[], Network]
     model_sha256: str
     code: str
     folder: Path
-    options: VerifyOptions
-    preprocess: str | None
+    question: Question
     threads: int
-    wanted: WantedProperty = field(default_factory=WantedProperty)
-    radii: tuple[float, ...] = ()
-    where: WantedWhere | None = None
-    digests: tuple[str | None, str | None] = (None, None)
+    digests: Digests = (None, None)
     prepare: Callable[[], None] = keep_freed_memory
-    describe: Callable[[VerifyResult], str] = described
+    describe: Callable[[Result, str], str] = described
 
 
 class Worker(Protocol):
@@ -164,33 +166,53 @@ class Answerer:
         return network
 
     def _verify(self, network: Network, item: Item) -> Found:
-        asked = None if self.work.preprocess is None else Recipe.parse(self.work.preprocess)
-        own = None if network.preprocess is None else Recipe.parse(network.preprocess)
-        path = self.work.folder / item.file
+        question, path = self.work.question, self.work.folder / item.file
         content = read_content(path)  # once: the file may be written to at any time
         if digest_of_content(path, content) != item.content:
             raise ImageError(f"{item.name}: has changed since the run began, or is another file here")
-        seen = look_at(path, network.input_shape, asked, own, content=content)
-        options, started = self.work.options, time.monotonic()
+        seen = self._look(network, path, content)
+        options, started = question.options, time.monotonic()
         explained = explain(network, seen.pixels, options.k, options.class_id)
         try:
-            if not self.work.wanted.plain:
-                found = self.work.wanted.property(network.head.map_shape, seen.window, path)
-                options = replace(options, property=found)
-            if self.work.where is not None:
-                places = self.work.where.read(network.input_shape, seen.window, path)
-                options = replace(options, where=places)
+            options, change = self._read(network, seen, path)
             self._check_read(item, path)
             if options.property is not None:
                 explained.question(options.property)
         except UsageError as error:  # of this picture: another one may have such a region, such values
             raise ImageError(f"{item.name}: {error.message}") from None
-        result = self._decide(explained, options, item.name, started)
-        answer = Answer(result.status.value, result.reason, self.work.describe(result))
+        result = self._decide(explained, options, change, item.name, started)
+        answer = Answer(result.status.value, result.reason, self.work.describe(result, item.name))
         try:
             return answer, pictures_of(result)
         except Exception:  # the answer stands without them
             return answer, None
+
+    def _look(self, network: Network, path: Path, content: bytes | None = None) -> Seen:
+        """What the network sees of an image file."""
+        asked, own = self.work.question.preprocess, network.preprocess
+        recipe, its = (None if text is None else Recipe.parse(text) for text in (asked, own))
+        return look_at(path, network.input_shape, recipe, its, content=content)
+
+    def _pixels(self, network: Network, path: Path) -> ImageArray:
+        """The input that another image file stands for."""
+        return self._look(network, path).pixels
+
+    def _read(self, network: Network, seen: Seen, path: Path) -> tuple[VerifyOptions, Change | None]:
+        """What is asked of one picture, and the change along which, where there is one.
+
+        Raises:
+            UsageError, ImageError, DataError: this picture has no such region, or a file cannot be read.
+        """
+        question, shape, change = self.work.question, network.input_shape, None
+        options = question.options
+        if not question.wanted.plain:
+            found = question.wanted.property(network.head.map_shape, seen.window, path)
+            options = replace(options, property=found)
+        if question.where is not None:
+            options = replace(options, where=question.where.read(shape, seen.window, path))
+        if question.change is not None:
+            change = question.change.read(shape, seen.window, path, partial(self._pixels, network))
+        return options, change
 
     def _check_read(self, item: Item, path: Path) -> None:
         """Refuse what was read for the question where it is not what the row is named by.
@@ -198,19 +220,29 @@ class Answerer:
         Raises:
             ImageError: a file or an annotation has changed since the run began.
         """
-        if digests_of(self.work.wanted, self.work.where) != self.work.digests:
-            raise ImageError(f"{item.name}: the file of --region or --where has changed since the run began")
-        said = annotation_of(self.work.wanted, self.work.where, path)
+        if self.work.question.digests() != self.work.digests:
+            files = "a file of --region, --where or --change"
+            raise ImageError(f"{item.name}: {files} has changed since the run began")
+        said = self.work.question.annotated_by(path)
         if said is not None and item.sha256 != f"{item.content}{WITH}{said}":
             raise ImageError(f"{item.name}: its annotation has changed since the run began")
 
     def _decide(
-        self, explained: Explanation, options: VerifyOptions, name: str, started: float
-    ) -> VerifyResult:
-        """The search, and the radii to be decided besides."""
-        if not self.work.radii:
+        self,
+        explained: Explanation,
+        options: VerifyOptions,
+        change: Change | None,
+        name: str,
+        started: float,
+    ) -> Result:
+        """The sweep along a change; or the search, and the radii to be decided besides."""
+        question = self.work.question
+        if change is not None:
+            swept = replace(question.swept, property=options.property)
+            return sweep_explained(explained, change, swept, started=started)
+        if not question.radii:
             return verify_explained(explained, options, image_name=name, started=started)
-        radii = self.work.radii
+        radii = question.radii
         return decide_explained(explained, options, radii, image_name=name, started=started).result
 
 

@@ -36,7 +36,8 @@ def verify_properties(
     """Verify several properties of the map of an image [C, H, W] float32 in [0, 1]: one result each.
 
     Each may take an equal share of the time that is left, so what one does not use the next ones have. After
-    Ctrl-C the others say that they were interrupted.
+    Ctrl-C the others say that they were interrupted. An error in one ends all: what is raised then is a fault
+    of the network or of the bounds, which the answers before it rest on, too.
 
     Args:
         network: with the map.

@@ -99,7 +99,7 @@ class StickerMap:
             where it is broken; inf where it found no time. Empirical.
         worst: of all witnesses the one that breaks the property by most, None if there is none; worst_place:
             its row and column.
-        reason: why nothing could be decided, empty if something could.
+        reason: why nothing could be certified, empty if something could; places may be refuted all the same.
         interrupted: Ctrl-C or the time limit ended it early.
         seconds: wall time.
     """
@@ -168,6 +168,8 @@ class _Places:
         with Stoppable() as end:
             if not reason:
                 self.attack()
+                reason = self.explained.doubt or ""
+            if not reason:
                 self.certify()
         held = np.where(self.proved, Status.PROVED, np.where(self.refuted, Status.REFUTED, Status.UNKNOWN))
         return StickerMap(
@@ -227,8 +229,6 @@ class _Places:
 
     def certify(self) -> None:
         """Bound blocks of places that withstood, then decide those that stay open."""
-        if self.explained.doubt is not None:
-            return
         bounder = self.bounder()
         for block in self.blocks():
             self.bound(bounder, block)

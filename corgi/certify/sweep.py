@@ -188,6 +188,19 @@ def sweep(
     options, started = options or SweepOptions(), time.monotonic()
     with limited(None if options.time_limit is None else started + options.time_limit):
         explained = explain(network, image, options.k, options.class_id)
+        return sweep_explained(explained, change, options, started=started)
+
+
+@settled()
+def sweep_explained(
+    explained: Explanation, change: Change, options: SweepOptions, *, started: float | None = None
+) -> SweepResult:
+    """The same of a map that was explained before: k and class are those of the explanation.
+
+    `started`: when the time that there is began, by `time.monotonic()`; None for now.
+    """
+    started = time.monotonic() if started is None else started
+    with limited(None if options.time_limit is None else started + options.time_limit):
         family = change.family(torch.from_numpy(explained.image).to(torch.float64))
         return _Sweep(explained, family, str(change), options, started).run()
 

@@ -18,7 +18,7 @@ from corgi.cli.exits import Exit
 from corgi.cli.groups import with_group
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.property import with_wanted
-from corgi.cli.radius import radii_of
+from corgi.cli.radius import radii_of, sizes_of
 from corgi.data.where import WantedWhere
 from corgi.errors import UsageError
 from corgi.terms import PICTURE_FORMATS
@@ -76,10 +76,10 @@ def _classes(text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class _Shares:
-    """Radii that are decided besides the search, for shares of images; each field is an option.
+    """Radii, or sizes of a change, that are decided for shares of images; each field is an option.
 
     Raises:
-        UsageError: radii that are none, or a picture that could not be drawn.
+        UsageError: radii or sizes that are none, sizes of no change, or a picture that could not be drawn.
     """
 
     radii: Annotated[
@@ -90,23 +90,47 @@ class _Shares:
             show_default="the search alone",
         ),
     ] = None
+    change: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:FILE][+...]",
+            help="Decide the property along a change instead of in balls, as `corgi sweep` does: fog, blur,"
+            " haze:IMAGE, brightness+contrast, ...",
+            show_default="balls",
+        ),
+    ] = None
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T[,T...]", help="Of --change: sizes to decide; as 5%,10%,20%.", show_default="20%"
+        ),
+    ] = None
     picture: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help=f"Of --radii: draw the shares against the radius: {', '.join(PICTURE_FORMATS)}.",
+            help="Of --radii and --change: draw the shares against radius or size:"
+            f" {', '.join(PICTURE_FORMATS)}.",
         ),
     ] = None
 
     def __post_init__(self) -> None:
         common.check_ending("--picture", self.picture, PICTURE_FORMATS)
-        if not self.decided and self.picture is not None:
-            raise UsageError("--picture: draws the shares of images at --radii", hint="Name some radii.")
+        if not self.decided and self.change is None and self.picture is not None:
+            hint = "Name some radii, or a change."
+            raise UsageError("--picture: draws the shares of images at --radii, or along --change", hint=hint)
+        if self.sizes is not None and self.change is None:
+            raise UsageError("--sizes: of a change", hint="Name it by --change.")
 
     @property
     def decided(self) -> tuple[float, ...]:
         """The radii, each once, ascending."""
         return () if self.radii is None else radii_of("--radii", self.radii)
+
+    @property
+    def ends(self) -> tuple[float, ...] | None:
+        """The sizes; None where none are named."""
+        return None if self.sizes is None else sizes_of("--sizes", self.sizes)
 
 
 @with_group("given", _Images)
@@ -144,10 +168,10 @@ def command(
     """
     common.check_outputs((model,), {"--store": store, "--picture": shares.picture})
     from corgi.batch.call import run_batch
-    from corgi.batch.question import annotation_of
 
+    question = _question(asked, loading, preprocess, wanted, shares)
     with common.working("reading the images", quiet=quiet):
-        chosen = given.chosen().asked(partial(annotation_of, wanted, _where(asked)))
+        chosen = given.chosen().asked(question.annotated_by)
     for line in chosen.told():
         common.note(line, quiet=quiet)
     with _counting(quiet=quiet) as show:
@@ -155,7 +179,7 @@ def command(
             model,
             chosen.items,
             store,
-            _question(asked, loading, preprocess, wanted, shares.decided),
+            question,
             retry=retry,
             workers=workers,
             ray=ray,
@@ -171,10 +195,10 @@ def _show(found: BatchResult, picture: Path | None, *, quiet: bool) -> None:
     """What the batch did, in words and as a picture."""
     if not quiet:
         typer.echo(found.in_words)
-        if found.decided:
+        if found.curve is not None:
             from corgi.reporting.facts import columns, decided_table
 
-            typer.echo(columns(*decided_table(found.decided)))
+            typer.echo(columns(*decided_table(found.decided, found.curve.measure)))
     if picture is not None and found.curve is None:
         common.note(f"no image has an answer, {picture} is not written", quiet=quiet)
     elif picture is not None and found.curve is not None:
@@ -188,16 +212,15 @@ def _question(
     loading: Loading,
     preprocess: str | None,
     wanted: WantedProperty,
-    radii: tuple[float, ...],
+    shares: _Shares,
 ) -> Question:
     from corgi.batch.question import Question
+    from corgi.changes.wanted import WantedChange
 
     chosen = replace(asked.options(), k2=wanted.k2 if wanted.plain else None)
-    return Question(chosen, loading, preprocess, wanted, radii, _where(asked))
-
-
-def _where(asked: Asked) -> WantedWhere | None:
-    return None if asked.where is None else WantedWhere(asked.where)
+    where = None if asked.where is None else WantedWhere(asked.where)
+    change = None if shares.change is None else WantedChange(shares.change)
+    return Question(chosen, loading, preprocess, wanted, shares.decided, where, change, shares.ends)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from corgi.budget import grace, heard, limited
+from corgi.budget import announce, grace, heard, limited
 from corgi.cli.start import began
 from corgi.data.file import is_regular_file, resolved, write
 from corgi.errors import UsageError
@@ -34,6 +34,21 @@ if TYPE_CHECKING:
     from corgi.results import EmpiricalBound, ImageArray
 
 STDOUT = Path("-")
+
+DEEP_SECONDS = 45.0
+"""Time limit of a property of a deep network where none is given: its bounds could take hours to get a little
+better."""
+
+
+def in_time(command: str, limit: float | None, network: Network, properties: int = 1) -> float | None:
+    """The time limit of a command; of a deep network there is one where none is given."""
+    from corgi.network.depth import is_deep
+
+    if limit is not None or not is_deep(network.trunk):
+        return limit
+    seconds = DEEP_SECONDS * properties
+    announce(command, f"a deep network: at most {seconds:g} s, or as --time-limit says (inf: no limit)")
+    return seconds
 
 
 def _there(what: str) -> Callable[[Path], Path]:

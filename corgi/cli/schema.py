@@ -27,6 +27,7 @@ class Kind(StrEnum):
     STICKER = "sticker"
     COMPARE = "compare"
     SMOOTH = "smooth"
+    SWEEP = "sweep"
     REPORT = "report"
 
 

@@ -49,7 +49,8 @@ def command(
         from corgi.properties.topk import Topk
 
         asked = Topk(wanted.k2) if wanted.plain else property_of(wanted, network, task)
-        options = StickerOptions(size, stride, eps, ranks, asked, class_id, time_limit=time_limit, seed=seed)
+        seconds = common.in_time("sticker", time_limit, network)
+        options = StickerOptions(size, stride, eps, ranks, asked, class_id, time_limit=seconds, seed=seed)
         return sticker_map(network, image, options)
 
     return task.answer(ask, finished, seconds=time_limit)

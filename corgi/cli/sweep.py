@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,12 +86,9 @@ def _read(text: str, network: Network, task: Task) -> Change:
     Raises:
         UsageError, ImageError, DataError: see `read_change`.
     """
-    from corgi.changes.names import Reader, read_change
-    from corgi.data.region import read_region
+    from corgi.changes.wanted import WantedChange
 
     def image(path: Path) -> ImageArray:
         return common.seen(network, path, task.preprocess).pixels
 
-    size = network.input_shape[1], network.input_shape[2]
-    region = partial(read_region, window=task.window(network), shape=size, picture=task.image)
-    return read_change(text, Reader(image, region))
+    return WantedChange(text).read(network.input_shape, task.window(network), task.image, image)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from corgi.budget import announce
 from corgi.cli import common
 from corgi.cli.asked import Asked, with_asked
 from corgi.cli.exits import Exit, exit_of_all
@@ -16,15 +15,10 @@ from corgi.errors import UsageError
 from corgi.wanted import WantedProperty
 
 if TYPE_CHECKING:
-    from corgi.certify.options import VerifyOptions
     from corgi.network.network import Network
     from corgi.results import ImageArray, VerifyResult, VerifyResults
 
     Found = VerifyResult | VerifyResults
-
-DEEP_SECONDS = 45.0
-"""Time limit of a property of a deep network where none is given: its bounds could take hours to get a little
-better."""
 
 
 @with_several
@@ -55,7 +49,8 @@ def command(
         from corgi.certify.several import verify_properties
         from corgi.certify.verify import verify
 
-        chosen, name = _in_time(options, network, len(several)), str(task.image)
+        seconds, name = common.in_time("verify", options.time_limit, network, len(several)), str(task.image)
+        chosen = replace(options, time_limit=seconds)
         chosen = replace(chosen, where=where_of(asked.where, network, task))
         if len(several) > 1:
             properties = properties_of(several, network, task)
@@ -77,14 +72,3 @@ def _all(found: Found) -> tuple[VerifyResult, ...]:
     from corgi.results import VerifyResults
 
     return found.results if isinstance(found, VerifyResults) else (found,)
-
-
-def _in_time(options: VerifyOptions, network: Network, properties: int) -> VerifyOptions:
-    """The options, with a time limit where a deep network has none."""
-    from corgi.network.depth import is_deep
-
-    if options.time_limit is not None or not is_deep(network.trunk):
-        return options
-    seconds = DEEP_SECONDS * properties
-    announce("verify", f"a deep network: at most {seconds:g} s, or as --time-limit says (inf: no limit)")
-    return replace(options, time_limit=seconds)

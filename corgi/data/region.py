@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from corgi.data.annotation import READERS, annotation_digest, read_annotation
 from corgi.data.file import is_regular_file
@@ -40,6 +41,9 @@ _FORMS = (
     f"Expected X1,Y1,X2,Y2 in pixels of the picture, a mask ({', '.join(MASKS)}), {ANNOTATION}, or"
     f" the file of an annotation ({', '.join(READERS)})."
 )
+Grid = Literal["map", "input"]
+"""Whose pixels a region is of."""
+
 _NUMBER = r"\s*[-+]?[\d.]+(?:e[-+]?\d+)?\s*"
 
 
@@ -52,6 +56,7 @@ class Region:
         shape: height and width of the map.
         source: what the region is, in words.
         notes: what one should know of how it was read.
+        grid: whose pixels: of the map, or of the network's input.
 
     Raises:
         UsageError: pixels that the map does not have, none of it, all of it, or not in ascending order.
@@ -61,10 +66,11 @@ class Region:
     shape: tuple[int, int]
     source: str
     notes: tuple[str, ...] = ()
+    grid: Grid = "map"
 
     def __post_init__(self) -> None:
         height, width = self.shape
-        map_is = f"the map has {height} x {width} pixels (height x width)"
+        map_is = f"the {self.grid} has {height} x {width} pixels (height x width)"
         if not self.pixels:
             raise UsageError(f"region {self.source}: no pixel; {map_is}")
         if list(self.pixels) != sorted(set(self.pixels)):
@@ -99,6 +105,19 @@ class Wanted:
     box: Box | None = None
     mask: Path | None = None
     place: Path | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The one file that is read for every picture alike; None where there is none."""
+        found = self.mask or self.place
+        return None if found is None or found.is_dir() else found
+
+    @property
+    def absolute(self) -> str:
+        """The text, wherever it is read: of a file or folder the whole path."""
+        if self.mask is not None:
+            return str(self.mask.absolute())
+        return self.text if self.place is None else f"{ANNOTATION}:{self.place.absolute()}"
 
 
 def parse_region(text: str) -> Wanted:
@@ -147,6 +166,12 @@ def annotated_by(wanted: Wanted, picture: Path) -> str | None:
     return annotation_digest(picture, wanted.place)
 
 
+def together(said: Iterable[str | None]) -> str | None:
+    """One digest of several, None among them left out; None where there is none."""
+    found = [digest for digest in said if digest is not None]
+    return None if not found else found[0] if len(found) == 1 else sha256("".join(found).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Cells:
     """Which cells of a grid laid over what the network sees have their centres inside; maybe none, maybe all.
@@ -163,23 +188,28 @@ class Cells:
 
 
 def read_region(
-    wanted: Wanted | str, window: Window, shape: tuple[int, int], picture: Path | None = None
+    wanted: Wanted | str,
+    window: Window,
+    shape: tuple[int, int],
+    picture: Path | None = None,
+    grid: Grid = "map",
 ) -> Region:
-    """The pixels of a map that lie in what the user calls the thing.
+    """The pixels of a map, or of the network's input, that lie in what the user calls the thing.
 
     Args:
         wanted: see the module's docstring.
         window: the part of the picture that the network sees (`image.look_at`, `Recipe.window`); of an image
             that is no file's, `Window.whole` of the network's input.
-        shape: height and width of the map.
+        shape: height and width of the map, or of the input.
         picture: its file, by whose name annotations are found.
+        grid: which of both, for words.
 
     Raises:
         UsageError: see `parse_region`, `box_region` and `mask_region`; or an annotation without a picture.
         ImageError: the mask cannot be read.
         DataError: see `read_annotation`.
     """
-    return _region(read_cells(wanted, window, shape, picture), window, shape)
+    return _region(read_cells(wanted, window, shape, picture), window, shape, grid)
 
 
 def read_cells(
@@ -286,21 +316,22 @@ def _in_mask(mask: NDArray[Any], window: Window, shape: tuple[int, int], source:
     return Cells(tuple(inside.tolist()), source)
 
 
-def _region(cells: Cells, window: Window, shape: tuple[int, int]) -> Region:
+def _region(cells: Cells, window: Window, shape: tuple[int, int], grid: Grid = "map") -> Region:
     """A region, or the error that says why it asks nothing."""
     pixels, source = cells.inside, cells.source
     height, width = (f"{float(side):.3g}" for side in window.spacing(shape))
-    spacing = f"a map pixel is {width} x {height} pixels of the picture (width x height)"
+    spacing = f"a pixel of the {grid} is {width} x {height} pixels of the picture (width x height)"
     if not pixels:
         raise UsageError(
-            f"region {source}: no map pixel has its centre inside; {spacing}", hint="Choose a larger region."
+            f"region {source}: no pixel of the {grid} has its centre inside; {spacing}",
+            hint="Choose a larger region.",
         )
     if len(pixels) == shape[0] * shape[1]:
         raise UsageError(
-            f"region {source}: every map pixel has its centre inside, so no map could leave it; {spacing}",
+            f"region {source}: every pixel of the {grid} has its centre inside; {spacing}",
             hint="Choose a smaller region.",
         )
-    return Region(pixels, shape, source, cells.notes)
+    return Region(pixels, shape, source, cells.notes, grid)
 
 
 def _between(places: Sequence[Fraction], side: Side) -> list[int]:

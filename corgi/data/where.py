@@ -66,12 +66,8 @@ class WantedWhere:
         """The same, wherever it is read: of a file the whole path."""
         if self.map is not None:
             return WantedWhere(str(self.map.absolute()))
-        wanted = self._region()
-        if wanted.mask is not None:
-            return WantedWhere(str(wanted.mask.absolute()))
-        if wanted.place is None:
-            return self
-        return WantedWhere(f"{BACKGROUND if self.outside else ANNOTATION}:{wanted.place.absolute()}")
+        whole = self._region().absolute
+        return WantedWhere(BACKGROUND + whole.removeprefix(ANNOTATION) if self.outside else whole)
 
     def annotated_by(self, picture: Path) -> str | None:
         """The digest of what annotates a picture; None where that is not looked for of each picture."""
@@ -82,12 +78,9 @@ class WantedWhere:
 
         What is looked for of each picture is named with the picture (`annotated_by`).
         """
-        file = self.map
-        if file is None:
-            wanted = self._region()
-            file = wanted.mask or wanted.place
+        file = self.map or self._region().file
         named = {"text": self.text}
-        if file is not None and not file.is_dir():
+        if file is not None:
             named["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
         return named
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from corgi.reporting.facts import percent_down, percent_up
 from corgi.reporting.marks import KEPT, LOST
 from corgi.reporting.picture import new_figure
+from corgi.reporting.wording import percent_down, percent_up
 from corgi.terms import Norm
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def accuracy_picture(curve: AccuracyCurve) -> Figure:
     title = f"{images:,} image{'' if images == 1 else 's'}: {curve.asked}"
     figure.suptitle(textwrap.fill(title, 100), fontsize=12, fontweight="bold")
     axes = figure.add_subplot()
-    # In l_inf, people think in steps of 8-bit pictures.
-    unit = 255.0 if curve.norm is Norm.LINF else 1.0
+    # In l_inf, people think in steps of 8-bit pictures; of changes, in per cent.
+    unit = 1.0 if curve.norm not in (None, Norm.LINF) else curve.measure.unit
     _areas(axes, curve, unit)
     for row in curve.decided:
-        _said(axes, row, unit)
+        _said(axes, row, unit, at_end=row.radius >= curve.between[-1].radius)
     low, high = curve.between[0].radius, curve.between[-1].radius
     if curve.far:
         axes.set_xscale("log")
@@ -39,7 +39,12 @@ def accuracy_picture(curve: AccuracyCurve) -> Figure:
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_ylabel("share of all images", fontsize=9)
     scale = "in 1/255" if unit > 1 else "pixel scale [0, 1]"
-    axes.set_xlabel(f"{curve.norm.label} radius, {scale}: {curve.changing}", fontsize=9)
+    scale, name = (
+        (f"in {curve.measure.suffix.strip()}", "size")
+        if curve.norm is None
+        else (scale, f"{curve.norm.label} radius")
+    )
+    axes.set_xlabel(f"{name}, {scale}: {curve.changing}", fontsize=9)
     axes.tick_params(which="both", labelsize=8)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -65,12 +70,13 @@ def _areas(axes: Axes, curve: AccuracyCurve, unit: float) -> None:
     axes.fill_between(radii, 1.0, top, facecolor=_FAILS, label=fails)
 
 
-def _said(axes: Axes, row: Decided, unit: float) -> None:
-    """A radius that was asked for, and its shares."""
+def _said(axes: Axes, row: Decided, unit: float, *, at_end: bool) -> None:
+    """A radius that was asked for, and its shares; at the end of the axis left of its line."""
     certified, refuted, opened = (count / row.images for count in (row.certified, row.refuted, row.open))
     text = f"certified {percent_down(certified)}\nopen {percent_up(opened)}\nrefuted {percent_down(refuted)}"
     axes.axvline(row.radius * unit, color="black", linewidth=0.8, linestyle=":")
+    side, shift = ("right", -4) if at_end else ("left", 4)
     axes.annotate(
-        text, (row.radius * unit, 0.02), textcoords="offset points", xytext=(4, 0), fontsize=8,
+        text, (row.radius * unit, 0.02), textcoords="offset points", xytext=(shift, 0), fontsize=8, ha=side,
         bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
     )  # fmt: skip

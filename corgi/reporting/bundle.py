@@ -11,13 +11,17 @@ from corgi.reporting.summary import Comparison, Origin, Report, Run
 
 
 class ReportDocument(BaseModel):
-    """What `corgi report` writes as report.json. Radii are in the pixel scale; NaN cannot enter."""
+    """What `corgi report` writes as report.json. Radii are in the pixel scale; NaN cannot enter.
+
+    In a run with a `change` its sizes stand where radii do, and documents are those of `corgi sweep`: version
+    3 says so, in which alone there are such runs.
+    """
 
     model_config = ConfigDict(
         frozen=True, protected_namespaces=(), allow_inf_nan=False, revalidate_instances="always"
     )
 
-    schema_version: Literal["2"] = "2"
+    schema_version: Literal["3"] = "3"
     kind: Literal["report"] = "report"
     title: str
     pixel_scale: str = wording.PIXEL_SCALE

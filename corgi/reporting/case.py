@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
 
 from corgi.reporting.document import RadiiDocument, VerifyDocument
+from corgi.reporting.sweep import SweepDocument
 from corgi.reporting.versions import Versions
 
 
@@ -48,6 +50,21 @@ class Call:
     finished: str | None
 
 
+Answered = Annotated[VerifyDocument | SweepDocument, Field(discriminator="kind")]
+"""The document of an answer: of a ball, or along a change."""
+
+_READER: TypeAdapter[VerifyDocument | SweepDocument] = TypeAdapter(Answered)
+
+
+def read_answer(text: str) -> VerifyDocument | SweepDocument:
+    """The document that a row holds as JSON.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _READER.validate_json(text)
+
+
 @dataclass(frozen=True)
 class Case:
     """One image of one run.
@@ -69,18 +86,34 @@ class Case:
     status: str
     reason: str
     seconds: float | None
-    document: VerifyDocument | None
+    document: Answered | None
     radii: RadiiDocument | None = None
 
     @property
     def certified(self) -> float:
-        """The certified radius; 0 where nothing is certified or there is no answer."""
-        return 0.0 if self.document is None else self.document.certified_radius
+        """The certified radius or size; 0 where nothing is certified or there is no answer."""
+        document = self.document
+        if document is None:
+            return 0.0
+        return document.certified_size if isinstance(document, SweepDocument) else document.certified_radius
 
     @property
     def attacked(self) -> float | None:
-        """Distance of the witness; None if there is none."""
-        return None if self.document is None else self.document.attack_radius
+        """Distance or size of the witness; None if there is none."""
+        document = self.document
+        if isinstance(document, SweepDocument):
+            return None if document.witness is None else document.witness.size
+        return None if document is None else document.attack_radius
+
+    @property
+    def broken(self) -> float | None:
+        """Where it is first broken: at the witness; along a change also where that is proved."""
+        return self.document.broken_size if isinstance(self.document, SweepDocument) else self.attacked
+
+    @property
+    def ratio(self) -> float | None:
+        """Attack over certified radius; None unless both are positive, and along a change."""
+        return self.document.ratio if isinstance(self.document, VerifyDocument) else None
 
     @property
     def holds(self) -> bool:
@@ -114,9 +147,8 @@ class Case:
     @property
     def joint(self) -> float | None:
         """Within which map and label both stay; None where the label was not looked at."""
-        if self.document is None or self.document.label is None:
-            return None
-        return self.document.label.joint_radius
+        label = self.document.label if isinstance(self.document, VerifyDocument) else None
+        return None if label is None else label.joint_radius
 
 
 @dataclass(frozen=True)
@@ -125,8 +157,8 @@ class Pictures:
 
     Attributes:
         image_png: the network input as an 8-bit PNG.
-        change_png: witness minus image around middle grey (128), amplified to the full range; None without
-            a witness.
+        change_png: witness minus image around middle grey (128), amplified to the full range; along a change
+            the witness itself; None without a witness.
         cam, witness_cam: the maps [h, w] of image and witness.
     """
 

@@ -7,7 +7,6 @@ shares down, distances of witnesses and shares without one up.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,18 @@ from typing import Any
 from corgi.errors import printable
 from corgi.reporting import wording
 from corgi.reporting.case import Case
+from corgi.reporting.document import VerifyDocument
 from corgi.reporting.summary import ClassSummary, Comparison, Decided, Quartiles, Report, Run, Share, Summary
-from corgi.reporting.wording import class_label, round_down, round_up
+from corgi.reporting.sweep import SweepDocument, guarantee_of_sweeps, nothing_proved
+from corgi.reporting.wording import (
+    BALLS,
+    Measure,
+    class_label,
+    percent_down,
+    percent_up,
+    round_down,
+    round_up,
+)
 from corgi.results import Status
 
 
@@ -33,11 +42,11 @@ Table = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]
 """Titles of columns, and rows of cells."""
 
 
-def certified_at(rows: Iterable[Decided]) -> tuple[Fact, ...]:
-    """The certified share at fixed radii, as figures."""
+def certified_at(rows: Iterable[Decided], measure: Measure = BALLS) -> tuple[Fact, ...]:
+    """The certified share at fixed radii or sizes, as figures."""
     return tuple(
         Fact(
-            f"certified at {row.radius * 255:.4g}/255",
+            f"certified at {measure.short(row.radius)}",
             percent_down(row.certified / row.images),
             f"refuted {percent_down(row.refuted / row.images)}, open {percent_up(row.open / row.images)}",
         )
@@ -45,21 +54,21 @@ def certified_at(rows: Iterable[Decided]) -> tuple[Fact, ...]:
     )
 
 
-def headline(summary: Summary) -> tuple[Fact, ...]:
+def headline(summary: Summary, measure: Measure = BALLS) -> tuple[Fact, ...]:
     """The figures of a set of images."""
     ended = ", ".join(f"{count:,} {_status(status)}" for status, count in summary.statuses)
-    share = percent_down(summary.certified / summary.images)
+    share, proved = percent_down(summary.certified / summary.images), "deterministic; all images"
     facts = [
         Fact("images", f"{summary.images:,}", ended),
-        Fact("certified", share, f"{summary.certified:,} with a radius above 0; deterministic"),
-        _radius("median certified radius", summary.certified_radius, round_down, "deterministic; all images"),
+        Fact("certified", share, f"{summary.certified:,} with a {measure.noun} above 0; deterministic"),
+        _spread(measure.certified, summary.certified_radius, round_down, proved, measure),
     ]
     if summary.joint_radius is not None:
-        name = "median radius, map and label"
-        facts.append(_radius(name, summary.joint_radius, round_down, "deterministic; all images"))
+        name = "radius, map and label"
+        facts.append(_spread(name, summary.joint_radius, round_down, proved, measure))
     if summary.attack_radius is not None:
         of = f"empirical; the {summary.witnesses:,} images with a witness"
-        facts.append(_radius("median attack radius", summary.attack_radius, round_up, of))
+        facts.append(_spread(measure.attacked, summary.attack_radius, round_up, of, measure))
     if summary.ratio is not None:
         name, ratio = "attack / certified, median", summary.ratio
         facts.append(Fact(name, plain(ratio.median), f"{_quartiles(ratio)}; {ratio.count:,} images"))
@@ -71,10 +80,10 @@ def headline(summary: Summary) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _radius(name: str, radius: Quartiles, rounded: wording.Rounding, of: str) -> Fact:
-    low, high = rounded(radius.low), rounded(radius.high)
-    note = f"{rounded(radius.median * 255)}/255; quartiles {low} and {high}; {of}"
-    return Fact(name, rounded(radius.median), note)
+def _spread(name: str, found: Quartiles, rounded: wording.Rounding, of: str, measure: Measure) -> Fact:
+    low, high = rounded(found.low), rounded(found.high)
+    note = f"{rounded(found.median * measure.unit)}{measure.suffix}; quartiles {low} and {high}; {of}"
+    return Fact(f"median {name}", rounded(found.median), note)
 
 
 def _quartiles(spread: Quartiles) -> str:
@@ -99,13 +108,13 @@ def alarms(report: Report) -> tuple[str, ...]:
     return tuple(found)
 
 
-def share_table(shares: Iterable[Share]) -> Table:
-    """What holds at round radii."""
-    titles = ("radius", "/255", "certified: at least", "no witness: at most")
+def share_table(shares: Iterable[Share], measure: Measure = BALLS) -> Table:
+    """What holds at round radii or sizes."""
+    titles = (measure.noun, measure.suffix, "certified: at least", "no witness: at most")
     return titles, tuple(
         (
             round_down(share.radius),
-            round_down(share.radius * 255),
+            round_down(share.radius * measure.unit),
             percent_down(share.certified),
             percent_up(share.unbroken),
         )
@@ -113,15 +122,15 @@ def share_table(shares: Iterable[Share]) -> Table:
     )
 
 
-def decided_table(rows: Iterable[Decided]) -> Table:
-    """What is known at fixed radii: certified accuracy."""
+def decided_table(rows: Iterable[Decided], measure: Measure = BALLS) -> Table:
+    """What is known at fixed radii or sizes: certified accuracy."""
     rows = tuple(rows)
     told = any(row.correct is not None for row in rows)
     known = ("correct",) if told else ()
-    titles = ("radius", "images", *known, "holds", "certified", "refuted", "open")
+    titles = (measure.noun, "images", *known, "holds", "certified", "refuted", "open")
     return (*titles, *(("certified and correct",) if told else ())), tuple(
         (
-            f"{row.radius * 255:.4g}/255",
+            measure.short(row.radius),
             f"{row.images:,}",
             *((f"{row.correct:,}",) if told else ()),
             f"{row.holds:,}",
@@ -143,13 +152,21 @@ def columns(titles: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
     )
 
 
-DECIDED = "Known at fixed radii: of all images, those at which the property holds at the image itself"
-"""Title of that table."""
+def decided_title(measure: Measure) -> str:
+    """Title of that table."""
+    of = "of all images, those at which the property holds at the image itself"
+    return f"Known at fixed {measure.plural}: {of}"
+
+
+def share_title(measure: Measure) -> str:
+    """Title of the table of shares."""
+    return f"Share of images that keep the property, at {measure.plural}"
 
 
 def class_table(run: Run) -> Table:
     """The figures of every class explained, and of the images of which none was."""
-    titles = ("class", "images", "certified", "certified radius", "attack radius", "attack / certified", "s")
+    of = run.measure
+    titles = ("class", "images", "certified", of.certified, of.attacked, "attack / certified", "s")
     rows = [_class_row(shown) for shown in run.classes]
     if run.classes and run.summary.failed:
         rows.append(("no answer", f"{run.summary.failed:,}", percent_down(0), round_down(0), "-", "-", "-"))
@@ -163,7 +180,7 @@ def unanswered(run: Run) -> str:
     number = f"{run.summary.failed:,} image{'s' if run.summary.failed > 1 else ''} without an answer"
     return (
         f"{number}: of no class, so charts by class are of the images with an answer only; all other figures "
-        "count radius 0."
+        f"count {run.measure.noun} 0."
     )
 
 
@@ -186,7 +203,9 @@ def comparison_facts(pair: Comparison) -> tuple[Fact, ...]:
     facts = [
         Fact("images in both runs", f"{pair.images:,}", f"the same is asked of {pair.same_property:,}"),
         Fact(
-            "certified radius larger", f"{pair.larger:,}", f"equal {pair.equal:,}, smaller {pair.smaller:,}"
+            f"certified {pair.noun} larger",
+            f"{pair.larger:,}",
+            f"equal {pair.equal:,}, smaller {pair.smaller:,}",
         ),
         Fact(
             "certified in one run only",
@@ -196,7 +215,7 @@ def comparison_facts(pair: Comparison) -> tuple[Fact, ...]:
     ]
     if pair.ratio is not None:
         note = f"{_quartiles(pair.ratio)}; {pair.ratio.count:,} images certified in both"
-        facts.append(Fact("certified radius, second / first", plain(pair.ratio.median), note))
+        facts.append(Fact(f"certified {pair.noun}, second / first", plain(pair.ratio.median), note))
     if pair.seconds is not None:
         note = _quartiles(pair.seconds)
         facts.append(Fact("time of an image, second / first", f"{pair.seconds.median:.3g}", note))
@@ -210,6 +229,16 @@ def change_table(report: Report, pair: Comparison) -> Table:
         (printable(first[a].image), round_down(first[a].certified), round_down(second[b].certified))
         for a, b in pair.most_changed
     )
+
+
+def changed_title(pair: Comparison) -> str:
+    """Title of that table."""
+    return f"Certified {'radii' if pair.noun == BALLS.noun else 'sizes'} that differ most"
+
+
+def scales(report: Report) -> tuple[str, ...]:
+    """What radii and sizes of a report mean, each said once."""
+    return tuple(dict.fromkeys(wording.scale_of(run.measure) for run in report.runs))
 
 
 def setup_facts(run: Run) -> tuple[tuple[str, str], ...]:
@@ -252,7 +281,10 @@ def run_names(report: Report) -> tuple[str, ...]:
 
 def run_claim(run: Run) -> str:
     """What the certified radii of a run say, as one sentence."""
-    documents = [case.document for case in run.cases if case.document is not None]
+    swept = [case.document for case in run.cases if isinstance(case.document, SweepDocument)]
+    if swept:
+        return guarantee_of_sweeps(swept)
+    documents = [case.document for case in run.cases if isinstance(case.document, VerifyDocument)]
     if not documents or run.norm is None:
         return "No image has an answer, so nothing is claimed."
     said = wording.guarantee_of_many(documents)
@@ -271,7 +303,17 @@ def claim(case: Case) -> str:
     document = case.document
     if document is None:
         return printable(f"No answer: {case.reason}")
+    if isinstance(document, SweepDocument):
+        return printable(document.guarantee or nothing_proved(document))
     return printable(document.guarantee or wording.no_guarantee(document))
+
+
+def finding(case: Case) -> str:
+    """What breaks the property, as one sentence or two; empty without an answer."""
+    document = case.document
+    if document is None:
+        return ""
+    return document.finding if isinstance(document, SweepDocument) else wording.finding(document)
 
 
 def plain(value: float) -> str:
@@ -282,16 +324,6 @@ def plain(value: float) -> str:
 def moment(iso: str) -> str:
     """A date and time, ISO 8601 in UTC, for people."""
     return f"{iso[:10]} {iso[11:19]} UTC"
-
-
-def percent_down(share: float) -> str:
-    """A share as per cent, never larger than it is."""
-    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%"
-
-
-def percent_up(share: float) -> str:
-    """A share as per cent, never smaller than it is."""
-    return f"{math.ceil(share * 1000 - 1e-9) / 10:.1f}%"
 
 
 def duration(seconds: float) -> str:

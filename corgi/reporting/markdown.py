@@ -34,8 +34,7 @@ def report_markdown(report: Report) -> str:
     parts.append("\n".join(f"- **{kind}**: {_text(text)}" for kind, text in wording.PROOF_KINDS.items()))
     parts += [_text(caveat) for caveat in _caveats(report)]
     parts.append(_text(wording.OF_THESE_IMAGES))
-    scale = f"Radii are on the scale {wording.PIXEL_SCALE}."
-    parts.append(_text(f"{scale} Certified radii are rounded down, distances of witnesses up."))
+    parts += [_text(scale) for scale in facts.scales(report)]
     parts += _origin(report, names)
     return "\n\n".join(parts) + "\n"
 
@@ -49,30 +48,32 @@ def _about(report: Report) -> str:
 
 
 def _run(name: str, run: Run) -> list[str]:
-    figures = [(fact.name, fact.value, fact.note) for fact in facts.headline(run.summary)]
+    figures = [(fact.name, fact.value, fact.note) for fact in facts.headline(run.summary, run.measure)]
     parts = [f"## {_text(name)}", _table(("figure", "value", "of"), figures)]
     if run.decided:
-        parts += [_text(facts.DECIDED), _table(*facts.decided_table(run.decided))]
+        title, shown = facts.decided_title(run.measure), facts.decided_table(run.decided, run.measure)
+        parts += [_text(title), _table(*shown)]
     if run.classes:
         parts += ["By class: medians", _table(*facts.class_table(run))]
     if run.shares:
-        parts += ["Share of images that keep the property, at radii", _table(*facts.share_table(run.shares))]
+        parts += [facts.share_title(run.measure), _table(*facts.share_table(run.shares, run.measure))]
     listed = sorted(run.cases, key=lambda case: case.certified)[:MOST_ROWS]
-    order = "by certified radius" if len(listed) == len(run.cases) else "with the smallest certified radii"
-    titles = ("image", "class", "status", "certified", "attack", "attack / certified", "reason")
+    smallest = f"with the smallest certified {run.measure.plural}"
+    order = f"by {run.measure.certified}" if len(listed) == len(run.cases) else smallest
+    broken = "attack" if run.change is None else "broken at"
+    titles = ("image", "class", "status", "certified", broken, "attack / certified", "reason")
     parts += [f"{len(listed)} of {len(run.cases):,} images, {order}", _table(titles, map(_row, listed))]
     return parts
 
 
 def _row(case: Case) -> tuple[str, ...]:
-    document, attacked = case.document, case.attacked
-    ratio = None if document is None else document.ratio
+    document, broken, ratio = case.document, case.broken, case.ratio
     return (
         case.image,
         "-" if document is None else class_label(document.class_id, document.class_name),
         case.status.replace("_", " "),
         round_down(case.certified),
-        "-" if attacked is None else round_up(attacked),
+        "-" if broken is None else round_up(broken),
         "-" if ratio is None else facts.plain(ratio),
         case.reason,
     )
@@ -87,7 +88,7 @@ def _comparisons(report: Report) -> list[str]:
             parts += [f"## Run 1 and run {pair.second + 1}", _table(("figure", "value", "of"), figures)]
             if pair.most_changed:
                 changed = _table(*facts.change_table(report, pair))
-                parts += ["Certified radii that differ most", changed]
+                parts += [facts.changed_title(pair), changed]
     return parts
 
 

@@ -18,9 +18,9 @@ from corgi.reporting.document import (
     subject,
     witness_document,
 )
-from corgi.reporting.facts import percent_down, percent_up
 from corgi.reporting.layout import figures, head, said
 from corgi.reporting.versions import Versions, installed_versions
+from corgi.reporting.wording import percent_down, percent_up
 from corgi.results import Status
 
 if TYPE_CHECKING:

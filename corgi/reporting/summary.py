@@ -6,6 +6,7 @@ medians alike.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,8 +18,12 @@ from corgi.errors import printable
 from corgi.reporting import wording
 from corgi.reporting.case import Call, Case, Setup
 from corgi.reporting.document import VerifyDocument
+from corgi.reporting.sweep import SweepDocument, change_of_many, measure_of_many
 from corgi.reporting.versions import Versions
+from corgi.reporting.wording import BALLS, Measure, sizes_of
 from corgi.terms import Norm
+
+Answer = VerifyDocument | SweepDocument
 
 MOST_RADII = 12
 """Radii at which shares are given."""
@@ -82,18 +87,20 @@ class AccuracyCurve:
 
     Attributes:
         asked: what is asked of every image, in words.
-        norm: of the radii; changing: what they measure, in words.
+        norm: of the radii, None of sizes of a change; changing: what they measure, in words.
+        measure: radii or sizes.
         decided: what is known at the radii that were asked for, or at usual ones.
         between: the same at many radii from below the smallest to beyond the largest of those.
         far: whether the latter is far more than the former, so that multiples are shown, not differences.
     """
 
     asked: str
-    norm: Norm
+    norm: Norm | None
     changing: str
     decided: tuple[Decided, ...]
     between: tuple[Decided, ...]
     far: bool
+    measure: Measure = BALLS
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,8 @@ class Run:
 
     Attributes:
         setup: what they share; calls: the calls that computed them, oldest first.
-        norm: of their radii, as documents spell it; None if no image has an answer.
+        norm: of their radii, as documents spell it; None if no image has an answer, or along a change.
+        change: along which they were certified, as documents spell it; None of balls. unit: of its sizes.
         cases: in the order of the store.
         summary: of all; classes: by explained class; shares: by radius.
         decided: what is known of all images at the radii that were asked for, or else at usual ones.
@@ -155,6 +163,13 @@ class Run:
     classes: tuple[ClassSummary, ...]
     shares: tuple[Share, ...]
     decided: tuple[Decided, ...] = ()
+    change: str | None = None
+    unit: str = ""
+
+    @property
+    def measure(self) -> Measure:
+        """What its images are certified by."""
+        return BALLS if self.change is None else sizes_of(self.change, self.unit)
 
 
 @dataclass(frozen=True)
@@ -172,6 +187,7 @@ class Comparison:
         contradictions: those of them whose witness in one run lies inside the radius certified in the other.
             Anything but 0 is a fault.
         most_changed: places, in both runs, of the images whose certified radius differs most by factor.
+        noun: what is compared: radius, or the size of one change.
     """
 
     first: int
@@ -187,6 +203,7 @@ class Comparison:
     same_property: int
     contradictions: int
     most_changed: tuple[tuple[int, int], ...]
+    noun: str = BALLS.noun
 
 
 @dataclass(frozen=True)
@@ -208,7 +225,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Report:
-    """What the renderers write down: runs, and every two of them compared."""
+    """What the renderers write down: runs, and every two of them compared, but balls with no change."""
 
     title: str
     origin: Origin
@@ -220,19 +237,23 @@ def make_run(setup: Setup, calls: Iterable[Call], cases: Iterable[Case]) -> Run:
     """The run of at least one case."""
     members = tuple(cases)
     documents = [case.document for case in members if case.document is not None]
+    first = documents[0] if documents else None
+    swept = [document for document in documents if isinstance(document, SweepDocument)]
     explained = sorted({(d.class_id, d.class_name or "") for d in documents})
     return Run(
         setup,
         tuple(calls),
-        documents[0].norm if documents else None,
+        first.norm if isinstance(first, VerifyDocument) else None,
         members,
         summarise(members),
         tuple(
             ClassSummary(class_id, name or None, summarise(_of_class(members, class_id)))
             for class_id, name in explained
         ),
-        shares(members),
+        shares(members, max((document.sizes[-1].size for document in swept), default=math.inf)),
         decided(members),
+        printable(change_of_many(swept)) if swept else None,
+        swept[0].unit if swept else "",
     )
 
 
@@ -240,8 +261,13 @@ def make_report(title: str, runs: Sequence[Run], origin: Origin) -> Report:
     """The report of some runs, in their order. Names the user gave may be no text; what is shown is."""
     stores = tuple(printable(store) for store in origin.stores)
     origin = replace(origin, stores=stores, command=printable(origin.command))
-    pairs = [(i, j) for i in range(len(runs)) for j in range(i + 1, len(runs))]
+    pairs = [(i, j) for i, j in itertools.combinations(range(len(runs)), 2) if _comparable(runs[i], runs[j])]
     return Report(printable(title), origin, tuple(runs), tuple(compare(runs, i, j) for i, j in pairs))
+
+
+def _comparable(first: Run, second: Run) -> bool:
+    """Whether both are of balls, or along one change: the same text, and the same files behind it."""
+    return first.setup.parameters.get("change") == second.setup.parameters.get("change")
 
 
 def _of_class(cases: Sequence[Case], class_id: int) -> tuple[Case, ...]:
@@ -280,8 +306,8 @@ def quartiles(numbers: Sequence[float]) -> Quartiles | None:
     return Quartiles(low, median, high, len(numbers))
 
 
-def shares(cases: Sequence[Case]) -> tuple[Share, ...]:
-    """Shares at round radii that span those of the cases, but for outliers."""
+def shares(cases: Sequence[Case], most: float = math.inf) -> tuple[Share, ...]:
+    """Shares at round radii, `most` at most, that span those of the cases, but for outliers."""
     found = [r for case in cases for r in (case.certified, case.attacked) if r is not None and r > 0]
     if not found:
         return ()
@@ -290,7 +316,7 @@ def shares(cases: Sequence[Case]) -> tuple[Share, ...]:
     low, high = (float(radius) for radius in np.quantile(found, (0.02, 0.98)))
     return tuple(
         Share(radius, float((certified >= radius).mean()), float((attacked > radius).mean()))
-        for radius in round_numbers(low / 2, 2.5 * high)[-MOST_RADII:]
+        for radius in round_numbers(low / 2, min(2.5 * high, most))[-MOST_RADII:]
     )
 
 
@@ -308,13 +334,20 @@ def decided(cases: Sequence[Case]) -> tuple[Decided, ...]:
     A radius up to the certified one is certified, one from the witness on is refuted: no answer says less.
     """
     answers = [case.document for case in cases if case.document is not None]
-    asked = {tuple(one.radius for one in document.radii) for document in answers}
+    asked = {_asked_for(document) for document in answers}
     if not answers or len(asked) > 1:
         return ()
     (radii,) = asked
-    if not radii and answers[0].norm != "linf":
+    if not radii and isinstance(answers[0], VerifyDocument) and answers[0].norm != "linf":
         return ()
     return tuple(_decided(cases, radius) for radius in radii or USUAL_RADII)
+
+
+def _asked_for(document: Answer) -> tuple[float, ...]:
+    """The radii, or the sizes, that were to be decided."""
+    if isinstance(document, SweepDocument):
+        return tuple(one.size for one in document.sizes)
+    return tuple(one.radius for one in document.radii)
 
 
 def accuracy_curve(cases: Sequence[Case]) -> AccuracyCurve | None:
@@ -328,16 +361,20 @@ def accuracy_curve(cases: Sequence[Case]) -> AccuracyCurve | None:
         for answer in answers
     }
     radii = [row.radius for row in rows]
-    least, most = radii[0] / _BEYOND, _BEYOND * radii[-1]
+    swept = [answer for answer in answers if isinstance(answer, SweepDocument)]
+    balls = [answer for answer in answers if isinstance(answer, VerifyDocument)]
+    # Of a change nothing was asked beyond the largest size.
+    least, most = radii[0] / _BEYOND, radii[-1] * (1 if swept else _BEYOND)
     far = most > _FAR * least
     grid = np.geomspace(least, most, _BETWEEN) if far else np.linspace(_NEAR * most, most, _BETWEEN)
     return AccuracyCurve(
         asked.pop() if len(asked) == 1 else "what is asked of each image stays true",
-        Norm(answers[0].norm),
-        wording.size_of_changes(answers),
+        Norm(balls[0].norm) if balls else None,
+        wording.size_of_changes(balls) if balls else f"largest |t| of the change {change_of_many(swept)}",
         rows,
         tuple(_decided(cases, radius) for radius in sorted({*grid.tolist(), *radii})),
         far,
+        measure_of_many(swept) if swept else BALLS,
     )
 
 
@@ -389,6 +426,7 @@ def compare(runs: Sequence[Run], i: int, j: int) -> Comparison:
         same_property=len(alike),
         contradictions=sum(_refutes(a, b) or _refutes(b, a) for a, b in alike),
         most_changed=tuple(changed[:MOST_CHANGED]),
+        noun=runs[i].measure.noun,
     )
 
 
@@ -397,9 +435,14 @@ def _factor(a: float, b: float) -> float:
     return max(a, b) / min(a, b) if min(a, b) > 0 else math.inf
 
 
-def _changing(document: VerifyDocument) -> str | None:
-    """What may change, by its digest; None for every pixel."""
-    return None if document.where is None else document.where.sha256
+def _within(document: Answer) -> tuple[object, ...]:
+    """What images are spoken of, but for how far: a ball of which pixels, or the family of a change.
+
+    A change's files are those of the runs, which are compared where they are the same alone.
+    """
+    if isinstance(document, SweepDocument):
+        return document.change, document.set
+    return document.k2, document.norm, None if document.where is None else document.where.sha256
 
 
 def _same_property(a: Case, b: Case) -> bool:
@@ -412,17 +455,17 @@ def _same_property(a: Case, b: Case) -> bool:
         x is not None
         and y is not None
         and (x.model_sha256, x.map_kind, x.class_id) == (y.model_sha256, y.map_kind, y.class_id)
-        and (x.k, x.k2, x.norm, _changing(x)) == (y.k, y.k2, y.norm, _changing(y))
+        and (x.k, _within(x)) == (y.k, _within(y))
         and math.isclose(x.gap, y.gap, rel_tol=1e-6)
         and set(x.top_k) == set(y.top_k)
         and _asked(x) == _asked(y)
     )
 
 
-def _asked(document: VerifyDocument) -> object:
+def _asked(document: Answer) -> object:
     """What was asked beside k and k2; documents of older releases ask for nothing else."""
     asked = document.property
-    if asked is None or asked.name == "topk":
+    if asked is None or (asked.name == "topk" and isinstance(document, VerifyDocument)):
         return None
     return asked.name, asked.parameters, None if asked.region is None else set(asked.region)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat
+from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -14,16 +14,25 @@ from corgi.reporting import wording
 from corgi.reporting.broken import shows
 from corgi.reporting.document import (
     Document,
+    Pixel,
     PropertyDocument,
     SubjectDocument,
     WitnessDocument,
     property_document,
     subject,
 )
-from corgi.reporting.facts import percent_down, percent_up
 from corgi.reporting.layout import BAD, GOOD, OPEN, figures, head
 from corgi.reporting.versions import Versions, installed_versions
-from corgi.reporting.wording import class_label, round_down, round_up
+from corgi.reporting.wording import (
+    Measure,
+    asked_of_many,
+    class_label,
+    percent_down,
+    percent_up,
+    round_down,
+    round_up,
+    sizes_of,
+)
 from corgi.terms import Finding, Status
 
 if TYPE_CHECKING:
@@ -86,14 +95,21 @@ class SweepDocument(SubjectDocument):
     """The answer of `corgi sweep`.
 
     `certified_size`: the property is proved for all parameters with max_j |t_j| up to it. `broken_size`: the
-    smallest at which it is proved or confirmed to be broken. `status` is that of the largest size.
+    smallest at which it is proved or confirmed to be broken. `status` is that of the largest size. `unit`: of
+    parameters and sizes, as degrees; empty where they are shares.
     """
 
     kind: Literal["sweep"] = "sweep"
+    k2: PositiveInt
+    tie: bool
+    gap: FiniteFloat
+    map_shape: tuple[PositiveInt, PositiveInt]
+    top_k: tuple[Pixel, ...]
     property: PropertyDocument
     change: str
     set: str = SET
     parameters: tuple[str, ...]
+    unit: str = ""
     two_sided: tuple[bool, ...]
     sizes: tuple[SizeDocument, ...]
     certified_size: FiniteFloat
@@ -119,10 +135,13 @@ def sweep_document(result: SweepResult, image_name: str, versions: Versions | No
     explained, family = result.explanation, result.family
     return SweepDocument.of(
         result,
+        explained,
         **subject(explained, image_name),
+        k2=_among(result),
         property=property_document(result.statement, explained, holds=result.holds),
         change=encodable(result.change),
         parameters=family.names,
+        unit=getattr(family, "unit", ""),
         two_sided=family.two_sided,
         sizes=tuple(
             SizeDocument.of(size=size, status="open" if status is Status.UNKNOWN else status.value)
@@ -147,14 +166,20 @@ def _witness(result: SweepResult) -> SweepWitnessDocument | None:
     found, explained = result.witness, result.explanation
     if found is None:
         return None
-    among = dict(result.statement.parameters).get("k2", explained.top.k)
     return SweepWitnessDocument.of(
         found,
         found.witness,
         same_label=found.witness.class_id == explained.predicted_class,
         lost=explained.places(found.witness.lost),
-        shows=shows(result.statement, explained, found.witness.cam, int(str(among))),
+        shows=shows(result.statement, explained, found.witness.cam, _among(result)),
     )
+
+
+def _among(result: SweepResult) -> int:
+    """Among how many of the largest pixels the k largest must stay; k where that is not the question."""
+    said = dict(result.statement.parameters)
+    found = next((value for name, value in said.items() if name.rpartition(".")[2] == "k2"), None)
+    return result.explanation.top.k if found is None else int(str(found))
 
 
 def guarantee(result: SweepResult) -> str | None:
@@ -172,6 +197,40 @@ def guarantee(result: SweepResult) -> str | None:
     else:
         which = f"all its {result.family.dimensions} parameters from {lower} to {end}"
     return f"For every image of the change {result.change}, {which}, {what} {result.statement.verb}."
+
+
+def guarantee_of_sweeps(documents: Sequence[SweepDocument]) -> str:
+    """What is proved of many images along one change, as one sentence."""
+    one, (subject, verb, varying) = documents[0], asked_of_many(documents)
+    change = change_of_many(documents)
+    return (
+        f"For each image with a certified size T above 0: for every image of the change {change}, "
+        f"{_ranges(one)}, {subject} of {one.map_kind.in_words} of the class explained {verb}{varying}."
+    )
+
+
+def change_of_many(documents: Sequence[SweepDocument]) -> str:
+    """The change of many images; by its parameters where each image has its own region or file."""
+    found = {document.change for document in documents}
+    return found.pop() if len(found) == 1 else "+".join(documents[0].parameters)
+
+
+def measure_of_many(documents: Sequence[SweepDocument]) -> Measure:
+    """What many images are certified by along one change."""
+    return sizes_of(change_of_many(documents), documents[0].unit)
+
+
+def nothing_proved(document: SweepDocument) -> str:
+    """That nothing is, and why, as one sentence."""
+    return "Nothing is proved" + (f": {document.reason.rstrip('.')}." if document.reason else ".")
+
+
+def _ranges(document: SweepDocument) -> str:
+    """Where the parameters run at a size T."""
+    return ", ".join(
+        f"{name} in [{'-T' if both else '0'}, T]"
+        for name, both in zip(document.parameters, document.two_sided, strict=True)
+    )
 
 
 def finding_of(result: SweepResult) -> str:
@@ -201,11 +260,10 @@ def sweep_text(document: SweepDocument) -> RenderableType:
     which = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
     stopped = ", stopped early" if document.interrupted else ""
     ended = f"{wording.headline(status).upper()}{stopped}", _STYLES.get(status, OPEN)
-    nothing = "Nothing is proved" + (f": {document.reason.rstrip('.')}." if document.reason else ".")
     parts: list[RenderableType] = [
         head(*ended, about, which),
         Text(),
-        Text(document.guarantee or nothing, style="bold"),
+        Text(document.guarantee or nothing_proved(document), style="bold"),
         Text(document.finding),
     ]
     if document.guarantee and document.reason:
@@ -218,11 +276,7 @@ def _rows(document: SweepDocument) -> Iterator[tuple[str, ...]]:
     asked = document.property
     values = ", ".join([asked.name, *(f"{name} {value}" for name, value in asked.parameters.items())])
     yield "property", values, f"{asked.statement}; k = {document.k}"
-    names = (
-        f"{name} in [{'-T' if both else '0'}, T]"
-        for name, both in zip(document.parameters, document.two_sided, strict=True)
-    )
-    yield "change", document.change, f"{document.set}; at size T: {', '.join(names)}"
+    yield "change", document.change, f"{document.set}; at size T: {_ranges(document)}"
     for one in document.sizes:
         yield f"size {one.size}", one.status, ""
     yield "certified up to", round_down(document.certified_size, _DIGITS), "largest |t_j|; proved"

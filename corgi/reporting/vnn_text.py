@@ -63,12 +63,17 @@ def export_text(export: Export, model: str, spec: str) -> RenderableType:
     """What was written, and what its answers mean."""
     explanation, what = export.explanation, export.statement
     network = explanation.network
+    if export.change is None:
+        size = wording.size_of_change(Norm.LINF, export.where)
+        which = f"for every image within {wording.round_down(export.eps)} of this one ({size}, scale [0, 1])"
+    else:
+        which = f"for every image of the change {export.change} up to size {wording.round_down(export.eps)}"
     claim = (
-        f"unsat: for every image within {wording.round_down(export.eps)} of this one"
-        f" ({wording.size_of_change(Norm.LINF, export.where)}, scale [0, 1]), {what.subject} of"
+        f"unsat: {which}, {what.subject} of"
         f" {network.map_kind.in_words} of class {explanation.class_id} {what.verb}."
     )
-    other = "sat: some image of the box breaks that, or leaves it open by a tie."
+    of = "box" if export.change is None else "change"
+    other = f"sat: some image of the {of} breaks that, or leaves it open by a tie."
     read_so = [Text(f"read so: {note}") for note in network.graph.notes]
     notes = [Text(note, style="yellow") for note in export.notes]
     return Group(Text(f"{model}\n{spec}"), Text(claim), Text(other), *read_so, *notes)

@@ -6,7 +6,9 @@ certified radii down, distances of witnesses up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         VerifyDocument,
         WitnessDocument,
     )
+    from corgi.reporting.sweep import SweepDocument
 
 PIXEL_SCALE = "[0, 1] of the network input, before any normalisation inside the network"
 """What one unit of a radius means."""
@@ -71,6 +74,49 @@ def _rounded(value: float, digits: int, rounding: str) -> str:
     unit = Decimal(1).scaleb(exact.adjusted() - digits + 1)
     rounded = exact.quantize(unit, rounding=rounding).normalize()
     return f"{rounded:f}" if rounded.adjusted() >= -6 else f"{rounded:e}"
+
+
+def percent_down(share: float) -> str:
+    """A share as per cent, never larger than it is."""
+    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%"
+
+
+def percent_up(share: float) -> str:
+    """A share as per cent, never smaller than it is."""
+    return f"{math.ceil(share * 1000 - 1e-9) / 10:.1f}%"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What many images are certified by: the radii of balls, or the sizes of a change.
+
+    Attributes:
+        noun, plural: what it is called; certified, attacked: of a certificate, of the nearest witness.
+        unit, suffix: of short numbers: in steps of 8-bit pictures, or in per cent.
+        change: the change; None of balls.
+    """
+
+    noun: str
+    plural: str
+    certified: str
+    attacked: str
+    unit: float
+    suffix: str
+    change: str | None = None
+
+    def short(self, value: float) -> str:
+        """A number that was asked for, to four digits."""
+        return f"{value * self.unit:.4g}{self.suffix}"
+
+
+BALLS = Measure("radius", "radii", "certified radius", "attack radius", 255, "/255")
+"""Radii of balls."""
+
+
+def sizes_of(change: str, unit: str = "") -> Measure:
+    """Sizes of a change, of the largest of its parameters: shares, or in a unit, as degrees."""
+    short = (1, f" {unit}") if unit else (100, "%")
+    return Measure("size", "sizes", "certified size", "size of the witness", *short, change)
 
 
 class Changing(Protocol):
@@ -130,9 +176,20 @@ def choice_of(top: TopK, asked: Statement) -> str:
 
 def guarantee_of_many(documents: Sequence[VerifyDocument]) -> str:
     """What is certified of many images at once, as one sentence."""
+    (subject, verb, varying), size = asked_of_many(documents), size_of_changes(documents)
+    return (
+        f"For each image with a certified radius above 0: for every image within that radius of it "
+        f"({size}, scale [0, 1]), {subject} of {documents[0].map_kind.in_words} of the class "
+        f"explained "
+        f"{verb}{varying}."
+    )
+
+
+def asked_of_many(documents: Sequence[VerifyDocument | SweepDocument]) -> tuple[str, str, str]:
+    """Subject and verb of what was asked of many images, and how it varies among them."""
     said = {_words(document) for document in documents}
     subject, verb = said.pop()
-    varying, map_kind, size = "", documents[0].map_kind, size_of_changes(documents)
+    varying = ""
     if said and all(document.property is None or document.property.name == "topk" for document in documents):
         subject, verb = "the k largest pixels", "stay among the k2 largest"
         varying = ", with the k and k2 of its own document"
@@ -140,12 +197,7 @@ def guarantee_of_many(documents: Sequence[VerifyDocument]) -> str:
         subject, verb, varying = "what is asked", "holds", ", as its own document says"
     elif any(document.property is not None and document.property.region for document in documents):
         varying = ", each image with its own region"
-    return (
-        f"For each image with a certified radius above 0: for every image within that radius of it "
-        f"({size}, scale [0, 1]), {subject} of {map_kind.in_words} of the class "
-        f"explained "
-        f"{verb}{varying}."
-    )
+    return subject, verb, varying
 
 
 def size_of_changes(documents: Sequence[VerifyDocument]) -> str:
@@ -158,7 +210,7 @@ def size_of_changes(documents: Sequence[VerifyDocument]) -> str:
     return size if only is None else f"{size}, {only}"
 
 
-def _words(document: VerifyDocument) -> tuple[str, str]:
+def _words(document: VerifyDocument | SweepDocument) -> tuple[str, str]:
     """Subject and verb of what was asked; documents of older releases hold none of their own."""
     asked = document.property
     return stays(document.k, document.k2) if asked is None else (asked.subject, asked.verb)
@@ -208,7 +260,7 @@ def is_topk(document: VerifyDocument | AttackDocument) -> bool:
     return document.property is None or document.property.name == "topk"
 
 
-def of_a_set(document: VerifyDocument | AttackDocument) -> bool:
+def of_a_set(document: VerifyDocument | AttackDocument | SweepDocument) -> bool:
     """Whether it is asked of the k largest pixels that they stay: some can be lost."""
     return document.property is None or not _OF_A_SET.isdisjoint(document.property.name.split("+"))
 
@@ -324,18 +376,18 @@ NO_ATTACK = "No attack was run, so there is no upper bound on the radius."
 PROOF_KINDS: Mapping[str, str] = MappingProxyType(
     {
         "deterministic": (
-            "Certified radii. The statement holds for every image of the ball, without exception and "
-            "without sampling, in real arithmetic on the weights stored in the file. It is decided in "
-            "float64, every bound rounded outwards."
+            "Certified radii, and certified sizes of a change. The statement holds for every image of the "
+            "ball, or of the change, without exception and without sampling, in real arithmetic on the "
+            "weights stored in the file. It is decided in float64, every bound rounded outwards."
         ),
         "statistical": (
             "Holds with a stated probability over the sampling that led to it. No figure of this report is "
             "of this kind."
         ),
         "empirical": (
-            "Attack radii. Each is the distance of one image, found by search, in which onnxruntime on the "
-            "model file shows the property broken: the exact radius is not larger. That no such image was "
-            "found proves nothing."
+            "Attack radii, and sizes of witnesses along a change. Each is the distance of one image, or its "
+            "size, found by search, in which onnxruntime on the model file shows the property broken: the "
+            "exact radius or size is not larger. That no such image was found proves nothing."
         ),
     }
 )
@@ -343,9 +395,21 @@ PROOF_KINDS: Mapping[str, str] = MappingProxyType(
 
 OF_THESE_IMAGES = (
     "Shares and medians describe the images listed here and no others. An image without an answer counts as "
-    "one with certified radius 0."
+    "one with certified radius, or size, 0."
 )
 """What figures over many images do not say."""
+
+
+def scale_of(measure: Measure) -> str:
+    """What the numbers of many images mean and how they are rounded, in sentences."""
+    if measure.change is None:
+        scale = f"Radii are on the scale {PIXEL_SCALE}."
+        return f"{scale} Certified radii are rounded down, distances of witnesses up."
+    return (
+        f"Sizes of the change {measure.change} are the largest |t| of its parameters. Certified sizes are "
+        "rounded down, those at which it is broken up."
+    )
+
 
 CONTRADICTION = (
     "an image within a certified radius breaks the property certified. One of the two is wrong: do not rely "

@@ -21,10 +21,12 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from corgi.ambient import settled
@@ -38,7 +40,7 @@ from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
 from corgi.results import ImageArray, MapKind, Statement
 from corgi.terms import Size
-from corgi.types import Ball, Norm, Where
+from corgi.types import Interval, Norm, Where
 from corgi.vnnlib.spec import Case, Spec, Syntax
 from corgi.vnnlib.violation import Outputs, violation
 from corgi.vnnlib.write import spec_bytes, spec_text
@@ -54,8 +56,9 @@ class Export:
         model, model_name: the ONNX file and its path inside the folder.
         spec, spec_name: the VNN-LIB file and its path inside the folder.
         explanation: the map it is about.
-        eps: radius, pixel scale.
+        eps: radius, pixel scale; of a change its size.
         statement: what it claims of the map; where: what may change, None for every pixel.
+        change: along which it claims it; None for a ball.
         notes: in how far the exported network is not the file's.
     """
 
@@ -68,6 +71,7 @@ class Export:
     statement: Statement
     notes: tuple[str, ...]
     where: Where | None = None
+    change: str | None = None
 
 
 @settled()
@@ -105,37 +109,125 @@ def export_cam(
     """
     check_radius("--eps", eps, Norm.LINF)
     eps = float(eps)  # of numpy's numbers, too, the name is the number
-    explanation, asked = explain(network, image, k, class_id), property or Topk()
-    network, top, shown = explanation.network, explanation.top, explanation.class_id
-    outputs = Outputs(explanation.question(asked).holds, network.pixels)
-    _check_holds(explanation, asked, outputs)
-    spec = cam_spec(outputs, explanation.ball(Norm.LINF, where).with_radius(eps), syntax, asked.name)
-    model = cam_model(network, shown, outputs)
-    _check_same_map(network, shown, model, image, outputs)
-    weight = network.head.weight[shown]
-    notes: tuple[str, ...] = ()
-    if not torch.equal(weight.to(torch.float32).to(torch.float64), weight):
-        notes = ("the map's weights are no float32 numbers: the exported map is that of rounded weights",)
-    statement = asked.statement(top.k)
+    claim = Claim.of(network, image, name, k, property, class_id)
+    box = claim.explanation.ball(Norm.LINF, where).with_radius(eps).box(torch.float32)
+    model, noise = claim.model(), np.random.default_rng(0).random((2, *image.shape), dtype=np.float32)
+    images = np.concatenate([image[None], noise])
+    claim.check(model, images, images)
     around = f"radius {eps!r} around {name!a}, cut to [0, 1]" + (f"; {where.in_words!a}" if where else "")
-    text = spec_text(spec, _comments(explanation, statement, outputs, image, around, notes))
-    picture = f"{name}_{_digest(image)[:8]}"
-    own = f"{picture}_" if network.map_kind is MapKind.GRADCAM else ""  # its weights are this image's
-    part = "" if outputs.cam and not outputs.positive else f"_{'and_' if outputs.cam else ''}positive"
-    stem = _file_name(f"{network.path.stem}_{own}{network.map_kind.value}{shown}{part}")
     changing = "" if where is None else f"_where{where.sha256[:8]}"
-    case = f"{picture}_{network.map_kind.value}{shown}_k{top.k}{_short(asked)}{changing}_eps{eps!r}"
-    return Export(
-        model.SerializeToString(),
-        f"onnx/{stem}.onnx",
-        spec_bytes(text, packed=packed),
-        f"vnnlib/{_file_name(case)}.vnnlib{'.gz' if packed else ''}",
-        explanation,
-        eps,
-        statement,
-        notes,
-        where,
+    alone = claim.network.map_kind is MapKind.GRADCAM  # its weights are this image's
+    return claim.export(
+        model,
+        box,
+        (f"on the l_inf ball of {around}.",),
+        own=f"{claim.picture}_" if alone else "",
+        which=f"{changing}_eps{eps!r}",
+        eps=eps,
+        where=where,
+        syntax=syntax,
+        packed=packed,
     )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A property of a map that is strictly true at an image, to be written of some set of images.
+
+    Attributes:
+        explanation: the map; asked: the property; outputs: what of the map the exported network returns.
+        name: of the image.
+    """
+
+    explanation: Explanation
+    asked: Property
+    outputs: Outputs
+    name: str
+
+    @staticmethod
+    def of(
+        network: Network, image: ImageArray, name: str, k: Size, asked: Property | None, class_id: int | None
+    ) -> Claim:
+        """The claim.
+
+        Raises:
+            UsageError: it is not strictly true at the image itself.
+        """
+        explanation, asked = explain(network, image, k, class_id), asked or Topk()
+        outputs = Outputs(explanation.question(asked).holds, explanation.network.pixels)
+        _check_holds(explanation, asked, outputs)
+        return Claim(explanation, asked, outputs, name)
+
+    @property
+    def network(self) -> Network:
+        """With the map."""
+        return self.explanation.network
+
+    @property
+    def picture(self) -> str:
+        """The image as a part of a file name: another one has another name."""
+        return f"{self.name}_{_digest(self.explanation.image)[:8]}"
+
+    def model(self) -> onnx.ModelProto:
+        """From an image to the map."""
+        return cam_model(self.network, self.explanation.class_id, self.outputs)
+
+    def check(self, model: onnx.ModelProto, given: ImageArray, images: NDArray[Any]) -> None:
+        """Hold a network, given inputs [N, ...], against corgi's map of the images [N, C, H, W] they mean.
+
+        Raises:
+            ModelError: onnxruntime does not run it.
+            GateError: they differ.
+        """
+        _check_same_map(self.network, self.explanation.class_id, model, given, images, self.outputs)
+
+    def export(
+        self,
+        model: onnx.ModelProto,
+        box: Interval,
+        said: tuple[str, ...],
+        *,
+        own: str,
+        which: str,
+        eps: float,
+        syntax: Syntax,
+        packed: bool,
+        notes: tuple[str, ...] = (),
+        where: Where | None = None,
+        change: str | None = None,
+    ) -> Export:
+        """The claim over a box of a network's inputs, as files.
+
+        `model`: the network. `box`: of its input without the batch's axis, ends that are float32 numbers;
+        `said`: which images that is, lines of a comment. `own`: what the name of the network begins with
+        where it is this image's alone; `which`: what the name of the specification has of the set. The others
+        are those of `Export` and of `export_cam`.
+
+        Raises:
+            UsageError: see `violation`.
+        """
+        network, outputs, top = self.network, self.outputs, self.explanation.top
+        shown = f"{network.map_kind.value}{self.explanation.class_id}"
+        weight = network.head.weight[self.explanation.class_id]
+        if not torch.equal(weight.to(torch.float32).to(torch.float64), weight):
+            rounded = "the map's weights are no float32 numbers: the exported map is that of rounded weights"
+            notes = (*notes, rounded)
+        text = spec_text(claim_spec(outputs, box, syntax, self.asked.name), _comments(self, said, notes))
+        part = "" if outputs.cam and not outputs.positive else f"_{'and_' if outputs.cam else ''}positive"
+        stem = _file_name(f"{network.path.stem}_{own}{shown}{part}")
+        case = f"{self.picture}_{shown}_k{top.k}{_short(self.asked)}{which}"
+        return Export(
+            model.SerializeToString(),
+            f"onnx/{stem}.onnx",
+            spec_bytes(text, packed=packed),
+            f"vnnlib/{_file_name(case)}.vnnlib{'.gz' if packed else ''}",
+            self.explanation,
+            eps,
+            self.asked.statement(top.k),
+            notes,
+            where,
+            change,
+        )
 
 
 def _check_holds(explanation: Explanation, asked: Property, outputs: Outputs) -> None:
@@ -167,25 +259,19 @@ def _short(asked: Property) -> str:
     return f"_{asked.name}_{hashlib.sha256(repr(asked).encode()).hexdigest()[:8]}"
 
 
-def _comments(
-    explanation: Explanation,
-    claim: Statement,
-    outputs: Outputs,
-    image: ImageArray,
-    around: str,
-    notes: tuple[str, ...],
-) -> tuple[str, ...]:
+def _comments(claim: Claim, said: tuple[str, ...], notes: tuple[str, ...]) -> tuple[str, ...]:
     """What a specification says of itself, a line each."""
-    network, shown = explanation.network, list[str]()
-    if claim.region is not None:
-        shown.append(f"the region: pixels {', '.join(map(str, claim.region))} of the map, row by row")
+    explanation, outputs, network = claim.explanation, claim.outputs, claim.network
+    what, shown = claim.asked.statement(explanation.top.k), list[str]()
+    if what.region is not None:
+        shown.append(f"the region: pixels {', '.join(map(str, what.region))} of the map, row by row")
     if outputs.positive:
         first = outputs.first_positive
         shown.append(f"outputs {first} to {outputs.count - 1} are the positive part of the map")
     return (
-        f"corgi: {claim.subject} of {network.map_kind.in_words} of class {explanation.class_id} {claim.verb}",
-        f"on the l_inf ball of {around}.",
-        f"image sha256 {_digest(image)} (float32, [C, H, W])",
+        f"corgi: {what.subject} of {network.map_kind.in_words} of class {explanation.class_id} {what.verb}",
+        *said,
+        f"image sha256 {_digest(explanation.image)} (float32, [C, H, W])",
         f"model sha256 {network.sha256}",
         *shown,
         *(f"read so: {note}" for note in network.graph.notes),
@@ -244,18 +330,17 @@ def cam_model(network: Network, class_id: int, outputs: Outputs) -> onnx.ModelPr
     return model
 
 
-def cam_spec(outputs: Outputs, ball: Ball, syntax: Syntax, what: str) -> Spec:
-    """The violation of a claim, which `what` names, over the box around the ball.
+def claim_spec(outputs: Outputs, box: Interval, syntax: Syntax, what: str) -> Spec:
+    """The violation of a claim, which `what` names, over a box of inputs.
 
     Raises:
         UsageError: see `violation`.
     """
-    box, image = ball.box(torch.float32), ball.center
     lower, upper = (tuple(Fraction(v) for v in end.flatten().tolist()) for end in (box.lower, box.upper))
-    shape, cases = (1, *image.shape), (Case(lower, upper, violation(outputs, what)),)
+    shape, cases = (1, *box.lower.shape), (Case(lower, upper, violation(outputs, what)),)
     if syntax is Syntax.V2:
         return Spec(shape, (1, outputs.count), cases, syntax)
-    return Spec((image.numel(),), (outputs.count,), cases, syntax)
+    return Spec((len(lower),), (outputs.count,), cases, syntax)
 
 
 def write_instance(export: Export, folder: Path, timeout: float) -> tuple[Path, Path]:
@@ -295,21 +380,19 @@ def _file_name(text: str) -> str:
 
 
 def _check_same_map(
-    network: Network, class_id: int, model: onnx.ModelProto, image: ImageArray, outputs: Outputs
+    network: Network,
+    class_id: int,
+    model: onnx.ModelProto,
+    given: ImageArray,
+    images: NDArray[Any],
+    outputs: Outputs,
 ) -> None:
-    """Hold the exported network against corgi's map.
-
-    Raises:
-        ModelError: onnxruntime does not run it.
-        GateError: they differ.
-    """
-    noise = np.random.default_rng(0).random((2, *image.shape), dtype=np.float32)
-    images = np.concatenate([image[None], noise])
+    """See `Claim.check`."""
     try:
         onnx.checker.check_model(model, full_check=True)
         session = runtime.start(model, runtime.options())
-        name = network.graph.input_name
-        found = np.concatenate([runtime.run(session, {name: one[None]})[0] for one in images])
+        name = model.graph.input[0].name
+        found = np.concatenate([runtime.run(session, {name: one[None]})[0] for one in given])
     except Exception as error:  # onnx raises its own family
         raise ModelError(f"{network.path}: the exported map cannot be run: {first_line(error)}") from error
     cams = np.stack([network.cam(one, class_id).numpy().reshape(-1) for one in images])

@@ -17,12 +17,12 @@ import corgi
 from corgi.attacks.search import AttackOptions
 from corgi.batch.code import code_version
 from corgi.batch.items import files
+from corgi.batch.question import Question
 from corgi.batch.run import compute_rows
 from corgi.batch.store import Answer, Item, Store
-from corgi.batch.work import Found, Work, described, local_worker
+from corgi.batch.work import Found, Result, Work, described, local_worker
 from corgi.certify.verify import VerifyOptions
 from corgi.reporting.versions import installed_versions
-from corgi.results import VerifyResult
 from tests.onnx_models import OnnxModel, float32
 
 SHAPE = (1, 8, 8)
@@ -52,14 +52,13 @@ def save_images(folder: Path, number: int) -> list[Path]:
     return paths
 
 
-def work(model: Path, describe: Callable[[VerifyResult], str] | None = None) -> Work:
+def work(model: Path, describe: Callable[[Result, str], str] | None = None) -> Work:
     return Work(
         load=partial(corgi.load, model),
         model_sha256=corgi.load(model).sha256,
         code=code_version(),
         folder=Path.cwd(),
-        options=OPTIONS,
-        preprocess=None,
+        question=Question(OPTIONS),
         threads=1,
         prepare=nothing,
         describe=describe or described,
@@ -78,19 +77,19 @@ def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def deadly(result: VerifyResult) -> str:
+def deadly(result: Result, name: str) -> str:
     """Kills the worker's process over an image that is named so: `deadly` always, `once` the first time."""
-    mark = Path(result.image_name + ".died")
-    if "deadly" in result.image_name or ("once" in result.image_name and not mark.exists()):
+    mark = Path(name + ".died")
+    if "deadly" in name or ("once" in name and not mark.exists()):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return described(result)
+    return described(result, name)
 
 
-def slow(result: VerifyResult) -> str:
+def slow(result: Result, name: str) -> str:
     """Gives others time to act."""
     time.sleep(0.1)
-    return described(result)
+    return described(result, name)
 
 
 class Died(Exception):

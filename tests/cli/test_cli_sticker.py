@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import corgi
+from corgi.budget import heard
+from corgi.cli import common
 from corgi.cli.main import app
+from corgi.network import depth
 from corgi.reporting.schemas import json_schema
 from tests.onnx_models import random_cam_network
 
@@ -20,7 +25,6 @@ from tests.onnx_models import random_cam_network
 def given(tmp_path: Path) -> tuple[Path, Path]:
     rng = np.random.default_rng(3)
     model = random_cam_network(rng, tmp_path)
-    import corgi
 
     image = tmp_path / "image.npy"
     np.save(image, rng.random(corgi.load(model).input_shape, dtype=np.float32))
@@ -43,6 +47,18 @@ def test_text_document_and_picture(given: tuple[Path, Path], tmp_path: Path) -> 
     assert f"At {document['certified']} of {total} places" in " ".join(found.output.split())
     assert Image.open(picture).size[0] > 1000
     assert document["eps_255"] == pytest.approx(8)
+
+
+def test_a_deep_network_has_a_time_limit(given: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    network, told = corgi.load(given[0]), list[str]()
+    with heard(lambda progress: told.append(progress.detail)):
+        assert common.in_time("sticker", None, network) is None
+        monkeypatch.setattr(depth, "DEEP", 1)
+        assert common.in_time("sticker", None, network) == common.DEEP_SECONDS
+        assert common.in_time("verify", None, network, 2) == 2 * common.DEEP_SECONDS
+        assert common.in_time("sticker", math.inf, network) == math.inf
+    assert len(told) == 2
+    assert all("a deep network" in line for line in told)
 
 
 def test_errors(given: tuple[Path, Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from functools import partial
 
 import numpy as np
 import pytest
@@ -210,7 +209,6 @@ def test_places_that_are_written_to_are_others(model, picture) -> None:
 def test_files_that_change_during_a_batch_are_noticed(model, picture, tmp_path) -> None:
     from corgi.batch.call import _work
     from corgi.batch.items import annotated, item_of
-    from corgi.batch.question import annotation_of, digests_of
     from corgi.batch.work import Answerer
 
     network, table = corgi.load(model), tmp_path / "GT-test.csv"
@@ -220,9 +218,8 @@ def test_files_that_change_during_a_batch_are_noticed(model, picture, tmp_path) 
         question = Question(
             corgi.VerifyOptions(k=3, attack=None, exact=None, time_limit=10), where=WantedWhere(text)
         )
-        (item,) = annotated([item_of(picture)], partial(annotation_of, question.wanted, question.where))
-        digests = digests_of(question.wanted, question.where)
-        answerer = Answerer(_work(question, model, network.sha256, 1, digests))
+        (item,) = annotated([item_of(picture)], question.annotated_by)
+        answerer = Answerer(_work(question, model, network.sha256, 1, question.digests()))
         answerer.start()
         answer, _ = answerer.answer(item)
         assert answer.status == "certified"

@@ -74,7 +74,7 @@ def test_a_box_goes_where_its_picture_goes(drawn, recipe, size, shape) -> None:
             assert found.shape == shape
             assert np.flatnonzero(found.mask).tolist() == list(expected)
     else:
-        message = "every map pixel" if expected else "no map pixel|cut off"
+        message = "every pixel of the map" if expected else "no pixel of the map|cut off"
         with pytest.raises(UsageError, match=message):
             box_region([box], window, shape)
         with pytest.raises(UsageError, match=message):
@@ -99,7 +99,9 @@ def test_a_map_coarser_than_the_input() -> None:
     """Centres of a 2 x 2 map over 8 x 8 are at 2 and 6; a box holds its last pixel."""
     region = read_region("2,6,3,7", WHOLE, (2, 2))
     assert region == Region((2,), (2, 2), "2,6,3,7")
-    with pytest.raises(UsageError, match=r"no map pixel has its centre inside; a map pixel is 4 x 4 pixels"):
+    with pytest.raises(
+        UsageError, match=r"no pixel of the map has its centre inside; a pixel of the map is 4 x 4 pixels"
+    ):
         read_region("3,0,5,5", WHOLE, (2, 2))
 
 
@@ -149,8 +151,8 @@ def test_a_region_is_read_before_anything_heavy_loads() -> None:
     [
         ("0,0,16,3", "resize", r"outside of the picture, which has 16 x 8 pixels.*\n.*column is 15.* row 7"),
         ("0,8,3,9", "resize", "outside of the picture"),
-        ("0,0,15,7", "resize", "every map pixel"),
-        ("4,0,11,7", "center-crop,resize", "every map pixel"),
+        ("0,0,15,7", "resize", "every pixel of the map"),
+        ("4,0,11,7", "center-crop,resize", "every pixel of the map"),
         ("0,0,3,7", "center-crop,resize", "cut off; the network sees x 4 to 12, y 0 to 8"),
         ("annotation", "resize", "the image is no file's"),
     ],

@@ -19,6 +19,7 @@ from corgi.budget import OutOfTime, limited
 from corgi.certify import bounders as bounders_module
 from corgi.certify.explain import explain
 from corgi.certify.radii import RadiiOptions, pixel_radii
+from corgi.certify.sticker import StickerOptions, sticker_map
 from corgi.certify.verify import Bounders, VerifyOptions, verify
 from corgi.engines.patch.engine import PatchEngine
 from corgi.errors import GateError
@@ -230,3 +231,6 @@ def test_a_map_within_rounding_is_shown_and_never_certified(tmp_path: Path) -> N
     radii = pixel_radii(network, image, RadiiOptions(k=5, class_id=0))
     assert not radii.certified.any()
     assert {one.reason for one in radii.searched} == {explanation.doubt}
+    stickers = sticker_map(network, image, StickerOptions(4, 4, k=5, class_id=0))
+    assert stickers.reason == explanation.doubt
+    assert not stickers.counts[Status.PROVED]

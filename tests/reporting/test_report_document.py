@@ -10,6 +10,7 @@ import pytest
 from example_results import VERSIONS, make_result
 from pydantic import ValidationError
 
+from corgi.cli.schema import Kind
 from corgi.reporting.document import to_json, verify_document
 from corgi.reporting.schemas import DOCUMENTS, json_schema, version_of
 from corgi.reporting.versions import installed_versions
@@ -46,6 +47,10 @@ def test_committed_schema_is_current(kind: str) -> None:
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_schema_is_valid(kind: str) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(json_schema(kind)))
+
+
+def test_the_command_line_knows_every_schema() -> None:
+    assert {kind.value for kind in Kind} == set(DOCUMENTS)
 
 
 def test_document_satisfies_its_schema(result: VerifyResult) -> None:

@@ -19,7 +19,6 @@ from corgi.reporting.case import Case
 from corgi.reporting.facts import plain
 from corgi.reporting.summary import Run, round_numbers
 from corgi.reporting.wording import class_label, round_down
-from corgi.types import Norm
 
 MOST_CLASSES = 6
 """Runs with more classes get one chart of all of them."""
@@ -66,8 +65,8 @@ def _of_classes(run: Run, chosen: Collection[int]) -> tuple[Case, ...]:
     return tuple(c for c in run.cases if c.document is not None and c.document.class_id in chosen)
 
 
-def radii_chart(title: str, cases: Sequence[Case], norm: Norm) -> Markup:
-    """Figure 2b: certified and attack radius of every image, sorted by the certified one."""
+def radii_chart(title: str, cases: Sequence[Case], of: str) -> Markup:
+    """Figure 2b: certified and attack radius, or size, of every image, sorted by the certified one."""
     ordered = sorted(cases, key=lambda case: case.certified)
     found = [r for case in cases for r in (case.certified, case.attacked) if r is not None and r > 0]
     if not found:
@@ -79,12 +78,12 @@ def radii_chart(title: str, cases: Sequence[Case], norm: Norm) -> Markup:
     note = f"; {left_out} without a certificate" if left_out else ""
     parts = [
         _grid(up, vertical=True),
-        _count_axis(across, f"images, sorted by certified radius{note}"),
+        _count_axis(across, f"images, sorted by certified {of.split()[-1]}{note}"),
         _points(attacked, "attack"),
         _points(certified, "certified"),
         _legend([("certified", "certified"), ("attack", "attack")]),
     ]
-    about = f"{norm.label} radius, certified and of attacks, of each of {len(ordered)} images"
+    about = f"{of}, certified and of attacks, of each of {len(ordered)} images"
     return _chart(title, about, parts)
 
 
@@ -123,7 +122,7 @@ def ratio_chart(title: str, cases: Sequence[Case]) -> Markup:
     return _chart(title, f"histogram of attack / certified of {len(ratios)} images", parts)
 
 
-def share_chart(run: Run, norm: Norm) -> Markup:
+def share_chart(run: Run, axis: str) -> Markup:
     """The share of images certified at each radius, and the share that no witness refutes there."""
     found = [r for case in run.cases for r in (case.certified, case.attacked) if r is not None and r > 0]
     if not found:
@@ -137,12 +136,13 @@ def share_chart(run: Run, norm: Norm) -> Markup:
     upper = _falling(attacked, never, images, across, up)
     parts = [
         _grid(up, vertical=True, ticks=[0, 0.25, 0.5, 0.75, 1], percent=True),
-        _ticks_across(across, _log_ticks(across), f"{norm.label} radius, scale [0, 1]", grid=True),
+        _ticks_across(across, _log_ticks(across), axis, grid=True),
         f'<path class="line attack" d="{upper}"/>',
         f'<path class="line certified" d="{lower}"/>',
         _legend([("certified", "certified: at least"), ("attack", "no witness: at most")]),
     ]
-    return _chart("Share of images that keep the property", "shares of images against the radius", parts)
+    about = f"shares of images against the {run.measure.noun}"
+    return _chart("Share of images that keep the property", about, parts)
 
 
 def _falling(radii: Sequence[float], never: int, images: int, across: _Axis, up: _Axis) -> str:

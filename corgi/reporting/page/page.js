@@ -35,14 +35,14 @@ const COLUMNS = [
   { name: "status", title: "Status", value: (row) => row[at.status].replace("_", " ") },
   { name: "certified", title: "Certified", value: (row) => numberOf(row[at.certified]), text: (row) => row[at.certified] },
   { name: "joint", title: "With label", value: (row) => numberOf(row[at.joint]), text: (row) => row[at.joint], minor: true },
-  { name: "attack", title: "Attack", value: (row) => numberOf(row[at.attack]), text: (row) => row[at.attack] },
+  { name: "broken", title: data.changes.every((change) => change === null) ? "Attack" : "Broken at", value: (row) => numberOf(row[at.broken]), text: (row) => row[at.broken] },
   { name: "ratio", title: "Ratio", value: (row) => numberOf(row[at.ratio]), text: (row) => row[at.ratio] },
   { name: "seconds", title: "Seconds", value: (row) => row[at.seconds], minor: true },
 ].filter(({ name }) => {
   if (name === "run") return data.runs.length > 1;
-  return !["trueClass", "joint"].includes(name) || data.rows.some((row) => row[at[name]] !== null);
+  return !["trueClass", "joint", "ratio"].includes(name) || data.rows.some((row) => row[at[name]] !== null);
 });
-const NUMBERS = ["certified", "joint", "attack", "ratio", "seconds"];
+const NUMBERS = ["certified", "joint", "broken", "ratio", "seconds"];
 const GOOD = ["certified", "proved"];
 const BAD = ["refuted", "failed", "crashed"];
 
@@ -214,11 +214,12 @@ function panels(place, answer) {
   const source = byId(`pictures-${place}`);
   if (source === null) {
     return [make("p", { class: "help" }, "Without pictures, to keep this page small; ",
-      make("code", {}, "corgi verify MODEL IMAGE --picture FILE"), " draws them.")];
+      make("code", {}, `corgi ${answer.kind} MODEL IMAGE --picture FILE`), " draws them.")];
   }
   const pictures = JSON.parse(source.textContent);
   const [height, width] = answer.map_shape;
-  const witness = answer.attack?.witness ?? null;
+  const swept = answer.kind === "sweep";
+  const witness = (swept ? answer.witness : answer.attack?.witness) ?? null;
   const lost = new Set((witness?.lost ?? []).map(String));
   const largest = `the ${answer.k} largest pixels of the map`;
   const radius = data.rows[place][at.certified];
@@ -230,14 +231,15 @@ function panels(place, answer) {
   const found = [
     panel(pictures.image, "image, as the network gets it (8 bits)", drawing(height, width, edge), false),
     panel(pictures.map, `map, from ${pictures.range[0]} to ${pictures.range[1]}`, drawing(height, width, edge), false),
-    panel(pictures.image, answer.certified_radius > 0 ? `${claim} within ${radius}` : largest,
+    panel(pictures.image, Number(radius) > 0 ? `${claim} ${swept ? "up to size" : "within"} ${radius}` : largest,
       marks(height, width, sides(answer.top_k, asked.region), edge)),
   ];
   if (witness && pictures.change) {
     const kept = answer.top_k.filter((pixel) => !lost.has(String(pixel)));
     const set = of.includes("topk") || of.includes("overlap");
     found.push(
-      panel(pictures.change, `witness at distance ${data.rows[place][at.attack]}: what it changes, amplified`),
+      panel(pictures.change, swept ? `witness: the image at t = ${witness.parameters.map(short).join(", ")}`
+        : `witness at distance ${data.rows[place][at.broken]}: what it changes, amplified`),
       panel(pictures.witnessMap, `map of the witness (network predicts class ${witness.class_id})`,
         drawing(height, width, edge), false),
       set
@@ -251,7 +253,43 @@ function panels(place, answer) {
     );
   }
   if (pictures.radii) found.push(panel(pictures.radii, "certified radius of every pixel, logarithmic; grey: 0"));
-  return [make("div", { class: "panels" }, ...found)];
+  return [...(swept ? series(answer) : []), make("div", { class: "panels" }, ...found)];
+}
+
+const short = (value) => Number(value.toPrecision(4));
+const sizeOf = (answer, size) => (answer.unit ? `${short(size)} ${answer.unit}` : `${short(100 * size)}%`);
+
+/** Where along a change the property holds: its intervals; of two parameters its parts; of more its sizes. */
+function series(answer) {
+  const end = answer.sizes.at(-1).size;
+  const [low, high] = [answer.two_sided.some(Boolean) ? -end : 0, end];
+  const plane = answer.parameters.length === 2;
+  const boxes = plane
+    ? answer.parts.map(({ lower, upper, finding }) => [finding, [lower[0], upper[0]], [lower[1], upper[1]]])
+    : answer.intervals.map(({ lower, upper, finding }) => [finding, [lower, upper], [0, 1]]);
+  if (!boxes.length) return [];
+  const [width, left, top] = [plane ? 360 : 460, 54, 10];
+  const height = plane ? width - left - 26 : 40;
+  const [bottom, above] = plane ? [low, high] : [0, 1];
+  const across = (t) => left + ((t - low) / (high - low)) * (width - left - 26);
+  const up = (t) => top + ((above - t) / (above - bottom)) * height;
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${top + height + 40}`, role: "img", "aria-label": `the property along ${answer.change}` });
+  for (const [finding, [x, right], [y, over]] of boxes) {
+    drawing.append(svg("rect", { class: `part ${finding}`, x: across(x), y: up(over), width: across(right) - across(x), height: up(y) - up(over) }));
+  }
+  const at = answer.witness?.parameters;
+  if (at) drawing.append(svg("path", { class: "witness", d: `M${across(at[0]) - 5} ${up(plane ? at[1] : 0.5) - 5}l10 10m0-10l-10 10` }));
+  for (const tick of [...new Set([low, low / 2, 0, high / 2, high])]) {
+    drawing.append(svg("path", { class: "axis", d: `M${across(tick)} ${top + height}v4` }),
+      svg("text", { x: across(tick), y: top + height + 17, "text-anchor": "middle" }, String(short(tick))));
+    if (plane) drawing.append(svg("text", { x: left - 4, y: up(tick) + 4, "text-anchor": "end" }, String(short(tick))));
+  }
+  const unit = answer.unit ? `, ${answer.unit}` : "";
+  const names = answer.parameters.map((name, place) => `${plane ? ["across", "up"][place] : "t"}: ${name}`).join(", ") + unit;
+  drawing.append(svg("text", { x: width / 2, y: top + height + 34, "text-anchor": "middle" }, names));
+  const key = (name, text) => make("span", { class: `key ${name}` }, `\u25a0 ${text} `);
+  return [make("figure", { class: "chart series" },
+    make("figcaption", {}, key("holds", "proved to hold"), key("broken", "proved to be broken"), key("unknown", "open"), at ? "\u00d7 witness" : ""), drawing)];
 }
 
 function panel(url, caption, overlay = null, dim = overlay !== null) {
@@ -306,15 +344,16 @@ function marks(height, width, groups, edges = []) {
 }
 
 function factsOf(row, answer, sha256) {
+  const swept = answer?.kind === "sweep";
   const shown = [
     ["run", data.runs[row[at.run]]],
     ["status", row[at.status].replace("_", " ") + (row[at.reason] ? `: ${row[at.reason]}` : "")],
     ["class", data.classes[row[at.class]]],
     ["network predicts", row[at.predicted] === null ? null : `class ${row[at.predicted]}`],
     ["the data say", row[at.trueClass]],
-    ["certified radius", row[at.certified] && `${row[at.certified]} (deterministic)`],
+    [swept ? "certified up to size" : "certified radius", row[at.certified] && `${row[at.certified]} (deterministic)`],
     ["map and label", row[at.joint] && `${row[at.joint]} (deterministic)`],
-    ["attack radius", row[at.attack] && `${row[at.attack]} (empirical)`],
+    [swept ? "broken at size" : "attack radius", row[at.broken] && `${row[at.broken]} (${swept ? "proved or confirmed" : "empirical"})`],
     ["attack / certified", row[at.ratio]],
     ["seconds", row[at.seconds]],
     ["SHA-256 of the image", sha256],
@@ -324,9 +363,11 @@ function factsOf(row, answer, sha256) {
       ["property", answer.property && answer.property.name !== "topk" ? answer.property.statement : null],
       ["holds at the image", answer.property && answer.property.holds_at_image === false ? "no" : null],
       ["region", answer.property?.region ? `${answer.property.region_count} map pixels` : null],
+      ["change", swept ? `${answer.change}: ${answer.set}` : null],
+      ["sizes decided", (answer.sizes ?? []).map((one) => `${sizeOf(answer, one.size)} ${one.status}`).join(", ")],
       ["radii decided", (answer.radii ?? []).map((one) => `${Number(one.radius_255.toPrecision(4))}/255 ${one.status}`).join(", ")],
       ["ranks", answer.k2 > answer.k ? `k = ${answer.k}, k2 = ${answer.k2}` : `k = ${answer.k}`],
-      ["method", `${answer.method}, ${answer.form} form, ${answer.engine}`],
+      ["method", swept ? `${answer.engine}, ${answer.bounded} parts bounded` : `${answer.method}, ${answer.form} form, ${answer.engine}`],
       ["less than the method", answer.method_note || null],
       ["float64 decision", answer.recheck && `margin ${answer.recheck.margin.toPrecision(3)}, rounding explains at most ${answer.recheck.rounding_bound.toPrecision(2)}`],
       ["gap after rank k", answer.tie ? "tie" : answer.gap.toPrecision(3)],
@@ -379,8 +420,8 @@ function showRow(place) {
 
 // --- comparison of two runs
 
-/** Certified radii of the images two runs share, one against the other. */
-function scatter(first, second) {
+/** What is certified of the images two runs share, one against the other. */
+function scatter(first, second, what) {
   const radii = new Map();
   for (const row of data.rows) {
     if (row[at.run] === first && Number(row[at.certified]) > 0) radii.set(row[at.file], Number(row[at.certified]));
@@ -415,13 +456,13 @@ function scatter(first, second) {
     );
   }
   const dots = pairs.map(([x, y]) => `M${across(x).toFixed(1)} ${up(y).toFixed(1)}h0`);
-  const drawing = svg("svg", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": "certified radii of both runs" },
+  const drawing = svg("svg", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": `${what} in both runs` },
     grid,
     svg("path", { class: "median", d: `M${across(low)} ${up(low)}L${across(high)} ${up(high)}` }),
     svg("path", { class: "points certified", d: [...new Set(dots)].join("") }),
-    svg("text", { x: (size + edge) / 2, y: size - 8, "text-anchor": "middle" }, `certified radius, run ${first + 1}`),
+    svg("text", { x: (size + edge) / 2, y: size - 8, "text-anchor": "middle" }, `${what}, run ${first + 1}`),
     svg("text", { x: 14, y: (size - edge) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(size - edge) / 2})` },
-      `certified radius, run ${second + 1}`));
+      `${what}, run ${second + 1}`));
   return [make("figure", { class: "chart scatter" }, make("figcaption", {}, "Each point an image certified in both; dashed: equal"), drawing)];
 }
 
@@ -429,7 +470,8 @@ function compare() {
   const [a, b] = [Number(byId("first").value), Number(byId("second").value)];
   const pair = data.comparisons.find(({ first, second }) => first === Math.min(a, b) && second === Math.max(a, b));
   if (!pair) {
-    byId("compared").replaceChildren(make("p", {}, "Choose two different runs."));
+    const why = a === b ? "Choose two different runs." : "Choose two runs of balls, or along one change.";
+    byId("compared").replaceChildren(make("p", {}, why));
     return;
   }
   const boxes = pair.facts.map(([name, value, note]) =>
@@ -441,13 +483,13 @@ function compare() {
       ...[x, y].map((place) => make("td", { class: "number" }, data.rows[place][at.certified] ?? "-")));
   });
   const names = [pair.first, pair.second].map((number) => `Run ${number + 1}`);
-  const table = make("table", { class: "plain" }, make("caption", {}, "Certified radii that differ most"),
+  const table = make("table", { class: "plain" }, make("caption", {}, pair.title),
     make("thead", {}, make("tr", {}, ...["Image", ...names].map((name) => make("th", { scope: "col" }, name)))),
     make("tbody", {}, ...links));
   byId("compared").replaceChildren(
     make("p", {}, `First is ${data.runs[pair.first]}; second is ${data.runs[pair.second]}.`),
     make("dl", { class: "headline" }, ...boxes),
-    make("div", { class: "charts" }, ...scatter(pair.first, pair.second),
+    make("div", { class: "charts" }, ...scatter(pair.first, pair.second, pair.certified),
       ...(links.length ? [make("div", { class: "wide" }, table)] : [])),
   );
 }

@@ -15,6 +15,7 @@ from corgi.reporting import wording
 from corgi.reporting.case import Case, Pictures
 from corgi.reporting.document import VerifyDocument
 from corgi.reporting.picture import MAP_COLOURS
+from corgi.reporting.sweep import SweepDocument
 from corgi.results import FloatArray
 
 _COLOURS = (np.asarray(matplotlib.colormaps[MAP_COLOURS](range(255)))[:, :3] * 255).round().astype(np.uint8)
@@ -48,7 +49,9 @@ def card_pictures(case: Case, pictures: Pictures | None) -> dict[str, Any]:
     return found
 
 
-def _gained(document: VerifyDocument, witness_cam: NDArray[np.floating[Any]]) -> list[tuple[int, int]]:
+def _gained(
+    document: VerifyDocument | SweepDocument, witness_cam: NDArray[np.floating[Any]]
+) -> list[tuple[int, int]]:
     """Pixels among the k2 largest of the witness that are none of the k largest of the image."""
     return [place for place in _largest(witness_cam, document.k2) if place not in document.top_k]
 

@@ -37,7 +37,7 @@ CHUNK = 64
 
 COLUMNS = (
     "run", "image", "trueClass", "class", "predicted", "status", "reason",
-    "certified", "attack", "ratio", "joint", "seconds", "file",
+    "certified", "broken", "ratio", "joint", "seconds", "file",
 )  # fmt: skip
 """Names by which the script finds the values of a row."""
 
@@ -48,9 +48,7 @@ class _RunView:
 
     name: str
     headline: tuple[facts.Fact, ...]
-    shares: facts.Table
-    decided: facts.Table
-    classes: facts.Table
+    tables: tuple[tuple[str, facts.Table], ...]
     charts: tuple[Markup, ...]
     claim: str
     read_so: tuple[str, ...]
@@ -92,9 +90,8 @@ def page(report: Report, pictures: Fetch, bundle_sha256: str | None, budget: int
         runs=[_view(name, run) for name, run in zip(names, report.runs, strict=True)],
         alarms=facts.alarms(report),
         proof_kinds=wording.PROOF_KINDS,
-        decided_title=facts.DECIDED,
         of_these_images=wording.OF_THESE_IMAGES,
-        pixel_scale=wording.PIXEL_SCALE,
+        scales=facts.scales(report),
         caveats=list(dict.fromkeys(case.document.caveat for case in cases if case.document is not None)),
         bundle_sha256=bundle_sha256,
         printable=printable,
@@ -108,19 +105,22 @@ def page(report: Report, pictures: Fetch, bundle_sha256: str | None, budget: int
 
 
 def _view(name: str, run: Run) -> _RunView:
-    norm = None if run.norm is None else Norm(run.norm)
+    measure, groups = run.measure, charts.class_groups(run)
     drawn: list[Markup] = []
-    if norm is not None:
-        groups = charts.class_groups(run)
-        drawn += [charts.radii_chart(f"Radii, {title}", cases, norm) for title, cases in groups]
+    if run.norm is not None or run.change is not None:
+        of = "size" if run.norm is None else f"{Norm(run.norm).label} radius"
+        plural = measure.plural.capitalize()
+        drawn += [charts.radii_chart(f"{plural}, {title}", cases, of) for title, cases in groups]
         drawn += [charts.ratio_chart(f"Attack / certified, {title}", cases) for title, cases in groups]
-        drawn.append(charts.share_chart(run, norm))
+        drawn.append(charts.share_chart(run, of if run.norm is None else f"{of}, scale [0, 1]"))
     return _RunView(
         name,
-        facts.certified_at(run.decided) + facts.headline(run.summary),
-        facts.share_table(run.shares),
-        facts.decided_table(run.decided),
-        facts.class_table(run),
+        facts.certified_at(run.decided, measure) + facts.headline(run.summary, measure),
+        (
+            (facts.decided_title(measure), facts.decided_table(run.decided, measure)),
+            ("By class: medians", facts.class_table(run)),
+            (facts.share_title(measure), facts.share_table(run.shares, measure)),
+        ),
         tuple(drawn),
         facts.run_claim(run),
         facts.read_so(run),
@@ -140,7 +140,6 @@ def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
         for case in run.cases:
             document = case.document
             label = "-" if document is None else class_label(document.class_id, document.class_name)
-            ratio = None if document is None else document.ratio
             rows.append(
                 [
                     number,
@@ -151,8 +150,8 @@ def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
                     case.status,
                     printable(case.reason),
                     None if document is None else round_down(case.certified),
-                    None if case.attacked is None else round_up(case.attacked),
-                    None if ratio is None else facts.plain(ratio),
+                    None if case.broken is None else round_up(case.broken),
+                    None if case.ratio is None else facts.plain(case.ratio),
                     None if case.joint is None else round_down(case.joint),
                     None if case.seconds is None else round(case.seconds, 2),
                     images.setdefault(case.image_sha256, len(images)),
@@ -165,11 +164,14 @@ def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
         "rows": rows,
         "classes": list(classes),
         "runs": names,
+        "changes": [run.change for run in report.runs],
         "chunk": CHUNK,
         "comparisons": [
             {
                 "first": pair.first,
                 "second": pair.second,
+                "certified": f"certified {pair.noun}",
+                "title": facts.changed_title(pair),
                 "facts": [[fact.name, fact.value, fact.note] for fact in facts.comparison_facts(pair)],
                 "changed": [(starts[pair.first] + a, starts[pair.second] + b) for a, b in pair.most_changed],
             }
@@ -197,7 +199,7 @@ def _entry(case: Case) -> str:
         "sha256": case.image_sha256,
         "claim": facts.claim(case),
         "notes": [printable(f"read so: {note}") for note in notes],
-        "finding": "" if case.document is None else wording.finding(case.document),
+        "finding": facts.finding(case),
     }
     document = "null" if case.document is None else case.document.model_dump_json()
     return f'{json.dumps(said)[:-1]}, "document": {document}}}'
