@@ -3,8 +3,9 @@
     python bench/norms.py [DATA_DIR] [--norm l2 l1] [--method crown focus exact] [--per-class 1]
         [--classes 12 17 25 38 1] [--seconds 60]
 
-The paper's image and network first, then correctly classified GTSRB test images and models/gtsrb.onnx, of which
-the medians are; k = 15. DATA_DIR holds `corgi_paper/` and `GTSRB/` (default: $CORGI_DATA or ../shared/data).
+The paper's image and network first, then correctly classified GTSRB test images and models/gtsrb.onnx, of
+which the medians are; k = 15. DATA_DIR holds `corgi_paper/` and `GTSRB/` (default: $CORGI_DATA or
+../shared/data).
 Every answer has the time limit, attack included; one thread.
 """
 

@@ -15,8 +15,8 @@ from corgi.cli.main import COMMANDS, app
 
 ROOT = Path(__file__).parents[1]
 HEAVY = (
-    "torch", "numpy", "onnx", "onnxruntime", "scipy", "highspy", "clarabel", "skimage", "PIL", "matplotlib", "captum",
-    "jinja2", "auto_LiRPA", "rich",
+    "torch", "numpy", "onnx", "onnxruntime", "scipy", "highspy", "clarabel", "skimage", "PIL", "matplotlib",
+    "captum", "jinja2", "auto_LiRPA", "rich",
 )  # fmt: skip
 """Nothing of these is needed to read a command line, or to refuse it."""
 
