@@ -30,12 +30,6 @@ def radius_option(*names: str, help: str, show_default: bool | str = True) -> An
     return typer.Option(*names, metavar="R", parser=parser, help=help, show_default=show_default)
 
 
-def share_option(*names: str, help: str, show_default: bool | str = True) -> Any:
-    """An option of type float whose value may be written as a fraction or with a percent sign."""
-    parser = _parser(_share, _SIZES)
-    return typer.Option(*names, metavar="T", parser=parser, help=help, show_default=show_default)
-
-
 def radii_of(option: str, text: str) -> tuple[float, ...]:
     """Radii as a user writes them, with commas between: each once, ascending.
 
