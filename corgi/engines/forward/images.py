@@ -14,6 +14,7 @@ from corgi.engines.forward.moved import moved
 from corgi.engines.forward.values import larger_of_zero
 from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.rigour import RAISED, gamma, roundings, smallest
+from corgi.errors import EngineError
 
 
 def images(family: Family, boxes: Boxes) -> AffineForms:
@@ -21,7 +22,13 @@ def images(family: Family, boxes: Boxes) -> AffineForms:
 
     Raises:
         TypeError: there is no rule for a family of its kind.
+        EngineError: a box reaches the limit of the family, beyond which no rule holds.
     """
+    if not bool(((boxes.lower > -family.limit) & (boxes.upper < family.limit)).all()):
+        raise EngineError(
+            f"a box of parameters reaches {family.limit:g}: no bounds of {family.formula}",
+            hint=f"Sizes are below {family.limit:g}.",
+        )
     for kind in type(family).__mro__:
         if kind in RULES:
             return RULES[kind](family, boxes)

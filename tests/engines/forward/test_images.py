@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import mpmath
@@ -15,9 +16,11 @@ from torch import Tensor
 from corgi.changes.family import Family
 from corgi.changes.gamma import Gamma
 from corgi.changes.geometry import Motion, MotionFamily, Rotation, Scale, Shift
+from corgi.changes.interface import Change
 from corgi.engines.forward import moved as module
 from corgi.engines.forward.images import images
 from corgi.engines.parametric import AffineForms, Boxes
+from corgi.errors import EngineError
 
 DTYPE = torch.float64
 DIGITS = 40
@@ -256,6 +259,23 @@ def test_many_boxes_are_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bool((far.remainder >= 0.5).all())
 
 
+@pytest.mark.parametrize(("change", "limit"), [(Rotation(), 90.0), (Scale(), 1.0), (Gamma(), 1.0)])
+def test_boxes_beyond_the_limit_of_a_family_are_refused(change: Change, limit: float) -> None:
+    """The sine falls again beyond 90 degrees; a size of 1 is a power, or a scale, of 0."""
+    family = change.family(large(3, 1, 4, 4))
+    for lower, upper in ((-limit, 0.0), (0.0, limit), (0.0, 2 * limit), (0.0, math.nan)):
+        ends = (torch.tensor([[end]], dtype=DTYPE) for end in (lower, upper))
+        with pytest.raises(EngineError, match=f"reaches {limit:g}"):
+            images(family, Boxes(*ends))
+
+
+class Unknown(Family):
+    formula = "x"
+
+    def at(self, points: Tensor) -> Tensor:
+        return self.image.expand(len(points), -1, -1, -1)
+
+
 def test_a_family_of_another_kind_is_refused() -> None:
-    with pytest.raises(TypeError, match="no rule for object"):
-        images(object(), Boxes(torch.zeros(1, 1), torch.zeros(1, 1)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no rule for Unknown"):
+        images(Unknown(torch.zeros(1, 1, 1), ("t",), (True,)), Boxes(torch.zeros(1, 1), torch.zeros(1, 1)))
