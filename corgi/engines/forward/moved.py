@@ -1,183 +1,115 @@
 """Affine forms of an image that was rotated, shifted or scaled, over boxes of the parameters.
 
-A pixel is F(t) = I(p(t)): p its place, smooth in t, and I the image between its pixels, bilinear on each
-cell of four. Let B be the rectangle of cells that p(t) reaches for t in a box. F is Lipschitz, and by the
-mean value theorem of Lebourg (Clarke, Optimization and Nonsmooth Analysis, 1983, Theorem 2.3.7, and the chain
-rule 2.3.9)
+A pixel is F(t) = I(p(t)): p its place (places.py), smooth in t, and I the image between its pixels, bilinear
+on each cell of four. On one cell, with I_u and I_v the slopes of I at p(m), D = I_uv its bend, which is
+constant, and (du, dv) = p(t) - p(m), exactly
+
+    F(t) = F(m) + I_u du + I_v dv + D du dv.
+
+du and dv are sums of D_j u h_j s_j, with derivatives of the place from somewhere on the box. So g_j is
+I_u D_j u + I_v D_j v at the middles of what these lie in, times h_j, and the remainder, of what they spread
+and of D du dv, falls with h^2. Of one parameter along which both axes are monotone du dv has one sign.
+
+Where several cells are reached F is Lipschitz, and by the mean value theorem of Lebourg (Clarke, Optimization
+and Nonsmooth Analysis, 1983, Theorem 2.3.7, and the chain rule 2.3.9)
 
     F(t) - F(m)  lies in  sum_j G_j (t_j - m_j),    G_j = I_u D_j u + I_v D_j v
 
-with intervals that hold the partial derivatives of I on all cells of B and those of p on the box. So g_j is
-the middle of G_j times h_j and the remainder its radius times h_j, which falls with h^2 where B is one cell:
-I_v, for one, changes along u alone there.
-
-At t = 0 places are pixels themselves, on the edges of cells. There a place computed with an error of e must
-not reach a second cell by it. So cells that are reached by less than 4 e are left out of B, and I is
-continued by what it is on the nearest cell of B. A place beyond B lies within 6 e of it along an axis, where
-I, whose slopes are at most 1, and the continuation, whose slopes are at most 2, part by less than 3 times
-that; twice, for F(t) and F(m), it is 36 e, which the remainder holds.
+with intervals that hold the partial derivatives of I on all these cells and those of p on the box: g_j is the
+middle of G_j times h_j and the remainder its radius times h_j.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from corgi.budget import check
-from corgi.changes.geometry import (
-    MotionFamily,
-    RotationFamily,
-    ScaleFamily,
-    ShiftFamily,
-    pixels_at,
-    sampled,
-)
+from corgi.changes.geometry import MotionFamily, pixels_at, sampled
+from corgi.engines.forward.places import Places, places_of
 from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.rigour import RAISED, roundings, smallest
 from corgi.types import Interval
 
-_CELLS = 8
-"""Cells that a pixel may reach along an axis; of one that reaches more it is known that it is in [0, 1]."""
-
-_ROOM = 2.0**-10
-"""What 4 e is below, or nothing else is known of a pixel."""
-
 
 def moved(family: MotionFamily, boxes: Boxes) -> AffineForms:
-    """The images over boxes: terms [N, 1 + d, C, H, W].
-
-    Rounded: g_j, its radius and what they are made of, fewer than 8 times of what the terms of G_j add up to,
-    times h_j; F(m), fewer than 16 times of 1, and by e times the slopes of I.
-    """
-    places = _places(family, boxes)
-    cells = _cells(family.image, places)
-    partial, size = _gradient(cells, places.slopes)
-    half = boxes.half[:, :, None, None]
-    generators = (partial.lower + partial.upper) / 2 * half
-    spread = ((partial.upper - partial.lower) / 2 * half + roundings(16) * size * half).sum(1)
-    for axis, slope in enumerate((cells.across, cells.down)):
-        spread = spread + torch.maximum(-slope.lower, slope.upper) * places.error[:, axis, None]
-    remainder = spread + places.spare[:, None] + roundings(32)
+    """The images over boxes: terms [N, 1 + d, C, H, W]."""
+    places, half = places_of(family, boxes), boxes.half[:, :, None, None]
+    value, cells = sampled(family.image, places.middle), _cells(family.image, places)
+    single, several = _on_one_cell(family.image, places, half), _on_cells(cells, places, half)
+    one = (places.first == places.last).all(1)[:, None]
+    centre = value + torch.where(one, single.terms[:, 0], 0.0)
+    generators = torch.where(one[:, None], single.terms[:, 1:], several.terms[:, 1:])
+    # What float64 rounds of F(m) is off by fewer than 16 roundings of 1.
+    remainder = torch.where(one, single.remainder, several.remainder) + places.spare[:, None] + roundings(32)
     # Where the values of the pixels that are reached say more, or are all that is known, no slope.
     far = places.far[:, None]
     low, high = cells.values.lower.masked_fill(far, 0), cells.values.upper.masked_fill(far, 1)
     plain = (high - low) / 2 + places.spare[:, None].masked_fill(far, 0) + roundings(8)
     sloped = (generators.abs().sum(1) + remainder < plain) & ~far
-    centre = torch.where(sloped, sampled(family.image, places.middle), (low + high) / 2)
+    centre = torch.where(sloped, centre, (low + high) / 2)
     terms = torch.cat([centre[:, None], generators.masked_fill(~sloped[:, None], 0)], 1)
     remainder = torch.where(sloped, remainder, plain) * RAISED + 4 * smallest(torch.float64)
     shape = family.image.shape
     return AffineForms(terms.reshape(*terms.shape[:2], *shape), remainder.reshape(-1, *shape))
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where P pixels look over N boxes, along two axes: columns (0) and rows (1).
+def _on_one_cell(image: Tensor, places: Places, half: Tensor) -> AffineForms:
+    """F(t) less what F(m) is computed to be, of pixels that reach one cell: [N, 1 + d, C, P].
 
-    Attributes:
-        middle: the place at the middle of the box as float64 computes it, [N, 2, P].
-        error: e, what it and the ends of `reached` are off by at most, [N, 2, P].
-        reached: all places of the box lie in it, but for twice `error`.
-        first, last: the cells of B, by the lower of their pixels, whole numbers [N, 2, P].
-        spare: what leaving cells out changes in a value at most, [N, P].
-        slopes: of places, by each parameter, rounded outwards, [N, d, 2, P].
-        far: of which pixels nothing is known but that they lie in [0, 1], [N, P].
+    All is taken around the place that was computed, which is off by e: du and dv are off by that, and their
+    product by e times the other one. I_u, I_v and D are off by fewer than 8 roundings of 1, du and dv are not
+    much more than 1; g_j and its radius are off by fewer than 8 roundings of what the terms of g_j add up to.
     """
+    column, row = places.first[:, 0], places.first[:, 1]
+    upper_left, upper_right, lower_left, lower_right = (
+        pixels_at(image, column + right, row + below) for below in (0, 1) for right in (0, 1)
+    )
+    across, down = (places.middle - places.first)[:, :, None].unbind(1)
+    bend = (lower_right - lower_left) - (upper_right - upper_left)
+    gradient = upper_right - upper_left + down * bend, lower_left - upper_left + across * bend
+    generators, remainder = torch.zeros_like(half), torch.zeros_like(bend)
+    for axis, slope in enumerate(gradient):
+        low, high = (end[:, :, axis, None] for end in (places.slopes.lower, places.slopes.upper))
+        generators = generators + slope[:, None] * (low + high) / 2 * half
+        spread = (high - low) / 2 + roundings(16) * torch.maximum(-low, high)
+        remainder = remainder + slope.abs() * ((spread * half).sum(1) + places.error[:, axis, None])
+    reach = torch.maximum(places.reached.upper - places.middle, places.middle - places.reached.lower)
+    reach, error = reach + 4 * places.error, places.error
+    most, off = reach.prod(1), error[:, 0] * reach[:, 1] + error[:, 1] * reach[:, 0]
+    sign = _sign_of_product(places.slopes)
+    low, high = (most.masked_fill(sign == other, 0)[:, None] for other in (1, -1))
+    centre = bend * (high - low) / 2
+    remainder = remainder + bend.abs() * ((high + low) / 2 + off[:, None]) + roundings(64)
+    return AffineForms(torch.cat([centre[:, None], generators], 1), remainder)
 
-    middle: Tensor
-    error: Tensor
-    reached: Interval
-    first: Tensor
-    last: Tensor
-    spare: Tensor
-    slopes: Interval
-    far: Tensor
 
+def _sign_of_product(slopes: Interval) -> Tensor:
+    """Of du dv on all of the box, where it is known: 1 or -1, else 0; [N, P].
 
-def _places(family: MotionFamily, boxes: Boxes) -> _Places:
-    """A place that is monotone in each parameter reaches its extremes at corners of the box.
-
-    Others are reached by the mean value theorem.
+    Of one parameter both change their signs at its middle, if they do not change them elsewhere.
     """
-    count = len(boxes)
-    ends = zip(boxes.lower.T, boxes.upper.T, strict=True)
-    corners = torch.stack([torch.stack(corner, 1) for corner in itertools.product(*ends)], 1)
-    points = torch.cat([boxes.middle[:, None], corners], 1)
-    matrices = family.matrices(points.flatten(0, 1)).reshape(count, -1, 2, 3)
-    found = family.centre + matrices @ family.offsets
-    middle, low, high = found[:, 0], found[:, 1:].amin(1), found[:, 1:].amax(1)
-    # Entries of M are off by 32 roundings of 1 or of themselves (16 for an angle, which is off by 3 of
-    # itself and at most pi / 2, and its cosine); then come a product and three sums.
-    error = roundings(48) * (family.centre + (matrices.abs().amax(1) + 1) @ family.offsets.abs())
-    slopes = _slopes_of_places(family, boxes)
-    known = ((slopes.lower >= 0) | (slopes.upper <= 0)).all(1)
-    reach = torch.maximum(-slopes.lower, slopes.upper) * boxes.half[:, :, None, None]
-    reach = reach.sum(1) * RAISED
-    low, high = torch.where(known, low, middle - reach), torch.where(known, high, middle + reach)
-    room = 4 * error
-    first = (low + room).floor()
-    last = torch.maximum(first, (high - room).ceil() - 1)
-    left_out = (first != (low - room).floor()) | (last + 1 < (high + room).ceil())
-    spare = (10 * room * left_out).sum(1)
-    far = ~((last - first < _CELLS) & (room < _ROOM)).all(1)
-    return _Places(middle, error, Interval(low, high), first, last, spare, slopes, far)
+    if slopes.lower.shape[1] > 1:
+        return torch.zeros_like(slopes.lower[:, 0, 0])
+    signs = torch.where(slopes.lower >= 0, 1.0, torch.where(slopes.upper <= 0, -1.0, 0.0))
+    return signs[:, 0].prod(1)
 
 
-def _slopes_of_places(family: MotionFamily, boxes: Boxes) -> Interval:
-    """D_j u and D_j v: sums of at most two products, off by 4 roundings of them. What is 0 stays 0."""
-    slopes, offsets = SLOPES[type(family)](boxes), family.offsets
-    ahead, behind = offsets.clamp(min=0), offsets.clamp(max=0)
-    error = roundings(8) * (torch.maximum(slopes.lower.abs(), slopes.upper.abs()) @ offsets.abs())
-    lower = slopes.lower @ ahead + slopes.upper @ behind - error
-    return Interval(lower, slopes.upper @ ahead + slopes.lower @ behind + error)
+def _on_cells(cells: _Cells, places: Places, half: Tensor) -> AffineForms:
+    """The same of pixels that reach several, by the mean value theorem.
 
-
-def _turned(boxes: Boxes) -> Interval:
-    """Of a rotation: pi / 180 (0, -sin, -cos) and pi / 180 (0, cos, -sin).
-
-    Below 90 degrees the sine grows, and the cosine is largest nearest to 0. Both are off by fewer than 16
-    roundings, the cosine of 1 and the sine of itself (x cot x <= 1, so what the angle is off by is no larger
-    in it as a share); then comes a product with a constant that is rounded.
+    Rounded: g_j, its radius and what they are made of, fewer than 8 times of what the terms of G_j add up to,
+    times h_j; and F(m) by e times the slopes of I.
     """
-    per_degree, error = math.pi / 180, roundings(32)
-    lower, upper = boxes.lower[:, 0] * per_degree, boxes.upper[:, 0] * per_degree
-    sines, cosines = (lower.sin(), upper.sin()), (lower.cos(), upper.cos())
-    top = torch.where((lower <= 0) & (upper >= 0), 1.0, torch.maximum(*cosines))
-    sine = sines[0] - error * sines[0].abs(), sines[1] + error * sines[1].abs()
-    cosine, none = (torch.minimum(*cosines) - error, top + error), torch.zeros_like(lower)
-
-    def rows(sine: Tensor, cosine: Tensor, other: Tensor) -> Tensor:
-        found = torch.stack([none, -sine, -other], 1), torch.stack([none, cosine, -sine], 1)
-        return per_degree * torch.stack(found, 1)[:, None]
-
-    return Interval(rows(sine[1], cosine[0], cosine[1]), rows(sine[0], cosine[1], cosine[0]))
-
-
-def _shifted(boxes: Boxes) -> Interval:
-    """Of a shift: -1 in the first column, of each parameter in its own row; exact."""
-    slope = -torch.eye(2, dtype=torch.float64)[:, :, None]
-    slope = torch.cat([slope, torch.zeros(2, 2, 2, dtype=torch.float64)], 2).expand(len(boxes), 2, 2, 3)
-    return Interval(slope, slope)
-
-
-def _scaled(boxes: Boxes) -> Interval:
-    """Of a factor 1 / (1 + t): -1 / (1 + t)^2, which grows, off by 4 roundings of itself."""
-    same = torch.eye(2, 3, dtype=torch.float64).roll(1, 1)
-    lower, upper = (-same / (1 + end[:, :, None, None]) ** 2 for end in (boxes.lower, boxes.upper))
-    return Interval(lower + roundings(8) * lower, upper - roundings(8) * upper)
-
-
-SLOPES: dict[type[MotionFamily], Callable[[Boxes], Interval]] = {
-    RotationFamily: _turned,
-    ShiftFamily: _shifted,
-    ScaleFamily: _scaled,
-}
-"""What the derivatives of M by each parameter lie in, [N, d, 2, 3] over N boxes, rounded outwards."""
+    partial, size = _gradient(cells, places.slopes)
+    generators = (partial.lower + partial.upper) / 2 * half
+    remainder = ((partial.upper - partial.lower) / 2 * half + roundings(16) * size * half).sum(1)
+    for axis, slope in enumerate((cells.across, cells.down)):
+        remainder = remainder + torch.maximum(-slope.lower, slope.upper) * places.error[:, axis, None]
+    return AffineForms(torch.cat([torch.zeros_like(remainder)[:, None], generators], 1), remainder)
 
 
 @dataclass(frozen=True)
@@ -194,7 +126,7 @@ class _Cells:
     values: Interval
 
 
-def _cells(image: Tensor, places: _Places) -> _Cells:
+def _cells(image: Tensor, places: Places) -> _Cells:
     """One cell after the other; of pixels that reach fewer the last one again.
 
     I_u on a cell is linear in v and constant in u, so its extremes are at the ends of what is reached. The

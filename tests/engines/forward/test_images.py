@@ -17,7 +17,8 @@ from corgi.changes.family import Family
 from corgi.changes.gamma import Gamma
 from corgi.changes.geometry import Motion, MotionFamily, Rotation, Scale, Shift
 from corgi.changes.interface import Change
-from corgi.engines.forward import moved as module
+from corgi.engines.forward import moved as moved_module
+from corgi.engines.forward import places as module
 from corgi.engines.forward.images import images
 from corgi.engines.parametric import AffineForms, Boxes
 from corgi.errors import EngineError
@@ -161,7 +162,8 @@ def test_cells_that_are_left_out_are_made_up_for(
     rng = np.random.default_rng(seed)
     family = MOTIONS[name][0].family(picture(rng, "sharp"))
     lower, upper = box_of(name, rng, (0.0, 1e-6, 3e-6, 1e-5, 1e-4))
-    monkeypatch.setattr(module, "roundings", lambda count: count * 2.0**-26)
+    for one in (module, moved_module):
+        monkeypatch.setattr(one, "roundings", lambda count: count * 2.0**-26)
     hold(family, lower, upper, rng.random(3), lambda image, t: moved_exactly(image, name, t))
 
 
@@ -172,7 +174,7 @@ def test_places_and_their_slopes_in_many_digits(seed: int, name: str) -> None:
     family = MOTIONS[name][0].family(picture(rng))
     lower, upper = box_of(name, rng)
     boxes = Boxes(torch.tensor([lower], dtype=DTYPE), torch.tensor([upper], dtype=DTYPE))
-    places, middle = module._places(family, boxes), tuple(boxes.middle[0].tolist())
+    places, middle = module.places_of(family, boxes), tuple(boxes.middle[0].tolist())
     pixels = family.offsets[1:].T.tolist()
     with mpmath.workdps(DIGITS):
         for point in (middle, *points_in(lower, upper, rng.random(3))):
