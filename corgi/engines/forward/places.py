@@ -22,7 +22,7 @@ from corgi.engines.parametric import Boxes
 from corgi.engines.rigour import RAISED, roundings
 from corgi.types import Interval
 
-_CELLS = 8
+_CELLS = 4
 """Cells that a pixel may reach along an axis; of one that reaches more it is known that it is in [0, 1]."""
 
 _ROOM = 2.0**-10
