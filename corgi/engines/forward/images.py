@@ -24,7 +24,7 @@ def images(family: Family, boxes: Boxes) -> AffineForms:
         TypeError: there is no rule for a family of its kind.
         EngineError: a box reaches the limit of the family, beyond which no rule holds.
     """
-    if not bool(((boxes.lower > -family.limit) & (boxes.upper < family.limit)).all()):
+    if bool(((boxes.lower <= -family.limit) | (boxes.upper >= family.limit)).any()):
         raise EngineError(
             f"a box of parameters reaches {family.limit:g}: no bounds of {family.formula}",
             hint=f"Sizes are below {family.limit:g}.",

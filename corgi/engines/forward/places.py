@@ -79,6 +79,9 @@ def places_of(family: MotionFamily, boxes: Boxes) -> Places:
     left_out = (first != (low - room).floor()) | (last + 1 < (high + room).ceil())
     spare = (10 * room * left_out).sum(1)
     far = ~((last - first < _CELLS) & (room < _ROOM)).all(1)
+    # What is NaN is far, too, and reads some pixel: no number of it counts.
+    first, last = (cell.masked_fill(far[:, None], 0) for cell in (first, last))
+    middle = middle.nan_to_num(nan=0.0)
     return Places(middle, error, Interval(low, high), first, last, spare, slopes, far)
 
 

@@ -265,10 +265,19 @@ def test_many_boxes_are_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_boxes_beyond_the_limit_of_a_family_are_refused(change: Change, limit: float) -> None:
     """The sine falls again beyond 90 degrees; a size of 1 is a power, or a scale, of 0."""
     family = change.family(large(3, 1, 4, 4))
-    for lower, upper in ((-limit, 0.0), (0.0, limit), (0.0, 2 * limit), (0.0, math.nan)):
+    for lower, upper in ((-limit, 0.0), (0.0, limit), (0.0, 2 * limit), (-math.inf, 0.0)):
         ends = (torch.tensor([[end]], dtype=DTYPE) for end in (lower, upper))
         with pytest.raises(EngineError, match=f"reaches {limit:g}"):
             images(family, Boxes(*ends))
+
+
+@pytest.mark.parametrize("change", [Rotation(), Scale(), Shift(), Gamma()])
+def test_parameters_that_are_no_numbers_say_nothing(change: Change) -> None:
+    family = change.family(large(4, 1, 4, 4))
+    ends = torch.full((1, family.dimensions), 0.5, dtype=DTYPE)
+    for boxes in (Boxes(ends * math.nan, ends), Boxes(ends, ends * math.nan)):
+        found = images(family, boxes)
+        assert bool((~(found.remainder < 0.5) | found.terms[:, 0].isnan()).all())
 
 
 class Unknown(Family):
