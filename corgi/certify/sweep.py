@@ -189,12 +189,6 @@ def sweep(
     with limited(None if options.time_limit is None else started + options.time_limit):
         explained = explain(network, image, options.k, options.class_id)
         family = change.family(torch.from_numpy(explained.image).to(torch.float64))
-        if not options.ascending[-1] < family.limit:
-            raise UsageError(
-                f"change {change}: size {options.ascending[-1]:g}, expected sizes below {family.limit:g}"
-                f" {family.unit}".rstrip(),
-                hint=f"Its images are {family.formula}.",
-            )
         return _Sweep(explained, family, str(change), options, started).run()
 
 
@@ -204,6 +198,12 @@ class _Sweep:
     def __init__(
         self, explained: Explanation, family: Family, change: str, options: SweepOptions, started: float
     ) -> None:
+        if not options.ascending[-1] < family.limit:
+            raise UsageError(
+                f"change {change}: size {options.ascending[-1]:g}, expected sizes below {family.limit:g}"
+                f" {family.unit}".rstrip(),
+                hint=f"Its images are {family.formula}.",
+            )
         self.explained, self.family, self.change = explained, family, change
         self.options, self.started = options, started
         self.bounder = family_engine().bind(explained.network, explained.class_id)
