@@ -3,7 +3,8 @@
 The exact image at t need not be one of float32, which is all that onnxruntime takes. So a witness is the
 image at t rounded to float32 pixels, and it counts only if all of three break the property: onnxruntime's
 map of that image, strictly; float64's map of it, by more than rounding explains (`witness.py`); and, by as
-much, float64's map of the image at t itself as float64 computes it, which is off by a few units of 1.
+much, float64's map of the image at t itself as float64 computes it, which is off by a few units of 1, or
+where pixels move by the slopes of the image times a few units of its width.
 """
 
 from __future__ import annotations

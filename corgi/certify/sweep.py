@@ -211,6 +211,12 @@ class _Sweep:
     def __init__(
         self, explained: Explanation, family: Family, change: str, options: SweepOptions, started: float
     ) -> None:
+        if not options.ascending[-1] < family.limit:
+            raise UsageError(
+                f"change {change}: size {options.ascending[-1]:g}, expected sizes below {family.limit:g}"
+                f" {family.unit}".rstrip(),
+                hint=f"Its images are {family.formula}.",
+            )
         self.explained, self.family, self.change = explained, family, change
         self.options, self.started = options, started
         self.bounder = family_engine().bind(explained.network, explained.class_id)

@@ -1,1 +1,1 @@
-"""Changes that people worry about, as sets of images: clip(x + A t, 0, 1), t in a box (family.py)."""
+"""Changes that people worry about, as families of images with a few parameters (family.py)."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corgi.changes.interface import Change
+from corgi.changes.interface import LinearChange
 
 
 @dataclass(frozen=True, eq=False)
-class Basis(Change):
+class Basis(LinearChange):
     """x + sum_j t_j A_j.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from corgi.changes.family import Family
+from corgi.changes.family import Family, LinearFamily
 from corgi.errors import UsageError
 
 
@@ -19,16 +19,35 @@ class Change(ABC):
 
     Attributes:
         name: as on the command line; effect: what it is a model of.
-        two_sided: whether parameters run over [-T, T] at size T, or over [0, T].
     """
 
     name: ClassVar[str]
     effect: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @abstractmethod
+    def family(self, image: Tensor) -> Family:
+        """The family of an image, float64 [C, H, W] in [0, 1].
+
+        Raises:
+            UsageError: the image is none that can be changed so.
+        """
+
+
+class LinearChange(Change):
+    """A change along directions: clip(x + A t, 0, 1).
+
+    Attributes:
+        two_sided: whether parameters run over [-T, T] at size T, or over [0, T].
+    """
+
     two_sided: ClassVar[bool]
 
     @abstractmethod
     def directions(self, image: Tensor) -> Tensor:
-        """A of the family clip(x + A t, 0, 1), float64 [d, C, H, W], for an image x, float64 [C, H, W].
+        """A, float64 [d, C, H, W], for an image x, float64 [C, H, W].
 
         Raises:
             UsageError: the image is none that can be changed so.
@@ -38,11 +57,8 @@ class Change(ABC):
         """Names of so many parameters."""
         return (self.name,) if count == 1 else tuple(f"{self.name} {i + 1}" for i in range(count))
 
-    def __str__(self) -> str:
-        return self.name
-
-    def family(self, image: Tensor) -> Family:
-        """The family of an image, float64 [C, H, W] in [0, 1].
+    def family(self, image: Tensor) -> LinearFamily:
+        """See `Change.family`.
 
         Raises:
             UsageError: see `directions`; or directions that are no finite numbers, or of another shape.
@@ -54,7 +70,7 @@ class Change(ABC):
         if not bool(torch.isfinite(found).all()):
             raise UsageError(f"change {self}: a direction that is no finite number")
         names = self.parameters(len(found))
-        return Family(image, found.to(torch.float64), names, (self.two_sided,) * len(found))
+        return LinearFamily(image, names, (self.two_sided,) * len(found), found.to(torch.float64))
 
 
 class Sum(Change):
@@ -62,20 +78,21 @@ class Sum(Change):
 
     name = "sum"
     effect = "several at once"
-    two_sided = False
 
     def __init__(self, parts: tuple[Change, ...]) -> None:
         if len(parts) < 2:
             raise UsageError("a sum of fewer than two changes")
-        self.parts = parts
+        linear = tuple(part for part in parts if isinstance(part, LinearChange))
+        if alone := [str(part) for part in parts if not isinstance(part, LinearChange)]:
+            raise UsageError(
+                f"{' and '.join(alone)} in a sum of changes",
+                hint="A sum is of changes along directions, of one unit; others stand alone.",
+            )
+        self.parts = linear
 
     def __str__(self) -> str:
         return "+".join(map(str, self.parts))
 
-    def directions(self, image: Tensor) -> Tensor:
-        """Those of the parts."""
-        return self.family(image).directions
-
-    def family(self, image: Tensor) -> Family:
+    def family(self, image: Tensor) -> LinearFamily:
         """See `Change.family`."""
         return reduce(add, (part.family(image) for part in self.parts))

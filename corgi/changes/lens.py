@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from corgi.changes.interface import Change
+from corgi.changes.interface import LinearChange
 
 SIGMA, RADIUS = 1.0, 3
 """Of the kernel, in pixels."""
@@ -29,7 +29,7 @@ def blurred(image: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Blur(Change):
+class Blur(LinearChange):
     """x + t (blur(x) - x): a share t of the blurred image."""
 
     name = "blur"
@@ -42,7 +42,7 @@ class Blur(Change):
 
 
 @dataclass(frozen=True)
-class Sharpen(Change):
+class Sharpen(LinearChange):
     """x + t (x - blur(x)): unsharp masking."""
 
     name = "sharpen"

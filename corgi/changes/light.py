@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corgi.changes.interface import Change
+from corgi.changes.interface import LinearChange
 from corgi.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Brightness(Change):
+class Brightness(LinearChange):
     """x + t: every value of every pixel by the same amount."""
 
     name = "brightness"
@@ -25,7 +25,7 @@ class Brightness(Change):
 
 
 @dataclass(frozen=True)
-class Contrast(Change):
+class Contrast(LinearChange):
     """x + t (x - mean): away from the image's own mean, or towards it.
 
     Its mean over all values, not 1/2: of a dark image a change around 1/2 would be one of brightness, too,
@@ -42,7 +42,7 @@ class Contrast(Change):
 
 
 @dataclass(frozen=True)
-class Darken(Change):
+class Darken(LinearChange):
     """x - t x: all light dimmed by the same share."""
 
     name = "darken"
@@ -55,7 +55,7 @@ class Darken(Change):
 
 
 @dataclass(frozen=True)
-class Colour(Change):
+class Colour(LinearChange):
     """Each colour channel by a gain of its own, 1 + t_j: three parameters."""
 
     name = "colour"
@@ -74,7 +74,7 @@ class Colour(Change):
 
 
 @dataclass(frozen=True)
-class Shadow(Change):
+class Shadow(LinearChange):
     """x - t x on some pixels, the others as they are.
 
     Attributes:

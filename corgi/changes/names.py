@@ -1,7 +1,4 @@
-"""Changes by name, as a user writes them: `fog`, `haze:FILE`, `shadow:REGION`, `brightness+contrast`.
-
-Gamma and geometry are not here: they are not affine in their parameter.
-"""
+"""Changes by name, as a user writes them: `fog`, `haze:FILE`, `shadow:REGION`, `brightness+contrast`."""
 
 from __future__ import annotations
 
@@ -13,8 +10,10 @@ from types import MappingProxyType
 
 import torch
 
+from corgi.changes.gamma import Gamma
+from corgi.changes.geometry import Motion, Rotation, Scale, Shift
 from corgi.changes.given import Basis, NoisePattern
-from corgi.changes.interface import Change, Sum
+from corgi.changes.interface import Change, LinearChange, Sum
 from corgi.changes.lens import Blur, Sharpen
 from corgi.changes.light import Brightness, Colour, Contrast, Darken, Shadow
 from corgi.changes.weather import Fog, Haze, Towards
@@ -23,7 +22,13 @@ from corgi.data.region import Region
 from corgi.errors import UsageError
 
 PLAIN: Mapping[str, type[Change]] = MappingProxyType(
-    {kind.name: kind for kind in (Brightness, Contrast, Darken, Colour, Fog, Blur, Sharpen)}
+    {
+        kind.name: kind
+        for kind in (
+            *(Brightness, Contrast, Darken, Colour, Fog, Blur, Sharpen),
+            *(Gamma, Rotation, Shift, Scale),
+        )
+    }
 )
 """Changes that nothing else is to be said of."""
 
@@ -79,7 +84,20 @@ def parse_change(text: str) -> tuple[tuple[str, str], ...]:
     plain = [name for name, _ in found if name in PLAIN]
     if len(set(plain)) < len(plain):
         raise UsageError(f"--change {text}: the same twice")
+    alone = [name for name in plain if not issubclass(PLAIN[name], LinearChange)]
+    if alone and len(found) > 1:
+        raise UsageError(f"--change {text}: {alone[0]} stands alone", hint="Ask for each by itself.")
     return tuple(found)
+
+
+def unit_of(text: str) -> str:
+    """The unit of a change's parameters, as degrees; empty where they are shares.
+
+    Raises:
+        UsageError: see `parse_change`.
+    """
+    kind = PLAIN.get(parse_change(text)[0][0])
+    return kind.kind.unit if kind is not None and issubclass(kind, Motion) else ""
 
 
 def read_change(text: str, reader: Reader) -> Change:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from corgi.changes.interface import Change
+from corgi.changes.interface import LinearChange
 
 
 @dataclass(frozen=True)
-class Fog(Change):
+class Fog(LinearChange):
     """x + t (1 - x): a share t of white in front of everything."""
 
     name = "fog"
@@ -23,7 +23,7 @@ class Fog(Change):
 
 
 @dataclass(frozen=True, eq=False)
-class Towards(Change):
+class Towards(LinearChange):
     """x + t (other - x): on the line to another image, which is reached at t = 1.
 
     Attributes:

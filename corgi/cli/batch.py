@@ -18,7 +18,8 @@ from corgi.cli.exits import Exit
 from corgi.cli.groups import with_group
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.property import with_wanted
-from corgi.cli.radius import radii_of, sizes_of
+from corgi.cli.radius import radii_of
+from corgi.cli.sweep import sizes_along
 from corgi.data.where import WantedWhere
 from corgi.errors import UsageError
 from corgi.terms import PICTURE_FORMATS
@@ -130,7 +131,7 @@ class _Shares:
     @property
     def ends(self) -> tuple[float, ...] | None:
         """The sizes; None where none are named."""
-        return None if self.sizes is None else sizes_of("--sizes", self.sizes)
+        return None if self.sizes is None else sizes_along("--sizes", self.sizes, self.change or "")
 
 
 @with_group("given", _Images)

@@ -13,7 +13,8 @@ from corgi.cli import common
 from corgi.cli.exits import Exit
 from corgi.cli.loading import Loading, with_loading
 from corgi.cli.property import property_seen, with_wanted
-from corgi.cli.radius import radius_option, sizes_of
+from corgi.cli.radius import radius_option
+from corgi.cli.sweep import sizes_along
 from corgi.cli.where import where_seen
 from corgi.errors import UsageError
 from corgi.vnnlib.spec import Syntax
@@ -104,7 +105,7 @@ def command(
     if not timeout > 0:
         raise UsageError(f"--timeout {timeout:g}: expected seconds > 0")
     _check_set(eps, change, size, where)
-    sizes = () if size is None else sizes_of("--size", size)
+    sizes = () if change is None else sizes_along("--size", size, change)
     if len(sizes) > 1:
         raise UsageError(f"--size {size}: expected one number")
     from corgi.changes.wanted import WantedChange

@@ -22,7 +22,8 @@ COMMANDS = {
     "outside.",
     "curve": "Certify the map of IMAGE for many k (and k2), and say for which k it is hardest to change.",
     "sticker": "Decide for every place of IMAGE whether a sticker there can break the property of its map.",
-    "sweep": "Certify the map of IMAGE along a change of light, weather or focus: where it stays as asked.",
+    "sweep": "Certify the map of IMAGE along a change of light, weather, focus or geometry: where it stays "
+    "as asked.",
     "compare": "Compare deterministic, statistical and empirical answers about the largest pixels of IMAGE's "
     "map.",
     "smooth": "Certify the map of IMAGE averaged over noise: which of its largest pixels stay, with high "

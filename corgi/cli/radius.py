@@ -26,14 +26,7 @@ _EXPECTED = "as 1/255, 0.5/255, 0.004 or 1e-3"
 
 def radius_option(*names: str, help: str, show_default: bool | str = True) -> Any:
     """An option of type float whose value may be written as a fraction."""
-    parser = _parser(_number, _EXPECTED)
-    return typer.Option(*names, metavar="R", parser=parser, help=help, show_default=show_default)
-
-
-def share_option(*names: str, help: str, show_default: bool | str = True) -> Any:
-    """An option of type float whose value may be written as a fraction or with a percent sign."""
-    parser = _parser(_share, _SIZES)
-    return typer.Option(*names, metavar="T", parser=parser, help=help, show_default=show_default)
+    return typer.Option(*names, metavar="R", parser=_radius, help=help, show_default=show_default)
 
 
 def radii_of(option: str, text: str) -> tuple[float, ...]:
@@ -57,16 +50,12 @@ def _numbers(option: str, text: str, read: _Read, expected: str) -> tuple[float,
     return tuple(sorted(number for number in found if number is not None))
 
 
-def _parser(read: _Read, expected: str) -> Callable[[str | float], float]:
+def _radius(text: str | float) -> float:
     """What gives the value of an option; a default, which is a number already, stays as it is."""
-
-    def value(text: str | float) -> float:
-        found = read(str(text))
-        if found is None:
-            raise typer.BadParameter(f"{text}: expected a number, {expected}")
-        return found
-
-    return value
+    found = _number(str(text))
+    if found is None:
+        raise typer.BadParameter(f"{text}: expected a number, {_EXPECTED}")
+    return found
 
 
 def _share(text: str) -> float | None:

@@ -1,4 +1,4 @@
-"""`corgi sweep`: where a property of one image's map holds along a change of light, weather or focus."""
+"""`corgi sweep`: where a property of one image's map holds along a change of light, weather or geometry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from corgi.cli import common
 from corgi.cli.exits import finished
 from corgi.cli.property import property_of, with_wanted
-from corgi.cli.radius import share_option, sizes_of
+from corgi.cli.radius import sizes_of
 from corgi.cli.task import Task, with_task
 from corgi.errors import UsageError
 from corgi.wanted import WantedProperty
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _CHANGE = (
     "What changes: brightness, contrast, darken, colour, fog, blur, sharpen, shadow:REGION, haze:IMAGE,"
-    " towards:IMAGE, noise-pattern:FILE.npy, basis:FILE.npy; several with + between."
+    " towards:IMAGE, noise-pattern:FILE.npy, basis:FILE.npy, several of these with + between; or gamma,"
+    " rotation (sizes in degrees), shift (in pixels), scale."
 )
 
 
@@ -33,8 +34,8 @@ def command(
     *,
     change: Annotated[str, typer.Option("--change", metavar="NAME[:FILE][+...]", help=_CHANGE)],
     to: Annotated[
-        float | None,
-        share_option("--to", help="Largest size of its parameters; as 0.2 or 20%.", show_default="0.2"),
+        str | None,
+        typer.Option(metavar="T", help="Largest size of its parameters; as 0.2 or 20%.", show_default="0.2"),
     ] = None,
     sizes: Annotated[
         str | None,
@@ -48,21 +49,23 @@ def command(
     time_limit: common.TimeLimitOption = None,
     task: Task,
 ) -> int:
-    """Certify the map of IMAGE along a change of light, weather or focus: where it stays as asked.
+    """Certify the map of IMAGE along a change of light, weather, focus or geometry: where it stays as asked.
 
-    The change is the set of all images clip(x + t A, 0, 1), t up to a size. One parameter is cut into
-    intervals that are proved to hold, proved to be broken, or open; several into boxes.
+    The change is the set of all its images, clip(x + t A, 0, 1) for most, with t up to a size. One parameter
+    is cut into intervals that are proved to hold, proved to be broken, or open; several into boxes.
 
     Exit code: 0 done, 3 time limit or Ctrl-C (the answer printed is what was done until then), 4 error.
     """
-    from corgi.changes.names import parse_change
-
-    parse_change(change)
-    ranks = common.parse_k(k)
-    asked = () if sizes is None else sizes_of("--sizes", sizes)
-    if to is not None and asked and max(asked) > to:
-        raise UsageError(f"--sizes {sizes}: beyond --to {to:g}", hint="Leave --to away.")
-    ends = tuple(sorted({*asked, *(() if to is None else (to,))})) or None
+    ranks, asked, largest = (
+        common.parse_k(k),
+        sizes_along("--sizes", sizes, change),
+        sizes_along("--to", to, change),
+    )
+    if len(largest) > 1:
+        raise UsageError(f"--to {to}: expected one number", hint="--sizes takes several.")
+    if largest and max(asked, default=0) > largest[0]:
+        raise UsageError(f"--sizes {sizes}: beyond --to {to}", hint="Leave --to away.")
+    ends = tuple(sorted({*asked, *largest})) or None
 
     def ask(network: Network, image: ImageArray) -> SweepResult:
         from corgi.certify.sweep import SweepOptions, sweep
@@ -78,6 +81,21 @@ def command(
         return sweep(network, image, _read(change, network, task), options)
 
     return task.answer(ask, finished, seconds=time_limit)
+
+
+def sizes_along(option: str, text: str | None, change: str) -> tuple[float, ...]:
+    """Sizes as a user writes them; none for None.
+
+    Raises:
+        UsageError: one of them is no number, or has a percent sign where sizes have a unit; or the change is
+            none.
+    """
+    from corgi.changes.names import unit_of
+
+    unit = unit_of(change)
+    if text is not None and unit and "%" in text:
+        raise UsageError(f"{option} {text}: sizes of {change} are in {unit}", hint="As 1, or 0.5.")
+    return () if text is None else sizes_of(option, text)
 
 
 def _read(text: str, network: Network, task: Task) -> Change:

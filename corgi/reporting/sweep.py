@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from corgi.certify.sweep import SweepResult
 
 SET = "clip(x + sum_j t_j A_j, 0, 1)"
-"""The images of a family: x is the image, A_j are the directions of the change, t_j its parameters."""
+"""The images of most families: x is the image, A_j are the directions of the change, t_j its parameters."""
 
 CAVEAT = (
     "A change is the set of images that its formula says, clipping to [0, 1] included: a model of what it is "
@@ -140,8 +140,9 @@ def sweep_document(result: SweepResult, image_name: str, versions: Versions | No
         k2=_among(result),
         property=property_document(result.statement, explained, holds=result.holds),
         change=encodable(result.change),
+        set=family.formula,
         parameters=family.names,
-        unit=getattr(family, "unit", ""),
+        unit=family.unit,
         two_sided=family.two_sided,
         sizes=tuple(
             SizeDocument.of(size=size, status="open" if status is Status.UNKNOWN else status.value)
@@ -196,6 +197,8 @@ def guarantee(result: SweepResult) -> str | None:
         which = f"all its parameters from -{end} or 0 to {end}"
     else:
         which = f"all its {result.family.dimensions} parameters from {lower} to {end}"
+    if result.family.unit:
+        which = f"{which} {result.family.unit}"
     return f"For every image of the change {result.change}, {which}, {what} {result.statement.verb}."
 
 

@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from corgi.ambient import settled
-from corgi.changes.family import Family
+from corgi.changes.family import Family, LinearFamily
 from corgi.changes.interface import Change
 from corgi.errors import UsageError
 from corgi.network.network import Network
@@ -77,7 +77,7 @@ def export_change(
     claim = Claim.of(network, image, name, k, property, class_id)
     size, written = float(size), str(change)
     family = change.family(torch.from_numpy(claim.explanation.image).to(torch.float64))
-    if type(family) is not Family:  # one that is more than its directions
+    if not isinstance(family, LinearFamily):
         hint = "Such a change is decided by `corgi sweep`."
         raise UsageError(f"change {written}: not affine in its parameters, so not exported", hint=hint)
     box = _box(family, size)
@@ -145,7 +145,7 @@ def pieces(directions: Tensor) -> tuple[Tensor, ...]:
     raise UsageError("a direction of the change is beyond the range of float32", hint="Scale it.")
 
 
-def _with_change(claim: Claim, family: Family) -> onnx.ModelProto:
+def _with_change(claim: Claim, family: LinearFamily) -> onnx.ModelProto:
     """The network of a claim with the change in front of it: from t, [1, d]."""
     model, image = claim.model(), family.image
     graph = model.graph

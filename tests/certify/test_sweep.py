@@ -162,3 +162,20 @@ def test_a_real_network(data_dir: Path) -> None:
     assert small.status is Status.PROVED
     fog = corgi.sweep(network, image, "fog", k=15, k2=30, sizes=(0.2,))
     assert fog.intervals == ((0.0, 0.2, Finding.HOLDS),)
+
+
+def test_a_real_network_that_is_turned_and_shifted(data_dir: Path) -> None:
+    """Two degrees are proved whole; images at whole and half pixels are among what a shift proves."""
+    network = corgi.load(Path(__file__).parents[2] / "models" / "gtsrb.onnx")
+    image = corgi.read_image(data_dir / "corgi_paper" / "image_496.npy", network)
+    turned = corgi.sweep(network, image, "rotation", k=15, k2=30, sizes=(2.0,))
+    assert turned.intervals == ((-2.0, 2.0, Finding.HOLDS),)
+    shifted = corgi.sweep(network, image, "shift", k=15, k2=30, sizes=(0.1,))
+    assert shifted.status is Status.PROVED
+
+
+@pytest.mark.parametrize(("change", "limit"), [("rotation", 90.0), ("scale", 1.0), ("gamma", 1.0)])
+def test_sizes_end_where_a_change_has_no_meaning(case: Case, change: str, limit: float) -> None:
+    network, image = case
+    with pytest.raises(UsageError, match=f"expected sizes below {limit:g}"):
+        corgi.sweep(network, image, change, sizes=(limit / 2, limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from corgi.changes.family import Family
+from corgi.changes.gamma import Gamma
+from corgi.changes.geometry import Motion, Rotation, Scale, Shift
 from corgi.changes.given import Basis
 from corgi.changes.interface import Sum
 from corgi.changes.lens import blurred
 from corgi.changes.light import Brightness, Colour, Shadow
-from corgi.changes.names import GIVEN, PLAIN, Reader, parse_change, read_change
+from corgi.changes.names import GIVEN, PLAIN, Reader, parse_change, read_change, unit_of
 from corgi.changes.weather import Towards
 from corgi.data.region import read_region
 from corgi.data.window import Window
@@ -52,7 +55,7 @@ def test_plain_changes_are_what_their_words_say(reader: Reader) -> None:
         assert torch.equal(at(family, 0.0), IMAGE)
         low, high = family.box(0.3)
         assert (low, high) == ((-0.3 if name in ("brightness", "contrast") else 0.0,), (0.3,))
-    assert set(expected) | {"colour"} == set(PLAIN)
+    assert set(expected) | {"colour", "gamma", "rotation", "shift", "scale"} == set(PLAIN)
 
 
 def test_what_stands_behind_a_colon(reader: Reader, tmp_path: Path) -> None:
@@ -100,15 +103,19 @@ def test_a_plus_in_the_name_of_a_file_is_no_sum() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("gamma", "no change 'gamma'"),
+        ("mist", "no change 'mist'"),
         ("", "no change ''"),
-        ("brightness+gamma", "no change 'brightness+gamma'"),
+        ("brightness+mist", "no change 'brightness+mist'"),
         ("brightness+", "no change"),
         ("fog:3", "stands alone"),
         ("haze", "expected haze:IMAGE"),
         ("shadow:", "expected shadow:REGION"),
         ("fog+fog", "the same twice"),
         ("Brightness", "no change"),
+        ("rotation:2", "stands alone, without :2"),
+        ("rotation+brightness", "rotation stands alone"),
+        ("haze:a.png+shift", "shift stands alone"),
+        ("gamma+fog", "gamma stands alone"),
     ],
 )
 def test_a_change_that_is_none_is_refused(text: str, said: str) -> None:
@@ -130,6 +137,8 @@ def test_what_does_not_fit_is_refused(reader: Reader, tmp_path: Path) -> None:
         Basis(torch.zeros(3, 6, 5)).family(IMAGE)
     with pytest.raises(UsageError, match="no finite number"):
         Basis(torch.full((1, 3, 6, 5), torch.nan)).family(IMAGE)
+    with pytest.raises(UsageError, match="gamma and shift in a sum"):
+        Sum((Brightness(), Gamma(), Shift()))
     with pytest.raises(UsageError, match="fewer than two"):
         Sum((Brightness(),))
     np.save(tmp_path / "nan.npy", np.full((1, 3, 6, 5), np.nan))
@@ -152,3 +161,72 @@ def test_a_region_of_the_input_is_where_its_box_is() -> None:
     region = read_region("1,2,3,4", WINDOW, (6, 5))
     assert region.mask[2:5, 1:4].all()
     assert region.mask.sum() == 9
+
+
+def seen_through(image: torch.Tensor, matrix: list[list[float]]) -> torch.Tensor:
+    """What torch makes of places c + M (X - c, Y - c) + shift, in pixels [[a, b, shift], ...]."""
+    height, width = image.shape[1:]
+    y, x = torch.meshgrid(
+        *(torch.arange(size, dtype=torch.float64) for size in (height, width)), indexing="ij"
+    )
+    x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    u, v = (row[0] * x + row[1] * y + row[2] for row in matrix)
+    # Of places from -1 to 1, from edge to edge of the image: `align_corners=False`.
+    grid = torch.stack([u / (width / 2), v / (height / 2)], -1)[None]
+    options = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
+    return torch.nn.functional.grid_sample(image[None], grid, **options)[0]
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 5), (1, 7, 7), (2, 1, 4), (1, 1, 1)])
+@pytest.mark.parametrize("t", [0.0, 0.5, -1.0, 13.7, 60.0])
+def test_motions_are_those_of_torch(t: float, shape: tuple[int, int, int]) -> None:
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    angle, factor = math.radians(t), 1 / (1 + t / 61)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    cases: list[tuple[Motion, tuple[float, ...], list[list[float]]]] = [
+        (Rotation(), (t,), [[cosine, -sine, 0], [sine, cosine, 0]]),
+        (Shift(), (t, 0.3), [[1, 0, -t], [0, 1, -0.3]]),
+        (Scale(), (t / 61,), [[factor, 0, 0], [0, factor, 0]]),
+    ]
+    for change, point, matrix in cases:
+        family = change.family(image)
+        assert torch.allclose(at(family, *point), seen_through(image, matrix), atol=1e-12)
+        assert torch.equal(at(family, *(0.0 for _ in point)), image)
+
+
+def test_motions_go_where_their_words_say() -> None:
+    dot = torch.zeros(1, 5, 5, dtype=torch.float64)
+    dot[0, 2, 3] = 1
+    assert float(at(Shift().family(dot), 1.0, -2.0)[0, 0, 4]) == 1
+    # Counter-clockwise: what is on the right goes to the top.
+    family = Rotation().family(dot)
+    turned = family.at(torch.tensor([[45.0], [89.0]], dtype=torch.float64))
+    assert int(turned[1, 0].argmax()) == 1 * 5 + 2
+    assert float(turned[0, 0, 1, 3]) > 0.1
+    # Larger for t > 0: the dot moves away from the centre.
+    assert float(at(Scale().family(dot), 0.9)[0, 2, 4]) > 0
+    assert family.names == ("degrees counter-clockwise",)
+
+
+def test_a_motion_in_parts_is_the_same() -> None:
+    """However many images are made at once."""
+    family = Rotation().family(IMAGE)
+    points = torch.linspace(-20, 20, 30000, dtype=torch.float64)[:, None]
+    found = family.at(points)
+    assert torch.allclose(found[-1], family.at(points[-1:])[0], atol=1e-14)
+    assert torch.allclose(found[0], family.at(points[:1])[0], atol=1e-14)
+    assert found.shape == (30000, 3, 6, 5)
+
+
+def test_gamma_is_a_power() -> None:
+    family = Gamma().family(IMAGE)
+    assert torch.allclose(at(family, 0.2), IMAGE**1.2)
+    assert torch.equal(at(family, 0.0), IMAGE)
+    ends = torch.tensor([[[0.0, 1.0]]], dtype=torch.float64)
+    assert torch.equal(at(Gamma().family(ends), -0.5), ends)
+
+
+def test_units() -> None:
+    units = {name: unit_of(name) for name in PLAIN}
+    assert {name: unit for name, unit in units.items() if unit} == {"rotation": "degrees", "shift": "pixels"}
+    assert unit_of("haze:a.png+fog") == ""

@@ -66,6 +66,29 @@ def test_several_parameters_are_drawn(case: tuple[Path, Path], change: str, tmp_
     assert Image.open(tmp_path / "s.png").format == "PNG"
 
 
+@pytest.mark.parametrize(
+    ("change", "size", "said"),
+    [
+        ("rotation", "2", "t from -2 to 2 degrees"),
+        ("shift", "0.05", "all its 2 parameters from -0.05 to 0.05 pixels"),
+        ("scale", "2%", "t from -0.02 to 0.02,"),
+        ("gamma", "10%", "t from -0.1 to 0.1,"),
+    ],
+)
+def test_curves_and_motions(
+    case: tuple[Path, Path], change: str, size: str, said: str, tmp_path: Path
+) -> None:
+    outputs = ("--json", tmp_path / "s.json", "--picture", tmp_path / "s.png")
+    result = corgi("sweep", *case, "--change", change, "--to", size, "--k", 1, *outputs)
+    assert result.exit_code == Exit.OK, result.output
+    assert said in " ".join(result.stdout.split())
+    document = json.loads((tmp_path / "s.json").read_text())
+    jsonschema.validate(document, json.loads(json_schema("sweep")))
+    assert document["status"] == "proved"
+    assert said in document["guarantee"]
+    assert document["set"].startswith("x")
+
+
 def test_a_change_may_name_files_and_regions(case: tuple[Path, Path], tmp_path: Path) -> None:
     other = tmp_path / "other.npy"
     np.save(other, np.full((1, 4, 4), 0.5, np.float32))
@@ -90,11 +113,17 @@ def test_other_properties(case: tuple[Path, Path]) -> None:
     ("options", "said"),
     [
         (("--change", "mist"), "no change 'mist'"),
-        (("--change", "gamma"), "Expected one of brightness"),
+        (("--change", "mist"), "Expected one of brightness"),
+        (("--change", "rotation", "--sizes", "5%"), "sizes of rotation are in degrees"),
+        (("--change", "shift", "--to", "5%"), "sizes of shift are in pixels"),
+        (("--change", "rotation", "--to", "90"), "expected sizes below 90 degrees"),
+        (("--change", "gamma", "--to", "100%"), "expected sizes below 1"),
+        (("--change", "rotation+fog"), "rotation stands alone"),
+        (("--change", "fog", "--to", "1%,2%"), "expected one number"),
         (("--change", "haze"), "expected haze:IMAGE"),
         (("--change", "haze:nowhere.png"), "nowhere.png"),
         (("--change", "fog", "--to", "0"), "expected a finite number > 0"),
-        (("--change", "fog", "--to", "many"), "expected a number"),
+        (("--change", "fog", "--to", "many"), "expected numbers"),
         (("--change", "fog", "--sizes", "5%,x"), "expected numbers with commas"),
         (("--change", "fog", "--sizes", "30%", "--to", "20%"), "beyond --to"),
         (("--change", "fog", "--k2", "3", "--property", "pointing"), "--k2"),

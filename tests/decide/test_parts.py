@@ -18,7 +18,7 @@ from corgi import explain
 from corgi.attacks.along import confirm_at
 from corgi.budget import OutOfTime
 from corgi.certify.explain import Explanation
-from corgi.changes.family import Family
+from corgi.changes.family import Family, LinearFamily
 from corgi.changes.light import Brightness
 from corgi.decide import parts as parts_module
 from corgi.decide.parts import Fineness, Part, PartsSearch, shells
@@ -34,7 +34,7 @@ ZERO = torch.zeros(1, 2, 2, dtype=torch.float64)
 
 def family(*two_sided: bool) -> Family:
     count = len(two_sided)
-    return Family(ZERO, torch.ones(count, 1, 2, 2, dtype=torch.float64), ("t",) * count, two_sided)
+    return LinearFamily(ZERO, ("t",) * count, two_sided, torch.ones(count, 1, 2, 2, dtype=torch.float64))
 
 
 def volume(part: Part) -> Fraction:

@@ -166,9 +166,7 @@ def make_proved() -> VerifyResult:
 
 def make_l_2() -> VerifyResult:
     result = make_result()
-    exact = ExactSearch(
-        "lp-tree", 0.005, False, "the time limit was reached"
-    )
+    exact = ExactSearch("lp-tree", 0.005, False, "the time limit was reached")
     certificate = replace(result.certificate, norm=Norm.L2, exact=exact)
     return replace(result, certificate=certificate)
 

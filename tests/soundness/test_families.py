@@ -14,6 +14,8 @@ from corgi import Status, SweepOptions, SweepResult
 from corgi.attacks.target import Target
 from corgi.certify.sweep import sweep
 from corgi.changes.family import Family
+from corgi.changes.gamma import Gamma
+from corgi.changes.geometry import Rotation, Scale, Shift
 from corgi.changes.given import Basis
 from corgi.changes.interface import Change, Sum
 from corgi.changes.light import Brightness, Contrast, Darken
@@ -26,6 +28,13 @@ from tests.soundness.properties import Subject, properties, subject
 from tests.soundness.test_certificates import PLANTED, SIGNS, hidden_violation
 
 CHANGES: tuple[Change, ...] = (Brightness(), Contrast(), Darken(), Fog())
+CURVED: dict[str, tuple[Change, float]] = {
+    "gamma": (Gamma(), 0.3),
+    "rotation": (Rotation(), 20.0),
+    "scale": (Scale(), 0.2),
+    "shift": (Shift(), 0.4),
+}
+"""Changes that are no directions, and a size of each that breaks some maps."""
 
 
 def grid(result: SweepResult, count: int) -> Tensor:
@@ -105,6 +114,50 @@ def test_no_grid_of_parameters_contradicts_an_answer(
     of = subject(500 + seed, tmp_path, curved=curved)
     if of is not None:
         ask(of, np.random.default_rng(seed), dimensions, 4000, 0.7)
+
+
+@pytest.mark.parametrize("name", CURVED)
+def test_no_grid_contradicts_curves_and_motions(name: str, tmp_path: Path) -> None:
+    """Small sizes, which are decided; and ones at which places leave the image, of which little is known."""
+    change, usual = CURVED[name]
+    decided = 0
+    for seed in range(2000, 2016):
+        of = subject(seed, tmp_path)
+        if of is None:
+            continue
+        rng = np.random.default_rng(seed)
+        size = usual * float(rng.choice([0.1, 1.0, 3.0]))
+        one, _ = list(properties(of, rng).values())[int(rng.integers(9))]
+        options = SweepOptions(
+            (size / 4, size), of.k, class_id=of.explained.class_id, property=one, time_limit=0.5
+        )
+        result = sweep(of.network, of.explained.image, change, options)
+        decided += hold(result, of.explained.question(one), of.slack, 3000) > 0
+    assert decided > 2
+
+
+@pytest.mark.parametrize("width", [1e-2, 1e-3])
+@pytest.mark.parametrize("name", CURVED)
+def test_a_spike_along_a_curve_is_never_proved_away(name: str, width: float, tmp_path: Path) -> None:
+    """The map breaks where its bright pixel has the value that the change gives it at a point."""
+    change, usual = CURVED[name]
+    _, image = spike(tmp_path, 0.5, width)
+    family = change.family(torch.from_numpy(image).to(torch.float64))
+    point = (0.37 * usual, *(0.0,) * (family.dimensions - 1))
+    value = float(family.at(torch.tensor([point], dtype=torch.float64))[0, 0, 1, 2])
+    assert 0.25 < value < 0.49
+    network, image = spike(tmp_path, value, width)
+    result = sweep(network, image, change, SweepOptions((0.2 * usual, usual), 1, time_limit=10))
+    assert result.sizes[-1][1] is not Status.PROVED
+    assert 0.1 * usual < result.certified < point[0]
+    hold(
+        result,
+        Target(network, 0, result.explanation.top, result.explanation.question(Topk()).holds),
+        1e-9,
+        10**4,
+    )
+    if family.dimensions == 1:
+        assert result.sizes == ((0.2 * usual, Status.PROVED), (usual, Status.REFUTED))
 
 
 @pytest.mark.parametrize("first", range(0, 200, 25))

@@ -20,7 +20,8 @@ from onnx import numpy_helper
 from rich.console import Console
 
 import corgi
-from corgi.changes.family import Family
+from corgi.changes.gamma import Gamma
+from corgi.changes.geometry import Rotation
 from corgi.changes.given import Basis
 from corgi.changes.interface import Change
 from corgi.changes.lens import Blur
@@ -144,23 +145,10 @@ def test_weights_of_the_file_are_image_and_directions(network: corgi.Network, im
     assert np.array_equal(arrays_["change_x"], image.reshape(-1))
 
 
-class Bent(Family):
-    """A family that is more than its directions."""
-
-
-class Bending(Change):
-    name, effect, two_sided = "bending", "a curve", False
-
-    def directions(self, image: torch.Tensor) -> torch.Tensor:
-        return image[None]
-
-    def family(self, image: torch.Tensor) -> Family:
-        return Bent(image, image[None], ("t",), (False,))
-
-
 def test_what_is_no_box_of_directions_is_refused(network: corgi.Network, image: Image) -> None:
-    with pytest.raises(UsageError, match="change bending: not affine in its parameters"):
-        export_change(network, image, Bending(), 0.1, k=4)
+    for change in (Gamma(), Rotation()):
+        with pytest.raises(UsageError, match=f"change {change}: not affine in its parameters"):
+            export_change(network, image, change, 0.1, k=4)
     for size in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(UsageError, match="expected a finite number > 0"):
             export_change(network, image, Fog(), size, k=4)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from corgi.budget import check
 from corgi.changes.family import Family
+from corgi.engines.forward.images import images
 from corgi.engines.forward.rules import RULES, forward_step
 from corgi.engines.forward.tail import narrowed, tail_of
-from corgi.engines.forward.values import images
 from corgi.engines.lowering import explained_class
 from corgi.engines.parametric import AffineForms, Boxes, FamilyBounder, FamilyEngine, Maps
 from corgi.engines.patch.prepare import prepare

@@ -17,35 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corgi.changes.family import Family
-from corgi.engines.parametric import AffineForms, Boxes
-from corgi.engines.rigour import RAISED, gamma, roundings, smallest
+from corgi.engines.parametric import AffineForms
+from corgi.engines.rigour import RAISED, roundings, smallest
 from corgi.types import Interval
-
-
-def images(family: Family, boxes: Boxes) -> AffineForms:
-    """The images of a family over boxes: [N, 1 + d, C, H, W].
-
-    For t = m + h s the exact pixel is x + sum_j A_j m_j + sum_j (A_j h_j) s_j before it is clipped. Computed,
-    c is a sum of d + 1 terms with one product each, g_j one product: gamma of d + 4 of the absolute terms is
-    more than they are off by together, and `smallest` what a product loses by underflow.
-    """
-    middle, half = (v[:, :, None, None, None] for v in (boxes.middle, boxes.half))
-    shifts, generators = middle * family.directions, half * family.directions
-    terms = torch.cat([family.image + shifts.sum(1, keepdim=True), generators], 1)
-    size = family.image.abs() + shifts.abs().sum(1) + generators.abs().sum(1)
-    count = family.dimensions + 4
-    remainder = gamma(count, torch.float64) * size + 2 * count * smallest(torch.float64)
-    above_zero = larger_of_zero(AffineForms(terms, remainder))
-    return _mirrored(larger_of_zero(_mirrored(above_zero)))
-
-
-def _mirrored(value: AffineForms) -> AffineForms:
-    """1 - v; the subtraction is off by one rounding."""
-    terms = -value.terms
-    terms[:, 0] += 1
-    remainder = value.remainder * RAISED + roundings(2) * terms[:, 0].abs()
-    return AffineForms(terms, remainder)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from corgi.changes.family import Family
+from corgi.changes.family import Family, LinearFamily
 from corgi.engines.forward import engine as engine_module
 from corgi.engines.forward import tail as tail_module
 from corgi.engines.forward.engine import ForwardEngine
+from corgi.engines.forward.images import images
 from corgi.engines.forward.rules import RULES, conv_remainder, forward_step
 from corgi.engines.forward.tail import narrowed, tail_of
-from corgi.engines.forward.values import images, larger, larger_of_zero, own_of_zero
+from corgi.engines.forward.values import larger, larger_of_zero, own_of_zero
 from corgi.engines.lowering import explained_class
 from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.patch.prepare import LAYERS, Maximum, prepare
@@ -37,7 +38,7 @@ def family_of(loaded: Network, dimensions: int, seed: int = 0) -> Family:
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(loaded.input_shape, generator=generator, dtype=DTYPE)
     directions = torch.randn(dimensions, *loaded.input_shape, generator=generator, dtype=DTYPE)
-    return Family(image, directions, tuple("abc"[:dimensions]), (True,) * dimensions)
+    return LinearFamily(image, tuple("abc"[:dimensions]), (True,) * dimensions, directions)
 
 
 def boxes_of(dimensions: int, half: float, count: int = 3, seed: int = 0) -> Boxes:
@@ -205,7 +206,7 @@ def test_images_in_fractions(numbers: list[float], t: float, u: float, width: fl
     """The clipped image at ends and in the middle of a box of two parameters."""
     image = torch.tensor([0.0, 1.0, 0.5, 0.3], dtype=torch.float32).to(DTYPE).reshape(1, 2, 2)
     directions = torch.tensor(numbers, dtype=DTYPE).reshape(2, 1, 2, 2)
-    family = Family(image, directions, ("t", "u"), (True, True))
+    family = LinearFamily(image, ("t", "u"), (True, True), directions)
     lower = torch.tensor([[t, u]], dtype=DTYPE)
     boxes = Boxes(lower, lower + width)
     found = _flat(images(family, boxes))
