@@ -322,7 +322,7 @@ class _OpenMargins:
 
     def image(self, deviations: Tensor, share: float = 0.0) -> tuple[Ball, Tensor]:
         """The image at a point of the last cone, moved outwards by a share, and the ball it is in."""
-        ball = self.ball.with_radius(min(self.ball.radius * (1 + share), 1.0))
+        ball = self.ball.with_radius(min(self.ball.radius * (1 + share), self.ball.largest))
         image = ball.center.to(torch.float64).flatten().clone()
         image[self.pixels] += (1 + share) * deviations
         return ball, Projection(ball)(image.reshape(1, *ball.center.shape))[0].to(torch.float32)

@@ -231,12 +231,17 @@ class Conic(Solver):
         rows = sp.vstack([plain, self._ball], format="csc")
         parts = self._most[above], -self._least[below], self._end_sides, self._ball_sides
         sides = np.concatenate(parts)
-        if not (np.isfinite(rows.data).all() and np.isfinite(sides).all()):
-            return Solution(None, None)  # it would end the process
+        if not all(np.isfinite(numbers).all() for numbers in (rows.data, sides, self._cost)):
+            return Solution(None, None)
         cones = [clarabel.NonnegativeConeT(plain.shape[0]), clarabel.SecondOrderConeT(len(self._ball_sides))]
         square = sp.csc_matrix((len(self._cost), len(self._cost)))
-        solver = clarabel.DefaultSolver(square, self._cost, rows, sides, cones, self._settings)
-        found = solver.solve()
+        try:
+            solver = clarabel.DefaultSolver(square, self._cost, rows, sides, cones, self._settings)
+            found = solver.solve()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic of Rust is no Exception; without a solution nothing is claimed
+            return Solution(None, None)
         dual, multipliers, upper = np.asarray(found.z), np.zeros(len(self._most)), int(above.sum())
         multipliers[above] -= dual[:upper]
         multipliers[below] += dual[upper : upper + int(below.sum())]

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from corgi import verify
 from corgi.cam.topk import top_k
 from corgi.decide.ball import BallDecider, ExactOptions, Finding
 from corgi.decide.decider import Counterexample, Proved, Undecided, Verdict
@@ -24,10 +25,10 @@ from corgi.engines.cone import NotUnfolded
 from corgi.engines.forms import Forms
 from corgi.errors import CorgiError
 from corgi.network.network import Network, load
-from corgi.properties import All, Balance, Formula, Iou, Ranking
+from corgi.properties import All, Balance, Formula, Iou, Overlap, Ranking
 from corgi.properties import Any as AnyOf
 from corgi.results import Witness
-from corgi.terms import GAP
+from corgi.terms import GAP, Norm, Status
 from corgi.types import Ball, Interval
 from tests.onnx_models import IMAGE, OnnxModel
 from tests.properties.test_formula import rankings
@@ -274,3 +275,11 @@ def test_the_first_of_some_that_bounds_prove_is_enough(network: Network) -> None
     formula = All((AnyOf((broken, sure, Ranking((2,), (0,), 1, 1))), close))
     case = Case(formula, cams, torch.full((PIXELS, PIXELS), 2 / UNIT, dtype=torch.float64))
     assert isinstance(case.decide(network, looks), Proved)
+
+
+def test_witnesses_may_be_farther_than_1(network: Network) -> None:
+    """In l_1 it takes 4 changes of 0.4 to bring 2 pixels of 0.9 down to 2 of 0.1."""
+    image = np.array([[[0.9, 0.9, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1]]], np.float32)
+    asked = {"k": 4, "property": Overlap(3), "norm": Norm.L1, "attack": None}
+    assert verify(network, image, eps=1.7, **asked).status is Status.REFUTED
+    assert verify(network, image, eps=1.5, **asked).status is Status.PROVED

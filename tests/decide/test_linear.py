@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from corgi.decide.decider import Counterexample, Proved
+from corgi.decide.decider import Counterexample, Proved, Undecided
 from corgi.decide.linear import LinearRelaxation
 from corgi.decide.solver import Vector
 from corgi.decide.tree import TreeDecider
@@ -507,6 +507,25 @@ def test_whatever_the_solver_says_nothing_wrong_is_proved(
         assert not isinstance(verdict, Proved)
         if isinstance(verdict, Counterexample):
             assert float(cone.margins(verdict.deviations[None]).max()) < 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError, BaseException])
+def test_a_solver_that_fails_proves_nothing(error: type[BaseException], tmp_path: Path, monkeypatch) -> None:
+    """A panic of Rust is a BaseException; Ctrl-C is not taken for one."""
+    cones = counterexamples(Norm.L2, tmp_path)
+
+    def fails(*program: Any) -> None:
+        raise error("panicked")
+
+    monkeypatch.setattr("corgi.decide.solver.clarabel.DefaultSolver", fails)
+    assert isinstance(TreeDecider().decide(cones[0], 10), Undecided)
+    monkeypatch.setattr("corgi.decide.solver.clarabel.DefaultSolver", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        TreeDecider().decide(cones[0], 10)
+
+
+def interrupted(*program: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_liar_can_be_believed_when_it_says_nothing_wrong(tmp_path: Path, monkeypatch) -> None:
