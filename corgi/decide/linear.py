@@ -1,4 +1,4 @@
-"""The linear relaxation of a cone, solved by HiGHS and believed only as far as its multipliers prove.
+"""The linear relaxation of a cone, solved by others (solver.py), believed only as far as multipliers prove.
 
 Variables are pixels d and windows y, and t where there are several margins. For every undecided window
 
@@ -13,8 +13,9 @@ A linear program min c . v, L <= A v <= U, l <= v <= u has for ANY multipliers m
 
     sum_i (m_i > 0 ? m_i L_i : m_i U_i) + sum_j min over [l_j, u_j] of (c - A^T m)_j v_j
 
-(Neumaier and Shcherbina 2004). So what HiGHS returns is only a suggestion; the bound is computed here, in
-float64 with its rounding set aside. The same with c = 0 proves a node empty.
+(Neumaier and Shcherbina 2004). So what a solver returns is only a suggestion; the bound is computed here, in
+float64 with its rounding set aside. The same with c = 0 proves a node empty. Where the pixels are also in a
+ball of l_2 or l_1 their part of the last sum is the least over box and ball (reach.py).
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Relaxed:
 
     Attributes:
         bound: a lower bound of the objective, rounding set aside; inf where the node is empty.
-        pixels: the pixels at HiGHS's solution, None where it gave none.
+        pixels: the pixels at the solver's solution, None where it gave none.
         gap: by how much each window is off its maximum there, weighted with what it could matter: [windows].
         values: all variables of that solution.
     """

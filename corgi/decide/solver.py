@@ -179,11 +179,8 @@ class Conic(Solver):
         self._count, self._scale = count, program.scale
         size, columns = self._basis.shape[1], len(program.cost) - count
         self._cost = self._narrow(program.cost[None]).toarray()[0]
-        self._matrix, self._least, self._most = (
-            self._narrow(program.matrix),
-            program.least.copy(),
-            program.most.copy(),
-        )
+        self._matrix = self._narrow(program.matrix)
+        self._least, self._most = program.least.copy(), program.most.copy()
         unit = self._narrow(sp.identity(len(program.cost), format="csr"))
         above, below = (
             np.flatnonzero(np.append(inside, np.ones(columns, dtype=np.bool_)) & (np.abs(end) < INFINITE))
@@ -258,5 +255,5 @@ def _directions(program: Program, own: npt.NDArray[np.bool_]) -> sp.csr_matrix |
     rows = rows[np.diff(rows.tocsr().indptr) > 0].toarray() / program.scale
     if len(rows) + int(own.sum()) > _FULL * count:
         return sp.identity(count, format="csr")
-    found = np.linalg.qr(np.concatenate([rows, np.eye(count)[own]]).T)[0]
+    found: Vector = np.linalg.qr(np.concatenate([rows, np.eye(count)[own]]).T)[0]
     return found
