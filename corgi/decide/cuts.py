@@ -5,12 +5,15 @@ a box. For any coefficients a,
 
     y <= a . v + max_e ( k_e + max over the box of (A_e - a) . v ),
 
-since y = z_e for some e. The right side is the cut. (Of pixels in a ball: over box and ball, reach.py.) The best a at a point for two elements is known in
+since y = z_e for some e. The right side is the cut. The best a at a point for two elements is known in
 closed form: with z_1 = z_0 + w . v + c the maximum is z_0 + relu(w . v + c), whose concave envelope over a
 box takes, variable by variable in the order of how far each has moved towards making w . v large, the
 coefficients that the relu's growth along that order gives (Anderson et al. 2020; Tjandraatmadja et al.
 2020). So a lies between A_0 and A_1 entry by entry. Where a window has more elements, a comes from its two
 largest at the point.
+
+Pixels in a ball of l_2 or l_1 as well: the same, with the maximum over box and ball (reach.py). Of a ball the
+envelope is another one (docs/theory.md, section 6), so a need not lie between A_0 and A_1.
 """
 
 from __future__ import annotations
