@@ -16,6 +16,9 @@ from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.rigour import RAISED, gamma, roundings, smallest
 from corgi.errors import EngineError
 
+_LEAST_POWER = 1e-290
+"""Powers above it are normal numbers, and so is what is made of them."""
+
 
 def images(family: Family, boxes: Boxes) -> AffineForms:
     """The images of a family over boxes, rounded outwards: terms [N, 1 + d, C, H, W].
@@ -80,7 +83,10 @@ def _gamma(family: GammaFamily, boxes: Boxes) -> AffineForms:
     terms = torch.stack([power + bend, -power * reach], 1)
     error = roundings(64) * power * (1 + (1 + middle) * fall) * (1 + reach + curve)
     remainder = (bend + error) * RAISED + 8 * smallest(torch.float64)
-    return AffineForms(terms, remainder.masked_fill(still, 0))
+    # A power that may have lost digits by underflow says nothing of its error: the pixel is in [0, 1].
+    lost = ~still & ~(power > _LEAST_POWER)
+    terms = torch.stack([terms[:, 0].masked_fill(lost, 0.5), terms[:, 1].masked_fill(lost, 0)], 1)
+    return AffineForms(terms, remainder.masked_fill(still, 0).masked_fill(lost, 0.5))
 
 
 RULES: dict[type, Callable[[Any, Boxes], AffineForms]] = {
