@@ -217,7 +217,14 @@ def test_powers_of_the_smallest_and_the_largest_pixels() -> None:
     """Float32's, to the last one before 0 and before 1, and some that only float64 has."""
     numbers = [2.0**-149, 2.0**-126, 1e-20, 1 - 2.0**-24, 1 - 2.0**-53, 1e-300, 1e-320, 1e-323, 5e-324]
     family = Gamma().family(torch.tensor(numbers, dtype=DTYPE).reshape(1, 1, -1))
-    for lower, upper in ((-0.99, 0.99), (-0.95, 0.954), (-0.5, -0.49), (0.9, 0.9), (0.1, 0.1 + 1e-15), (-0.2, 0.2)):
+    for lower, upper in (
+        (-0.99, 0.99),
+        (-0.95, 0.954),
+        (-0.5, -0.49),
+        (0.9, 0.9),
+        (0.1, 0.1 + 1e-15),
+        (-0.2, 0.2),
+    ):
         hold(family, (lower,), (upper,), [0.3, 0.9], power_exactly)
 
 
