@@ -197,6 +197,7 @@ class SweepChanges(Asking, total=False):
     class_id: int | None
     time_limit: float | None
     fineness: Fineness
+    eps: float
 
 
 class CompareChanges(TypedDict, total=False):
@@ -609,7 +610,7 @@ def sweep(
 
     A change is a name as on the command line, `brightness+contrast`, `haze:FILE`, or a `Change`; images it
     names are read as `read_image` does, and a region is in pixels of the network's input. `sizes`: how far
-    its parameters run. See `corgi.certify.sweep.sweep` for errors.
+    its parameters run; `eps`: of a ball around each image. See `corgi.certify.sweep.sweep` for errors.
     """
     asked = dict[str, Any](changes)
     _property(asked, network)

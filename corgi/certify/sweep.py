@@ -19,11 +19,13 @@ import torch
 from corgi.ambient import settled
 from corgi.attacks.along import FamilyWitness
 from corgi.budget import Stoppable, check_limit, grace, limited
+from corgi.certify.bounders import Bounders
 from corgi.certify.explain import Explanation, explain
-from corgi.certify.methods import family_engine
-from corgi.certify.options import check_alone
+from corgi.certify.methods import default_engine, family_engine
+from corgi.certify.options import check_alone, check_radius
 from corgi.changes.family import Family
 from corgi.changes.interface import Change
+from corgi.decide.around import Around
 from corgi.decide.parts import Fineness, Part, PartsSearch, Point
 from corgi.engines.gate import check_engine_on_a_family
 from corgi.errors import UsageError
@@ -33,7 +35,7 @@ from corgi.network.probes import check_at_probes
 from corgi.properties.interface import Property
 from corgi.properties.topk import Topk
 from corgi.results import FloatArray, ImageArray, Statement
-from corgi.terms import Finding, Size, Status
+from corgi.terms import Finding, Norm, Size, Status
 
 _VIEWS = 5
 """Points along one parameter that are drawn."""
@@ -52,9 +54,10 @@ class SweepOptions:
         k2: of the set's own property, None for k; property: another one.
         time_limit: seconds after which what is left stays open.
         fineness: how small parts become.
+        eps: l_inf radius of a ball around each image, all of whose images count; 0 for the change alone.
 
     Raises:
-        UsageError: a size or a time limit that is none, or k2 beside a property.
+        UsageError: a size, a radius or a time limit that is none, or k2 beside a property.
     """
 
     sizes: tuple[float, ...] | None = None
@@ -64,9 +67,11 @@ class SweepOptions:
     property: Property | None = None
     time_limit: float | None = None
     fineness: Fineness = field(default_factory=Fineness)
+    eps: float = 0.0
 
     def __post_init__(self) -> None:
         check_limit(self.time_limit)
+        check_radius("eps", self.eps or None, Norm.LINF)
         for size in self.ascending:
             if not (math.isfinite(size) and size > 0):
                 raise UsageError(f"size {size}: expected a finite number > 0", hint="As 0.1, or 10%.")
@@ -121,6 +126,7 @@ class SweepResult:
         holds: whether the property holds at the image itself; None if rounding hides it.
         interrupted: Ctrl-C or the time limit ended it early.
         engine: how it was bounded; seconds: wall time.
+        eps: l_inf radius of the ball around each image, all of whose images count.
     """
 
     explanation: Explanation
@@ -140,6 +146,7 @@ class SweepResult:
     interrupted: bool
     engine: str
     seconds: float
+    eps: float = 0.0
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{size}: {status}" for size, status in self.sizes)
@@ -221,8 +228,12 @@ class _Sweep:
         self.options, self.started = options, started
         self.bounder = family_engine().bind(explained.network, explained.class_id)
         question = explained.question(options.asked)
+        self.engines, around = Bounders(), None
+        if options.eps:
+            balls = self.engines.prepared(default_engine(), explained.network, explained.class_id)
+            around = Around(question, balls, options.eps)
         sizes, fineness = options.ascending, options.fineness
-        self.search = PartsSearch(question, family, self.bounder, sizes, fineness)
+        self.search = PartsSearch(question, family, self.bounder, sizes, fineness, around)
 
     def run(self) -> SweepResult:
         nothing = self.why_nothing()
@@ -266,6 +277,15 @@ class _Sweep:
         points = torch.tensor([low, high, *inner.tolist()], dtype=torch.float64)
         check_equal_to_onnxruntime(explained.network, self.family.at(points).to(torch.float32).numpy())
         check_engine_on_a_family(explained.network, explained.class_id, self.bounder, self.family, points)
+        if self.search.around is not None:
+            self.engines.bind(default_engine(), explained.network, explained.class_id)
+
+    @property
+    def engine(self) -> str:
+        """How parts are bounded."""
+        if self.search.around is None:
+            return self.bounder.name
+        return f"{self.bounder.name}; around images {default_engine().name}"
 
     def why(self, ended: Status) -> str:
         limit = self.options.time_limit
@@ -316,6 +336,7 @@ class _Sweep:
             reason=reason,
             holds=explained.holds(self.options.asked),
             interrupted=interrupted,
-            engine=self.bounder.name,
+            engine=self.engine,
+            eps=self.options.eps,
             seconds=time.monotonic() - self.started,
         )

@@ -10,7 +10,7 @@ import typer
 from corgi.cli import common
 from corgi.cli.exits import finished
 from corgi.cli.property import property_of, with_wanted
-from corgi.cli.radius import sizes_of
+from corgi.cli.radius import radius_option, sizes_of
 from corgi.cli.task import Task, with_task
 from corgi.errors import UsageError
 from corgi.wanted import WantedProperty
@@ -43,6 +43,13 @@ def command(
             metavar="T[,T]", help="Sizes to decide, each by itself; as 5%,10%,20%.", show_default="--to"
         ),
     ] = None,
+    eps: Annotated[
+        float | None,
+        radius_option(
+            help="Of an l_inf ball around each image, all of whose images count; as 0.25/255.",
+            show_default="0",
+        ),
+    ] = None,
     wanted: WantedProperty,
     k: common.KOption = None,
     class_id: common.ClassOption = None,
@@ -52,7 +59,8 @@ def command(
     """Certify the map of IMAGE along a change of light, weather, focus or geometry: where it stays as asked.
 
     The change is the set of all its images, clip(x + t A, 0, 1) for most, with t up to a size. One parameter
-    is cut into intervals that are proved to hold, proved to be broken, or open; several into boxes.
+    is cut into intervals that are proved to hold, proved to be broken, or open; several into boxes. With
+    --eps the set is all images within that of one of these, pixel by pixel.
 
     Exit code: 0 done, 3 time limit or Ctrl-C (the answer printed is what was done until then), 4 error.
     """
@@ -77,6 +85,7 @@ def command(
             class_id,
             property_of(wanted, network, task),
             time_limit,
+            eps=eps or 0.0,
         )
         return sweep(network, image, _read(change, network, task), options)
 

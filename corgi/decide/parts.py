@@ -9,6 +9,10 @@ is proved exactly where all parts up to it are, and refuted by a witness in any 
 Parts that a size waits for come first: of the smallest size, and of these the worst, or of one parameter the
 nearest to 0, so that what time leaves is proved up to somewhere. Then those that only show where else it
 holds, the nearest first.
+
+With a small ball around each image (`around.py`) its lower bounds count in place of the family's own. What is
+broken for the family is broken for more images than these, so upper bounds and witnesses stay what they are;
+others are looked for around images, and parts stay open where smaller ones would gain little.
 """
 
 from __future__ import annotations
@@ -20,11 +24,12 @@ from fractions import Fraction
 
 import torch
 
-from corgi.attacks.along import FamilyWitness, confirm_at, exact_margin, margins_at
+from corgi.attacks.along import FamilyWitness, confirm_around, confirm_at, exact_margin, margins_at
 from corgi.attacks.target import Target
 from corgi.budget import check, tell
 from corgi.changes.family import Family
 from corgi.decide.affine import lower_margins, upper_margins
+from corgi.decide.around import Around
 from corgi.decide.decider import contradiction
 from corgi.engines.parametric import AffineForms, Boxes, FamilyBounder
 from corgi.terms import Finding, Status
@@ -42,6 +47,9 @@ _SCOUTS = 81
 
 _HOPED = 0.3
 """How much of a remainder narrower forms may leave: where as much would prove a part, they are drawn."""
+
+_ATTACKED = 4
+"""Points of the same grid around which one is looked for, of each size: those with the smallest margins."""
 
 _TRIES = 16
 """Parts that are proved to be broken, the nearest first, whose middles onnxruntime is asked about."""
@@ -142,6 +150,7 @@ class PartsSearch:
         target: the property; family: the set; bounder: how to bound.
         sizes: of the boxes, ascending, > 0.
         fineness: how small parts become.
+        around: small balls around all images of the family; None for these alone.
         done: parts that are decided, or too small; queue: those that are not.
         witness: the nearest that was found.
         bounded: how many parts were bounded.
@@ -152,6 +161,7 @@ class PartsSearch:
     bounder: FamilyBounder
     sizes: tuple[float, ...]
     fineness: Fineness = field(default_factory=Fineness)
+    around: Around | None = None
     done: list[Part] = field(default_factory=list)
     queue: list[Part] = field(default_factory=list)
     witness: FamilyWitness | None = None
@@ -160,7 +170,7 @@ class PartsSearch:
     def __post_init__(self) -> None:
         self.queue = list(shells(self.family, self.sizes))
         entries = (2 + self.family.dimensions) * self.family.image.numel()
-        self.at_once = max(1, min(_AT_ONCE, _ENTRIES // entries))
+        self.at_once = max(1, min(_AT_ONCE, _ENTRIES // entries)) if self.around is None else 1
 
     @property
     def parts(self) -> list[Part]:
@@ -192,14 +202,25 @@ class PartsSearch:
 
     def scout(self) -> None:
         """Look for a witness on a grid of each size, its corners among it, before anything is bounded."""
+        self._attack((0.0,) * self.family.dimensions)
         for size in self.sizes:
             points = _grid(*self.family.box(size))
-            broken = points[margins_at(self.target, self.family, points) < 0].tolist()
+            margins = margins_at(self.target, self.family, points)
+            broken = points[margins < 0].tolist()
             for point in sorted(broken, key=lambda point: max(map(abs, point)))[:_TRIES]:
                 check()
                 self._take(confirm_at(self.target, self.family, tuple(point)))
                 if self.witness is not None:
                     return
+            for point in points[margins.argsort()[:_ATTACKED]].tolist():
+                self._attack(tuple(point))
+
+    def _attack(self, point: Point) -> None:
+        """Look for a witness around the image at a point, where a nearer one could be."""
+        check()
+        nearer = self.witness is None or max(map(abs, point)) < self.witness.size
+        if self.around is not None and nearer:
+            self._take(confirm_around(self.target, self.family, point, self.around.eps))
 
     def needed(self, part: Part) -> bool:
         """Whether a size waits for a part: no size that holds it is refuted yet."""
@@ -217,8 +238,7 @@ class PartsSearch:
 
     def _decide(self, batch: list[Part]) -> tuple[list[Part], list[Part]]:
         """What a batch of parts becomes: decided ones (or too small), and halves of the others."""
-        boxes = Boxes(*(_tensor([getattr(part, end) for part in batch]) for end in ("lower", "upper")))
-        maps, lower = self._bounded(boxes)
+        maps, lower = self._bounded(_boxes(batch))
         upper = torch.full_like(lower, torch.inf)
         # Where it holds in the middle it is not broken everywhere: no upper bound could show it.
         doubtful = (~(self.target.holds.margin(maps.terms[:, 0]) > 0)).nonzero().reshape(-1)
@@ -236,11 +256,23 @@ class PartsSearch:
                 self._take(confirm_at(self.target, self.family, part.middle))
             if finding is not Finding.OPEN:
                 decided.append(replace(bounded, finding=finding))
-            elif self.fineness.allows(part, axis, self.sizes[-1], needed=self.needed(part)):
+            elif self._divisible(part, axis):
                 halves += bounded.halves(axis)
             else:
+                self._attack(part.middle)
                 decided.append(bounded)
         return decided, halves
+
+    def _divisible(self, part: Part, axis: int) -> bool:
+        """Whether a part may be halved: it is large enough still, and halves may be worth their work."""
+        needed = self.needed(part)
+        if self.around is not None:
+            side = part.upper[axis] - part.lower[axis]
+            if not needed and side <= self.fineness.shown * self.sizes[-1]:
+                return False
+            if not self.around.divisible(self.bounder.images(self.family, _boxes([part]))):
+                return False
+        return self.fineness.allows(part, axis, self.sizes[-1], needed=needed)
 
     def _bounded(self, boxes: Boxes) -> tuple[AffineForms, torch.Tensor]:
         """Forms of the map, narrowed where that is likely to prove the property; and its lower bounds."""
@@ -253,6 +285,8 @@ class PartsSearch:
             remainder = maps.remainder.index_copy(0, which, narrower.remainder)
             maps = AffineForms(maps.terms, remainder)
             lower[which] = lower_margins(self.target.holds, narrower)
+        if self.around is not None:
+            lower = self.around.lower(self.bounder.images(self.family, boxes), lower)
         return maps, lower
 
     def _take(self, found: FamilyWitness | None) -> None:
@@ -352,6 +386,10 @@ def _grid(low: Point, high: Point) -> torch.Tensor:
         return _tensor([low, high])
     axes = [torch.linspace(a, b, each, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
     return torch.cartesian_prod(*axes).reshape(-1, len(low))
+
+
+def _boxes(parts: list[Part]) -> Boxes:
+    return Boxes(*(_tensor([getattr(part, end) for part in parts]) for end in ("lower", "upper")))
 
 
 def _volume(part: Part) -> Fraction:

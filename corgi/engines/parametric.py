@@ -109,6 +109,10 @@ class FamilyBounder(ABC):
         """Name of the engine, for results."""
 
     @abstractmethod
+    def images(self, family: Family, boxes: Boxes) -> Interval:
+        """Bounds of the family's images over N boxes, [N, C, H, W]; NaN where nothing is known."""
+
+    @abstractmethod
     def maps(self, family: Family, boxes: Boxes) -> Maps:
         """The map over N boxes of parameters."""
 

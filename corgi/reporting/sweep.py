@@ -84,11 +84,13 @@ class PartDocument(Document):
 class SweepWitnessDocument(WitnessDocument):
     """The image at `parameters`, rounded to float32 pixels, in which onnxruntime breaks the property.
 
-    `size`: max_j |t_j|. `radius`: the largest change of a pixel.
+    `size`: max_j |t_j|. `radius`: the largest change of a pixel. `beside`: of an image that is another one in
+    the ball around the image at `parameters`, how far it is from that in l_inf; else 0.
     """
 
     parameters: tuple[FiniteFloat, ...]
     size: FiniteFloat
+    beside: FiniteFloat = 0.0
 
 
 class SweepDocument(SubjectDocument):
@@ -96,7 +98,8 @@ class SweepDocument(SubjectDocument):
 
     `certified_size`: the property is proved for all parameters with max_j |t_j| up to it. `broken_size`: the
     smallest at which it is proved or confirmed to be broken. `status` is that of the largest size. `unit`: of
-    parameters and sizes, as degrees; empty where they are shares.
+    parameters and sizes, as degrees; empty where they are shares. `eps`: l_inf radius of the ball around each
+    image, all of whose images count; an interval is broken where it is for the image itself.
     """
 
     kind: Literal["sweep"] = "sweep"
@@ -128,6 +131,7 @@ class SweepDocument(SubjectDocument):
     interrupted: bool
     seconds: FiniteFloat
     versions: Versions
+    eps: FiniteFloat = 0.0
 
 
 def sweep_document(result: SweepResult, image_name: str, versions: Versions | None = None) -> SweepDocument:
@@ -140,7 +144,7 @@ def sweep_document(result: SweepResult, image_name: str, versions: Versions | No
         k2=_among(result),
         property=property_document(result.statement, explained, holds=result.holds),
         change=encodable(result.change),
-        set=family.formula,
+        set=_set_of(result),
         parameters=family.names,
         unit=family.unit,
         two_sided=family.two_sided,
@@ -161,6 +165,13 @@ def sweep_document(result: SweepResult, image_name: str, versions: Versions | No
         finding=finding_of(result),
         versions=versions or installed_versions(),
     )
+
+
+def _set_of(result: SweepResult) -> str:
+    """Its images, in words."""
+    if not result.eps:
+        return result.family.formula
+    return f"clip(y + delta, 0, 1), |delta_i| <= {result.eps!r}, y = {result.family.formula}"
 
 
 def _witness(result: SweepResult) -> SweepWitnessDocument | None:
@@ -199,6 +210,8 @@ def guarantee(result: SweepResult) -> str | None:
         which = f"all its {result.family.dimensions} parameters from {lower} to {end}"
     if result.family.unit:
         which = f"{which} {result.family.unit}"
+    if result.eps:
+        which = f"{which}, and every image within {round_down(result.eps, _DIGITS)} of one of these in l_inf"
     return f"For every image of the change {result.change}, {which}, {what} {result.statement.verb}."
 
 
@@ -244,11 +257,17 @@ def finding_of(result: SweepResult) -> str:
     if result.witness is None:
         found.append("No witness was confirmed, which proves nothing.")
     else:
-        at = ", ".join(f"{t:.{_DIGITS}g}" for t in result.witness.parameters)
-        found.append(
-            f"A witness is the image at t = {at}, rounded to float32 pixels: onnxruntime's map of it breaks "
-            "the property, and so does float64's at t itself."
-        )
+        at, beside = ", ".join(f"{t:.{_DIGITS}g}" for t in result.witness.parameters), result.witness.beside
+        if beside:
+            found.append(
+                f"A witness is an image of float32 pixels within {round_up(beside, _DIGITS)} of the image at "
+                f"t = {at}: onnxruntime's map of it breaks the property, and so does float64's."
+            )
+        else:
+            found.append(
+                f"A witness is the image at t = {at}, rounded to float32 pixels: onnxruntime's map of it "
+                "breaks the property, and so does float64's at t itself."
+            )
     return " ".join(found)
 
 

@@ -64,6 +64,10 @@ def test_properties_by_name_and_by_value(case: Case) -> None:
         ({"sizes": (0.1, float("nan"))}, "expected a finite number > 0"),
         ({"sizes": (float("inf"),)}, "expected a finite number > 0"),
         ({"time_limit": 0.0}, "time limit"),
+        *(
+            ({"eps": wrong}, "eps .*expected a radius in")
+            for wrong in (-0.1, 1.5, float("nan"), float("inf"))
+        ),
         ({"k2": 3, "property": corgi.properties.Topk(3)}, "beside property"),
     ],
 )

@@ -121,6 +121,9 @@ def test_other_properties(case: tuple[Path, Path]) -> None:
         (("--change", "rotation+fog"), "rotation stands alone"),
         (("--change", "fog", "--to", "1%,2%"), "expected one number"),
         (("--change", "haze"), "expected haze:IMAGE"),
+        (("--change", "fog", "--eps", "-1/255"), "eps -0.00392156862745098: expected a radius"),
+        (("--change", "fog", "--eps", "2"), "expected a radius in (0, 1]"),
+        (("--change", "fog", "--eps", "1/0"), "1/0"),
         (("--change", "haze:nowhere.png"), "nowhere.png"),
         (("--change", "fog", "--to", "0"), "expected a finite number > 0"),
         (("--change", "fog", "--to", "many"), "expected numbers"),
@@ -139,6 +142,23 @@ def test_what_cannot_be_is_refused(case: tuple[Path, Path], options: tuple[str, 
 def test_sizes_as_people_write_them() -> None:
     assert sizes_of("--sizes", "5%, 10%,0.2,1/4") == (0.05, 0.1, 0.2, 0.25)
     assert sizes_of("--sizes", "12.5%,5%") == (0.05, 0.125)
+
+
+def test_small_balls_around_each_image(case: tuple[Path, Path], tmp_path: Path) -> None:
+    outputs = ("--json", tmp_path / "s.json", "--picture", tmp_path / "s.png")
+    asked = ("--change", "fog", "--to", "1%", "--k", 1, "--eps", "0.25/255")
+    result = corgi("sweep", *case, *asked, *outputs)
+    assert result.exit_code == Exit.OK, result.output
+    said = " ".join(result.stdout.split())
+    assert "and every image within 0.0009803921 of one of these in l_inf" in said
+    document = json.loads((tmp_path / "s.json").read_text())
+    jsonschema.validate(document, json.loads(json_schema("sweep")))
+    assert document["eps"] == 0.25 / 255
+    assert document["set"].startswith("clip(y + delta, 0, 1), |delta_i| <= 0.00098")
+    assert document["status"] == "proved"
+    for other in ("batch", "export"):
+        refused = corgi(other, *case, "--change", "fog", "--eps", "0.25/255")
+        assert refused.exit_code == Exit.ERROR
 
 
 def test_time_and_ctrl_c_keep_what_was_done(

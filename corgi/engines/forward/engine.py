@@ -17,6 +17,7 @@ from corgi.engines.patch.prepare import prepare
 from corgi.engines.rigour import plainly
 from corgi.errors import EngineError
 from corgi.network.network import Network
+from corgi.types import Interval
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class ForwardBounder(FamilyBounder):
     def name(self) -> str:
         """See `FamilyBounder.name`."""
         return "forward affine forms"
+
+    @plainly
+    def images(self, family: Family, boxes: Boxes) -> Interval:
+        """See `FamilyBounder.images`."""
+        return images(family, boxes).interval()
 
     @plainly
     def maps(self, family: Family, boxes: Boxes) -> Maps:
