@@ -2,8 +2,11 @@
 
     python bench/changes.py [DATA_DIR] [--model FILE] [--per-class 2] [--classes 12 17 25 38 1]
         [--changes brightness ...] [--sizes 0.05 0.1 0.2] [--seconds 20] [--workers 1] [--out FILE.csv]
+        [--eps 0.25]
     python bench/changes.py --per-class 4 --changes rotation --sizes 0.5 1 2
     python bench/changes.py --per-class 4 --changes shift --sizes 0.25 0.5 1
+
+`--eps`: of the l_inf ball around each image, in 1/255.
 
 Correctly classified images, k = 15; the region is the sign's own box. One time limit an image, change and
 property, of wall time and for all sizes together; processes of one thread each. The table has processor
@@ -178,11 +181,14 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="*", default=[0.05, 0.1, 0.2])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--eps", type=float, default=0.0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     sizes, samples = tuple(given.sizes), read_test(given.data / "GTSRB")
     # A part that no size waits for is not split: one side of it is not longer than twice the largest size.
-    options = SweepOptions(sizes, K, time_limit=given.seconds, fineness=Fineness(shown=2.0))
+    options = SweepOptions(
+        sizes, K, time_limit=given.seconds, fineness=Fineness(shown=2.0), eps=given.eps / 255
+    )
     network = corgi.load(given.model)
     chosen = [
         sample
