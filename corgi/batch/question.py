@@ -10,6 +10,7 @@ from corgi.attacks.search import AttackOptions
 from corgi.certify.shares import check_radii
 from corgi.certify.sweep import SweepOptions
 from corgi.certify.verify import VerifyOptions
+from corgi.changes.names import usual_of
 from corgi.changes.wanted import WantedChange
 from corgi.data.preprocess import Recipe
 from corgi.data.region import together
@@ -37,7 +38,7 @@ class Question:
         where: what may change, read anew for every picture; None for what the options say.
         change: along which a property is decided instead of in balls (`corgi sweep`), read anew for every
             picture; of the options it takes k, k2, class, property and time limit. None for balls.
-        sizes: of the change, each to be decided; None for that of `SweepOptions`.
+        sizes: of the change, each to be decided; None for its usual one.
 
     Raises:
         UsageError: two properties, or places that may change; options that a change does not take, sizes
@@ -82,9 +83,11 @@ class Question:
     @property
     def swept(self) -> SweepOptions:
         """What is decided along the change."""
-        options = self.options
+        options, sizes = self.options, self.sizes
+        if sizes is None and self.change is not None:
+            sizes = (usual_of(self.change.text),)
         return SweepOptions(
-            self.sizes, options.k, options.k2, options.class_id, options.property, options.time_limit
+            sizes, options.k, options.k2, options.class_id, options.property, options.time_limit
         )
 
     def absolute(self) -> Question:

@@ -11,7 +11,7 @@ import builtins
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -40,16 +40,14 @@ from corgi.terms import Finding, Norm, Size, Status
 _VIEWS = 5
 """Points along one parameter that are drawn."""
 
-SIZE = 0.2
-"""The largest size where none is named."""
-
 
 @dataclass(frozen=True)
 class SweepOptions:
     """What to decide.
 
     Attributes:
-        sizes: how far parameters run, each to be decided; None for `SIZE` alone.
+        sizes: how far parameters run, each to be decided; None for the usual one of
+            the change.
         k: size of the top set; class_id: class to explain, None for the predicted one.
         k2: of the set's own property, None for k; property: another one.
         time_limit: seconds after which what is left stays open.
@@ -75,14 +73,18 @@ class SweepOptions:
         for size in self.ascending:
             if not (math.isfinite(size) and size > 0):
                 raise UsageError(f"size {size}: expected a finite number > 0", hint="As 0.1, or 10%.")
-        if not self.ascending:
+        if self.sizes is not None and not self.sizes:
             raise UsageError("no size", hint="As 0.1, or several.")
         check_alone(self.k2, self.property)
 
     @builtins.property
     def ascending(self) -> tuple[float, ...]:
-        """The sizes, ascending, each once."""
-        return tuple(sorted(set((SIZE,) if self.sizes is None else self.sizes)))
+        """The sizes that are named, ascending, each once."""
+        return tuple(sorted(set(self.sizes or ())))
+
+    def along(self, change: Change) -> SweepOptions:
+        """The same with sizes: the usual one of a change where none is named."""
+        return self if self.sizes is not None else replace(self, sizes=(change.usual,))
 
     @builtins.property
     def asked(self) -> Property:
@@ -209,7 +211,7 @@ def sweep_explained(
     started = time.monotonic() if started is None else started
     with limited(None if options.time_limit is None else started + options.time_limit):
         family = change.family(torch.from_numpy(explained.image).to(torch.float64))
-        return _Sweep(explained, family, str(change), options, started).run()
+        return _Sweep(explained, family, str(change), options.along(change), started).run()
 
 
 class _Sweep:
@@ -243,13 +245,25 @@ class _Sweep:
             self.pass_gates()
             self.search.run()
             self.search.nearest()
-        self.search.refuse_contradiction()
+        ended = self.checked() or end.status
         status, reason = self.search.decided()[-1][1], ""
         if status is Status.UNKNOWN:
             reason = "parts as small as they may become are neither proved nor refuted"
-            if end.status is not None:
-                status, reason = end.status, self.why(end.status)
-        return self.result(status, reason, interrupted=end.status is not None)
+            if ended is not None:
+                status, reason = ended, self.why(ended)
+        return self.result(status, reason, interrupted=ended is not None)
+
+    def checked(self) -> Status | None:
+        """Hold the answer against itself; whether Ctrl-C came meanwhile, which does not spare it this.
+
+        Raises:
+            EngineError: it contradicts itself.
+        """
+        with Stoppable() as end:
+            self.search.refuse_contradiction()
+        if end.status is not None:
+            self.search.refuse_contradiction()
+        return end.status
 
     def why_nothing(self) -> str | None:
         """Why nothing can be decided; None if it can."""

@@ -144,6 +144,7 @@ class Rotation(Motion):
     name = "rotation"
     effect = "a camera that is turned, or a sign that is"
     kind = RotationFamily
+    usual = 2.0
     parameters = ("degrees counter-clockwise",)
 
 
@@ -154,6 +155,7 @@ class Shift(Motion):
     name = "shift"
     effect = "a camera that points elsewhere, or a box around the sign that is off"
     kind = ShiftFamily
+    usual = 1.0
     parameters = ("pixels to the right", "pixels down")
 
 
@@ -164,4 +166,5 @@ class Scale(Motion):
     name = "scale"
     effect = "zoom, or another distance"
     kind = ScaleFamily
+    usual = 0.05
     parameters = ("scale - 1",)

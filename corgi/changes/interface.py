@@ -19,10 +19,12 @@ class Change(ABC):
 
     Attributes:
         name: as on the command line; effect: what it is a model of.
+        usual: the largest size where none is named, in the unit of its parameters.
     """
 
     name: ClassVar[str]
     effect: ClassVar[str]
+    usual: ClassVar[float] = 0.2
 
     def __str__(self) -> str:
         return self.name

@@ -100,6 +100,15 @@ def unit_of(text: str) -> str:
     return kind.kind.unit if kind is not None and issubclass(kind, Motion) else ""
 
 
+def usual_of(text: str) -> float:
+    """The largest size of a change where none is named, in its unit.
+
+    Raises:
+        UsageError: see `parse_change`.
+    """
+    return PLAIN.get(parse_change(text)[0][0], Change).usual
+
+
 def read_change(text: str, reader: Reader) -> Change:
     """The change that a text names.
 

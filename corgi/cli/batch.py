@@ -103,7 +103,7 @@ class _Shares:
     sizes: Annotated[
         str | None,
         typer.Option(
-            metavar="T[,T...]", help="Of --change: sizes to decide; as 5%,10%,20%.", show_default="20%"
+            metavar="T[,T...]", help="Of --change: sizes to decide; as 5%,10%,20%.", show_default="as sweep"
         ),
     ] = None
     picture: Annotated[

@@ -27,6 +27,8 @@ _CHANGE = (
     " rotation (sizes in degrees), shift (in pixels), scale."
 )
 
+_USUAL = "20%; rotation 2 degrees, shift 1 pixel, scale 5%"
+
 
 @with_wanted
 @with_task
@@ -35,7 +37,7 @@ def command(
     change: Annotated[str, typer.Option("--change", metavar="NAME[:FILE][+...]", help=_CHANGE)],
     to: Annotated[
         str | None,
-        typer.Option(metavar="T", help="Largest size of its parameters; as 0.2 or 20%.", show_default="0.2"),
+        typer.Option(metavar="T", help="Largest size of its parameters; as 0.2 or 20%.", show_default=_USUAL),
     ] = None,
     sizes: Annotated[
         str | None,

@@ -278,7 +278,7 @@ def sweep_text(document: SweepDocument) -> RenderableType:
     """What was asked, what is proved, where it is broken, the intervals, and what none of it says."""
     status = Status(document.status)
     label = class_label(document.class_id, document.class_name)
-    about = f"{label}, change {document.change} up to {document.sizes[-1].size}"
+    about = f"{label}, change {document.change} up to {_in_unit(document, document.sizes[-1].size)}"
     which = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
     stopped = ", stopped early" if document.interrupted else ""
     ended = f"{wording.headline(status).upper()}{stopped}", _STYLES.get(status, OPEN)
@@ -301,9 +301,11 @@ def _rows(document: SweepDocument) -> Iterator[tuple[str, ...]]:
     yield "change", document.change, f"{document.set}; at size T: {_ranges(document)}"
     for one in document.sizes:
         yield f"size {one.size}", one.status, ""
-    yield "certified up to", round_down(document.certified_size, _DIGITS), "largest |t_j|; proved"
+    certified = _in_unit(document, round_down(document.certified_size, _DIGITS))
+    yield "certified up to", certified, "largest |t_j|; proved"
     if document.broken_size is not None:
-        yield "broken at", round_up(document.broken_size, _DIGITS), "the nearest; proved or confirmed"
+        broken = _in_unit(document, round_up(document.broken_size, _DIGITS))
+        yield "broken at", broken, "the nearest; proved or confirmed"
     if document.witness is not None:
         at = ", ".join(f"{t:.{_DIGITS}g}" for t in document.witness.parameters)
         yield "witness", f"t = {at}", f"onnxruntime, float32 pixels: {document.witness.shows}"
@@ -319,6 +321,11 @@ def _rows(document: SweepDocument) -> Iterator[tuple[str, ...]]:
     yield "shares", ", ".join(shares), "of the parameters, by volume"
     yield "work", f"{document.bounded} parts bounded", f"{len(document.parts)} kept, {document.engine}"
     yield "time", f"{document.seconds:.1f} s", ""
+
+
+def _in_unit(document: SweepDocument, size: float | str) -> str:
+    """A size with its unit, where sizes have one."""
+    return f"{size} {document.unit}".rstrip()
 
 
 def _end(value: float, *, up: bool) -> str:

@@ -13,6 +13,7 @@ from corgi import Status, SweepOptions
 from corgi.certify import sweep as sweep_module
 from corgi.certify.explain import Explanation
 from corgi.changes.given import Basis
+from corgi.changes.names import usual_of
 from corgi.decide import parts as parts_module
 from corgi.engines.forward.engine import ForwardBounder
 from corgi.engines.parametric import AffineForms, Maps
@@ -176,6 +177,34 @@ def test_a_real_network_that_is_turned_and_shifted(data_dir: Path) -> None:
     assert turned.intervals == ((-2.0, 2.0, Finding.HOLDS),)
     shifted = corgi.sweep(network, image, "shift", k=15, k2=30, sizes=(0.1,))
     assert shifted.status is Status.PROVED
+
+
+@pytest.mark.parametrize(
+    ("change", "size"),
+    [("rotation", 2.0), ("shift", 1.0), ("scale", 0.05), ("gamma", 0.2), ("fog+blur", 0.2)],
+)
+def test_where_no_size_is_named_it_is_the_usual_one(case: Case, change: str, size: float) -> None:
+    network, image = case
+    result = corgi.sweep(network, image, change, k=1, time_limit=0.05)
+    assert result.largest == size
+    assert usual_of(change) == size
+
+
+def test_ctrl_c_in_the_last_check_keeps_the_answer(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, image = case
+    whole, calls = parts_module.PartsSearch.refuse_contradiction, []
+
+    def stopped(self: parts_module.PartsSearch) -> None:
+        calls.append(self)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        whole(self)
+
+    monkeypatch.setattr(parts_module.PartsSearch, "refuse_contradiction", stopped)
+    result = corgi.sweep(network, image, "fog", k=1, sizes=(0.01,))
+    assert result.sizes == ((0.01, Status.PROVED),)
+    assert result.interrupted
+    assert len(calls) == 2, "the answer is held against itself all the same"
 
 
 @pytest.mark.parametrize(("change", "limit"), [("rotation", 90.0), ("scale", 1.0), ("gamma", 1.0)])

@@ -85,6 +85,8 @@ def test_curves_and_motions(
     document = json.loads((tmp_path / "s.json").read_text())
     jsonschema.validate(document, json.loads(json_schema("sweep")))
     assert document["status"] == "proved"
+    unit = {"rotation": " degrees", "shift": " pixels"}.get(change, "")
+    assert f"change {change} up to {document['sizes'][-1]['size']}{unit}\n" in result.stdout
     assert said in document["guarantee"]
     assert document["set"].startswith("x")
 
