@@ -300,7 +300,7 @@ def _rows(document: SweepDocument) -> Iterator[tuple[str, ...]]:
     yield "property", values, f"{asked.statement}; k = {document.k}"
     yield "change", document.change, f"{document.set}; at size T: {_ranges(document)}"
     for one in document.sizes:
-        yield f"size {one.size}", one.status, ""
+        yield f"size {_in_unit(document, one.size)}", one.status, ""
     certified = _in_unit(document, round_down(document.certified_size, _DIGITS))
     yield "certified up to", certified, "largest |t_j|; proved"
     if document.broken_size is not None:
