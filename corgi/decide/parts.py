@@ -46,7 +46,8 @@ _SCOUTS = 81
 """Points of a grid where a witness is looked for first, of each size."""
 
 _HOPED = 0.3
-"""How much of a remainder narrower forms may leave: where as much would prove a part, they are drawn."""
+"""How much of a remainder narrower forms may leave, or halves: where as much would prove a part, they are
+drawn; where it would not, halves of halves are bounded in place of halves."""
 
 _ATTACKED = 4
 """Points of the same grid around which one is looked for, of each size: those with the smallest margins."""
@@ -238,7 +239,7 @@ class PartsSearch:
 
     def _decide(self, batch: list[Part]) -> tuple[list[Part], list[Part]]:
         """What a batch of parts becomes: decided ones (or too small), and halves of the others."""
-        maps, lower = self._bounded(_boxes(batch))
+        maps, lower, hopeless = self._bounded(_boxes(batch))
         upper = torch.full_like(lower, torch.inf)
         # Where it holds in the middle it is not broken everywhere: no upper bound could show it.
         doubtful = (~(self.target.holds.margin(maps.terms[:, 0]) > 0)).nonzero().reshape(-1)
@@ -246,22 +247,37 @@ class PartsSearch:
             upper[doubtful] = upper_margins(self.target.holds, maps.chosen(doubtful))
         margins = margins_at(self.target, self.family, _tensor([part.middle for part in batch]))
         self._compare(batch, margins, lower > 0, upper < 0)
+        steepness = maps.steepness.nan_to_num(nan=0.0)
         decided: list[Part] = []
         halves: list[Part] = []
         for i, part in enumerate(batch):
             bounded = replace(part, bound=max(part.bound, float(lower[i])))
             finding = Finding.HOLDS if lower[i] > 0 else Finding.BROKEN if upper[i] < 0 else Finding.OPEN
-            axis = int(maps.steepness[i].nan_to_num(nan=0.0).argmax()) if self.family.dimensions > 1 else 0
             if finding is not Finding.HOLDS and margins[i] < 0 and self.needed(part):
                 self._take(confirm_at(self.target, self.family, part.middle))
             if finding is not Finding.OPEN:
                 decided.append(replace(bounded, finding=finding))
-            elif self._divisible(part, axis):
-                halves += bounded.halves(axis)
+            elif len(pieces := self._cut(bounded, steepness[i], twice=bool(hopeless[i]))) > 1:
+                halves += pieces
             else:
                 self._attack(part.middle)
                 decided.append(bounded)
         return decided, halves
+
+    def _cut(self, part: Part, steepness: torch.Tensor, *, twice: bool) -> list[Part]:
+        """Halves of a part along the parameter that moves the map most, or halves of these; else itself.
+
+        Where one half at least will be cut, to cut both bounds no more parts than to bound them before.
+        """
+        axis = int(steepness.argmax())
+        if not self._divisible(part, axis):
+            return [part]
+        halves = list(part.halves(axis))
+        if not twice:
+            return halves
+        left = steepness.clone()
+        left[axis] /= 2
+        return [piece for half in halves for piece in self._cut(half, left, twice=False)]
 
     def _divisible(self, part: Part, axis: int) -> bool:
         """Whether a part may be halved: it is large enough still, and halves may be worth their work."""
@@ -274,8 +290,11 @@ class PartsSearch:
                 return False
         return self.fineness.allows(part, axis, self.sizes[-1], needed=needed)
 
-    def _bounded(self, boxes: Boxes) -> tuple[AffineForms, torch.Tensor]:
-        """Forms of the map, narrowed where that is likely to prove the property; and its lower bounds."""
+    def _bounded(self, boxes: Boxes) -> tuple[AffineForms, torch.Tensor, torch.Tensor]:
+        """Forms of the map, narrowed where that is likely to prove the property; its lower bounds.
+
+        And where halves have no better chance than that, bool [N].
+        """
         found = self.bounder.maps(self.family, boxes)
         maps, lower = found.forms, lower_margins(self.target.holds, found.forms)
         hoped = lower_margins(self.target.holds, AffineForms(maps.terms, _HOPED * maps.remainder))
@@ -287,7 +306,7 @@ class PartsSearch:
             lower[which] = lower_margins(self.target.holds, narrower)
         if self.around is not None:
             lower = self.around.lower(self.bounder.images(self.family, boxes), lower)
-        return maps, lower
+        return maps, lower, ~(hoped > 0)
 
     def _take(self, found: FamilyWitness | None) -> None:
         if found is not None and (self.witness is None or found.size < self.witness.size):

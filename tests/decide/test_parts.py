@@ -27,6 +27,7 @@ from corgi.engines.parametric import AffineForms, Boxes, FamilyBounder, Maps
 from corgi.errors import EngineError
 from corgi.properties import Pointing
 from corgi.terms import Finding, Status
+from corgi.types import Interval
 from tests.soundness.test_families import spike
 
 ZERO = torch.zeros(1, 2, 2, dtype=torch.float64)
@@ -85,6 +86,9 @@ class Told(FamilyBounder):
     def name(self) -> str:
         return "told"
 
+    def images(self, family: Family, boxes: Boxes) -> Interval:
+        pytest.fail("no ball is asked for")
+
     def maps(self, family: Family, boxes: Boxes) -> Maps:
         self.asked.append(boxes)
         answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
@@ -98,6 +102,21 @@ class Told(FamilyBounder):
 def told(values: Tensor, remainder: float = 0.0) -> AffineForms:
     terms = torch.stack([values, torch.zeros_like(values)])[None]
     return AffineForms(terms, torch.full((1, len(values)), remainder, dtype=torch.float64))
+
+
+def test_a_hopeless_part_is_cut_into_quarters(explained: Explanation) -> None:
+    """Of which each has the faces of its neighbours; one whose remainder could shrink enough into halves."""
+    values = torch.from_numpy(explained.cam).reshape(-1)
+    for remainder, count in ((1e6, 4), (1.0, 2)):
+        search = search_of(explained, Told([told(values)]))
+        part = search.queue[0]
+        margin = float(search.target.holds.margin(values))
+        search.bounder = Told([told(values, remainder * margin)])
+        _, pieces = search._decide([part])
+        assert len(pieces) == count
+        assert pieces[0].lower == part.lower
+        assert pieces[-1].upper == part.upper
+        assert all(one.upper == other.lower for one, other in itertools.pairwise(pieces))
 
 
 @pytest.fixture
