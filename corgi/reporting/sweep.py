@@ -174,6 +174,11 @@ def _set_of(result: SweepResult) -> str:
     return f"clip(y + delta, 0, 1), |delta_i| <= {result.eps!r}, y = {result.family.formula}"
 
 
+def around_each(eps: float) -> str:
+    """That a ball around each image counts as well; empty where none does."""
+    return f" and {round_down(eps, _DIGITS)} around each" if eps else ""
+
+
 def _witness(result: SweepResult) -> SweepWitnessDocument | None:
     found, explained = result.witness, result.explanation
     if found is None:
@@ -279,6 +284,7 @@ def sweep_text(document: SweepDocument) -> RenderableType:
     status = Status(document.status)
     label = class_label(document.class_id, document.class_name)
     about = f"{label}, change {document.change} up to {_in_unit(document, document.sizes[-1].size)}"
+    about += around_each(document.eps)
     which = wording.subject(document.model, document.image, document.map_kind, document.loaded_as)
     stopped = ", stopped early" if document.interrupted else ""
     ended = f"{wording.headline(status).upper()}{stopped}", _STYLES.get(status, OPEN)

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from corgi.reporting import wording
 from corgi.reporting.picture import MAP_COLOURS, display, extent_of, in_units, new_figure, outline
-from corgi.reporting.sweep import finding_of, guarantee
+from corgi.reporting.sweep import around_each, finding_of, guarantee
 from corgi.reporting.wording import class_label
 from corgi.terms import Finding
 
@@ -35,7 +35,8 @@ def sweep_picture(result: SweepResult) -> Figure:
     figure = new_figure(7.6 if plane else 5.6)
     explained = result.explanation
     label = class_label(explained.class_id, explained.class_name)
-    title = f"{label}, {result.statement.name} along {result.change}: {wording.headline(result.status)}"
+    what = f"{result.statement.name} along {result.change}{around_each(result.eps)}"
+    title = f"{label}, {what}: {wording.headline(result.status)}"
     figure.suptitle(title, fontsize=12, fontweight="bold")
     grid = figure.add_gridspec(3, 1, height_ratios=[0.22, 1.5 if plane else 0.4, 1.0])
     _said(figure.add_subplot(grid[0]), result)

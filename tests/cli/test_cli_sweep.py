@@ -155,6 +155,7 @@ def test_small_balls_around_each_image(case: tuple[Path, Path], tmp_path: Path) 
     assert "and every image within 0.0009803921 of one of these in l_inf" in said
     document = json.loads((tmp_path / "s.json").read_text())
     jsonschema.validate(document, json.loads(json_schema("sweep")))
+    assert "up to 0.01 and 0.0009803921 around each" in said
     assert document["eps"] == 0.25 / 255
     assert document["set"].startswith("clip(y + delta, 0, 1), |delta_i| <= 0.00098")
     assert document["status"] == "proved"
