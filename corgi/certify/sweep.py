@@ -326,10 +326,12 @@ class _Sweep:
             points[points.index(min(others, key=lambda point: math.dist(point, at)))] = at
         for point in sorted(set(points)):
             image = self.family.at(torch.tensor([point], dtype=torch.float64))[0]
+            confirmed = witness is not None and point == witness.parameters
+            if witness is not None and confirmed and witness.beside:
+                image = torch.from_numpy(witness.witness.image).to(torch.float64)
             cam = self.explained.network.cam(image, self.explained.class_id)
             kinds = {part.finding for part in self.search.parts if part.holds_point(point)}
             finding = kinds.pop() if len(kinds) == 1 else Finding.OPEN
-            confirmed = witness is not None and point == witness.parameters
             yield View(point, finding, image.to(torch.float32).numpy(), cam.numpy(), confirmed)
 
     def result(self, status: Status, reason: str, *, interrupted: bool = False) -> SweepResult:

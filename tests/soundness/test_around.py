@@ -143,6 +143,9 @@ def test_the_ball_around_the_image_itself_may_break(tmp_path: Path) -> None:
     assert [status for _, status in result.sizes] == [Status.REFUTED] * 2
     assert result.certified == 0
     assert result.broken == 0
+    assert result.witness is not None
+    (drawn,) = (view for view in result.views if view.witness)
+    assert np.array_equal(drawn.image, result.witness.witness.image)
 
 
 def test_without_a_ball_it_is_the_answer_of_the_family(tmp_path: Path) -> None:
