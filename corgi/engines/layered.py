@@ -21,6 +21,7 @@ deviations, |d| <= size, and what float64 got wrong in the centre behind it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,6 +38,9 @@ from corgi.types import Interval
 
 SERVED = (layers.Conv, layers.Affine, layers.Resample, layers.Add, layers.Sub, layers.Concat, layers.Relu)
 """Layers there is a rule for."""
+
+POINTWISE = (layers.Affine, layers.Add, layers.Sub, layers.Concat, layers.Relu)
+"""Those an input of which is read by one output each."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,7 @@ class Layered:
                 terms = conv.weight.shape[0] // conv.groups * min(kernel[0], height) * min(kernel[1], width)
                 taps = conv.weight.abs().sum((2, 3)).reshape(conv.groups, -1, conv.weight.shape[1])
                 amounts = torch.einsum("goi,gi->go", taps, size.reshape(conv.groups, -1)).reshape(-1)
-                lost = terms * smallest(torch.float64) * float(size.sum()) * kernel.numel()
-                return SPARE * gamma(terms + FOLDING, torch.float64) * amounts + error + lost
+                return SPARE * gamma(terms + FOLDING, torch.float64) * amounts + error
             case layers.Resample() as map:
                 terms = sum(map.rows.shape) + sum(map.columns.shape) + 2 * FOLDING + 2
                 sums = (float(m.abs().sum(1).max()) for m in (map.rows, map.columns))
@@ -183,6 +186,20 @@ class Layered:
                 # A coefficient is multiplied by a slope of at most 1, and a multiplier is taken from it.
                 return roundings(16) * size
         return error
+
+    @cached_property
+    def underflow(self) -> float:
+        """What products lose by underflow in a row, whatever its coefficients.
+
+        A coefficient on an input of a step is the sum of so many products at most, each of which loses less
+        than the smallest normal number; constants are 2^20 at most in each of fewer than 2^20 sums.
+        """
+        total = 2.0**40
+        for step in self.steps:
+            terms = 4 if isinstance(step.layer, POINTWISE) else 4 * math.prod(self.shapes[step.output])
+            for name in step.inputs:
+                total += terms * math.prod(self.shapes[name]) * float(self.sizes[name].max())
+        return total * smallest(torch.float64)
 
     def asking(self, which: Tensor) -> Layered:
         """Some of the margins, int64."""
@@ -299,8 +316,7 @@ class Sweep:
         size = torch.maximum(low.abs(), high.abs())
         amounts = flat.abs() @ size
         error = error + self._amount(a, self.problem.input) + gamma(2 * len(size) + 8, self.dtype) * amounts
-        # What products of constants lose by underflow, 2^20 at most in each of fewer than 2^20 sums.
-        error = error + 2.0**40 * smallest(self.dtype)
+        error = error + self.problem.underflow
         found = total + least
         lower = found - SPARE * error - roundings(16) * (found.abs() + total.abs() + least.abs())
         # NaN and an overflow to +inf say nothing.
