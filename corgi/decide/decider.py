@@ -98,7 +98,11 @@ class Decider(Protocol):
 
 def decided(decider: Decider, cone: Cone, nodes: int) -> Verdict:
     """What a decider says of a cone; a proof only with a finite bound > 0, and never without a reason not."""
-    verdict = decider.decide(cone, nodes)
+    return usable(decider.decide(cone, nodes))
+
+
+def usable(verdict: Verdict) -> Verdict:
+    """A verdict, if it says what it may: see `decided`."""
     match verdict:
         case Counterexample():
             return verdict

@@ -17,6 +17,7 @@ from torch import Tensor
 from corgi.ambient import settled
 from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.forms import ClassMargins, Forms, pairs, signed
+from corgi.engines.layered import Layered, NotLayered
 from corgi.engines.lowering import Lowerable
 from corgi.engines.whole import Whole
 from corgi.errors import EngineError
@@ -131,6 +132,10 @@ class BoxBounds(Whole, ABC):
     @abstractmethod
     def unfold(self, forms: Forms) -> Cone | NotUnfolded:
         """Forms as piecewise linear functions of their cone, if that fits the budget."""
+
+    @abstractmethod
+    def layered(self, forms: Forms) -> Layered | NotLayered:
+        """Forms with the whole network in front of them, as a problem to branch on."""
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,25 @@ from torch import Tensor
 from corgi.ambient import settled
 from corgi.budget import OutOfTime, left, limited, tell
 from corgi.certify.methods import default_engine
-from corgi.decide.decider import Counterexample, Decider, Proved, Undecided, all_of, contradiction, decided
+from corgi.decide.branch import BranchDecider
+from corgi.decide.decider import (
+    Counterexample,
+    Decider,
+    Proved,
+    Undecided,
+    Verdict,
+    all_of,
+    contradiction,
+    decided,
+    usable,
+)
+from corgi.decide.inner import narrowed
+from corgi.decide.lines import Rate
 from corgi.decide.tree import TreeDecider
-from corgi.engines.cone import NotUnfolded, with_inputs
+from corgi.engines.cone import Cone, NotUnfolded, with_inputs
 from corgi.engines.forms import Forms
 from corgi.engines.interface import BoundEngine, BoxBounds
+from corgi.engines.layered import Layered
 from corgi.errors import EngineError
 from corgi.network.gate import TOLERANCE
 from corgi.terms import Answer
@@ -40,6 +54,12 @@ from corgi.vnnlib.spec import Spec
 
 _SEEN = 8
 """Points of a box at which the network is held against onnxruntime."""
+
+_SMALL = 100
+"""Undecided windows of a cone up to which the tree of linear programs is asked first."""
+
+_INNER = 0.3
+"""Share of the time there is that narrower bounds of inner units may take, at most."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +91,16 @@ class DecideOptions:
 
     Attributes:
         engine: how to bound.
-        decider: how to decide what bounds leave open.
+        decider: how to decide what bounds leave open, on cones.
+        branch: how to decide it where cones are larger than `_SMALL`; None: never so.
+        inner: how lines of inner units are improved first.
         attack: how to look for witnesses.
     """
 
     engine: BoundEngine = field(default_factory=default_engine)
     decider: Decider = field(default_factory=TreeDecider)
+    branch: BranchDecider | None = field(default_factory=BranchDecider)
+    inner: Rate = field(default_factory=lambda: Rate(5))
     attack: AttackOptions = field(default_factory=AttackOptions)
 
 
@@ -207,35 +231,50 @@ class _CaseDecision:
     def exactly(self, bounds: BoxBounds, forms: Forms, open_ones: Tensor) -> Finding:
         """Decide open alternatives one by one."""
         count = len(open_ones)
+        branching = _Branching(bounds, forms, self.array, open_ones, self.options)
 
         def each() -> Iterator[Finding]:
             for done, alternative in enumerate(open_ones.tolist()):
                 if left() <= 0:
                     yield Undecided(f"time was up with {count - done} alternatives open", 0)
                     return
-                yield self.one(bounds, forms, alternative, f"{done + 1} of {count}")
+                yield self.one(bounds, forms, alternative, f"{done + 1} of {count}", branching)
 
         return all_of(each())
 
-    def one(self, bounds: BoxBounds, forms: Forms, alternative: int, detail: str) -> Finding:
-        """Decide one alternative."""
+    def one(
+        self, bounds: BoxBounds, forms: Forms, alternative: int, detail: str, branching: _Branching
+    ) -> Finding:
+        """Decide one alternative: on its cone where that is small, else by branching if that is served."""
         members = torch.unique(self.array.members(alternative))
         if len(members) == 0:
             return Undecided("nothing is asked of the outputs, and the box holds no float32 point", 0)
         cone = bounds.unfold(forms.chosen(members))
+        reads = any(self.array.constraints[i].inputs for i in members.tolist())
+        small = isinstance(cone, Cone) and cone.undecided <= _SMALL
+        if not small and not reads:
+            tell("decide", f"alternative {detail}, by branching")
+            found = self.settled_by(branching.decide(members), alternative, None)
+            if not isinstance(found, Undecided) or isinstance(cone, NotUnfolded):
+                return found
         if isinstance(cone, NotUnfolded):
             return Undecided(cone.reason, 0)
-        if any(self.array.constraints[i].inputs for i in members.tolist()):
+        if reads:
             cone = with_inputs(cone, *inputs_of(self.array, members, self.network, self.box))
         tell("decide", f"alternative {detail}, {cone.undecided} undecided windows")
-        verdict = decided(self.options.decider, cone, nodes=2**31)
+        return self.settled_by(decided(self.options.decider, cone, nodes=2**31), alternative, cone.pixels)
+
+    def settled_by(self, verdict: Verdict, alternative: int, pixels: Tensor | None) -> Finding:
+        """What a verdict says of an alternative; `pixels`: those of the deviations, None for all."""
         if isinstance(verdict, Counterexample):
-            return self.witnessed(cone.pixels, verdict, alternative)
+            return self.witnessed(slice(None) if pixels is None else pixels, verdict, alternative)
         if isinstance(verdict, Proved):
             self.check_alternative(alternative, verdict.least)
         return verdict
 
-    def witnessed(self, pixels: Tensor, found: Counterexample, alternative: int) -> Witness | Undecided:
+    def witnessed(
+        self, pixels: Tensor | slice, found: Counterexample, alternative: int
+    ) -> Witness | Undecided:
         """The counterexample as an input, if onnxruntime confirms it or something near it."""
         if self.box.empty:
             reason = "a counterexample of the reals; the box holds no float32 point that could be a witness"
@@ -287,6 +326,31 @@ class _CaseDecision:
     def contradiction(self) -> EngineError:
         path = self.network.path
         return contradiction(f"a bound for {path} excludes what onnxruntime computes in the box")
+
+
+class _Branching:
+    """Branching over the units of the whole network, whose inner bounds all alternatives of a case share."""
+
+    def __init__(
+        self, bounds: BoxBounds, forms: Forms, array: ArrayCase, alternatives: Tensor, options: DecideOptions
+    ) -> None:
+        self._bounds, self._forms, self._options = bounds, forms, options
+        self._members = torch.unique(array.member[torch.isin(array.alternative, alternatives)])
+        self._problem: Layered | None = None
+
+    def decide(self, members: Tensor) -> Verdict:
+        """Whether some constraints, int64, are nowhere <= 0 all at once."""
+        if self._options.branch is None:
+            return Undecided("branching is not asked for", 0)
+        if self._problem is None:
+            found = self._bounds.layered(self._forms.chosen(self._members))
+            if not isinstance(found, Layered):
+                return Undecided(found.reason, 0)
+            # What is found in a share of the time is used; what is left open stays as the engine knows it.
+            share = min(left(), 1e9)
+            self._problem = narrowed(found, self._options.inner, until=(1 - _INNER) * share)
+        rows = torch.searchsorted(self._members, members)
+        return usable(self._options.branch.decide(self._problem.asking(rows), nodes=2**31))
 
 
 def _usable(lower: Tensor) -> Tensor:

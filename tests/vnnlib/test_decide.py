@@ -15,6 +15,7 @@ import torch
 
 from corgi.decide.decider import Proved, Undecided, Verdict
 from corgi.engines.cone import Cone, NotUnfolded
+from corgi.engines.layered import NotLayered
 from corgi.engines.patch import engine as engine_module
 from corgi.engines.patch.forms import FormBounds
 from corgi.errors import CorgiError, EngineError, GateError, SpecError
@@ -243,6 +244,7 @@ def test_nan_and_wrong_bounds_are_never_a_proof(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(engine_module, "FormBounds", Broken)
     monkeypatch.setattr(Broken, "unfold", lambda *_: NotUnfolded("too large"))
+    monkeypatch.setattr(Broken, "layered", lambda *_: NotLayered("no ReLU"))
     for nothing in (math.nan, math.inf):
         monkeypatch.setattr(Broken, "value", nothing)
         assert decided(network, spec).answer is Answer.UNKNOWN
@@ -356,4 +358,20 @@ def test_a_cone_that_is_not_unfolded_without_a_reason_proves_nothing(
 ) -> None:
     network, spec = open_question(tmp_path)
     monkeypatch.setattr(FormBounds, "unfold", lambda *_: NotUnfolded(""))
-    assert decided(network, spec, NO_ATTACK).answer is Answer.UNKNOWN
+    assert decided(network, spec, replace(NO_ATTACK, branch=None)).answer is Answer.UNKNOWN
+
+
+def test_what_is_not_unfolded_is_branched_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It proves what the tree proves, and never what an input contradicts."""
+    monkeypatch.setattr(FormBounds, "unfold", lambda *_: NotUnfolded("too large"))
+    network, spec = open_question(tmp_path)
+    assert decided(network, spec, NO_ATTACK).answer is Answer.UNSAT
+    rng = np.random.default_rng(3)
+    plain = load_plain(dense_network(rng, tmp_path))
+    points = rng.uniform(-1, 1, (500, 3)).astype(np.float32)
+    with torch.no_grad():
+        values = plain.forward(plain.trunk32, torch.from_numpy(points))[:, 0]
+    level = float(values.quantile(0.8))
+    reached = one_case(-np.ones(3, np.float32), np.ones(3, np.float32), 3, (at_least(0, level),))
+    # Only corners of the box are tried on the way, so it may stay open; proved it never is.
+    assert decided(plain, reached, NO_ATTACK).answer is not Answer.UNSAT

@@ -17,9 +17,11 @@ from torch import Tensor
 from corgi.engines.cone import Cone, NotUnfolded
 from corgi.engines.forms import Forms, signed
 from corgi.engines.interface import BoxBounds
+from corgi.engines.layered import Layered, NotLayered
 from corgi.engines.patch.bounds import BallBounds
 from corgi.engines.patch.gains import Gains
 from corgi.engines.patch.intervals import centres, magnitude
+from corgi.engines.patch.layered import layered
 from corgi.engines.patch.rows import Layout
 from corgi.engines.patch.unfold import is_piecewise_linear, unfolded
 from corgi.engines.rigour import plainly
@@ -123,6 +125,14 @@ class FormBounds(BoxBounds):
         self._bounds.require(name, layout.read)
         value, off = self._in_the_middle(forms)
         return unfolded(self._bounds, name, layout.patches(), value - off, 2 * off, self._engine.budget)
+
+    @to_the_end
+    @plainly
+    def layered(self, forms: Forms) -> Layered | NotLayered:
+        """Forms with the whole network in front of them, as a problem to branch on."""
+        self._bounds.require(self._graph.output_name, Layout(forms, self._shape).read)
+        value, off = self._in_the_middle(forms)
+        return layered(self._bounds, forms.matrix(self._centre.numel()), value - off)
 
     def _in_the_middle(self, forms: Forms) -> tuple[Tensor, Tensor]:
         size = self._centre.abs() + magnitude(self._known)
