@@ -247,7 +247,8 @@ class PartsSearch:
             upper[doubtful] = upper_margins(self.target.holds, maps.chosen(doubtful))
         margins = margins_at(self.target, self.family, _tensor([part.middle for part in batch]))
         self._compare(batch, margins, lower > 0, upper < 0)
-        steepness = maps.steepness.nan_to_num(nan=0.0)
+        # Behind the generators of the parameters there may be those of units.
+        steepness = maps.steepness[:, : self.family.dimensions].nan_to_num(nan=0.0)
         decided: list[Part] = []
         halves: list[Part] = []
         for i, part in enumerate(batch):

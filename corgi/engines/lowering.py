@@ -106,6 +106,9 @@ class Lowering:
     (`patch/prepare.py`).
     """
 
+    folding = True
+    """Whether convolutions take the constants behind them, which float64 rounds."""
+
     def __init__(self, network: Lowerable) -> None:
         self.network, self.trunk = network, network.trunk
         self.renamed = {self.trunk.input_name: self.trunk.input_name}
@@ -271,7 +274,7 @@ class Lowering:
             magnitude = layer.shift_magnitude.broadcast_to(channels, 1, 1).reshape(-1)
         except RuntimeError:
             return self.affine_map(step, layer, source)
-        last = self.steps[-1] if self.steps else None
+        last = self.steps[-1] if self.steps and self.folding else None
         # Folding changes the value called `source`, so nobody else may read it under any of its names.
         names = [old for old, new in self.renamed.items() if new == source]
         ours_alone = names == [step.inputs[0]] and len(self.uses[step.inputs[0]]) == 1
@@ -469,5 +472,5 @@ def padded_conv(
 ) -> layers.Conv:
     """A convolution without bias, padded by (top, left, bottom, right); its weights may be 1 / a count."""
     kernel, padding, _ = symmetric_kernel(weight, pads, (1, 1))
-    bias = kernel.new_zeros(kernel.shape[0])
-    return layers.Conv(kernel, bias, stride, padding, groups=groups, roundings=1)
+    bias, whole = kernel.new_zeros(kernel.shape[0]), bool((kernel == kernel.round()).all())
+    return layers.Conv(kernel, bias, stride, padding, groups=groups, roundings=0 if whole else 1)

@@ -262,7 +262,7 @@ def finding_of(result: SweepResult) -> str:
     if result.witness is None:
         found.append("No witness was confirmed, which proves nothing.")
     else:
-        at, beside = ", ".join(f"{t:.{_DIGITS}g}" for t in result.witness.parameters), result.witness.beside
+        at, beside = ", ".join(map(repr, result.witness.parameters)), result.witness.beside
         if beside:
             found.append(
                 f"A witness is an image of float32 pixels within {round_up(beside, _DIGITS)} of the image at "
@@ -313,7 +313,7 @@ def _rows(document: SweepDocument) -> Iterator[tuple[str, ...]]:
         broken = _in_unit(document, round_up(document.broken_size, _DIGITS))
         yield "broken at", broken, "the nearest; proved or confirmed"
     if document.witness is not None:
-        at = ", ".join(f"{t:.{_DIGITS}g}" for t in document.witness.parameters)
+        at = ", ".join(map(repr, document.witness.parameters))
         yield "witness", f"t = {at}", f"onnxruntime, float32 pixels: {document.witness.shows}"
     for part in document.intervals[:_LISTED]:
         known = part.finding != Finding.OPEN.value

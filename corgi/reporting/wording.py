@@ -105,8 +105,8 @@ class Measure:
     change: str | None = None
 
     def short(self, value: float) -> str:
-        """A number that was asked for, to four digits."""
-        return f"{value * self.unit:.4g}{self.suffix}"
+        """A number that was asked for, as it was: rounded, it would be another one."""
+        return f"{value * self.unit:.12g}{self.suffix}"
 
 
 BALLS = Measure("radius", "radii", "certified radius", "attack radius", 255, "/255")

@@ -51,8 +51,8 @@ def _linear(family: LinearFamily, boxes: Boxes) -> AffineForms:
     size = family.image.abs() + shifts.abs().sum(1) + generators.abs().sum(1)
     count = family.dimensions + 4
     remainder = gamma(count, torch.float64) * size + 2 * count * smallest(torch.float64)
-    above_zero = larger_of_zero(AffineForms(terms, remainder))
-    return _mirrored(larger_of_zero(_mirrored(above_zero)))
+    above_zero = larger_of_zero(AffineForms(terms, remainder)).boxed()
+    return _mirrored(larger_of_zero(_mirrored(above_zero)).boxed())
 
 
 def _mirrored(value: AffineForms) -> AffineForms:

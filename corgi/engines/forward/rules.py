@@ -11,8 +11,7 @@ to r + gamma_n (|c| + sum_j |g_j|).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -121,43 +120,44 @@ def _concat(layer: layers.Concat, *values: AffineForms) -> AffineForms:
 
 def _maximum(layer: Maximum, value: AffineForms) -> AffineForms:
     """Of the elements of each window one after the other, then of 0."""
-    found = value
-    if layer.elements > 1 or layer.stride != (1, 1) or any(layer.pads):
-        inside = torch.ones(value.remainder.shape[-2:], dtype=torch.bool)
-        elements = zip(
-            (
-                AffineForms(*both)
-                for both in zip(_taken(layer, value.terms), _taken(layer, value.remainder), strict=True)
-            ),
-            _taken(layer, inside),
-            strict=True,
-        )
-        found = reduce(_larger_present, elements)[0]
-    return larger_of_zero(found) if layer.zero else found
+
+    def element(number: int) -> AffineForms:
+        return AffineForms(taken(layer, value.terms, number), taken(layer, value.remainder, number))
+
+    found, *others = (element(number) for number in range(layer.elements)) if moves(layer) else (value,)
+    for other, both in zip(others, present(layer, value.remainder), strict=True):
+        found = larger(found, other, both).boxed()
+    return larger_of_zero(found).boxed() if layer.zero else found
 
 
-_Present = tuple[AffineForms, Tensor]
-"""A value and where it exists, bool [H, W]: elements in the padding do not."""
+def moves(layer: Maximum) -> bool:
+    """Whether a maximum reads anything but its own place."""
+    return layer.elements > 1 or layer.stride != (1, 1) or any(layer.pads)
 
 
-def _larger_present(first: _Present, second: _Present) -> _Present:
-    whole = bool(first[1].all()) and bool(second[1].all())
-    found = larger(first[0], second[0], None if whole else (first[1], second[1]))
-    return found, first[1] | second[1]
+def present(layer: Maximum, value: Tensor) -> Iterator[tuple[Tensor, Tensor] | None]:
+    """For each element of a window but the first: where those before it exist, and where it does.
+
+    Elements in the padding do not; None where all do. `value` [..., H, W] is what the windows read.
+    """
+    inside = torch.ones(value.shape[-2:], dtype=torch.bool)
+    before = taken(layer, inside, 0)
+    for number in range(1, layer.elements):
+        now = taken(layer, inside, number)
+        yield None if bool(before.all()) and bool(now.all()) else (before, now)
+        before = before | now
 
 
-def _taken(layer: Maximum, values: Tensor) -> list[Tensor]:
-    """Each element of all windows of values [..., H, W]: [..., H', W'] each; 0 in the padding."""
+def taken(layer: Maximum, values: Tensor, number: int) -> Tensor:
+    """One element of all windows of values [..., H, W]: [..., H', W']; 0 in the padding."""
     top, left, bottom, right = layer.pads
-    values = F.pad(values, (left, right, top, bottom))
+    values = F.pad(values, (left, right, top, bottom)) if any(layer.pads) else values
+    (y, x), (step_y, step_x) = layer.offsets[number], layer.stride
     ends = [
         (size - reach) // stride * stride + 1
         for size, reach, stride in zip(values.shape[-2:], layer.reach, layer.stride, strict=True)
     ]
-    return [
-        values[..., y : y + ends[0] : layer.stride[0], x : x + ends[1] : layer.stride[1]]
-        for y, x in layer.offsets
-    ]
+    return values[..., y : y + ends[0] : step_y, x : x + ends[1] : step_x]
 
 
 def _curved(layer: nn.Module, value: AffineForms) -> AffineForms:

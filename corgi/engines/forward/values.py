@@ -51,7 +51,19 @@ class _Chord:
         return _Chord(slope, self.half.masked_fill(alone, 0), self.undecided.masked_fill(alone, 0))
 
 
-def larger_of_zero(value: AffineForms) -> AffineForms:
+@dataclass(frozen=True)
+class Chorded:
+    """A maximum as v' + half e with |e| <= 1, v' the affine forms and `half` >= 0, [N, ...]."""
+
+    forms: AffineForms
+    half: Tensor
+
+    def boxed(self) -> AffineForms:
+        """With `half` in the remainder."""
+        return AffineForms(self.forms.terms, (self.forms.remainder + self.half) * RAISED)
+
+
+def larger_of_zero(value: AffineForms) -> Chorded:
     """max(v, 0)."""
     chord = _Chord.of(value.interval())
     return _mixed(value.terms * chord.slope[:, None], chord.slope * value.remainder, chord)
@@ -61,12 +73,10 @@ def own_of_zero(value: AffineForms) -> tuple[Tensor, Tensor]:
     """Of max(v, 0) the slope, and what its remainder has beside slope * r."""
     chord = _Chord.of(value.interval())
     own = _mixed(value.terms * chord.slope[:, None], torch.zeros_like(value.remainder), chord)
-    return chord.slope, own.remainder
+    return chord.slope, own.boxed().remainder
 
 
-def larger(
-    first: AffineForms, second: AffineForms, present: tuple[Tensor, Tensor] | None = None
-) -> AffineForms:
+def larger(first: AffineForms, second: AffineForms, present: tuple[Tensor, Tensor] | None = None) -> Chorded:
     """max(v, w); `present`: where each of the two exists (at least one does), broadcastable to [N, ...].
 
     Of the difference of two forms the generators subtract and the remainders add up.
@@ -81,7 +91,7 @@ def larger(
     return _mixed(terms, slope * first.remainder + other * second.remainder, chord, size)
 
 
-def _mixed(terms: Tensor, remainder: Tensor, chord: _Chord, size: Tensor | None = None) -> AffineForms:
+def _mixed(terms: Tensor, remainder: Tensor, chord: _Chord, size: Tensor | None = None) -> Chorded:
     """Mixed terms [N, 1 + d, ...] and remainders, with what the chord adds and what was rounded.
 
     Where it was undecided, 1 - s, two products, their sum and that with `half`: no more than 5 roundings of
@@ -92,4 +102,4 @@ def _mixed(terms: Tensor, remainder: Tensor, chord: _Chord, size: Tensor | None 
     error = roundings(12) * chord.undecided * (size + chord.half)
     terms[:, 0] += chord.half
     lost = 2 * terms.shape[1] * smallest(torch.float64)
-    return AffineForms(terms, (remainder + chord.half + error) * RAISED + lost)
+    return Chorded(AffineForms(terms, (remainder + error) * RAISED + lost), chord.half)

@@ -161,13 +161,19 @@ class _Spatial:
     trunk: TorchGraph
 
 
-def prepare(network: Lowerable) -> TorchGraph:
+def prepare(network: Lowerable, *, folding: bool = True) -> TorchGraph:
     """The trunk of a network in the layers of the patch engine, float64.
+
+    Args:
+        network: what is prepared.
+        folding: whether convolutions take the constants behind them; if not, constants are the file's.
 
     Raises:
         EngineError: a layer it has no rule for, named with its node.
     """
-    graph = _Preparation(_spatial(network)).run()
+    preparation = _Preparation(_spatial(network))
+    preparation.folding = folding
+    graph = preparation.run()
     for step in graph.steps:
         if not isinstance(step.layer, LAYERS):
             raise TypeError(f"{step}: no rule for {type(step.layer).__name__}")

@@ -144,14 +144,14 @@ POINTS = [*itertools.product((-1, 1), repeat=2), (0, 0), (0, 1)]
 
 @given(forms())
 def test_the_larger_of_a_value_and_zero_in_fractions(value: AffineForms) -> None:
-    found = larger_of_zero(AffineForms(value.terms.clone(), value.remainder))
+    found = larger_of_zero(AffineForms(value.terms.clone(), value.remainder)).boxed()
     for at, point, side in itertools.product(range(4), POINTS, (-1, 0, 1)):
         assert holds_exactly(found, at, point, max(exactly(value, at, point, side), Fraction(0)))
 
 
 @given(forms(), forms())
 def test_the_larger_of_two_values_in_fractions(first: AffineForms, second: AffineForms) -> None:
-    found = larger(first, second)
+    found = larger(first, second).boxed()
     for at, point, one, other in itertools.product(range(4), POINTS, (-1, 1), (-1, 1)):
         largest = max(exactly(first, at, point, one), exactly(second, at, point, other))
         assert holds_exactly(found, at, point, largest)
@@ -231,7 +231,7 @@ def test_what_is_not_known_says_nothing(tmp_path: Path) -> None:
         value = AffineForms(terms, torch.zeros(1, 3, dtype=DTYPE))
         other = AffineForms(torch.zeros_like(terms), torch.zeros(1, 3, dtype=DTYPE))
         for found in (larger_of_zero(AffineForms(terms.clone(), value.remainder)), larger(other, value)):
-            known = found.interval()
+            known = found.boxed().interval()
             assert not bool(torch.isfinite(known.lower[0, 0]) & torch.isfinite(known.upper[0, 0]))
     loaded = network(tmp_path, CASES["4 pool"])
     family = family_of(loaded, 1)
@@ -276,7 +276,7 @@ def near(draw: st.DrawFn) -> tuple[AffineForms, AffineForms]:
 
 @given(near())
 def test_the_larger_of_large_values_in_fractions(values: tuple[AffineForms, AffineForms]) -> None:
-    found = larger(*values)
+    found = larger(*values).boxed()
     for point in POINTS:
         assert holds_exactly(found, 0, point, max(exactly(value, 0, point, 0) for value in values))
 
