@@ -90,10 +90,16 @@ class _Search:
         self.open: list[_Node] = []
         self.stuck = False
         self.found: Counterexample | None = None
-        ends = [(known.lower[known.open], known.upper[known.open]) for known in problem.rectifiers.values()]
-        self.low, self.high = (torch.cat([end[i] for end in ends]).to(torch.float32) for i in (0, 1))
-        self.shift = torch.cat([k.chord[1][k.open] for k in problem.rectifiers.values()]).to(torch.float32)
+        self.low, self.high, self.shift = self._of_units()
         self.size = max(1, min(_WIDEST, _ENTRIES // max(problem.units, 1)))
+
+    def _of_units(self) -> list[Tensor]:
+        """Ends and shift of the chord of every open unit, float32 [U] each."""
+        found = [torch.zeros(3, 0)]
+        for known in self.problem.rectifiers.values():
+            parts = torch.stack([known.lower, known.upper, known.chord[1]])[:, known.open]
+            found.append(parts.to(torch.float32))
+        return list(torch.cat(found, 1))
 
     def run(self, nodes: int) -> Verdict:
         """Split until nothing is open."""

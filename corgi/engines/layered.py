@@ -306,7 +306,14 @@ class Sweep:
                 total = total + added
                 error = error + lost + roundings(2) * total.abs() if rigorous else error
             for name, part in zip(step.inputs, self._through(step, a), strict=True):
-                pending[name] = pending[name] + part if name in pending else part
+                if name not in pending:
+                    pending[name] = part
+                    continue
+                pending[name] = pending[name] + part
+                if rigorous:
+                    # Paid for at every reader: later ones may cancel what is rounded here.
+                    lost = SPARE * roundings(2) * pending[name].abs().sum((2, 3))
+                    error = error + lost @ self.problem.sizes[name]
         nothing = total.new_zeros(len(total), *self.problem.shapes[self.problem.input])
         a = pending.pop(self.problem.input, nothing)
         flat, (low, high) = a.flatten(1), self._box

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from corgi.budget import OutOfTime, Stoppable, left, limited
 from corgi.certify.methods import default_engine
-from corgi.decide import lines
+from corgi.decide import branch, lines
 from corgi.decide.branch import BranchDecider
 from corgi.decide.decider import Counterexample, Proved, Undecided
 from corgi.decide.inner import narrowed
@@ -28,6 +29,7 @@ from corgi.engines.layered import Layered, NotLayered, Slopes, Sweep
 from corgi.terms import Status
 from corgi.types import Interval
 from corgi.vnnlib.network import PlainNetwork, load_plain
+from tests.onnx_models import IMAGE, OnnxModel, float32
 from tests.vnnlib.nets import conv_network, dense_network, spread_network
 
 BRANCH = BranchDecider(root=Rate(20), rate=Rate(8), candidates=3)
@@ -142,8 +144,12 @@ def test_verdicts_are_those_of_the_tree(count: int, tmp_path: Path) -> None:
     assert min(counts[Proved], counts[Counterexample]) > 5, counts
 
 
-def test_a_planted_counterexample_is_never_proved(tmp_path: Path) -> None:
-    """The level is that of a corner, a little below 0 there."""
+@pytest.mark.parametrize("widest", [1, 2, 64])
+def test_a_planted_counterexample_is_never_proved(
+    widest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The level is that of a corner, a little below 0 there; of a batch no part is lost, however wide."""
+    monkeypatch.setattr(branch, "_WIDEST", widest)
     for network, centre, box, rng in subjects(range(200, 206), tmp_path):
         forms = form(rng, len(network.outputs), 0.0)
         bounds = default_engine().boxes(network)(centre, box)
@@ -200,6 +206,88 @@ def test_what_is_not_a_number_proves_nothing(tmp_path: Path) -> None:
     assert not isinstance(BRANCH.decide(broken, 50), Proved)
     sizes = {**problem.sizes, problem.output: problem.sizes[problem.output] * torch.nan}
     assert not isinstance(BRANCH.decide(replace(problem, sizes=sizes), 50), Proved)
+
+
+def bounds_of(network: PlainNetwork, reach: float) -> BoxBounds:
+    centre = torch.zeros(network.input_shape, dtype=torch.float64)
+    return default_engine().boxes(network)(centre, Interval(centre - reach, centre + reach))
+
+
+def many_layers(rng: np.random.Generator, folder: Path) -> PlainNetwork:
+    """Strides, padding, groups, residuals, differences, concatenation, scales, means and clipping."""
+    net = OnnxModel((2, 5, 5))
+
+    def conv(value: str, outputs: int, inputs: int, size: int, **options: object) -> str:
+        return net.node(
+            "Conv",
+            value,
+            float32(rng, outputs, inputs, size, size),
+            float32(rng, outputs),
+            **options,
+        )
+
+    first = net.node("Relu", conv(IMAGE, 4, 2, 3, pads=[1, 1, 1, 1]))
+    second = net.node("Relu", conv(first, 4, 2, 3, pads=[1, 1, 1, 1], group=2))
+    both = net.node("Sub", net.node("Add", first, second), net.node("Mul", second, float32(rng, 4, 1, 1)))
+    third = net.node("Concat", net.node("Clip", both, np.float32(-1), np.float32(2)), first, axis=1)
+    third = net.node(
+        "AveragePool",
+        net.node("Relu", conv(third, 6, 8, 2, strides=[1, 1])),
+        kernel_shape=[2, 2],
+        strides=[2, 2],
+    )
+    flat = net.node("Flatten", third)
+    return load_plain(net.save(folder, net.node("Gemm", flat, float32(rng, 24, 3), float32(rng, 3))))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_layers_of_all_kinds_bound_what_they_are_for(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    network = many_layers(rng, tmp_path)
+    problem = narrowed(problem_of(bounds_of(network, 0.3), form(rng, 3, 0.0)), Rate(2))
+    points, units = points_of(problem.box, 600, rng), problem.undecided
+    margins, signs = problem.margins(points)[:, 0], signs_at(problem, points)
+    slack = 1e-9 * float(margins.abs().max())
+    # The signs of one of the points: it stays in its own part.
+    for at in (None, *range(12)):
+        alpha, beta = torch.rand(1, units).to(torch.float64), 0.1 * torch.rand(1, units).to(torch.float64)
+        given = torch.zeros(1, units, dtype=torch.int8) if at is None else signs[at : at + 1].to(torch.int8)
+        start = {problem.output: problem.rows}
+        sweep = Sweep(problem).run(start, problem.constant, Slopes(alpha, beta, given), rigorous=True)
+        inside = ((signs == given) | (given == 0)).all(1)
+        assert bool(inside.any())
+        assert not bool((margins[inside] < float(sweep.lower[0]) - slack).any())
+
+
+def test_what_many_layers_read_is_rounded_at_each_of_them(tmp_path: Path) -> None:
+    """1 + tiny + ... + tiny - 1: the coefficient ends as 0, and what was lost on the way is not."""
+    count, tiny = 200, float(np.float32(0.99 * 2.0**-53))
+    weights = np.array([1.0, *[tiny] * (count - 2), -1.0], np.float32)
+    net = OnnxModel((1, 1, 1))
+    value = net.node("Concat", *[IMAGE] * count, axis=1)
+    value = net.node("Conv", value, weights.reshape(1, count, 1, 1), np.zeros(1, np.float32))
+    network = load_plain(net.save(tmp_path, net.node("Flatten", value)))
+    forms = Forms(
+        torch.zeros(1, dtype=torch.int64),
+        torch.zeros(1, dtype=torch.int64),
+        *torch.tensor([[1.0], [0.0]]).to(torch.float64),
+    )
+    problem, none = problem_of(bounds_of(network, 1.0), forms), torch.zeros(1, 0, dtype=torch.float64)
+    start = {problem.output: problem.rows}
+    slopes = Slopes(none, none, none.to(torch.int8))
+    lower = float(Sweep(problem).run(start, problem.constant, slopes, rigorous=True).lower[0])
+    assert Fraction(lower) <= -sum(Fraction(float(weight)) for weight in weights)
+    # Nothing to split: undecided or proved, and no exception.
+    assert isinstance(BRANCH.decide(problem, 10), Undecided)
+
+
+def test_a_window_of_one_element_with_a_stride_is_no_rectifier(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    net = OnnxModel((1, 3, 3))
+    value = net.node("Conv", IMAGE, float32(rng, 2, 1, 1, 1), float32(rng, 2))
+    value = net.node("Relu", net.node("MaxPool", value, kernel_shape=[1, 1], strides=[2, 2]))
+    network = load_plain(net.save(tmp_path, net.node("Flatten", value)))
+    assert isinstance(bounds_of(network, 0.5).layered(form(rng, 8, 0.0)), NotLayered)
 
 
 def test_pools_are_not_served(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from corgi.budget import check
 from corgi.changes.family import LinearFamily
 from corgi.engines.forward.digits import BITS, Digits, added, carried, grid, multiplied
 from corgi.engines.forward.precision import Precision
-from corgi.engines.forward.rules import forward_step, moves, present, taken
+from corgi.engines.forward.rules import forward_step, present, taken
 from corgi.engines.forward.values import larger, larger_of_zero
 from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.patch.prepare import Maximum
@@ -153,10 +153,10 @@ class PrecisePass:
 
     def maximum(self, layer: Maximum, name: str, value: Value) -> Value:
         """Of the elements of each window one after the other, then of 0."""
-        if moves(layer):
-            found, *others = (_element(layer, value, number) for number in range(layer.elements))
-        else:
-            found, others = value, []
+        elements = [value]
+        if not layer.elementwise:
+            elements = [_element(layer, value, number) for number in range(layer.elements)]
+        found, *others = elements
         for other, both in zip(others, present(layer, value.remainder), strict=True):
             check()
             found = self.larger(found, other, name, both)

@@ -124,15 +124,10 @@ def _maximum(layer: Maximum, value: AffineForms) -> AffineForms:
     def element(number: int) -> AffineForms:
         return AffineForms(taken(layer, value.terms, number), taken(layer, value.remainder, number))
 
-    found, *others = (element(number) for number in range(layer.elements)) if moves(layer) else (value,)
+    found, *others = (value,) if layer.elementwise else (element(number) for number in range(layer.elements))
     for other, both in zip(others, present(layer, value.remainder), strict=True):
         found = larger(found, other, both).boxed()
     return larger_of_zero(found).boxed() if layer.zero else found
-
-
-def moves(layer: Maximum) -> bool:
-    """Whether a maximum reads anything but its own place."""
-    return layer.elements > 1 or layer.stride != (1, 1) or any(layer.pads)
 
 
 def present(layer: Maximum, value: Tensor) -> Iterator[tuple[Tensor, Tensor] | None]:

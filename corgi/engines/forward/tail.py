@@ -46,7 +46,7 @@ def tail_of(graph: TorchGraph) -> tuple[Step, ...]:
 
 def _carries(layer: nn.Module) -> bool:
     if isinstance(layer, Maximum):
-        return layer.zero and layer.elements == 1 and layer.stride == (1, 1) and not any(layer.pads)
+        return layer.zero and layer.elementwise
     return isinstance(layer, layers.Conv) and layer.dilation == (1, 1)
 
 

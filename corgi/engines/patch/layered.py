@@ -24,7 +24,7 @@ def layered(bounds: BallBounds, rows: Tensor, at_centre: Tensor) -> Layered | No
         return NotLayered("margins are branched on in float64 only")
     steps: list[Step] = []
     for step in graph.steps:
-        if isinstance(step.layer, Maximum) and step.layer.elements == 1 and step.layer.zero:
+        if isinstance(step.layer, Maximum) and step.layer.elementwise and step.layer.zero:
             step = Step(step.node, step.op, layers.Relu(), step.inputs, step.output)
         if not isinstance(step.layer, SERVED):
             return NotLayered(f"{step} is not linear, and no ReLU")

@@ -63,6 +63,11 @@ class Maximum(nn.Module):
         return self.kernel[0] * self.kernel[1]
 
     @property
+    def elementwise(self) -> bool:
+        """Whether a window is its own place: the layer is a Relu, or nothing at all."""
+        return self.elements == 1 and self.stride == (1, 1) and not any(self.pads)
+
+    @property
     def offsets(self) -> list[tuple[int, int]]:
         """Where the elements stand in a window, from its corner."""
         rows, columns = range(self.kernel[0]), range(self.kernel[1])
@@ -91,7 +96,7 @@ class Maximum(nn.Module):
 
     def windows(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H', W', elements]; -inf in the padding."""
-        if self.elements == 1 and self.stride == (1, 1) and not any(self.pads):
+        if self.elementwise:
             return x[..., None]
         top, left, bottom, right = self.pads
         if any(self.pads):

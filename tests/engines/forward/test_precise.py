@@ -17,7 +17,6 @@ from corgi.changes.family import LinearFamily
 from corgi.engines.forward import engine as engine_module
 from corgi.engines.forward import precise, precision
 from corgi.engines.forward.engine import ForwardEngine, PreciseBounder
-from corgi.engines.forward.rules import moves
 from corgi.engines.lowering import explained_class
 from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.patch.prepare import Maximum, prepare
@@ -70,7 +69,7 @@ def step_exactly(layer: nn.Module, *x: Exact) -> Exact:
             return x[0] - x[1]
         case layers.Concat():
             return np.concatenate(x)
-        case Maximum(zero=True) if not moves(layer):
+        case Maximum(zero=True) if layer.elementwise:
             return np.maximum(x[0], Fraction(0))
     raise TypeError(type(layer).__name__)
 
