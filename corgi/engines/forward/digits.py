@@ -50,8 +50,8 @@ class Digits:
         Raises:
             ArithmeticError: a value is infinite or NaN.
         """
-        if not bool(torch.isfinite(values).all()):
-            raise ArithmeticError("digits of a number that is not finite")
+        if not bool(torch.isfinite(values * _power(most)).all()):
+            raise ArithmeticError("digits of a number that is not finite, or too large for the grid")
         fraction = 0
         while fraction < most and not _whole(values * _power(fraction)):
             fraction += 1

@@ -113,7 +113,10 @@ class PreciseBounder(ForwardBounder):
     @staticmethod
     def serves(network: Network) -> bool:
         """Whether all layers have a rule for digits, and sums so few terms that digits add up exactly."""
-        made = [step.layer for step in prepare(network, folding=False).steps]
+        try:
+            made = [step.layer for step in prepare(network, folding=False).steps]
+        except EngineError:
+            return False
         sums = [_DIGITS * fan_in(layer) for layer in made if isinstance(layer, layers.Conv)]
         return all(isinstance(layer, SERVED) for layer in made) and max(sums, default=0) < MOST_TERMS
 

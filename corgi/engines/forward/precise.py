@@ -234,7 +234,9 @@ class PrecisePass:
         slope = (torch.round(high / (high - low) * _SLOPES) / _SLOPES).clamp(0, 1)
         half = torch.maximum(-slope * low, (1 - slope) * high) / 2 * RAISED + smallest(torch.float64)
         half = torch.ceil(half * RAISED * 2.0 ** (BITS * fraction)) * grid(fraction)
-        born = self.born(half, where, name, same)
+        # Alike are chords of equal values, if slope and height are the same, too: then so is e.
+        alike = None if same is None else torch.cat([same[:, where], slope[None], half[None]])
+        born = self.born(half, where, name, alike)
         v = first.entries(where)
         w = None if second is None else second.entries(where)
         factor, _ = Digits.of(slope)
@@ -242,7 +244,9 @@ class PrecisePass:
         rest = v.remainder * slope + v.count * error
         if w is not None:
             mixed, rest = added(mixed, w.terms), rest + w.remainder * (1 - slope)
-        height = Digits.of(half)[0].aligned(fraction)[0]
+        exact, off = Digits.of(half)
+        height, lost = exact.aligned(fraction)
+        rest = rest + 2 * (off + lost)
         mixed = added(mixed, height.map(lambda d: F.pad(d[:, None], (0, 0, 0, v.count - 1))))
         count = max(len(found.terms.digits), len(mixed.digits), len(height.digits))
         terms = found.padded(self.count).terms.widened(count).digits.flatten(2)
@@ -253,8 +257,10 @@ class PrecisePass:
         shape = found.remainder.shape
         return Forms(Digits(terms.reshape(*terms.shape[:2], *shape), fraction), remainder.reshape(shape))
 
-    def born(self, half: Tensor, where: Tensor, name: str, same: Tensor | None = None) -> _Born:
+    def born(self, half: Tensor, where: Tensor, name: str, alike: Tensor | None = None) -> _Born:
         """Columns for chords at entries `where` of a value: of all that the map could show.
+
+        `alike` [., n]: chords in which it is equal are the same function of t, and have one column.
 
         Raises:
             TooMany: there are not so many, or nothing is known of an entry.
@@ -264,8 +270,8 @@ class PrecisePass:
         shown = half * self.precision.amplification[name].flatten()[where] > _UNSEEN
         which = shown.nonzero().reshape(-1)
         column = torch.arange(len(which))
-        if same is not None and len(which):
-            column = torch.unique(same[:, where[which]], dim=1, return_inverse=True)[1]
+        if alike is not None and len(which):
+            column = torch.unique(alike[:, which], dim=1, return_inverse=True)[1]
         column = self.count + column
         count = int(column.max()) + 1 if len(which) else self.count
         if count > self.most:

@@ -35,6 +35,7 @@ from corgi.engines.rigour import roundings
 from corgi.errors import EngineError, UnsupportedOperator
 from corgi.network import layers
 from corgi.network.convert import Converted, Step, TorchGraph
+from corgi.network.expansion import quotient, two_sum
 from corgi.network.spatial import as_convolutions
 
 
@@ -413,6 +414,30 @@ class _Preparation(KeepingGroups):
         constants = (layer.scale, layer.shift, layer.shift_magnitude)
         return self.emit(step, layers.Affine(*(c.broadcast_to(shape).clone() for c in constants)), (source,))
 
+    def affine(self, step: Step, layer: layers.Affine, source: str) -> str:
+        """Case 2; as it is where nothing is folded, with what float64 lost of its constants."""
+        if self.folding:
+            return super().affine(step, layer, source)
+        before, after = self.network.shapes[step.inputs[0]], self.network.shapes[step.output]
+        if before != after:
+            self.refuse(step, f"constants that enlarge {list(before)} to {list(after)}", "constants that fit")
+        return self.emit(step, layer.moved(lambda c: c.broadcast_to(after[1:]).clone()), (source,))
+
+    def leaky_relu(self, step: Step, layer: layers.LeakyRelu, source: str) -> str:
+        """Case 7."""
+        self.needs_exact(step, torch.tensor(layer.slope, dtype=torch.float64))
+        return super().leaky_relu(step, layer, source)
+
+    def prelu(self, step: Step, layer: layers.PRelu, source: str) -> str:
+        """Case 7 with a slope a channel."""
+        self.needs_exact(step, layer.slope)
+        return super().prelu(step, layer, source)
+
+    def needs_exact(self, step: Step, slope: Tensor) -> None:
+        """Where nothing is folded 1 - slope must be what it says."""
+        if not self.folding and bool(two_sum(torch.ones_like(slope), -slope)[1].any()):
+            self.refuse(step, "a slope that 1 - slope rounds", "slopes of few digits")
+
     def diagonal(self, step: Step, scale: Tensor, shift: Tensor, magnitude: Tensor, source: str) -> str:
         constants = (c[:, None, None] for c in (scale, shift, magnitude))
         return self.emit(step, layers.Affine(*constants), (source,))
@@ -447,7 +472,10 @@ class _Preparation(KeepingGroups):
             )
             return self.emit(step, average, (source,))
         value = self.emit(step, total, (source,))
-        return self.emit(step, layers.Affine(share, torch.zeros_like(share)), (value,))
+        # Each is 1 / a whole number, which float64 need not hold.
+        share, rest = quotient(torch.ones_like(share), (1 / share).round())
+        nothing = torch.zeros_like(share)
+        return self.emit(step, layers.Affine(share, nothing, rest=(rest, nothing)), (value,))
 
     def exact_pads(
         self,

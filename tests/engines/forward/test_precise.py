@@ -21,9 +21,10 @@ from corgi.engines.lowering import explained_class
 from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.patch.prepare import Maximum, prepare
 from corgi.network import layers
-from corgi.network.network import Network
+from corgi.network.network import Network, load
 from tests.engines.forward.test_rules import boxes_of, family_of
 from tests.engines.trunks import ALIASES, CASES, network
+from tests.onnx_models import IMAGE, OnnxModel
 
 DTYPE = torch.float64
 Exact = NDArray[Any]
@@ -200,3 +201,48 @@ def test_what_is_not_known_says_nothing(tmp_path: Path, wrong: float) -> None:
 def test_shallow_networks_are_bounded_in_float64(tmp_path: Path) -> None:
     loaded = network(tmp_path, CASES["4 relu before"])
     assert not isinstance(ForwardEngine().bind(loaded, 0), PreciseBounder)
+
+
+@pytest.mark.parametrize("kind", ["normalised", "averaged"])
+def test_constants_that_float64_does_not_hold_are_those_of_the_file(
+    kind: str, tmp_path: Path, grids: str
+) -> None:
+    """65536 (x / 3 - float32(1/3) x) + x, and the same of a mean that does not count its padding."""
+    net = OnnxModel((1, 3, 3), 17)
+    value = net.node("Conv", IMAGE, np.ones((1, 1, 1, 1), np.float32), np.zeros(1, np.float32))
+    share = np.float32(1 / 3 if kind == "normalised" else 1 / 9)
+    if kind == "normalised":
+        constants = (np.float32([number]) for number in (1, 0, 0, 9))
+        made = net.node("BatchNormalization", value, *constants, epsilon=0.0)
+        other = net.node("Mul", value, share)
+    else:
+        made = net.node("AveragePool", value, kernel_shape=[3, 3], pads=[1] * 4)
+        kernel = np.full((1, 1, 3, 3), share, np.float32)
+        other = net.node("Conv", value, kernel, np.zeros(1, np.float32), pads=[1] * 4)
+    both = net.node("Concat", net.node("Sub", made, other), value, axis=1)
+    loaded = load(net.save(tmp_path, net.head(both, np.float32([[65536, 1], [2, 1]]))))
+    image = torch.full((1, 3, 3), 0.7, dtype=DTYPE)
+    family = LinearFamily(image, ("t",), (False,), torch.ones_like(image)[None])
+    point = torch.zeros(1, 1, dtype=DTYPE)
+    forms = known_of(loaded, family, Boxes(point, point))
+    count, centre, x = (1, 0, Fraction(0.7)) if kind == "normalised" else (9, 4, Fraction(0.7))
+    true = Fraction(1, 3) if kind == "normalised" else Fraction(1)
+    exact = 65536 * x * (true - count * Fraction(float(share))) + x
+    off = abs(exact - Fraction(float(forms.terms[0, 0, centre])))
+    assert off <= Fraction(float(forms.remainder[0, centre]))
+
+
+def test_chords_of_equal_pixels_share_a_column_only_if_they_are_the_same_line(tmp_path: Path) -> None:
+    """One pixel is seen in the map and one is not, so their forms differ by an ulp behind the first clip."""
+    loaded = network(tmp_path, CASES["4 relu before"])
+    image = torch.full(loaded.input_shape, 0.5, dtype=DTYPE)
+    graph, head = prepare(loaded, folding=False), explained_class(loaded, 0)
+    one = precise.PrecisePass(graph, head, precision.Precision.of(graph, head, image), 1000)
+    half = torch.tensor([1e-3, 1e-3, 1.1e-3], dtype=DTYPE)
+    slope = torch.tensor([0.5, 0.25, 0.25], dtype=DTYPE)
+    one.count, where = 2, torch.arange(3)
+    one.precision.amplification[graph.input_name].fill_(1.0)
+    same = torch.full((2, 3), 0.5, dtype=DTYPE)
+    alike = torch.cat([same, slope[None], half[None]])
+    assert len({*one.born(half, where, graph.input_name, alike).column.tolist()}) == 3
+    assert len({*one.born(half, where, graph.input_name, same).column.tolist()}) == 1
