@@ -383,7 +383,8 @@ def div(node: NodeReader) -> nn.Module:
         node.refuse("a zero divisor", supported="value / non-zero constant")
     nothing = torch.zeros_like(value)
     scale, rest = quotient(torch.ones_like(value), value)
-    return layers.Affine(scale, nothing, rest=(rest, nothing))
+    # The rest is what is left of 1, over the divisor: where it is 0 the quotient is exact.
+    return layers.Affine(scale, nothing, rest=(rest, nothing) if bool(rest.any()) else None)
 
 
 def pow_(node: NodeReader) -> nn.Module:
