@@ -106,9 +106,6 @@ class Lowering:
     (`patch/prepare.py`).
     """
 
-    folding = True
-    """Whether convolutions take the constants behind them, which float64 rounds."""
-
     def __init__(self, network: Lowerable) -> None:
         self.network, self.trunk = network, network.trunk
         self.renamed = {self.trunk.input_name: self.trunk.input_name}
@@ -263,10 +260,7 @@ class Lowering:
 
     def affine(self, step: Step, layer: layers.Affine, source: str) -> str:
         """Case 2."""
-        before, after = self.network.shapes[step.inputs[0]], self.network.shapes[step.output]
-        if before != after:
-            # A unit that is copied along an axis is read by several: no engine here counts that.
-            self.refuse(step, f"constants that enlarge {list(before)} to {list(after)}", "constants that fit")
+        self.keeps_shape(step)
         channels = self.channels[source]
         try:
             scale = layer.scale.broadcast_to(channels, 1, 1).reshape(-1)
@@ -274,7 +268,7 @@ class Lowering:
             magnitude = layer.shift_magnitude.broadcast_to(channels, 1, 1).reshape(-1)
         except RuntimeError:
             return self.affine_map(step, layer, source)
-        last = self.steps[-1] if self.steps and self.folding else None
+        last = self.steps[-1] if self.steps else None
         # Folding changes the value called `source`, so nobody else may read it under any of its names.
         names = [old for old, new in self.renamed.items() if new == source]
         ours_alone = names == [step.inputs[0]] and len(self.uses[step.inputs[0]]) == 1
@@ -297,6 +291,12 @@ class Lowering:
             self.steps[-1] = replace(last, layer=folded)
             return source
         return self.diagonal(step, scale, shift, magnitude, source)
+
+    def keeps_shape(self, step: Step) -> None:
+        """Refuse constants that enlarge: a unit that is copied is read by several, which nobody counts."""
+        before, after = self.network.shapes[step.inputs[0]], self.network.shapes[step.output]
+        if before != after:
+            self.refuse(step, f"constants that enlarge {list(before)} to {list(after)}", "constants that fit")
 
     def affine_map(self, step: Step, layer: layers.Affine, source: str) -> str:
         """Case 2 where the constants vary over the map."""

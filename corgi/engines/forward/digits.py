@@ -8,7 +8,7 @@ and counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -161,21 +161,19 @@ def multiplied(
         sums[at] = found if before is None else before.add_(found)
     if shape is None:
         shape = combine(value.digits[0], factor.digits[0]).shape
-    error = dropped
-    none = value.digits.new_zeros(shape)
-    total = torch.stack([none if found is None else found for found in sums])
+    total = [value.digits.new_zeros(shape) if found is None else found for found in sums]
     if plus is not None:
         constant, off = plus.aligned(fraction + _SPARE)
-        count = max(len(total), len(constant.digits))
-        total = Digits(total, 0).widened(count).digits
-        total[: len(constant.digits)] += constant.digits
-        error += off / grid(fraction)
+        total += [value.digits.new_zeros(shape) for _ in range(len(constant.digits) - len(total))]
+        for entry, digit in zip(total, constant.digits, strict=False):
+            entry += digit
+        dropped += off / grid(fraction)
     result, lost = carried(total, fraction + _SPARE).aligned(fraction)
-    return result, (error * grid(fraction) + lost) * RAISED
+    return result, (dropped * grid(fraction) + lost) * RAISED
 
 
-def carried(sums: Tensor, fraction: int) -> Digits:
-    """Whole numbers [K, ...] below 2^53 in the places of digits as digits, `sums` itself being used up."""
+def carried(sums: Sequence[Tensor] | Tensor, fraction: int) -> Digits:
+    """K whole numbers [...] below 2^53 in the places of digits as digits, `sums` themselves being used up."""
     carry = torch.zeros_like(sums[0])
     digits = []
     for k in range(len(sums)):

@@ -26,6 +26,7 @@ from corgi.engines.patch.prepare import prepare
 from corgi.engines.rigour import fan_in, plainly
 from corgi.errors import EngineError
 from corgi.network import layers
+from corgi.network.convert import TorchGraph
 from corgi.network.depth import is_deep
 from corgi.network.network import Network
 from corgi.types import Interval
@@ -35,7 +36,6 @@ _NUMBERS = 2**27
 
 _MOST = 1024
 """Terms of forms at most: wider boxes are better halved."""
-
 
 _DIGITS = 8
 """Digits of a weight at most; of one that has more nothing is known."""
@@ -47,8 +47,8 @@ class ForwardEngine(FamilyEngine):
 
     def bind(self, network: Network, class_id: int) -> ForwardBounder:
         """See `FamilyEngine.bind`."""
-        kind = PreciseBounder if is_deep(network.trunk) and PreciseBounder.serves(network) else ForwardBounder
-        return kind(network, class_id)
+        precise = PreciseBounder.of(network, class_id) if is_deep(network.trunk) else None
+        return precise or ForwardBounder(network, class_id)
 
 
 class ForwardBounder(FamilyBounder):
@@ -64,7 +64,6 @@ class ForwardBounder(FamilyBounder):
                     hint=f"It has rules for {known}, and what can be written in these.",
                 )
         self._head, self._tail = explained_class(network, class_id), tail_of(self._graph)
-        self._pixels = network.pixels
 
     @property
     def name(self) -> str:
@@ -105,20 +104,23 @@ class PreciseBounder(ForwardBounder):
     It keeps how fine its grids must be, of the last family that it was asked for.
     """
 
-    def __init__(self, network: Network, class_id: int) -> None:
+    def __init__(self, network: Network, class_id: int, exact: TorchGraph) -> None:
         super().__init__(network, class_id)
-        self._exact = prepare(network, folding=False)
+        self._exact, self._pixels = exact, network.pixels
         self._last: tuple[Family, Precision] | None = None
 
     @staticmethod
-    def serves(network: Network) -> bool:
-        """Whether all layers have a rule for digits, and sums so few terms that digits add up exactly."""
+    def of(network: Network, class_id: int) -> PreciseBounder | None:
+        """None where a layer has no rule for digits, or sums more terms than digits add up exactly."""
         try:
-            made = [step.layer for step in prepare(network, folding=False).steps]
+            exact = prepare(network, folding=False)
         except EngineError:
-            return False
+            return None
+        made = [step.layer for step in exact.steps]
         sums = [_DIGITS * fan_in(layer) for layer in made if isinstance(layer, layers.Conv)]
-        return all(isinstance(layer, SERVED) for layer in made) and max(sums, default=0) < MOST_TERMS
+        if not all(isinstance(layer, SERVED) for layer in made) or max(sums, default=0) >= MOST_TERMS:
+            return None
+        return PreciseBounder(network, class_id, exact)
 
     @property
     def name(self) -> str:

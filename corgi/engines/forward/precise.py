@@ -25,7 +25,7 @@ from corgi.changes.family import LinearFamily
 from corgi.engines.forward.digits import BITS, Digits, added, carried, grid, multiplied
 from corgi.engines.forward.precision import Precision
 from corgi.engines.forward.rules import forward_step, present, taken
-from corgi.engines.forward.values import larger, larger_of_zero
+from corgi.engines.forward.values import Chorded, larger, larger_of_zero
 from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.patch.prepare import Maximum
 from corgi.engines.rigour import FAR_RAISED, RAISED, fan_in, roundings, smallest
@@ -67,8 +67,7 @@ class Forms:
 
     def padded(self, count: int) -> Forms:
         """With further generators that are 0."""
-        more = count - self.count
-        return Forms(self.terms.map(lambda d: F.pad(d, (0, 0) * 3 + (0, more))), self.remainder)
+        return Forms(self.terms.map(lambda d: _padded(d, count)), self.remainder)
 
     def rounded(self) -> AffineForms:
         """In float64, [1, 1 + g, C, H, W]; `digits.py` has it that terms are off by 4 units of themselves."""
@@ -166,29 +165,30 @@ class PrecisePass:
         self, first: Value, second: Value | None, name: str, both: tuple[Tensor, Tensor] | None = None
     ) -> Value:
         """max(v, w), w = 0 where it is None; `both`: where each exists, None for all over."""
-        if isinstance(first, Forms):
-            assert second is None or isinstance(second, Forms)
-            if second is not None:
-                count = max(first.count, second.count)
-                first, second = first.padded(count), second.padded(count)
-            known = _over(first, second).rounded().interval()
-            return self.chosen(first, second, Interval(known.lower[0], known.upper[0]), name, both)
-        if second is None:
-            found = larger_of_zero(first)
-        else:
-            assert isinstance(second, AffineForms)
+        if isinstance(first, AffineForms):
+            assert not isinstance(second, Forms)
+            if second is None:
+                return self.in_floats(larger_of_zero(first), name)
             one, other = _alike([first, second])
-            found = larger(one, other, both)
+            return self.in_floats(larger(one, other, both), name)
+        assert not isinstance(second, AffineForms)
+        if second is not None:
+            count = max(first.count, second.count)
+            first, second = first.padded(count), second.padded(count)
+        known = _over(first, second).rounded().interval()
+        return self.chosen(first, second, Interval(known.lower[0], known.upper[0]), name, both)
+
+    def in_floats(self, found: Chorded, name: str) -> AffineForms:
+        """A maximum in float64, its chords in columns of their own."""
         half = found.half[0].flatten()
         where = (~(half == 0)).nonzero().reshape(-1)
         born = self.born(half[where], where, name)
-        forms = found.forms
-        terms = F.pad(forms.terms, (0, 0) * 3 + (0, self.count - forms.terms.shape[1])).flatten(2)
         seen = where[born.which]
+        terms = _padded(found.forms.terms, self.count).flatten(2)
         terms[0, born.column, seen] = half[seen]
         boxed = half.index_fill(0, seen, 0).reshape(found.half.shape)
-        terms = terms.reshape(1, self.count, *forms.terms.shape[2:])
-        return AffineForms(terms, (forms.remainder + boxed) * RAISED)
+        terms = terms.reshape(1, self.count, *found.half.shape[1:])
+        return AffineForms(terms, (found.forms.remainder + boxed) * RAISED)
 
     def chosen(
         self,
@@ -287,8 +287,13 @@ def _floats(value: Value) -> AffineForms:
 def _alike(values: list[AffineForms]) -> list[AffineForms]:
     """With as many terms each."""
     count = max(value.terms.shape[1] for value in values)
-    padded = (F.pad(v.terms, (0, 0) * 3 + (0, count - v.terms.shape[1])) for v in values)
-    return [AffineForms(terms, v.remainder) for terms, v in zip(padded, values, strict=True)]
+    return [AffineForms(_padded(value.terms, count), value.remainder) for value in values]
+
+
+def _padded(terms: Tensor, count: int) -> Tensor:
+    """Terms [., n, C, H, W] with further ones that are 0, up to so many; themselves if they are as many."""
+    more = count - terms.shape[1]
+    return F.pad(terms, (0, 0) * 3 + (0, more)) if more else terms
 
 
 def _element(layer: Maximum, value: Value, number: int) -> Value:

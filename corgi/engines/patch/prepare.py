@@ -177,9 +177,7 @@ def prepare(network: Lowerable, *, folding: bool = True) -> TorchGraph:
     Raises:
         EngineError: a layer it has no rule for, named with its node.
     """
-    preparation = _Preparation(_spatial(network))
-    preparation.folding = folding
-    graph = preparation.run()
+    graph = _Preparation(_spatial(network), folding=folding).run()
     for step in graph.steps:
         if not isinstance(step.layer, LAYERS):
             raise TypeError(f"{step}: no rule for {type(step.layer).__name__}")
@@ -234,8 +232,9 @@ def cast(graph: TorchGraph, dtype: torch.dtype, device: str) -> TorchGraph:
 class _Preparation(KeepingGroups):
     """The cases in which the patch engine keeps more than the plain layers."""
 
-    def __init__(self, network: Lowerable) -> None:
+    def __init__(self, network: Lowerable, *, folding: bool) -> None:
         super().__init__(network)
+        self.folding = folding
         self.least: dict[str, float] = {}
 
     RULES: ClassVar[dict[type[nn.Module], str]] = Lowering.RULES | {
@@ -418,10 +417,9 @@ class _Preparation(KeepingGroups):
         """Case 2; as it is where nothing is folded, with what float64 lost of its constants."""
         if self.folding:
             return super().affine(step, layer, source)
-        before, after = self.network.shapes[step.inputs[0]], self.network.shapes[step.output]
-        if before != after:
-            self.refuse(step, f"constants that enlarge {list(before)} to {list(after)}", "constants that fit")
-        return self.emit(step, layer.moved(lambda c: c.broadcast_to(after[1:]).clone()), (source,))
+        self.keeps_shape(step)
+        shape = self.network.shapes[step.output][1:]
+        return self.emit(step, layer.moved(lambda c: c.broadcast_to(shape).clone()), (source,))
 
     def leaky_relu(self, step: Step, layer: layers.LeakyRelu, source: str) -> str:
         """Case 7."""

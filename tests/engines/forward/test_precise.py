@@ -22,7 +22,7 @@ from corgi.engines.parametric import AffineForms, Boxes
 from corgi.engines.patch.prepare import Maximum, prepare
 from corgi.network import layers
 from corgi.network.network import Network, load
-from tests.engines.forward.test_rules import boxes_of, family_of
+from tests.engines.forward.test_rules import boxes_of, family_of, maps_on
 from tests.engines.trunks import ALIASES, CASES, network
 from tests.onnx_models import IMAGE, OnnxModel
 
@@ -86,18 +86,15 @@ def map_exactly(loaded: Network, family: LinearFamily, t: float) -> list[Fractio
 
 
 def known_of(loaded: Network, family: LinearFamily, boxes: Boxes) -> AffineForms:
-    return PreciseBounder(loaded, 0).maps(family, boxes).forms
+    bounder = PreciseBounder.of(loaded, 0)
+    assert bounder is not None
+    return bounder.maps(family, boxes).forms
 
 
-def exact_cases() -> list[str]:
-    """Trunks of layers that `step_exactly` knows, which says so itself where it does not."""
-    return [name for name in CASES if not name.startswith(("activations",))]
-
-
-@pytest.mark.parametrize("name", exact_cases())
+@pytest.mark.parametrize("name", [name for name in CASES if name != "activations"])
 def test_forms_hold_the_exact_map(name: str, tmp_path: Path, grids: str) -> None:
     loaded = network(tmp_path, CASES[name])
-    if not PreciseBounder.serves(loaded):
+    if PreciseBounder.of(loaded, 0) is None:
         pytest.skip("a layer that digits do not serve")
     family = family_of(loaded, 1)
     assert isinstance(family, LinearFamily)
@@ -122,7 +119,7 @@ def test_forms_hold_the_exact_map(name: str, tmp_path: Path, grids: str) -> None
 @pytest.mark.parametrize("name", [*CASES, *ALIASES])
 def test_forms_hold_what_float64_computes(name: str, tmp_path: Path, grids: str) -> None:
     loaded = network(tmp_path, (CASES | ALIASES)[name])
-    if PreciseBounder.serves(loaded):
+    if PreciseBounder.of(loaded, 0) is not None:
         for dimensions, half in ((1, 0.2), (2, 0.05), (1, 1e-7)):
             check(loaded, dimensions, boxes_of(dimensions, half))
 
@@ -131,14 +128,7 @@ def check(loaded: Network, dimensions: int, boxes: Boxes) -> None:
     family = family_of(loaded, dimensions)
     assert isinstance(family, LinearFamily)
     known = known_of(loaded, family, boxes).interval()
-    generator = torch.Generator().manual_seed(5)
-    corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=dimensions)), dtype=DTYPE)
-    shares = torch.cat([corners, torch.rand(60, dimensions, generator=generator)])
-    for i in range(len(boxes)):
-        points = boxes.lower[i] + shares * (boxes.upper[i] - boxes.lower[i])
-        with torch.no_grad():
-            cams = loaded.head.cam(loaded.trunk(family.at(points)), 0).flatten(1)
-        slack = 1e-11 * float(cams.abs().max())
+    for i, (_, cams, slack) in enumerate(maps_on(loaded, family, boxes)):
         assert bool((cams >= known.lower[i] - slack).all())
         assert bool((cams <= known.upper[i] + slack).all())
 
@@ -246,3 +236,14 @@ def test_chords_of_equal_pixels_share_a_column_only_if_they_are_the_same_line(tm
     alike = torch.cat([same, slope[None], half[None]])
     assert len({*one.born(half, where, graph.input_name, alike).column.tolist()}) == 3
     assert len({*one.born(half, where, graph.input_name, same).column.tolist()}) == 1
+
+
+def test_a_division_that_is_exact_leaves_no_rest(tmp_path: Path) -> None:
+    """(x - 0.5) / 0.5 is as exact as its constants: a rest would be taken for an error."""
+    for divisor, exact in ((0.5, True), (3.0, False)):
+        net = OnnxModel((1, 3, 3), 17)
+        value = net.node("Div", net.node("Sub", IMAGE, np.float32(0.5)), np.float32(divisor))
+        value = net.node("Conv", value, np.ones((2, 1, 1, 1), np.float32), np.zeros(2, np.float32))
+        loaded = load(net.save(tmp_path, net.head(value, np.float32([[1, 2], [2, 1]]))))
+        made = [step.layer for step in prepare(loaded, folding=False).steps if step.op == "Div"]
+        assert [layer.rest is None for layer in made] == [exact]

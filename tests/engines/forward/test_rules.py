@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,13 +48,10 @@ def boxes_of(dimensions: int, half: float, count: int = 3, seed: int = 0) -> Box
     return Boxes(middle - half, middle + half)
 
 
-def check_inside(loaded: Network, family: Family, boxes: Boxes, samples: int = 60) -> AffineForms:
-    """Maps at the corners of boxes and at points in them, by the network's own float64, are in the bounds."""
-    found = ForwardEngine().bind(loaded, 0).maps(family, boxes)
-    maps, narrower = found.forms, found.narrower(torch.arange(len(boxes)))
-    assert torch.equal(maps.terms, narrower.terms)
-    assert bool((narrower.remainder <= maps.remainder).all())
-    known = narrower.interval()
+def maps_on(
+    loaded: Network, family: Family, boxes: Boxes, samples: int = 60
+) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """Of each box points, its corners among them, their maps by float64, and what these may be off by."""
     generator = torch.Generator().manual_seed(5)
     corners = itertools.product((0.0, 1.0), repeat=family.dimensions)
     shares = torch.cat(
@@ -66,7 +64,17 @@ def check_inside(loaded: Network, family: Family, boxes: Boxes, samples: int = 6
         points = boxes.lower[i] + shares * (boxes.upper[i] - boxes.lower[i])
         with torch.no_grad():
             cams = loaded.head.cam(loaded.trunk(family.at(points)), 0).flatten(1)
-        slack = 1e-11 * float(cams.abs().max())
+        yield points, cams, 1e-11 * float(cams.abs().max())
+
+
+def check_inside(loaded: Network, family: Family, boxes: Boxes, samples: int = 60) -> AffineForms:
+    """Maps at the corners of boxes and at points in them, by the network's own float64, are in the bounds."""
+    found = ForwardEngine().bind(loaded, 0).maps(family, boxes)
+    maps, narrower = found.forms, found.narrower(torch.arange(len(boxes)))
+    assert torch.equal(maps.terms, narrower.terms)
+    assert bool((narrower.remainder <= maps.remainder).all())
+    known = narrower.interval()
+    for i, (points, cams, slack) in enumerate(maps_on(loaded, family, boxes, samples)):
         assert bool((cams >= known.lower[i] - slack).all())
         assert bool((cams <= known.upper[i] + slack).all())
         # Not only the interval: the form at each point, too.
